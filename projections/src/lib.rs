@@ -56,7 +56,7 @@ pub use configs::{Config, ConfigRevision};
 pub use instance::Instance;
 pub use keyring::{Keyring, Secret};
 use lookup::Lookup;
-pub use members::{Announced, Member};
+pub use members::{Announced, FormerAuditKey, Member};
 pub use nodes::{Liveness, Node};
 pub use operators::Operator;
 pub use places::Places;
@@ -106,6 +106,8 @@ parts::state! {
         pub announced: Table<NodeId, Announced>,
         /// Raft ids of former members, which are never used again, with the index of the frame that removed them.
         pub former_members: Table<u64, u64>,
+        /// With what signatures of managers were verified until some frame: keys of those that are gone, and keys that were replaced.
+        pub former_audit_keys: Table<(u64, NodeId), FormerAuditKey>,
         /// The services.
         pub services: Table<ServiceId, Service>,
         /// Specs that tasks run, by service and template version.
@@ -272,7 +274,7 @@ impl Cluster {
             Kind::MemberPromoted(event) => members::promoted(self, event, at, touched),
             Kind::MemberDemoted(event) => members::demoted(self, event, at, touched),
             Kind::MemberRemoved(event) => members::removed(self, event, at, touched),
-            Kind::ManagerAnnounced(event) => members::announced(self, event, touched),
+            Kind::ManagerAnnounced(event) => members::announced(self, event, at, touched),
             Kind::QuorumForced(event) => members::forced(self, event, at, touched),
             Kind::NodeJoined(event) => nodes::joined(self, event, at, touched),
             Kind::NodeRegistered(event) => nodes::registered(self, event, at, touched),

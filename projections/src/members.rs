@@ -24,8 +24,22 @@ pub struct Member {
     pub feature_level_max: u32,
     /// With what its signatures below checkpoints of history are verified; nothing before it said so.
     pub audit_key: Option<String>,
+    /// Index of the frame that said so.
+    pub audit_key_since: u64,
     /// When it last noted what it refused.
     pub refusals_noted_at: Option<Timestamp>,
+}
+
+/// Keys of former managers that are kept: the last ones. Those before them are in history only.
+pub const FORMER_AUDIT_KEYS_MAX: usize = 256;
+
+/// With what signatures were verified of a manager that is gone, or that has another key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerAuditKey {
+    /// The key.
+    pub key: String,
+    /// Index of the frame from which on it was the manager's.
+    pub since: u64,
 }
 
 /// A manager whose log is ready to follow.
@@ -61,17 +75,22 @@ impl Cluster {
     }
 }
 
-pub(crate) fn announced(cluster: &mut Cluster, event: &events::ManagerAnnounced, touched: &mut Touched) {
+pub(crate) fn announced(cluster: &mut Cluster, event: &events::ManagerAnnounced, at: &Stamp, touched: &mut Touched) {
     touched.members = true;
     let (raft_id, addr, feature_level_max) = (event.raft_id, event.addr.clone(), event.feature_level_max);
     if cluster.members.get(event.node).is_some_and(|member| member.raft_id == raft_id) {
         cluster.announced.remove(event.node);
+        let other = |member: &&Member| event.audit_key.is_some() && member.audit_key != event.audit_key;
+        let former = cluster.members.get(event.node).filter(other).cloned();
         cluster.members.update(event.node, |member| {
             (member.addr, member.feature_level_max) = (addr, feature_level_max);
-            if event.audit_key.is_some() {
-                member.audit_key.clone_from(&event.audit_key);
+            if former.is_some() {
+                (member.audit_key, member.audit_key_since) = (event.audit_key.clone(), at.index);
             }
         });
+        if let Some(former) = former {
+            keep_key(cluster, &former, at);
+        }
     } else {
         let audit_key = event.audit_key.clone();
         cluster.announced.insert(event.node, Announced { raft_id, addr, feature_level_max, audit_key });
@@ -99,6 +118,7 @@ pub(crate) fn added(cluster: &mut Cluster, event: &events::MemberAdded, at: &Sta
         since: at.index,
         feature_level_max,
         audit_key: event.audit_key.clone(),
+        audit_key_since: at.index,
         refusals_noted_at: None,
     };
     cluster.members.insert(node, member);
@@ -124,10 +144,22 @@ pub(crate) fn demoted(cluster: &mut Cluster, event: &events::MemberDemoted, at: 
 
 pub(crate) fn removed(cluster: &mut Cluster, event: &events::MemberRemoved, at: &Stamp, touched: &mut Touched) {
     let (node, raft_id) = (event.node, event.raft_id);
-    let member = cluster.members.remove(node).filter(|member| member.raft_id == raft_id);
-    assert!(member.is_some_and(|member| !member.votes), "node {node} does not follow without a vote as {raft_id}");
+    let member = cluster.members.remove(node).filter(|member| member.raft_id == raft_id && !member.votes);
+    let member = member.unwrap_or_else(|| panic!("node {node} does not follow without a vote as {raft_id}"));
+    keep_key(cluster, &member, at);
     cluster.former_members.insert(raft_id, at.index);
     touched.members = true;
+}
+
+/// What was signed with the key of a manager that is gone, or has another one now, can be verified by it still.
+fn keep_key(cluster: &mut Cluster, member: &Member, at: &Stamp) {
+    let Some(key) = member.audit_key.clone() else { return };
+    let former = FormerAuditKey { key, since: member.audit_key_since };
+    cluster.former_audit_keys.insert((at.index, member.node), former);
+    while cluster.former_audit_keys.len() > FORMER_AUDIT_KEYS_MAX {
+        let Some(oldest) = cluster.former_audit_keys.iter().next().map(|(of, _)| of) else { return };
+        cluster.former_audit_keys.remove(oldest);
+    }
 }
 
 /// A manager that is gone by now leaves nothing to note it of.
@@ -142,16 +174,26 @@ pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &S
     let (node, raft_id) = (event.node, event.raft_id);
     assert!(cluster.nodes.contains(node), "node {node}, which goes on alone, is no member of the cluster");
     assert!(!cluster.knows_raft_id(raft_id), "raft id {raft_id} was used before");
-    let before: Vec<(NodeId, u64)> = cluster.members.values().map(|member| (member.node, member.raft_id)).collect();
-    for (node, raft_id) in before {
-        cluster.members.remove(node);
-        cluster.former_members.insert(raft_id, at.index);
+    let before: Vec<Member> = cluster.members.values().cloned().collect();
+    for member in before {
+        cluster.members.remove(member.node);
+        cluster.former_members.insert(member.raft_id, at.index);
+        keep_key(cluster, &member, at);
     }
     // It reads this log, so it knows as much; that it knows more it says when it leads.
     let feature_level_max = cluster.feature_level();
     let (addr, since) = (event.addr.clone(), at.index);
-    let (audit_key, refusals_noted_at) = (None, None);
-    let member = Member { node, raft_id, addr, votes: true, since, feature_level_max, audit_key, refusals_noted_at };
+    let member = Member {
+        node,
+        raft_id,
+        addr,
+        votes: true,
+        since,
+        feature_level_max,
+        audit_key: None,
+        audit_key_since: since,
+        refusals_noted_at: None,
+    };
     cluster.members.insert(node, member);
     cluster.announced.remove(node);
     if let Some(id) = event.cluster {
@@ -237,9 +279,17 @@ mod tests {
         assert!(apply(&mut cluster, 3, added(NODE, 7, false)).members && cluster.announced.is_empty());
         apply(&mut cluster, 4, Kind::MemberPromoted(MemberPromoted { node, raft_id: 7 }));
         let addr = "n1:1".to_owned();
-        let (audit_key, refusals_noted_at) = (None, None);
-        let (raft_id, votes, since, feature_level_max) = (7, true, 4, 1);
-        let member = Member { node, raft_id, addr, votes, since, feature_level_max, audit_key, refusals_noted_at };
+        let member = Member {
+            node,
+            raft_id: 7,
+            addr,
+            votes: true,
+            since: 4,
+            feature_level_max: 1,
+            audit_key: None,
+            audit_key_since: 3,
+            refusals_noted_at: None,
+        };
         assert_eq!((cluster.member_with(7), cluster.members_changed_at()), (Some(&member), 4));
         apply(&mut cluster, 5, announced(7, "n1:2"));
         let member = cluster.members.get(node).expect("a member");
@@ -253,6 +303,37 @@ mod tests {
         apply(&mut cluster, 7, removed(7));
         assert!(cluster.members.is_empty() && cluster.knows_raft_id(7));
         assert_eq!((cluster.members_changed_at(), cluster.former_members.get(7)), (7, Some(&7)));
+    }
+
+    #[test]
+    fn keys_of_managers_that_are_gone_or_have_another_one_are_kept_and_not_without_end() {
+        let (mut cluster, node) = (Cluster::default(), NodeId::from_bits(NODE));
+        apply(&mut cluster, 2, announced(7, "n1:0"));
+        apply(&mut cluster, 3, added(NODE, 7, false));
+        let said = |key: &str| {
+            let audit_key = Some(key.to_owned());
+            Kind::ManagerAnnounced(ManagerAnnounced { node, raft_id: 7, audit_key, ..ManagerAnnounced::default() })
+        };
+        apply(&mut cluster, 4, said("one"));
+        apply(&mut cluster, 5, said("one"));
+        assert!(cluster.former_audit_keys.is_empty());
+        apply(&mut cluster, 6, said("two"));
+        apply(&mut cluster, 7, removed(7));
+        let former = |key: &str, since: u64| FormerAuditKey { key: key.to_owned(), since };
+        let kept: Vec<_> = cluster.former_audit_keys.iter().map(|(of, key)| (of, key.clone())).collect();
+        assert_eq!(kept, [((6, node), former("one", 4)), ((7, node), former("two", 6))]);
+        for number in 0..FORMER_AUDIT_KEYS_MAX as u64 {
+            let added = MemberAdded {
+                node,
+                raft_id: 100 + number,
+                audit_key: Some("key".to_owned()),
+                ..MemberAdded::default()
+            };
+            apply(&mut cluster, 10 + 2 * number, Kind::MemberAdded(added));
+            apply(&mut cluster, 11 + 2 * number, removed(100 + number));
+        }
+        assert_eq!(cluster.former_audit_keys.len(), FORMER_AUDIT_KEYS_MAX);
+        assert_eq!(cluster.former_audit_keys.iter().next().map(|(of, _)| of), Some((11, node)));
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub fn judge(own: &Checkpoint, key: Option<&str>, answer: Result<String, String>
 }
 
 impl Control {
-    /// With what the signatures of managers are verified, in the order of their names.
+    /// With what the signatures of managers are verified, in the order of their names; then those of former managers, oldest first.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -94,9 +94,17 @@ impl Control {
                 None => continue,
             };
             let (hostname, recorded) = (self.hostname(member.node), member.audit_key.is_some());
-            keys.push(AuditKey { node: member.node, hostname, key, recorded });
+            keys.push(AuditKey { node: member.node, hostname, key, recorded, ..AuditKey::default() });
         }
         keys.sort_by(|one, other| (&one.hostname, one.node).cmp(&(&other.hostname, other.node)));
+        keys.extend(cluster.former_audit_keys.iter().map(|((until, node), former)| AuditKey {
+            node,
+            hostname: self.hostname(node),
+            key: former.key.clone(),
+            recorded: true,
+            former_since: Some(former.since),
+            former_until: Some(until),
+        }));
         Ok(AuditKeyList { keys })
     }
 

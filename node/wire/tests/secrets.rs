@@ -39,7 +39,7 @@ const SECRET: [&str; 17] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 75] = [
+const HARMLESS: [&str; 77] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -55,6 +55,8 @@ const HARMLESS: [&str; 75] = [
     "swarmlog.v1.ManagerAnnounced.audit_key",
     "swarmlog.v1.MemberAdded.audit_key",
     "swarmlog.wire.v1.AnnounceRequest.audit_key",
+    "swarmlog.wire.v1.AuditKey.former_since",
+    "swarmlog.wire.v1.AuditKey.former_until",
     "swarmlog.wire.v1.AuditKey.hostname",
     "swarmlog.wire.v1.AuditKey.key",
     "swarmlog.wire.v1.AuditKey.recorded",

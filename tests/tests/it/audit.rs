@@ -23,6 +23,13 @@ fn await_keys(cluster: &Cluster, count: usize) {
     });
 }
 
+/// The key of a manager.
+fn key_of(cluster: &Cluster, name: &str) -> String {
+    let keys = cluster.list("audit keys");
+    let key = keys.iter().find(|key| key["hostname"] == name).and_then(|key| key["key"].as_str());
+    key.expect("a key").to_owned()
+}
+
 #[test]
 fn what_three_managers_sign_is_verified_away_from_them() {
     let mut cluster = managers(&["m2", "m3"]);
@@ -59,4 +66,16 @@ fn what_three_managers_sign_is_verified_away_from_them() {
     cluster.resume("m3");
     cluster.until("three signatures", || signatures(&cluster.ok("audit checkpoint")) == 3);
     assert_eq!(cluster.ok("audit keys -q"), before);
+    // Nor does it go with its manager: what that one signed is verified with it still.
+    let gone = key_of(&cluster, "m3");
+    cluster.ok("node demote m3");
+    cluster.until("m3's key among the former ones", || {
+        cluster.list("audit keys").iter().any(|key| key["key"] == *gone && key["former_until"].is_u64())
+    });
+    assert!(cluster.ok("audit keys").contains("until index"));
+    let verified = verify(&format!("{proof}0"), &["--key", &gone]);
+    assert!(verified.code == 0 && verified.out.contains("signed by"), "{verified:?}");
+    // It signs no checkpoint any more: nobody is missed, and the cluster does not name its key for those to come.
+    let live = cluster.swarmctl(&format!("audit verify --live --checkpoint {kept}"));
+    assert!(live.code == 0 && live.out.matches("signed by").count() == 2, "{live:?}");
 }

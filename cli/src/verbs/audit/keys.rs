@@ -10,6 +10,8 @@ use crate::session::Session;
 
 /// List the keys with which the managers' signatures are verified
 ///
+/// Also those of former managers: what they signed until they were removed is verified with them.
+///
 /// Keep them elsewhere, together with a checkpoint: who verifies with keys that the cluster shows at that moment believes the cluster.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -27,8 +29,12 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
 fn table(keys: &[AuditKey], view: View) -> String {
     let mut table = Table::new(&["MANAGER", "IN THE LOG", "KEY"]);
     for key in keys {
-        let recorded = if key.recorded { "yes" } else { "not yet" };
-        table.row([key.hostname.clone(), recorded.to_owned(), key.key.clone()]);
+        let recorded = match key.former_until {
+            Some(until) => format!("until index {until}"),
+            None if key.recorded => "yes".to_owned(),
+            None => "not yet".to_owned(),
+        };
+        table.row([key.hostname.clone(), recorded, key.key.clone()]);
     }
     table.render(view.width)
 }

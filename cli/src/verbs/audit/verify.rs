@@ -119,7 +119,9 @@ fn unreadable(why: &str) -> Failure {
 async fn live<M: Manager>(mut known: Known, session: &mut Session<'_, M>) -> Result<Findings, Failure> {
     if known.keys.is_empty() {
         let keys = session.manager.audit_keys().await?;
-        known.keys = keys.iter().filter_map(|key| key.key.parse().ok()).collect();
+        // Former managers sign nothing any more.
+        let present = keys.iter().filter(|key| key.former_until.is_none());
+        known.keys = present.filter_map(|key| key.key.parse().ok()).collect();
         session.note("the keys are those that the cluster shows: use --key with those that you kept")?;
     }
     let (reply, mut faults) = match session.manager.checkpoint().await {
