@@ -10,6 +10,7 @@ pub mod config;
 pub mod difference;
 pub mod escape;
 pub mod export;
+pub mod job;
 pub mod log;
 mod names;
 pub mod node;

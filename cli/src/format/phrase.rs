@@ -117,7 +117,8 @@ fn rebalanced(event: &ServiceRebalanced, names: RecordNames) -> String {
     format!("{} moves from {} to {}: {}", names.of(&task), names.of(&from), names.of(&to), event.reason)
 }
 
-fn skipped(event: &RunSkipped) -> &'static str {
+/// Why a run did not begin.
+pub(super) fn skipped(event: &RunSkipped) -> &'static str {
     match event.cause() {
         SkipCause::Overlap => "the one before goes on",
         SkipCause::Late => "it would begin after its deadline",

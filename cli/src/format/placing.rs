@@ -5,14 +5,18 @@ use wire::v1::{AutoscalingOutlook, AutoscalingUse, PlacementExplanation};
 
 use super::age;
 use super::block::Block;
+use super::job::{self, Job};
 use super::table::Table;
 use super::view::View;
 use crate::values::{cpus, size};
 
 /// The explanation in full: what counts against nodes, then the best of those that will do.
-pub fn block(of: &PlacementExplanation, view: View) -> String {
+pub fn block(of: &PlacementExplanation, job: Option<&Job>, view: View) -> String {
     let mut block = Block::default();
     block.field("Service", &of.service_name);
+    if let Some(job) = job {
+        job::outlook(&mut block, job, view.now);
+    }
     if let Some(task) = &of.task {
         block.field("Task", &task.name);
         block.field("Node", if task.node_hostname.is_empty() { "none" } else { &task.node_hostname });
@@ -164,6 +168,6 @@ CANDIDATE   SPREAD OVER   FAILURES   UNMET AFFINITIES   TASKS OF SERVICE   TASKS
 n1                        0          0                  1                  2         1.5         1GiB
 n2                        0          3                  1                  2         1.5         1GiB
 ";
-        assert_eq!(block(&explained, samples::VIEW), expected);
+        assert_eq!(block(&explained, None, samples::VIEW), expected);
     }
 }

@@ -149,7 +149,7 @@ fn overlap(policy: Overlap) -> &'static str {
 }
 
 /// What is particular to a job.
-fn run(block: &mut Block, service: &ServiceView, now: Timestamp) {
+pub(super) fn run(block: &mut Block, service: &ServiceView, now: Timestamp) {
     if let Some(schedule) = &service.spec.schedule {
         let zone = if schedule.time_zone.is_empty() { "UTC" } else { &schedule.time_zone };
         block.field("Schedule", format!("{} ({zone})", schedule.cron)).field("Overlap", overlap(schedule.overlap()));

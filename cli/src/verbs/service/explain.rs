@@ -7,6 +7,7 @@ use wire::v1::{EventRecord, EventsRequest, ExplainPlacementRequest, PlacementExp
 
 use crate::completion;
 use crate::failure::Failure;
+use crate::format::job::Job;
 use crate::format::{Format, RecordNames, placing, story};
 use crate::manager::Manager;
 use crate::session::Session;
@@ -14,11 +15,14 @@ use crate::values::at::At;
 
 /// Commands about the service that are shown, the last ones.
 const COMMANDS_SHOWN: u64 = 5;
+/// Runs of a job that did not begin that are shown, the last ones.
+const SKIPPED_SHOWN: u64 = 5;
 
 /// Explain where one more task of a service would go, or why nowhere
 ///
 /// Shows what the scheduler says of every node now, or at the point given with --at: how many nodes each condition refuses, and the best
-/// of the others. Then the last commands that made the service what it is.
+/// of the others. Of a job also its run and the next one, what is awaited, and which runs did not begin. Then the last commands that made
+/// the service what it is.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Service: a name, an id or a unique prefix of an id
@@ -33,6 +37,8 @@ pub struct Args {
 struct Explained<'a> {
     #[serde(flatten)]
     placement: &'a PlacementExplanation,
+    /// The last runs of a job that did not begin, oldest first.
+    skipped: &'a [EventRecord],
     /// The last commands about it, oldest first.
     commands: &'a [EventRecord],
 }
@@ -41,24 +47,27 @@ pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session
     session.at(&args.at).await?;
     let request = ExplainPlacementRequest { task: None, service: Some(args.service.clone()) };
     let placement = session.manager.explain_placement(request).await?;
-    let request = EventsRequest {
+    let service = session.service(&args.service).await?;
+    let about = EventsRequest {
         // By its id: a config or a secret may have the same name.
-        object: Some(session.service(&args.service).await?.id.to_string()),
-        asked: Some(true),
-        tail: Some(COMMANDS_SHOWN),
+        object: Some(service.id.to_string()),
         to: session.point_index(),
-        with_before: Some(true),
         ..Default::default()
     };
-    let mut history = session.manager.events(request).await?;
-    let mut commands = Vec::new();
-    while let Some(record) = history.next().await {
-        commands.push(record?);
-    }
+    let skipped = match service.spec.is_job() {
+        true => {
+            let kinds = vec!["run_skipped".to_owned()];
+            read(EventsRequest { kinds, tail: Some(SKIPPED_SHOWN), ..about.clone() }, session).await?
+        }
+        false => Vec::new(),
+    };
+    let asked = EventsRequest { asked: Some(true), tail: Some(COMMANDS_SHOWN), with_before: Some(true), ..about };
+    let commands = read(asked, session).await?;
     if session.globals.format == Format::Json {
-        return session.json(&Explained { placement: &placement, commands: &commands });
+        return session.json(&Explained { placement: &placement, skipped: &skipped, commands: &commands });
     }
-    let (mut text, width) = (placing::block(&placement, session.view()), session.around.width);
+    let job = service.spec.is_job().then_some(Job { service, skipped });
+    let (mut text, width) = (placing::block(&placement, job.as_ref(), session.view()), session.around.width);
     if !commands.is_empty() {
         text.push_str(&format!("\n{}", story::heading(width)));
     }
@@ -67,4 +76,13 @@ pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session
         text.push_str(&story::line(record, names, width));
     }
     session.text(&text)
+}
+
+async fn read<M: Manager>(request: EventsRequest, session: &mut Session<'_, M>) -> Result<Vec<EventRecord>, Failure> {
+    let mut history = session.manager.events(request).await?;
+    let mut records = Vec::new();
+    while let Some(record) = history.next().await {
+        records.push(record?);
+    }
+    Ok(records)
 }

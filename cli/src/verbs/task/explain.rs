@@ -44,7 +44,7 @@ pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session
     session.at(&args.at).await?;
     let request = ExplainPlacementRequest { task: Some(args.task.clone()), service: None };
     let placement = session.manager.explain_placement(request).await?;
-    let mut text = placing::block(&placement, session.view());
+    let mut text = placing::block(&placement, None, session.view());
     let links = match &placement.task {
         Some(task) => chain(task.id, session).await?,
         None => Vec::new(),
