@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use events::{BindPropagation, Mount, MountConsistency, MountType, Named};
+use events::{BindOptions, BindPropagation, Mount, MountConsistency, MountType, Named};
 
 use super::{Fault, Verdict, known};
 use crate::text::quote;
@@ -69,6 +69,30 @@ fn options(mount: &Mount) -> Verdict {
         let sentence = format!("the {} mount at {} has options of another type", of.name(), quote(&mount.target));
         return Err(Fault::invalid(sentence, "give bind, volume and tmpfs options only to mounts of that type"));
     }
+    mount.bind.as_ref().map_or(Ok(()), |bind| recursion(mount, bind))?;
+    let subpath = mount.volume.as_ref().map_or("", |volume| volume.subpath.as_str());
+    if is_absolute(subpath) && !subpath.starts_with("{{") || subpath.split(['/', '\\']).any(|part| part == "..") {
+        let sentence = format!("the subpath {} leads out of the volume at {}", quote(subpath), quote(&mount.target));
+        return Err(Fault::invalid(sentence, "give a path within the volume, such as site/html"));
+    }
+    Ok(())
+}
+
+/// What is said of the mounts below a bind mount says how far it is read-only, and so needs one that is.
+fn recursion(mount: &Mount, bind: &BindOptions) -> Verdict {
+    let asked = [bind.non_recursive, bind.read_only_non_recursive, bind.read_only_force_recursive];
+    let fault =
+        |why: &str, hint: &str| Err(Fault::invalid(format!("the bind mount at {} {why}", quote(&mount.target)), hint));
+    if asked.iter().filter(|of| **of).count() > 1 {
+        return fault("says twice what becomes of the mounts below it", "give bind-recursive once");
+    }
+    if (bind.read_only_non_recursive || bind.read_only_force_recursive) && !mount.read_only {
+        return fault("is not read-only, as bind-recursive=writable and readonly need it", "add readonly");
+    }
+    if bind.read_only_force_recursive && bind.propagation() != BindPropagation::Rprivate {
+        let why = "has bind-recursive=readonly and another propagation than rprivate";
+        return fault(why, "omit bind-propagation, or give bind-propagation=rprivate");
+    }
     Ok(())
 }
 
@@ -126,6 +150,42 @@ mod tests {
         assert_eq!(mounts(&[at("/a"), at("/a/b")]), Ok(()));
         assert!(mounts(&[at("/a"), at("/b"), at("/a")]).is_err());
         assert!(mounts(&[at("/a"), at("/a/")]).is_err());
+    }
+
+    #[test]
+    fn how_far_a_mount_is_read_only_is_said_once_of_one_that_is() {
+        let bind = |read_only, bind| Mount { read_only, bind: Some(bind), ..mount(MountType::Bind, "/srv", "/data") };
+        let writable = BindOptions { read_only_non_recursive: true, ..BindOptions::default() };
+        let readonly = BindOptions { read_only_force_recursive: true, ..BindOptions::default() };
+        let shared = BindOptions { propagation: BindPropagation::Rshared.into(), ..readonly };
+        let twice = BindOptions { non_recursive: true, ..readonly };
+        for (made, sound) in [
+            (bind(true, writable), true),
+            (bind(false, writable), false),
+            (bind(true, readonly), true),
+            (bind(false, readonly), false),
+            (bind(true, shared), false),
+            (bind(true, twice), false),
+        ] {
+            assert_eq!(mounts(std::slice::from_ref(&made)).is_ok(), sound, "{made:?}");
+        }
+    }
+
+    #[test]
+    fn a_subpath_stays_in_its_volume() {
+        for (subpath, sound) in [
+            ("", true),
+            ("site/html", true),
+            ("a/..b", true),
+            ("/etc", false),
+            ("..", false),
+            ("a/../../etc", false),
+            ("C:\\data", false),
+        ] {
+            let volume = events::VolumeOptions { subpath: subpath.into(), ..Default::default() };
+            let made = Mount { volume: Some(volume), ..mount(MountType::Volume, "v", "/data") };
+            assert_eq!(mounts(&[made]).is_ok(), sound, "{subpath}");
+        }
     }
 
     #[test]
