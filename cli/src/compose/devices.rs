@@ -1,6 +1,6 @@
 //! What a container gets of its node beyond the usual: devices, privileges, and how strictly it is confined.
 
-use events::{DeviceRequest, Platform, PullPolicy, ServiceSpec};
+use events::{CredentialSpec, DeviceRequest, Platform, PullPolicy, ServiceSpec};
 
 use super::scope::{Scope, Use, put};
 use crate::spec::{self, container, task};
@@ -69,13 +69,33 @@ pub(super) fn read_security(spec: &mut ServiceSpec, node: &Node, scope: &mut Sco
         }
     }
     match spec::privileges(&options, scope.around.read) {
-        Ok(privileges) => container(spec).privileges = Some(privileges),
+        Ok(privileges) => spec::set_privileges(container(spec), Some(privileges)),
         Err(failure) => {
             let sentence = format!("{}: {}; {}", scope.path(), failure.sentence, failure.hint);
             scope.wrong(&node.at, sentence);
         }
     }
 }
+
+pub(super) fn read_credential_spec(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
+    let mut made = CredentialSpec::default();
+    scope.fields(&mut made, node, &CREDENTIAL_SPEC);
+    if made.config.is_empty() {
+        return spec::set_credential_spec(container(spec), Some(made));
+    }
+    let Some(name) = scope.configs.get(&made.config).map(|of| of.name.clone()) else {
+        let sentence =
+            format!("{}: the file does not define the config \"{}\" below configs", scope.path(), made.config);
+        return scope.wrong(&node.at, sentence);
+    };
+    spec::set_credential_spec(container(spec), Some(CredentialSpec { config: name, ..made }));
+}
+
+const CREDENTIAL_SPEC: [(&str, Use<CredentialSpec>); 3] = [
+    ("file", Use::Read(|of, node, scope| put(&mut of.file, scope.text(node).map(str::to_owned)))),
+    ("registry", Use::Read(|of, node, scope| put(&mut of.registry, scope.text(node).map(str::to_owned)))),
+    ("config", Use::Read(|of, node, scope| put(&mut of.config, scope.text(node).map(str::to_owned)))),
+];
 
 pub(super) fn read_pull_policy(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
     let policies = [

@@ -193,7 +193,7 @@ const KEYS: [(&str, Use<Service>); 73] = [
     ),
     ("cgroup", Use::Not(NOT_YET)),
     ("cgroup_parent", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).cgroup_parent, text(node, scope)))),
-    ("credential_spec", Use::Not("it is for containers of Windows, which no executor of this version runs")),
+    ("credential_spec", Use::Read(|of, node, scope| devices::read_credential_spec(&mut of.spec, node, scope))),
     (
         "device_cgroup_rules",
         Use::Read(|of, node, scope| {

@@ -138,7 +138,7 @@ fn every_key_makes_its_field_of_the_spec() {
         (
             "configs: [old]",
             "/task/container/configs/0",
-            json!({"config": null, "name": "old", "file": {"name": "/old", "uid": "", "gid": "", "mode": null}, "revision": 0, "pinned": false}),
+            json!({"config": null, "name": "old", "file": {"name": "/old", "uid": "", "gid": "", "mode": null}, "revision": 0, "pinned": false, "runtime": false}),
         ),
         (
             "configs: [{source: old, target: /etc/o, uid: 5, mode: 0440}]",
@@ -220,6 +220,7 @@ fn every_key_makes_its_field_of_the_spec() {
         ),
         ("device_cgroup_rules: ['c 42:* rmw']", "/task/container/device_cgroup_rules", json!(["c 42:* rmw"])),
         ("privileged: true", "/task/container/privileged", json!(true)),
+        ("credential_spec: {registry: web}", "/task/container/privileges/credential_spec/registry", json!("web")),
         (
             "security_opt: ['no-new-privileges:true', seccomp=profile.json]",
             "/task/container/privileges/no_new_privileges",

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use events::spec::defaults::{RESTART_DELAY, RESTART_DELAY_MAX};
 use events::{
-    BindPropagation, Driver, GenericResource, HealthConfig, Isolation, Mount, MountConsistency, Named, NetworkMode,
-    Platform, PullPolicy, ResourceRequirements, Resources, ServiceSpec,
+    BindPropagation, ContainerSpec, Driver, GenericResource, HealthConfig, Isolation, Mount, MountConsistency, Named,
+    NetworkMode, Platform, PullPolicy, ResourceRequirements, Resources, ServiceSpec,
 };
 
 use super::block::Block;
 use super::{config, words};
-use crate::values::{affinity, cpus, device, duration, security_opt, size, ulimit};
+use crate::values::{affinity, cpus, credential_spec, device, duration, security_opt, size, ulimit};
 
 /// What each task of a service runs, where and for how long.
 pub fn show(block: &mut Block, spec: &ServiceSpec) {
@@ -55,7 +55,11 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
     );
     block.each(
         "Config",
-        container.configs.iter().map(|of| config::reference(of) + &config::revision(of.revision, of.pinned)),
+        container
+            .configs
+            .iter()
+            .filter(|of| !of.runtime)
+            .map(|of| config::reference(of) + &config::revision(of.revision, of.pinned)),
     );
     let switches = [
         ("tty", container.tty),
@@ -85,6 +89,7 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
         .optional("Process limit", nonzero(container.pids_limit))
         .optional("OOM score", nonzero(container.oom_score_adj));
     block.each("Security option", container.privileges.iter().flat_map(security_opt::show));
+    block.optional("Credential spec", credential_spec(container));
     block.each("Device", container.devices.iter().map(device::show));
     block.each("Device request", container.device_requests.iter().map(device::show_request));
     block.each("Device rule", container.device_cgroup_rules.iter().cloned());
@@ -160,6 +165,16 @@ pub fn generic(resource: &GenericResource) -> String {
     } else {
         names.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Where the credential spec is, with the revision of a config.
+fn credential_spec(container: &ContainerSpec) -> String {
+    let Some(of) = container.privileges.as_ref().and_then(|of| of.credential_spec.as_ref()) else {
+        return String::new();
+    };
+    let config = container.configs.iter().find(|of| of.runtime);
+    let revision = config.map_or_else(String::new, |of| config::revision(of.revision, of.pinned));
+    credential_spec::show(of) + &revision
 }
 
 /// A mount and, in parentheses, what was chosen for it.

@@ -350,7 +350,9 @@ impl ListEdits {
 
     fn apply_to_container(&self, container: &mut ContainerSpec) {
         edit_map(&mut container.labels, &self.container_label_add, &self.container_label_rm);
-        edit(&mut container.configs, |reference| reference.name.clone(), &self.config_add, &self.config_rm);
+        let (runtime, mut files): (Vec<_>, Vec<_>) = container.configs.drain(..).partition(|of| of.runtime);
+        edit(&mut files, |reference| reference.name.clone(), &self.config_add, &self.config_rm);
+        container.configs = files.into_iter().chain(runtime).collect();
         edit(&mut container.secrets, |reference| reference.name.clone(), &self.secret_add, &self.secret_rm);
         edit_map(&mut container.sysctls, &self.sysctl_add, &self.sysctl_rm);
         let env: Vec<String> = self.env_add.iter().map(|variable| variable.0.clone()).collect();

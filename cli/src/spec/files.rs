@@ -22,7 +22,11 @@ pub(super) struct FileFlags {
 
 impl FileFlags {
     pub(super) fn apply(&self, spec: &mut ServiceSpec) {
-        super::replace(&mut container(spec).configs, &self.config);
+        let configs = &mut container(spec).configs;
+        if !self.config.is_empty() {
+            configs.retain(|of| of.runtime);
+            configs.extend_from_slice(&self.config);
+        }
         super::replace(&mut container(spec).secrets, &self.secret);
     }
 }

@@ -132,7 +132,8 @@ fn affinities(spec: &ServiceSpec, is_of_kind: fn(Option<u32>) -> bool) -> Vec<St
 }
 
 fn configs(spec: &ServiceSpec) -> Vec<String> {
-    spec.template().container().configs.iter().map(|reference| reference.name.clone()).collect()
+    let files = spec.template().container().configs.iter().filter(|reference| !reference.runtime);
+    files.map(|reference| reference.name.clone()).collect()
 }
 
 fn dns(spec: &ServiceSpec, list: fn(&events::DnsConfig) -> &Vec<String>) -> Vec<String> {

@@ -29,7 +29,7 @@ pub use lists::dropped;
 pub use logging::LogFlags;
 pub use placement::Strategy;
 pub use reset::Field;
-pub use security::privileges;
+pub use security::{privileges, set_credential_spec, set_privileges};
 
 use clap::Args;
 use events::{ContainerSpec, ServiceSpec, TaskSpec};

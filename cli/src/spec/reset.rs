@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use events::{MountType, ServiceSpec};
 
-use super::{container, devices, task};
+use super::{container, devices, set_credential_spec, set_privileges, task};
 
 /// A setting that can be put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,6 +18,7 @@ pub enum Field {
     Config,
     Constraint,
     ContainerLabel,
+    CredentialSpec,
     Device,
     DeviceCgroupRule,
     DependsOn,
@@ -81,7 +82,7 @@ impl Field {
             Self::CapAdd => container(spec).capability_add.clear(),
             Self::CapDrop => container(spec).capability_drop.clear(),
             Self::Command => container(spec).command.clear(),
-            Self::Config => container(spec).configs.clear(),
+            Self::Config => container(spec).configs.retain(|of| of.runtime),
             Self::ContainerLabel => container(spec).labels.clear(),
             Self::Device => {
                 let container = container(spec);
@@ -90,7 +91,8 @@ impl Field {
             }
             Self::DeviceCgroupRule => container(spec).device_cgroup_rules.clear(),
             Self::Gpus => container(spec).device_requests.retain(devices::is_named),
-            Self::SecurityOpt => container(spec).privileges = None,
+            Self::SecurityOpt => set_privileges(container(spec), None),
+            Self::CredentialSpec => set_credential_spec(container(spec), None),
             Self::Dns => container(spec).dns = None,
             Self::Env => container(spec).env.clear(),
             Self::EnvSecret => container(spec).env_secrets.clear(),

@@ -4,13 +4,15 @@ use std::path::Path;
 
 use clap::Args;
 use events::spec::limits::{OOM_SCORES, PIDS_LIMITS};
-use events::{AppArmorMode, Privileges, Seccomp, SeccompMode, ServiceSpec, Ulimit};
+use events::{
+    AppArmorMode, ConfigReference, ContainerSpec, CredentialSpec, Privileges, Seccomp, SeccompMode, ServiceSpec, Ulimit,
+};
 
 use super::{container, replace, set};
 use crate::failure::{Failure, Kind};
 use crate::values::container::capability;
 use crate::values::security_opt::{LabelPart, SecurityOption};
-use crate::values::{number, pair, security_opt, ulimit};
+use crate::values::{credential_spec, number, pair, security_opt, ulimit};
 
 /// Reads a file of this machine.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>;
@@ -42,6 +44,11 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "OPTION", value_parser = security_opt::parse)]
     security_opt: Vec<SecurityOption>,
 
+    /// Credential spec of a container of Windows, which says as which service account it runs: file://NAME of the engine, registry://NAME
+    /// of the node, or config://NAME
+    #[arg(long, value_name = "PLACE", value_parser = credential_spec::parse)]
+    credential_spec: Option<CredentialSpec>,
+
     /// Kernel parameter of the container; replaces all
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     sysctl: Vec<(String, String)>,
@@ -63,7 +70,11 @@ impl SecurityFlags {
     pub(super) fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
         let container = container(spec);
         if !self.security_opt.is_empty() {
-            container.privileges = Some(privileges(&self.security_opt, &|path| std::fs::read(path))?);
+            let made = privileges(&self.security_opt, &|path| std::fs::read(path))?;
+            set_privileges(container, Some(made));
+        }
+        if let Some(of) = &self.credential_spec {
+            set_credential_spec(container, Some(of.clone()));
         }
         set(&mut container.user, &self.user);
         replace(&mut container.groups, &self.group);
@@ -78,6 +89,24 @@ impl SecurityFlags {
         set(&mut container.oom_score_adj, &self.oom_score_adj);
         Ok(())
     }
+}
+
+/// Gives a container security options, or none. A credential spec is none of them.
+pub fn set_privileges(container: &mut ContainerSpec, made: Option<Privileges>) {
+    let credential_spec = container.privileges.take().and_then(|of| of.credential_spec);
+    let made = made.or_else(|| credential_spec.is_some().then(Privileges::default));
+    container.privileges = made.map(|made| Privileges { credential_spec, ..made });
+}
+
+/// Gives a container a credential spec, or none, and with it the config that it names.
+pub fn set_credential_spec(container: &mut ContainerSpec, made: Option<CredentialSpec>) {
+    container.configs.retain(|of| !of.runtime);
+    let config = made.as_ref().map(|of| of.config.clone()).filter(|name| !name.is_empty());
+    let reference = |name| ConfigReference { name, runtime: true, ..ConfigReference::default() };
+    container.configs.extend(config.map(reference));
+    let others = container.privileges.take().unwrap_or_default();
+    let privileges = Privileges { credential_spec: made, ..others };
+    container.privileges = Some(privileges).filter(|made| *made != Privileges::default());
 }
 
 /// What these options make; a later one of the same kind wins.

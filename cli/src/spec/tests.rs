@@ -4,6 +4,7 @@ use clap::{Args, FromArgMatches};
 use events::*;
 
 use super::*;
+use crate::values::credential_spec;
 
 fn flags(line: &[&str]) -> ServiceFlags {
     let command = ServiceFlags::augment_args(clap::Command::new("test").no_binary_name(true));
@@ -118,6 +119,8 @@ fn flags_of_rights_and_limits_fill_their_fields() {
         "label=type:t",
         "--security-opt",
         "label=disable",
+        "--credential-spec",
+        "config://gmsa",
     ]);
     let expected = ContainerSpec {
         user: "1000:1000".to_owned(),
@@ -135,10 +138,33 @@ fn flags_of_rights_and_limits_fill_their_fields() {
             apparmor: AppArmorMode::Custom.into(),
             no_new_privileges: true,
             apparmor_profile: "web".to_owned(),
+            credential_spec: Some(CredentialSpec { config: "gmsa".to_owned(), ..Default::default() }),
         }),
+        configs: vec![ConfigReference { name: "gmsa".to_owned(), runtime: true, ..Default::default() }],
         ..Default::default()
     };
     assert_eq!(container, expected);
+}
+
+#[test]
+fn a_credential_spec_is_apart_from_security_options_and_from_configs_that_are_files() {
+    let mut spec = ServiceSpec::default();
+    let mut give = |line: &[&str]| {
+        flags(line).apply(&mut spec).expect("sound flags");
+        let container = spec.template().container();
+        let shown = container.privileges.as_ref().and_then(|of| of.credential_spec.as_ref()).map(credential_spec::show);
+        let configs = container.configs.iter().map(|of| format!("{}{}", of.name, if of.runtime { "!" } else { "" }));
+        (shown.unwrap_or_default(), configs.collect::<Vec<_>>().join(" "))
+    };
+    let is = |spec: &str, configs: &str| (spec.to_owned(), configs.to_owned());
+    assert_eq!(give(&["--credential-spec", "config://a", "--config", "b"]), is("config://a", "a! b"));
+    assert_eq!(give(&["--security-opt", "no-new-privileges"]), is("config://a", "a! b"));
+    assert_eq!(give(&["--config", "a"]), is("config://a", "a! a"));
+    assert_eq!(give(&["--credential-spec", "file://f"]), is("file://f", "a"));
+    Field::SecurityOpt.reset(&mut spec);
+    assert!(spec.template().container().privileges.as_ref().is_some_and(|of| of.credential_spec.is_some()));
+    Field::CredentialSpec.reset(&mut spec);
+    assert_eq!(spec.template().container().privileges, None);
 }
 
 #[test]

@@ -16,7 +16,7 @@ const SECRET_HINT: &str =
 /// When there is no source, a key is unknown, or the mode is not octal.
 pub fn parse(text: &str) -> Result<ConfigReference, Invalid> {
     let Read { name, file, revision } = read("config", text).map_err(|why| Invalid::new(why, CONFIG_HINT))?;
-    Ok(ConfigReference { config: None, name, file, revision, pinned: revision > 0 })
+    Ok(ConfigReference { name, file, revision, pinned: revision > 0, ..ConfigReference::default() })
 }
 
 /// Reads which secret becomes which file. The secret's id is not known yet.

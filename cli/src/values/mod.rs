@@ -11,6 +11,7 @@ pub mod constraint;
 pub mod container;
 pub mod copy;
 pub mod cpus;
+pub mod credential_spec;
 mod decimal;
 pub mod device;
 pub mod duration;

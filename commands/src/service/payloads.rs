@@ -58,8 +58,12 @@ fn look_up(state: &Cluster, spec: &ServiceSpec, scope: &template::TemplateScope<
     let expanded = template::expand(container, scope)
         .map_err(|error| Fault::invalid(error.to_string(), "correct the template in the spec"))?
         .into_owned();
-    let configs: Vec<(ConfigReference, Arc<[u8]>)> =
-        container.configs.iter().filter_map(|of| Some((of.clone(), data(state, of)?))).collect();
+    let configs: Vec<(ConfigReference, Arc<[u8]>)> = container
+        .configs
+        .iter()
+        .filter(|of| !of.runtime)
+        .filter_map(|of| Some((of.clone(), data(state, of)?)))
+        .collect();
     Ok(Arc::new(move |source, name| match source {
         Source::Variable if expanded.env_secrets.iter().any(|secret| secret.name == name) => {
             Some(Found { data: HIDDEN.to_vec(), is_secret: true })

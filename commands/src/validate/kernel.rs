@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use events::spec::limits::{OOM_SCORES, PIDS_LIMITS};
 use events::spec::{CAPABILITY_HINT, is_capability};
-use events::{AppArmorMode, ContainerSpec, Privileges, SeccompMode, Ulimit};
+use events::{AppArmorMode, ContainerSpec, CredentialSpec, Privileges, SeccompMode, Ulimit};
 
 use super::{Fault, Verdict, known};
 use crate::text::quote;
@@ -15,6 +15,8 @@ const SIGNALS: [&str; 36] = [
     "PROF", "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
     "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
+/// Longest name of a credential spec: that of a path.
+const CREDENTIAL_SPEC_BYTES_MAX: usize = 4_096;
 /// Highest number of a signal.
 const SIGNAL_MAX: u8 = 64;
 /// Limits that setrlimit(2) knows, in the engine's words.
@@ -62,6 +64,7 @@ pub(super) fn kernel(spec: &ContainerSpec) -> Verdict {
         let sentence = format!("{} is not an OOM score adjustment", spec.oom_score_adj);
         return Err(Fault::invalid(sentence, "give a number from -1000 to 1000"));
     }
+    credential_spec(spec)?;
     spec.privileges.as_ref().map_or(Ok(()), privileges)
 }
 
@@ -112,6 +115,33 @@ fn ulimits(list: &[Ulimit]) -> Verdict {
     Ok(())
 }
 
+/// A credential spec is in one place, and the container has the config that it names, which nothing else is for.
+fn credential_spec(spec: &ContainerSpec) -> Verdict {
+    let given = spec.privileges.as_ref().and_then(|of| of.credential_spec.as_ref());
+    let hint = "write file://NAME, registry://NAME or config://NAME";
+    if let Some(CredentialSpec { file, registry, config }) = given {
+        let places = [file, registry, config];
+        if places.iter().filter(|place| !place.is_empty()).count() != 1 {
+            return Err(Fault::invalid("a credential spec is in a file, in the registry or in a config", hint));
+        }
+        let is_sound = |place: &str| place.len() <= CREDENTIAL_SPEC_BYTES_MAX && !place.chars().any(char::is_control);
+        if !places.iter().all(|place| is_sound(place)) {
+            let sentence = format!(
+                "the name of a credential spec has control characters, or more than {CREDENTIAL_SPEC_BYTES_MAX} bytes"
+            );
+            return Err(Fault::invalid(sentence, hint));
+        }
+    }
+    let named = given.map_or("", |of| of.config.as_str());
+    let configs: Vec<&str> = spec.configs.iter().filter(|of| of.runtime).map(|of| of.name.as_str()).collect();
+    let expected: &[&str] = if named.is_empty() { &[] } else { &[named] };
+    if configs != expected {
+        let sentence = "the config of a credential spec and the configs that are no files are not the same";
+        return Err(Fault::invalid(sentence, "give the config with --credential-spec config://NAME"));
+    }
+    Ok(())
+}
+
 fn privileges(of: &Privileges) -> Verdict {
     known::<AppArmorMode>(of.apparmor, "AppArmor mode")?;
     if (of.apparmor() == AppArmorMode::Custom) == of.apparmor_profile.is_empty() {
@@ -129,6 +159,8 @@ fn privileges(of: &Privileges) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use events::ConfigReference;
+
     use super::*;
 
     fn check(change: impl FnOnce(&mut ContainerSpec)) -> bool {
@@ -156,6 +188,39 @@ mod tests {
         for capability in ["", "NOT_A_CAP"] {
             assert!(!check(|spec| spec.capability_add = vec![capability.into()]), "{capability}");
             assert!(!check(|spec| spec.capability_drop = vec![capability.into()]), "{capability}");
+        }
+    }
+
+    #[test]
+    fn a_credential_spec_is_in_one_place_and_has_its_config() {
+        let with = |file: &str, config: &str, references: &[(&str, bool)]| {
+            check(|spec| {
+                let credential_spec =
+                    Some(CredentialSpec { file: file.into(), config: config.into(), ..CredentialSpec::default() });
+                spec.privileges = Some(Privileges { credential_spec, ..Privileges::default() });
+                let reference = |(name, runtime): &(&str, bool)| ConfigReference {
+                    name: (*name).into(),
+                    runtime: *runtime,
+                    ..ConfigReference::default()
+                };
+                spec.configs = references.iter().map(reference).collect();
+            })
+        };
+        assert!(with("web.json", "", &[]));
+        assert!(with("", "gmsa", &[("gmsa", false), ("gmsa", true)]));
+        let long = "x".repeat(CREDENTIAL_SPEC_BYTES_MAX + 1);
+        for (file, config, references) in [
+            ("", "", &[][..]),
+            ("web.json", "gmsa", &[("gmsa", true)]),
+            ("", "gmsa", &[]),
+            ("", "gmsa", &[("gmsa", false)]),
+            ("", "gmsa", &[("other", true)]),
+            ("", "gmsa", &[("gmsa", true), ("gmsa", true)]),
+            ("web.json", "", &[("gmsa", true)]),
+            ("a\0b", "", &[]),
+            (long.as_str(), "", &[]),
+        ] {
+            assert!(!with(file, config, references), "{file:?} {config} {references:?}");
         }
     }
 

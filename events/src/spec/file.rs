@@ -122,9 +122,9 @@ pub fn secret_key(secret: SecretId, revision: u64) -> String {
 }
 
 impl ContainerSpec {
-    /// The configs and secrets that the container is given.
+    /// The configs and secrets that the container is given as files.
     pub fn files(&self) -> impl Iterator<Item = &dyn FileReference> {
-        let configs = self.configs.iter().map(|reference| reference as &dyn FileReference);
+        let configs = self.configs.iter().filter(|of| !of.runtime).map(|reference| reference as &dyn FileReference);
         configs.chain(self.secrets.iter().map(|reference| reference as &dyn FileReference))
     }
 }

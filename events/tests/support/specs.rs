@@ -194,6 +194,7 @@ fn container_spec() -> ContainerSpec {
             }),
             revision: 2,
             pinned: true,
+            runtime: true,
         }],
         devices: vec![Device { source: "/dev/fuse".into(), target: "/dev/f".into(), permissions: "rw".into() }],
         device_requests: vec![DeviceRequest {
@@ -232,6 +233,11 @@ fn privileges() -> Privileges {
         apparmor: AppArmorMode::Custom.into(),
         no_new_privileges: true,
         apparmor_profile: "web".into(),
+        credential_spec: Some(CredentialSpec {
+            file: "f.json".into(),
+            registry: "r".into(),
+            config: "web.conf".into(),
+        }),
     }
 }
 

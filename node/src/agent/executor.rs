@@ -142,7 +142,7 @@ impl Workload {
         let secret = |of: &'_ SecretReference| self.secrets.get(&of.key());
         let secrets = self.container().secrets.iter();
         let secrets = secrets.map(|reference| MemoryFile { reference, data: secret(reference) });
-        let configs = self.container().configs.iter().filter_map(|reference| {
+        let configs = self.container().configs.iter().filter(|of| !of.runtime).filter_map(|reference| {
             let data = self.secret_config(reference)?;
             Some(MemoryFile { reference, data: Some(data) })
         });
@@ -154,10 +154,32 @@ impl Workload {
         self.secret_configs.get(&reference.key()?)
     }
 
-    /// The other configs that the spec refers to, each with its data.
+    /// The other configs that are files, each with its data.
     pub fn config_files(&self) -> impl Iterator<Item = (&ConfigReference, &Bytes)> {
-        let references = self.container().configs.iter();
+        let references = self.container().configs.iter().filter(|of| !of.runtime);
         references.filter_map(|reference| Some((reference, self.configs.get(&reference.key()?)?)))
+    }
+
+    /// What the engine is given for a credential spec: JSON for a config, and otherwise where to find it.
+    ///
+    /// # Errors
+    /// When the config repeats a secret: engines show what they are given.
+    pub fn credential_spec(&self) -> Result<Option<String>, String> {
+        let Some(of) = self.container().privileges.as_ref().and_then(|of| of.credential_spec.as_ref()) else {
+            return Ok(None);
+        };
+        if !of.file.is_empty() {
+            return Ok(Some(format!("file://{}", of.file)));
+        }
+        if !of.registry.is_empty() {
+            return Ok(Some(format!("registry://{}", of.registry)));
+        }
+        let reference = self.container().configs.iter().find(|known| known.runtime && known.name == of.config);
+        if reference.is_some_and(|reference| self.secret_config(reference).is_some()) {
+            return Err(format!("config {} repeats a secret, which a credential spec must not", of.config));
+        }
+        let data = reference.and_then(|reference| self.configs.get(&reference.key()?));
+        Ok(data.map(|data| format!("raw://{}", String::from_utf8_lossy(data))))
     }
 
     /// The environment that the spec asks for, with the values of its secret variables, and the generic resources claimed as

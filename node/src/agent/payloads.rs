@@ -63,7 +63,7 @@ fn look_up(workload: &Workload, source: Source, name: &str) -> Option<Found> {
             (workload.secrets.get(&reference.key())?.0.as_slice(), true)
         }
         Source::Config => {
-            let reference = container.configs.iter().find(|of| of.is_at(name))?;
+            let reference = container.configs.iter().find(|of| !of.runtime && of.is_at(name))?;
             (workload.configs.get(&reference.key()?)?.as_ref(), false)
         }
     };

@@ -108,6 +108,7 @@ where_possible! { on_docker_only, "needs a Docker Engine":
     exec::who_attaches_to_a_terminal_types_into_it_and_leaves_it
     workloads::a_bad_mount_is_told_in_the_engines_words
     options::every_option_reaches_its_container
+    options::newer_options_of_mounts_reach_their_container_or_are_refused
     options::privileges_and_what_an_engine_lacks
 }
 

@@ -17,7 +17,7 @@ const ALLOWED: [&str; 5] = ["--allow-privileged", "--allow-device", "/dev/fuse",
 
 /// Flags with their values; where the engine's inspection of the container has them; and as what, in JSON. `DIR` stands for a
 /// directory, `SECCOMP` for the profile in it.
-const ROWS: [(&[&str], &str, &str); 36] = [
+const ROWS: [(&[&str], &str, &str); 37] = [
     (&["--hostname", "box"], "/Config/Hostname", r#""box""#),
     (&["--dir", "/tmp"], "/Config/WorkingDir", r#""/tmp""#),
     (&["--user", "0:7"], "/Config/User", r#""0:7""#),
@@ -83,6 +83,11 @@ const ROWS: [(&[&str], &str, &str); 36] = [
             "DriverConfig":{"Name":"local","Options":{"type":"tmpfs","device":"tmpfs","o":"size=1m,uid=5"}}}"#,
     ),
     (
+        &["--mount", "type=bind,source=DIR/made,target=/m,bind-create-src,bind-propagation=rslave"],
+        "/HostConfig/Binds",
+        r#"["DIR/made:/m:rw,rslave"]"#,
+    ),
+    (
         &["--mount", "type=tmpfs,target=/t,tmpfs-size=2m,tmpfs-mode=1770"],
         "/HostConfig/Mounts/2/TmpfsOptions",
         r#"{"SizeBytes":2097152,"Mode":1016}"#,
@@ -90,7 +95,7 @@ const ROWS: [(&[&str], &str, &str); 36] = [
 ];
 
 /// What a command in the container says, and what it says when the flags have taken effect.
-const SEEN: [(&str, &str); 13] = [
+const SEEN: [(&str, &str); 14] = [
     ("hostname", "box"),
     ("pwd", "/tmp"),
     ("ls /sys/class/net", "lo"),
@@ -101,9 +106,40 @@ const SEEN: [(&str, &str); 13] = [
     ("df -k /dev/shm | awk 'NR == 2 { print $2 }'", "3072"),
     ("stat -c %u /v; df -k /v | awk 'NR == 2 { print $2 }'", "5\n1024"),
     ("stat -c %a /t", "1770"),
+    ("test -d /m && echo made", "made"),
     ("test -c /dev/f && echo there", "there"),
     ("awk '/NoNewPrivs|Seccomp:/ { print $2 }' /proc/1/status", "1\n2"),
     ("mkdir /t/made 2>/dev/null || echo refused; touch /made 2>/dev/null || echo read-only", "refused\nread-only"),
+];
+
+/// A mount, the API that it needs, the option that does, where an engine that knows it has it, and as what, in JSON.
+type Newer = (&'static str, (u32, u32), &'static str, &'static str, &'static str);
+
+/// Options of mounts that came with a newer API than the oldest engine's.
+const NEWER: [Newer; 5] = [
+    (
+        "type=bind,source=DIR,target=/b:c,bind-create-src",
+        (1, 42),
+        "bind-create-src",
+        "BindOptions/CreateMountpoint",
+        "true",
+    ),
+    (
+        "type=bind,source=DIR,target=/b,readonly,bind-recursive=writable",
+        (1, 44),
+        "bind-recursive=writable",
+        "BindOptions/ReadOnlyNonRecursive",
+        "true",
+    ),
+    (
+        "type=bind,source=DIR,target=/b,readonly,bind-recursive=readonly",
+        (1, 44),
+        "bind-recursive=readonly",
+        "BindOptions/ReadOnlyForceRecursive",
+        "true",
+    ),
+    ("source=v,target=/v,volume-subpath=s", (1, 45), "volume-subpath", "VolumeOptions/Subpath", r#""s""#),
+    ("type=tmpfs,target=/t,tmpfs-options=noexec", (1, 46), "tmpfs-options", "TmpfsOptions/Options", r#"[["noexec"]]"#),
 ];
 
 fn docker(args: &[&str]) -> Answer {
@@ -151,6 +187,39 @@ pub fn every_option_reaches_its_container() {
     }
 }
 
+/// An engine that knows an option is given it; of one that does not, the task says which it needs and which there is.
+pub fn newer_options_of_mounts_reach_their_container_or_are_refused() {
+    let cluster = Cluster::start_with(Executor::Docker, &[], &ALLOWED);
+    let shared = cluster.path("shared");
+    make_shared(&shared);
+    let dir = path(&std::fs::canonicalize(&shared).expect("a path"));
+    let cluster_id = cluster.inspect()["id"].as_str().expect("an id").to_owned();
+    let version = docker(&["version", "--format", "{{.Server.APIVersion}}"]).out;
+    let (major, minor) = version.trim().split_once('.').expect("an API version");
+    let engine: (u32, u32) = (major.parse().expect("a number"), minor.parse().expect("a number"));
+    for (number, (mount, since, option, place, wanted)) in NEWER.iter().enumerate() {
+        let (name, mount) = (format!("newer{number}"), mount.replace("DIR", &dir));
+        let words =
+            ["service", "create", "-d", "--name", &name, "--image", IMAGE, "--no-resolve-image", "--mount", &mount];
+        let created =
+            cluster.swarmctl_words(&[&words[..], &["--restart-condition", "none", "--command", "true"]].concat());
+        assert_eq!(created.code, 0, "{created:?}");
+        if engine < *since {
+            let ((major, minor), has) = (since, version.trim());
+            let sentence = format!("mount option {option} needs engine API {major}.{minor}, and this engine has {has}");
+            let why = || cluster.tasks(&name).first().map(|task| task.error.clone()).unwrap_or_default();
+            cluster.until(&sentence, || why().contains(&sentence));
+            continue;
+        }
+        let wanted: Value = serde_json::from_str(wanted).expect("JSON");
+        let filter = format!("label=com.docker.swarm.service.name={name}");
+        cluster.until(option, || {
+            let made = containers(&cluster_id, &["--all", "--filter", &filter], "{{.ID}}");
+            made.iter().any(|id| inspected(id).pointer(&format!("/HostConfig/Mounts/0/{place}")) == Some(&wanted))
+        });
+    }
+}
+
 pub fn privileges_and_what_an_engine_lacks() {
     let cluster = Cluster::start_with(Executor::Docker, &[], &ALLOWED);
     // The engine's own default, by the name that its driver of cgroups takes.
@@ -172,6 +241,7 @@ pub fn privileges_and_what_an_engine_lacks() {
     let refused = [
         ("gpus", "--gpus all", "could not select device driver"),
         ("hyper", "--isolation hyperv", "isolation"),
+        ("account", "--credential-spec file://web.json", "credentialspec=file://web.json"),
         ("absent", "--image localhost:1/absent:v1 --pull never", "is not on this node, and its pull policy is never"),
         ("stale", "--no-resolve-image --pull always --image localhost:1/absent:v1", "connection refused"),
     ];

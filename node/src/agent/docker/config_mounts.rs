@@ -24,7 +24,7 @@ pub(super) fn is_mounted(reference: &ConfigReference, container: &ContainerSpec)
         let target = mount.target.trim_end_matches('/');
         mount.r#type() == MountType::Tmpfs && path.strip_prefix(target).is_some_and(|rest| rest.starts_with('/'))
     };
-    container.read_only || container.mounts.iter().any(covers)
+    !reference.runtime && (container.read_only || container.mounts.iter().any(covers))
 }
 
 /// Where an agent keeps the configs that its containers mount.

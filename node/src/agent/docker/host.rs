@@ -7,8 +7,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use events::{
-    AppArmorMode, ContainerSpec, Driver, Isolation, NetworkMode, Privileges, ResourceRequirements, Resources,
-    SeccompMode,
+    AppArmorMode, ContainerSpec, Driver, Isolation, NetworkMode, ResourceRequirements, Resources, SeccompMode,
 };
 
 use super::config::{list, number, signed, text};
@@ -29,7 +28,7 @@ pub(super) fn host_config(workload: &Workload, port_bindings: Option<PortMap>) -
         init: spec.init,
         readonly_rootfs: Some(spec.read_only),
         group_add: list(&spec.groups),
-        security_opt: list(&security(spec.privileges.as_ref())),
+        security_opt: list(&security(workload)),
         binds: list(&binds),
         mounts: (!mounts.is_empty()).then_some(mounts),
         extra_hosts: list(&extra_hosts(&spec.hosts)),
@@ -79,9 +78,11 @@ fn log_config(driver: &Driver) -> HostConfigLogConfig {
 }
 
 /// Security options in the words of `docker run --security-opt`.
-fn security(privileges: Option<&Privileges>) -> Vec<String> {
-    let Some(privileges) = privileges else { return Vec::new() };
+fn security(workload: &Workload) -> Vec<String> {
+    let Some(privileges) = &workload.container().privileges else { return Vec::new() };
     let mut options = Vec::new();
+    // One that repeats a secret was refused.
+    options.extend(workload.credential_spec().ok().flatten().map(|of| format!("credentialspec={of}")));
     if let Some(selinux) = &privileges.selinux {
         if selinux.disable {
             options.push("label=disable".to_owned());

@@ -100,6 +100,7 @@ impl DockerExecutor {
     /// Refuses a workload of which this engine would silently leave aside what it needs; gives warnings of what it only wished
     /// for. Asks the engine only for workloads that use such a thing.
     async fn check_features(&self, workload: &Workload) -> Result<Vec<String>, ExecutorError> {
+        workload.credential_spec().map_err(ExecutorError::Fatal)?;
         let (needs, preferences) = (features::needs(workload), features::preferences(workload));
         if needs.is_empty() && preferences.is_empty() {
             return Ok(Vec::new());

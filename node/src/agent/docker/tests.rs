@@ -139,8 +139,39 @@ fn health_checks_and_privileges_have_their_place() {
             "/HostConfig/SecurityOpt",
             json!(["label=disable", "seccomp={}"]),
         ),
+        (
+            json!({ "privileges": { "credential_spec": { "file": "web.json" } } }),
+            "/HostConfig/SecurityOpt",
+            json!(["credentialspec=file://web.json"]),
+        ),
+        (
+            json!({ "privileges": { "credential_spec": { "registry": "web" } } }),
+            "/HostConfig/SecurityOpt",
+            json!(["credentialspec=registry://web"]),
+        ),
     ];
     expect_places(&rows);
+}
+
+#[test]
+fn a_credential_spec_in_a_config_is_given_as_it_is_and_never_holds_a_secret() {
+    let id = ConfigId::from_bits(7);
+    let mut workload = container(json!({
+        "privileges": { "credential_spec": { "config": "gmsa" } },
+        "configs": [{ "config": id, "name": "gmsa", "runtime": true, "revision": 2 }],
+    }));
+    workload.configs = [((id, 2), "{\"CmsPlugins\":[]}".into())].into();
+    assert_eq!(body(&workload)["HostConfig"]["SecurityOpt"], json!(["credentialspec=raw://{\"CmsPlugins\":[]}"]));
+    assert_eq!(workload.config_files().count(), 0);
+    assert_eq!(body(&workload)["HostConfig"]["Binds"], Value::Null);
+    workload.configs.clear();
+    workload.secret_configs = [((id, 2), SecretBytes(b"hunter2".to_vec()))].into();
+    assert_eq!(workload.memory_files().len(), 0);
+    assert_eq!(
+        workload.credential_spec(),
+        Err("config gmsa repeats a secret, which a credential spec must not".to_owned())
+    );
+    assert_eq!(body(&workload)["HostConfig"]["SecurityOpt"], Value::Null);
 }
 
 #[test]
