@@ -29,8 +29,10 @@ impl Steps {
     ) -> Result<T, ExecutorError> {
         let entry = self.enter(task);
         tokio::select! {
-            done = step => done,
+            // First: what a step that is given up comes to, such as the end of the task, is for who gave it up to say.
+            biased;
             () = entry.given_up.cancelled() => Err(ExecutorError::Temporary("given up: the task is being shut down".into())),
+            done = step => done,
         }
     }
 
@@ -96,5 +98,21 @@ mod tests {
         assert!(steps.run(one, async { Ok(()) }).await.is_ok());
         drop(kept);
         assert!(steps.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_step_that_ends_because_it_is_given_up_is_given_up() {
+        let (steps, task) = (Steps::default(), TaskId::from_bits(1));
+        // Many times: an unfair choice would be seen only now and then.
+        for _ in 0..100 {
+            let (ended, end) = tokio::sync::oneshot::channel();
+            let step = async { end.await.map_err(|_| ExecutorError::Fatal("nobody ended it".to_owned())) };
+            let give_up = async {
+                steps.give_up(task);
+                ended.send(()).expect("the step waits");
+            };
+            let (done, ()) = tokio::join!(steps.run(task, step), give_up);
+            assert!(matches!(done, Err(ExecutorError::Temporary(_))), "{done:?}");
+        }
     }
 }
