@@ -157,19 +157,43 @@ impl<M: Manager> Session<'_, M> {
         self.execute_after(command, true).await
     }
 
-    async fn execute_after(&mut self, command: Command, at_rest: bool) -> Result<CommandReply, Failure> {
+    /// Asks for changes that are made together or not at all; the answers in their order.
+    ///
+    /// # Errors
+    /// When the manager refuses one of them or cannot be reached.
+    pub async fn execute_together(&mut self, commands: Vec<Command>) -> Result<Vec<CommandReply>, Failure> {
+        let mut requests: Vec<CommandRequest> = commands.into_iter().map(|command| self.request(command)).collect();
+        if let Some(steps) = &mut self.trial {
+            let replies = vec![CommandReply::default(); requests.len()];
+            let requests = requests.into_iter().map(trial::without_versions_of_a_copy);
+            steps.extend(requests.map(|request| PreviewStep { at_rest: false, step: Some(Step::Command(request)) }));
+            return Ok(replies);
+        }
+        let joined = requests.split_off(requests.len().min(1));
+        let Some(first) = requests.pop() else { return Ok(Vec::new()) };
+        let mut reply = self.manager.execute(CommandRequest { joined, ..first }).await?;
+        let joined = std::mem::take(&mut reply.joined);
+        Ok(std::iter::once(reply).chain(joined).collect())
+    }
+
+    /// A command of this operation.
+    fn request(&mut self, command: Command) -> CommandRequest {
         let id = (self.around.command_ids)();
         let reason = self.globals.reason.clone();
         let correlation = self.operation;
         self.operation.get_or_insert(id);
-        let request = CommandRequest {
+        CommandRequest {
             id,
             reason,
             correlation,
             undoes: self.undoes,
-            unchanged: Vec::new(),
             command: Some(command),
-        };
+            ..CommandRequest::default()
+        }
+    }
+
+    async fn execute_after(&mut self, command: Command, at_rest: bool) -> Result<CommandReply, Failure> {
+        let request = self.request(command);
         if let Some(steps) = &mut self.trial {
             let request = trial::without_versions_of_a_copy(request);
             steps.push(PreviewStep { at_rest, step: Some(Step::Command(request)) });

@@ -2,7 +2,6 @@
 
 use std::io::BufRead;
 
-use events::ServiceSpec;
 use wire::v1::command_request::Command;
 use wire::v1::{Difference, ObjectSide, UndoConflict, UndoPlan, UndoProblem, UndoStep};
 
@@ -48,14 +47,37 @@ pub async fn run<M: Manager>(
         agree(consent, session)?;
     }
     session.undoes = Some(plan.undoes);
-    for step in plan.steps {
-        let reference = step.name.clone();
-        if let Some(command) = step.command.command {
-            let command = with_ids(command, session).await?;
-            session.execute_and_tell(command, &reference).await?;
+    let steps: Vec<(String, Command)> =
+        plan.steps.into_iter().filter_map(|step| Some((step.name, step.command.command?))).collect();
+    let (files, others) = in_parts(steps);
+    together(others, session).await?;
+    together(files, session).await.map_err(|failure| match failure.kind {
+        Kind::Conflict => {
+            let sentence = format!("{}; everything else was put back", failure.sentence);
+            Failure { sentence, ..failure }
+                .hint("`swarmctl config rm` and `secret rm` remove what is left once those tasks have stopped")
         }
-    }
-    Ok(())
+        _ => failure,
+    })
+}
+
+/// Carries out commands together or not at all, and prints what they are about.
+async fn together<M: Manager>(steps: Vec<(String, Command)>, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let (names, commands): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
+    let replies = session.execute_together(commands).await?;
+    replies.iter().zip(names).try_for_each(|(reply, name)| session.tell(reply, &name))
+}
+
+type Steps = Vec<(String, Command)>;
+
+/// Configs and secrets that go, apart from all else where services change: tasks use those until they have stopped.
+fn in_parts(steps: Steps) -> (Steps, Steps) {
+    let of_service =
+        |(_, command): &(String, Command)| matches!(command, Command::RemoveService(_) | Command::UpdateService(_));
+    let of_file =
+        |(_, command): &(String, Command)| matches!(command, Command::RemoveConfig(_) | Command::RemoveSecret(_));
+    let apart = steps.iter().any(of_service);
+    steps.into_iter().partition(|step| apart && of_file(step))
 }
 
 fn show<M: Manager>(plan: &UndoPlan, session: &mut Session<'_, M>) -> Result<(), Failure> {
@@ -162,27 +184,4 @@ fn agree<M: Manager>(consent: &Consent, session: &mut Session<'_, M>) -> Result<
         return Ok(());
     }
     Err(Failure::new(Kind::Interrupted, "nothing was changed"))
-}
-
-/// Gives a service's references to configs and secrets that were created again their ids.
-async fn with_ids<M: Manager>(mut command: Command, session: &mut Session<'_, M>) -> Result<Command, Failure> {
-    if let Command::CreateService(of) = &mut command {
-        refer(&mut of.spec, session).await?;
-    } else if let Command::UpdateService(of) = &mut command {
-        refer(&mut of.spec, session).await?;
-    }
-    Ok(command)
-}
-
-async fn refer<M: Manager>(spec: &mut ServiceSpec, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
-    for reference in container.configs.iter_mut().filter(|reference| reference.config.is_none()) {
-        let found = session.manager.configs(vec![reference.name.clone()]).await?;
-        reference.config = found.first().map(|config| config.id);
-    }
-    for reference in container.secrets.iter_mut().filter(|reference| reference.secret.is_none()) {
-        let found = session.manager.secrets(vec![reference.name.clone()]).await?;
-        reference.secret = found.first().map(|secret| secret.id);
-    }
-    Ok(())
 }

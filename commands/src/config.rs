@@ -190,6 +190,8 @@ pub(crate) fn unused(noun: &str, name: &str, users: &BTreeSet<&str>) -> Result<(
 pub(crate) fn resolve(state: &Cluster, spec: &mut ServiceSpec, renewed: bool) -> Result<(), Fault> {
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
     for reference in &mut container.configs {
+        // One that a command before it in the same turn made had no id when it was asked for.
+        reference.config = reference.config.or_else(|| state.config_named(&reference.name).map(|config| config.id));
         let known = reference.config.and_then(|id| state.configs.get(id));
         let known = known.filter(|config| config.spec.name() == reference.name).map(|config| &config.revisions);
         let asked = ((reference.pinned || !renewed) && reference.revision != 0).then_some(reference.revision);

@@ -188,6 +188,8 @@ fn fitting(state: &Cluster, data: &[u8]) -> Result<u32, Fault> {
 pub(crate) fn resolve(state: &Cluster, spec: &mut ServiceSpec, renewed: bool) -> Result<(), Fault> {
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
     for reference in &mut container.secrets {
+        // One that a command before it in the same turn made had no id when it was asked for.
+        reference.secret = reference.secret.or_else(|| state.secret_named(&reference.name).map(|secret| secret.id));
         let known = reference.secret.and_then(|id| state.secrets.get(id));
         let known = known.filter(|secret| secret.spec.name() == reference.name).map(|secret| &secret.revisions);
         let asked = ((reference.pinned || !renewed) && reference.revision != 0).then_some(reference.revision);

@@ -64,6 +64,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".swarmlog.wire.v1.EventRecord.frame_hash",
             "#[serde(skip_serializing_if = \"Option::is_none\")]",
         )
+        .field_attribute(".swarmlog.wire.v1.CommandRequest.joined", "#[serde(skip_serializing_if = \"Vec::is_empty\")]")
+        .field_attribute(".swarmlog.wire.v1.CommandReply.joined", "#[serde(skip_serializing_if = \"Vec::is_empty\")]")
         .field_attribute(
             ".swarmlog.wire.v1.ConfigView.data",
             "#[serde(serialize_with = \"::events::serialize_optional_hex\")]",

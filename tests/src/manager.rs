@@ -186,6 +186,7 @@ impl Manager {
             correlation: None,
             causation: None,
             unchanged: Vec::new(),
+            joined: Vec::new(),
         })?)
     }
 

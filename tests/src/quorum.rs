@@ -551,6 +551,7 @@ fn initialise(cluster: ClusterId, first: &Peer) -> Request {
         correlation: None,
         causation: None,
         unchanged: Vec::new(),
+        joined: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use cli::{
     TaskOutputs, UsageParts, VerifiedStream,
 };
 use commands::{Actor, Rejection, SecretText};
+use events::CommandId;
 use futures_util::Stream;
 use node::control::backup;
 use node::control::command::{self, Received};
@@ -93,10 +94,12 @@ pub(crate) fn broken(error: &anyhow::Error) -> Failure {
 impl cli::Manager for Socket {
     async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
         let actor = Actor::Operator(USER.to_owned());
-        match self.control()?.receive(actor, request).map_err(refuse)? {
-            Received::Answered(reply) => Ok(reply),
-            Received::New(request) => self.submit(*request),
-        }
+        let joined: Vec<CommandId> = request.joined.iter().map(|joined| joined.id).collect();
+        let reply = match self.control()?.receive(actor.clone(), request).map_err(refuse)? {
+            Received::Answered(reply) => reply,
+            Received::New(request) => self.submit(*request)?,
+        };
+        Ok(self.present()?.answer(reply, &actor, &joined))
     }
 
     async fn preview(&mut self, request: PreviewRequest) -> Result<PreviewReply, Failure> {
@@ -362,12 +365,16 @@ impl Stream for Tale {
 mod tests {
     use cli::Manager;
     use events::service_spec::Mode;
-    use events::{CommandId, GlobalMode, Id, ReplicatedMode, Role, ServiceSpec};
+    use events::{
+        Annotations, ConfigReference, ConfigSpec, FileTarget, GlobalMode, Id, ReplicatedMode, Role, ServiceSpec,
+    };
     use futures_util::FutureExt;
     use node::manager::replica::Intervals;
     use prost::Message;
     use wire::v1::command_request::Command as Wish;
-    use wire::v1::{CreateService, LabelFilter, RemoveService, ScaleService, Selection, ServiceMode, ServicePage};
+    use wire::v1::{
+        CreateConfig, CreateService, LabelFilter, RemoveService, ScaleService, Selection, ServiceMode, ServicePage,
+    };
 
     use super::*;
     use crate::script::machine;
@@ -377,14 +384,8 @@ mod tests {
         let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
         let mut socket = Socket::new(Rc::new(RefCell::new(world)));
         let mut ask = |id: u128, wish: Wish| {
-            let request = CommandRequest {
-                id: CommandId::from_bits(id),
-                command: Some(wish),
-                reason: None,
-                correlation: None,
-                undoes: None,
-                unchanged: Vec::new(),
-            };
+            let request =
+                CommandRequest { id: CommandId::from_bits(id), command: Some(wish), ..CommandRequest::default() };
             socket.execute(request).now_or_never().expect("the world answers at once")
         };
         let mut spec: ServiceSpec = ServiceSpec::default();
@@ -404,6 +405,47 @@ mod tests {
     }
 
     #[test]
+    fn commands_that_are_joined_are_one_frame_or_none_and_refer_to_each_others_objects_by_name() {
+        let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
+        let mut socket = Socket::new(Rc::new(RefCell::new(world)));
+        let annotations = |name: &str| Some(Annotations { name: name.to_owned(), ..Annotations::default() });
+        let config = ConfigSpec { annotations: annotations("site"), ..ConfigSpec::default() };
+        let config = Wish::CreateConfig(CreateConfig { spec: config, data: b"listen".to_vec() });
+        let mut spec = ServiceSpec { annotations: annotations("web"), ..ServiceSpec::default() };
+        let container = spec.task.get_or_insert_default().container.get_or_insert_default();
+        let file = Some(FileTarget { name: "/etc/site".to_owned(), ..FileTarget::default() });
+        let name = "site".to_owned();
+        (container.image, container.configs) =
+            ("x".to_owned(), vec![ConfigReference { name, file, ..ConfigReference::default() }]);
+        let service = Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() });
+        let request = |id: u128, wish: &Wish, joined| {
+            let (id, command) = (CommandId::from_bits(id), Some(wish.clone()));
+            CommandRequest { id, command, joined, ..CommandRequest::default() }
+        };
+        let mut ask = |request| socket.execute(request).now_or_never().expect("the world answers at once");
+        // The last of them finds the name taken by the one before.
+        let joined = vec![request(2, &service, Vec::new()), request(3, &service, Vec::new())];
+        ask(request(1, &config, joined)).expect_err("the third is refused");
+        let together = request(4, &config, vec![request(5, &service, Vec::new())]);
+        let made = ask(together.clone()).expect("the first ones left nothing");
+        assert_eq!(made.joined.iter().map(|reply| reply.index).collect::<Vec<_>>(), [made.index]);
+        assert_eq!(ask(together).expect("the first answer"), made);
+        let nested = request(7, &service, vec![request(8, &service, Vec::new())]);
+        ask(request(6, &config, vec![nested])).expect_err("commands are joined to one, not to each other");
+        let many = vec![request(9, &service, Vec::new()); 300];
+        ask(request(10, &config, many)).expect_err("too many");
+        let control = socket.control().expect("it runs");
+        let cluster = &control.state.cluster;
+        let config = cluster.config_named("site").expect("a config");
+        let web = cluster.service_named("web").expect("a service");
+        assert_eq!((config.id.to_string(), web.id.to_string()), {
+            let subject = |reply: &CommandReply| reply.subject.clone().expect("an id");
+            (subject(&made), subject(&made.joined[0]))
+        });
+        assert_eq!(web.spec.template().container().configs[0].config, Some(config.id));
+    }
+
+    #[test]
     fn a_list_of_tasks_does_not_repeat_what_they_run() {
         let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
         let mut socket = Socket::new(Rc::new(RefCell::new(world)));
@@ -416,14 +458,7 @@ mod tests {
         container.env = vec![format!("LARGE={}", "x".repeat(40_000))];
         spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 900 }));
         let command = Some(Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }));
-        let request = CommandRequest {
-            id: CommandId::from_bits(1),
-            command,
-            reason: None,
-            correlation: None,
-            undoes: None,
-            unchanged: Vec::new(),
-        };
+        let request = CommandRequest { id: CommandId::from_bits(1), command, ..CommandRequest::default() };
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         let control = socket.control().expect("it runs");
         let list = |request| -> Vec<TaskList> { control.list_tasks(&request).expect("a list").collect() };
@@ -463,8 +498,7 @@ mod tests {
             });
             let command = Some(Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }));
             let id = CommandId::from_bits(u128::from(number) + 1);
-            let request =
-                CommandRequest { id, command, reason: None, correlation: None, undoes: None, unchanged: Vec::new() };
+            let request = CommandRequest { id, command, ..CommandRequest::default() };
             socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         }
         let control = socket.control().expect("it runs");

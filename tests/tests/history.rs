@@ -91,14 +91,7 @@ impl Past {
         self.commands += 1;
         let reason = (self.commands % 2 == 1).then(|| format!("Ticket {}", self.commands));
         let id = CommandId::from_bits(self.commands);
-        let request = CommandRequest {
-            id,
-            command: Some(command),
-            reason,
-            correlation: None,
-            undoes: None,
-            unchanged: Vec::new(),
-        };
+        let request = CommandRequest { id, command: Some(command), reason, ..CommandRequest::default() };
         self.socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
     }
 

@@ -98,7 +98,11 @@ impl Manager for Fake {
         self.executed.push(request);
         match self.refusal.clone() {
             Some(refusal) => Err(refusal.into()),
-            None => Ok(CommandReply { index: 10, subject: Some(samples::service().id.to_string()) }),
+            None => Ok(CommandReply {
+                index: 10,
+                subject: Some(samples::service().id.to_string()),
+                ..CommandReply::default()
+            }),
         }
     }
 

@@ -50,7 +50,11 @@ impl Control for Server {
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let command = request.into_inner().command;
         if let Some(command_request::Command::UpdateService(update)) = command {
-            return Ok(Response::new(CommandReply { index: 1, subject: Some(update.service) }));
+            return Ok(Response::new(CommandReply {
+                index: 1,
+                subject: Some(update.service),
+                ..CommandReply::default()
+            }));
         }
         let Some(command_request::Command::RemoveService(_)) = command else {
             let refusal = Refusal {
@@ -63,7 +67,7 @@ impl Control for Server {
         };
         match self.attempts.fetch_add(1, Ordering::SeqCst) {
             0 => Err(Status::unknown("leadership was lost")),
-            _ => Ok(Response::new(CommandReply { index: 1, subject: None })),
+            _ => Ok(Response::new(CommandReply { index: 1, ..CommandReply::default() })),
         }
     }
 

@@ -2,6 +2,7 @@
 //! in the order of the commands.
 
 use commands::{Actor, Rejection};
+use events::CommandId;
 use futures_util::future::{Either, ready};
 use futures_util::{Stream, StreamExt as _, stream};
 use tonic::{Status, Streaming};
@@ -41,7 +42,9 @@ fn begin(
     actor: &Actor,
     request: CommandRequest,
 ) -> impl Future<Output = Result<CommandAnswer, Status>> + Send + use<> {
+    let joined: Vec<CommandId> = request.joined.iter().map(|joined| joined.id).collect();
     let received = context.receive(actor, request);
+    let (context, actor) = (context.clone(), actor.clone());
     let begun = received.map(|received| match received {
         Received::Answered(reply) => Either::Left(ready(Ok(reply))),
         Received::New(request) => Either::Right(context.begin(*request)),
@@ -51,7 +54,7 @@ fn begin(
             Ok(outcome) => outcome.await,
             Err(refused) => Err(refused),
         };
-        Ok(answer(outcome))
+        Ok(answer(outcome.map(|reply| context.control().answer(reply, &actor, &joined))))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ::events::Duration;
+use ::events::{CommandId, Duration};
 use commands::{Actor, Rejection, RejectionKind};
 use futures_util::{Stream, stream};
 use tokio::sync::{Semaphore, oneshot};
@@ -140,15 +140,20 @@ impl ControlService for ControlApi {
     async fn execute(&self, request: Request<CommandRequest>) -> Result<Response<CommandReply>, Status> {
         let actor = self.context.actor(&access::caller(&request)?);
         self.context.catch_up_with_leader().await.map_err(status)?;
-        let reply = match self.context.receive(&actor, request.into_inner()).map_err(status)? {
+        let request = request.into_inner();
+        let joined: Vec<CommandId> = request.joined.iter().map(|joined| joined.id).collect();
+        let reply = match self.context.receive(&actor, request).map_err(status)? {
             Received::Answered(reply) => reply,
             Received::New(mut request) => {
                 let control = self.context.control();
                 control.cross_sign(&self.context.external, &mut request.command).await.map_err(status)?;
+                for joined in &mut request.joined {
+                    control.cross_sign(&self.context.external, &mut joined.command).await.map_err(status)?;
+                }
                 self.context.submit(*request).await.map_err(status)?
             }
         };
-        Ok(Response::new(reply))
+        Ok(Response::new(self.context.control().answer(reply, &actor, &joined)))
     }
 
     type ExecuteStreamStream = Answers<CommandAnswer>;

@@ -143,8 +143,8 @@ impl Context {
     /// Looks at a request for a command. One that its caller may not ask goes no further, and is noted.
     fn receive(&self, actor: &Actor, request: CommandRequest) -> Result<Received, Rejection> {
         let received = self.control().receive(actor.clone(), request)?;
-        if let Received::New(asked) = &received {
-            let command = &asked.command;
+        let Received::New(asked) = &received else { return Ok(received) };
+        for command in asked.all().map(|request| &request.command) {
             actor.may(command).inspect_err(|refusal| {
                 failures::note(&actor.record(None).subject, refusal);
                 self.refusals.note(actor, true, command.name(), clock::now());

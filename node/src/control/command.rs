@@ -1,5 +1,6 @@
 //! Commands: what a request for one asks of the core, and what its outcome answers.
 
+use std::collections::BTreeSet;
 use std::mem::take;
 
 use commands::{Actor, Command, Rejection, RejectionKind, SecretBytes, SecretText, Seen, ServiceSecrets};
@@ -24,6 +25,9 @@ const REASON_BYTES_MAX: usize = 512;
 /// Objects that a command may want to be as they were: more than the largest stack has.
 const UNCHANGED_MAX: usize = 4_000;
 
+/// Commands that may be joined to another: with it they are judged in one turn.
+const JOINED_MAX: usize = 256;
+
 /// What a request for a command comes to.
 #[derive(Debug)]
 pub enum Received {
@@ -46,14 +50,45 @@ impl Control {
         }
         self.resolve(&actor, request).map(Received::New).or_else(|refused| {
             let answer = self.state.cluster.requests.answer(&actor.record(None), id).ok_or(refused)?;
-            Ok(Received::Answered(CommandReply { index: answer.index, subject: answer.subject }))
+            Ok(Received::Answered(CommandReply { index: answer.index, subject: answer.subject, joined: Vec::new() }))
         })
     }
 
-    fn resolve(&self, actor: &Actor, request: CommandRequest) -> Result<Box<Request>, Rejection> {
-        let CommandRequest { id, reason, correlation, undoes, unchanged, command } = request;
+    /// The answer of a request, with the answers of the commands that were joined to it.
+    pub fn answer(&self, reply: CommandReply, actor: &Actor, joined: &[CommandId]) -> CommandReply {
+        let (actor, requests) = (actor.record(None), &self.state.cluster.requests);
+        let joined = joined.iter().map(|id| {
+            let answer = requests.answer(&actor, *id);
+            let index = answer.as_ref().map_or(reply.index, |answer| answer.index);
+            CommandReply { index, subject: answer.and_then(|answer| answer.subject), joined: Vec::new() }
+        });
+        CommandReply { joined: joined.collect(), ..reply }
+    }
+
+    /// The request with those that are joined to it. What they name may be made by those before them.
+    fn resolve(&self, actor: &Actor, mut request: CommandRequest) -> Result<Box<Request>, Rejection> {
+        let joined = take(&mut request.joined);
+        let invalid = |sentence: String| Rejection::invalid("command", sentence, "do it in several steps");
+        if joined.len() > JOINED_MAX {
+            return Err(invalid(format!("{} commands joined to one are more than {JOINED_MAX}", joined.len())));
+        }
+        if joined.iter().any(|joined| joined.id == CommandId::default() || !joined.joined.is_empty()) {
+            return Err(invalid("a command that is joined to another has an id, and none joined to it".to_owned()));
+        }
+        let mut made = Made::default();
+        made.note(&request);
+        let mut first = self.resolve_one(actor, request, &Made::default())?;
+        for request in joined {
+            made.note(&request);
+            first.joined.push(*self.resolve_one(actor, request, &made)?);
+        }
+        Ok(first)
+    }
+
+    fn resolve_one(&self, actor: &Actor, request: CommandRequest, made: &Made) -> Result<Box<Request>, Rejection> {
+        let CommandRequest { id, reason, correlation, undoes, unchanged, command, joined: _ } = request;
         check_reason(reason.as_deref())?;
-        let command = to_command(self, command.ok_or_else(unknown_command)?)?;
+        let command = to_command(self, command.ok_or_else(unknown_command)?, made)?;
         if unchanged.len() > UNCHANGED_MAX {
             let sentence =
                 format!("{} objects that are to be as they were are more than {UNCHANGED_MAX}", unchanged.len());
@@ -61,7 +96,26 @@ impl Control {
         }
         let unchanged = unchanged.into_iter().map(seen).collect();
         let actor = actor.clone();
-        Ok(Box::new(Request { id, actor, command, reason, correlation, causation: undoes, unchanged }))
+        let (causation, joined) = (undoes, Vec::new());
+        Ok(Box::new(Request { id, actor, command, reason, correlation, causation, unchanged, joined }))
+    }
+}
+
+/// Names of configs and secrets that commands make which are judged in the same turn: those have no ids yet.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    configs: BTreeSet<String>,
+    secrets: BTreeSet<String>,
+}
+
+impl Made {
+    fn note(&mut self, request: &CommandRequest) {
+        if let Some(Asked::CreateConfig(create)) = &request.command {
+            self.configs.insert(create.spec.name().to_owned());
+        }
+        if let Some(Asked::CreateSecret(create)) = &request.command {
+            self.secrets.insert(create.spec.name().to_owned());
+        }
     }
 }
 
@@ -75,7 +129,7 @@ fn seen(read: ReadObject) -> Seen {
 /// When the command was refused, or what became of it is not known.
 pub fn reply(outcome: Outcome) -> Result<CommandReply, Rejection> {
     match outcome {
-        Outcome::Committed { index, subject } => Ok(CommandReply { index, subject }),
+        Outcome::Committed { index, subject } => Ok(CommandReply { index, subject, joined: Vec::new() }),
         Outcome::Rejected(rejection) => Err(rejection),
         Outcome::Unknown => {
             let sentence =
@@ -103,8 +157,8 @@ pub(super) fn unknown_command() -> Rejection {
     )
 }
 
-/// What a client asks, with its references resolved.
-pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rejection> {
+/// What a client asks, with its references resolved, but for those to what is made in the same turn.
+pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result<Command, Rejection> {
     let cluster = &control.state.cluster;
     Ok(match asked {
         Asked::UpdateCluster(asked) => {
@@ -134,12 +188,12 @@ pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rej
             Command::RemoveNode(commands::RemoveNode { node: resolve_node(cluster, &asked.node)?, force: asked.force })
         }
         Asked::CreateService(asked) => Command::CreateService(commands::CreateService {
-            spec: with_files(cluster, asked.spec)?,
+            spec: with_files(cluster, asked.spec, made)?,
             secrets: service_secrets(asked.registry_auth, asked.env_secrets),
         }),
         Asked::UpdateService(asked) => Command::UpdateService(commands::UpdateService {
             service: resolve_service(cluster, &asked.service)?,
-            spec: with_files(cluster, asked.spec)?,
+            spec: with_files(cluster, asked.spec, made)?,
             version: asked.version,
             secrets: service_secrets(asked.registry_auth, asked.env_secrets),
         }),
@@ -203,13 +257,15 @@ pub(super) fn to_command(control: &Control, asked: Asked) -> Result<Command, Rej
     })
 }
 
-/// The spec with the ids of those configs and secrets that it refers to by name alone.
-fn with_files(cluster: &Cluster, mut spec: Box<ServiceSpec>) -> Result<Box<ServiceSpec>, Rejection> {
+/// The spec with the ids of those configs and secrets that it refers to by name alone and that are there.
+fn with_files(cluster: &Cluster, mut spec: Box<ServiceSpec>, made: &Made) -> Result<Box<ServiceSpec>, Rejection> {
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(spec) };
-    for reference in container.configs.iter_mut().filter(|reference| reference.config.is_none()) {
+    let configs = container.configs.iter_mut().filter(|reference| reference.config.is_none());
+    for reference in configs.filter(|reference| !made.configs.contains(&reference.name)) {
         reference.config = Some(resolve_config(cluster, &reference.name)?);
     }
-    for reference in container.secrets.iter_mut().filter(|reference| reference.secret.is_none()) {
+    let secrets = container.secrets.iter_mut().filter(|reference| reference.secret.is_none());
+    for reference in secrets.filter(|reference| !made.secrets.contains(&reference.name)) {
         reference.secret = Some(resolve_secret(cluster, &reference.name)?);
     }
     Ok(spec)

@@ -27,7 +27,16 @@ impl Control {
         let not_after = self.now + self.state.cluster.spec().cert_expiry();
         let (role, CreateOperatorRequest { id, reason, name, .. }) = (asked.role(), asked);
         let command = Command::CreateOperator(CreateOperator { name, role, not_after });
-        Ok(Request { id, actor, command, reason, correlation: None, causation: None, unchanged: Vec::new() })
+        Ok(Request {
+            id,
+            actor,
+            command,
+            reason,
+            correlation: None,
+            causation: None,
+            unchanged: Vec::new(),
+            joined: Vec::new(),
+        })
     }
 
     /// What the renewal of an operator's certificate asks of the core.
@@ -51,6 +60,7 @@ impl Control {
             correlation: None,
             causation: None,
             unchanged: Vec::new(),
+            joined: Vec::new(),
         })
     }
 

@@ -25,7 +25,7 @@ use crate::sandbox::{
     Action, Difference, EVENTS_MAX, Judged, ObjectChange, Rest, Sandbox, Spec, TURNS_MAX, TaskChange,
 };
 
-use super::command::{check_reason, to_command, unknown_command};
+use super::command::{Made, check_reason, to_command, unknown_command};
 use super::{Control, views};
 
 /// Steps of one request: more than the largest stack has objects.
@@ -186,7 +186,7 @@ impl<'a> Trial<'a> {
         check_reason(reason.as_deref())?;
         // References are resolved in the copy: they may name what an earlier step makes.
         let control = self.now();
-        let command = to_command(&control, command.ok_or_else(unknown_command)?)?;
+        let command = to_command(&control, command.ok_or_else(unknown_command)?, &Made::default())?;
         if !self.what_if {
             commands::require_reason(&control.state.cluster, &command, reason.as_deref())?;
         }

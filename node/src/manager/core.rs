@@ -486,6 +486,7 @@ impl Core {
                 correlation: None,
                 causation: None,
                 unchanged: Vec::new(),
+                joined: Vec::new(),
             })
             .await
         {

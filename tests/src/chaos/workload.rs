@@ -192,6 +192,15 @@ impl Chaos {
     fn request(&mut self, command: Command) -> Request {
         self.asked += 1;
         let (id, actor) = (CommandId::from_bits(self.asked), Actor::Operator(USER.to_owned()));
-        Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() }
+        Request {
+            id,
+            actor,
+            command,
+            reason: None,
+            correlation: None,
+            causation: None,
+            unchanged: Vec::new(),
+            joined: Vec::new(),
+        }
     }
 }

@@ -23,7 +23,16 @@ fn config_of(number: u128, data: Vec<u8>) -> Request {
     };
     let command = Command::CreateConfig(commands::CreateConfig { spec, data });
     let (id, actor) = (CommandId::from_bits(number), Actor::Operator("client".to_owned()));
-    Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() }
+    Request {
+        id,
+        actor,
+        command,
+        reason: None,
+        correlation: None,
+        causation: None,
+        unchanged: Vec::new(),
+        joined: Vec::new(),
+    }
 }
 
 /// Three managers that all know that they vote: before that, two of them decide.

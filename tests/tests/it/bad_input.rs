@@ -108,14 +108,7 @@ async fn a_stale_version_changes_nothing() {
         env_secrets: Vec::new(),
     };
     let command = Some(command_request::Command::UpdateService(update));
-    let request = CommandRequest {
-        id: events::Id::from_bits(7),
-        reason: None,
-        correlation: None,
-        undoes: None,
-        unchanged: Vec::new(),
-        command,
-    };
+    let request = CommandRequest { id: events::Id::from_bits(7), command, ..CommandRequest::default() };
     let status = client.execute(request).await.expect_err("a refusal");
     let refusal = Refusal::from_status(&status).expect("a refusal of ours");
     assert_eq!(refusal.kind(), RefusalKind::Conflict, "{refusal:?}");

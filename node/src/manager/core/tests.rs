@@ -102,7 +102,16 @@ pub(super) fn ask(leader: &mut Replica, store: &Arc<dyn LogStore>, number: u64, 
     leader
         .submit(
             number,
-            Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() },
+            Request {
+                id,
+                actor,
+                command,
+                reason: None,
+                correlation: None,
+                causation: None,
+                unchanged: Vec::new(),
+                joined: Vec::new(),
+            },
         )
         .unwrap();
     while leader.has_work(time(number)) {
@@ -237,7 +246,16 @@ fn joiners(machine: &Machine, epoch: u64, number: u64) -> Vec<String> {
         leader
             .submit(
                 1,
-                Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() },
+                Request {
+                    id,
+                    actor,
+                    command,
+                    reason: None,
+                    correlation: None,
+                    causation: None,
+                    unchanged: Vec::new(),
+                    joined: Vec::new(),
+                },
             )
             .unwrap();
         leader.turn(time(number));
@@ -382,7 +400,16 @@ fn a_timer_that_is_due_wakes_nobody_while_no_turn_may_propose() {
         leader
             .submit(
                 number,
-                Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() },
+                Request {
+                    id,
+                    actor,
+                    command,
+                    reason: None,
+                    correlation: None,
+                    causation: None,
+                    unchanged: Vec::new(),
+                    joined: Vec::new(),
+                },
             )
             .unwrap();
         leader.turn(time(number));

@@ -66,8 +66,16 @@ fn handles(network: &Network) -> Vec<Handle> {
 /// Asks whoever leads until there is an answer.
 async fn ask(network: &Network, actor: Actor, command: Command) -> Outcome {
     let id = CommandId::from_bits(rand::random());
-    let request =
-        Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() };
+    let request = Request {
+        id,
+        actor,
+        command,
+        reason: None,
+        correlation: None,
+        causation: None,
+        unchanged: Vec::new(),
+        joined: Vec::new(),
+    };
     let asked = async {
         loop {
             for handle in handles(network).into_iter().filter(|handle| handle.state().leads) {
@@ -148,6 +156,7 @@ async fn every_manager_takes_commands_and_shows_what_another_acknowledged() {
             correlation: None,
             causation: None,
             unchanged: Vec::new(),
+            joined: Vec::new(),
         };
         let outcome = tokio::time::timeout(PATIENCE, asked.submit(request)).await.expect("an answer");
         let Outcome::Committed { index, .. } = outcome else { panic!("{outcome:?}") };

@@ -176,6 +176,7 @@ fn request(id: u128, actor: Actor, command: Command) -> Request {
         correlation: None,
         causation: None,
         unchanged: Vec::new(),
+        joined: Vec::new(),
     }
 }
 

@@ -419,7 +419,13 @@ fn may_forward(member: &Member, request: &Request) -> Result<(), Rejection> {
             | Command::HearNode(_)
             | Command::ForceQuorum(_)
     );
-    if leaders_own { forbidden(format!("{} is not forwarded", request.command.name())) } else { Ok(()) }
+    if leaders_own {
+        return forbidden(format!("{} is not forwarded", request.command.name()));
+    }
+    if request.joined.iter().any(|joined| !joined.joined.is_empty()) {
+        return forbidden("a command that is joined to another has none joined to it".to_owned());
+    }
+    request.joined.iter().try_for_each(|joined| may_forward(member, joined))
 }
 
 #[cfg(test)]
@@ -474,6 +480,7 @@ mod tests {
                 correlation: Some(CommandId::from_bits(9)),
                 causation: Some(7),
                 unchanged: Vec::new(),
+                joined: Vec::new(),
             };
             let encoded = encode(&request).expect("it is encoded");
             assert_eq!(*encoded, serde_json::to_vec(&request).expect("it is encoded"));

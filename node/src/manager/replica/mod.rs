@@ -92,6 +92,9 @@ pub struct Request {
     /// Objects that have to be as they were when the command was planned.
     #[serde(default)]
     pub unchanged: Vec<Seen>,
+    /// Commands that take effect together with it, or not at all; none has others joined to it.
+    #[serde(default)]
+    pub joined: Vec<Request>,
 }
 
 impl Request {
@@ -105,7 +108,13 @@ impl Request {
             correlation: None,
             causation: None,
             unchanged: Vec::new(),
+            joined: Vec::new(),
         }
+    }
+
+    /// The request and those that are joined to it.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.joined)
     }
 }
 

@@ -65,6 +65,19 @@ impl Proposal {
     }
 }
 
+/// Where a turn stood, to go back there.
+struct Mark {
+    next: Cluster,
+    ids: IdGenerator,
+    asked: Touched,
+    records: usize,
+    events: usize,
+    bytes: usize,
+    volatile: usize,
+    registered: usize,
+    disconnected: usize,
+}
+
 /// A turn in the making, on a clone of the tip.
 pub(super) struct Draft {
     base: Base,
@@ -134,11 +147,8 @@ impl Draft {
                 self.requests.push(asked);
                 continue;
             }
-            match self.decide(&asked.request) {
-                Ok((decision, bytes, ids)) => {
-                    self.bytes += bytes;
-                    self.take(&asked, decision, ids);
-                }
+            match self.carry_out(&asked) {
+                Ok(()) => {}
                 Err(rejection) => {
                     let (command, why) = (asked.request.command.name(), &rejection.sentence);
                     tracing::debug!(command, why, "a command was refused");
@@ -147,6 +157,37 @@ impl Draft {
             }
             self.requests.push(asked);
         }
+    }
+
+    /// Carries out a command and those joined to it, or none of them.
+    fn carry_out(&mut self, asked: &Asked) -> Result<(), Rejection> {
+        let Asked { ticket, via, request } = asked;
+        let (mut subject, mut changes) = (None, false);
+        let before = (!request.joined.is_empty()).then(|| self.mark());
+        for (position, part) in request.all().enumerate() {
+            // One that took effect already does not again: of those that were asked with it, some had nothing to do then.
+            if position > 0 && self.first_answer(part).is_some() {
+                continue;
+            }
+            let decided = self.decide(part).and_then(|(decision, bytes, ids)| {
+                self.bytes += bytes;
+                if position == 0 {
+                    subject.clone_from(&decision.subject);
+                }
+                changes |= self.take(part, *via, decision, ids);
+                before.as_ref().map_or(Ok(()), |before| self.require_room(before, request))
+            });
+            if let Err(rejection) = decided {
+                before.into_iter().for_each(|before| self.go_back(before));
+                return Err(rejection);
+            }
+        }
+        let (list, index) = match changes {
+            true => (&mut self.answers, self.at.index),
+            false => (&mut self.unchanged, self.next.position.index),
+        };
+        list.push((*ticket, Outcome::Committed { index, subject }));
+        Ok(())
     }
 
     /// What a command comes to, how many bytes that has, and the ids that are left.
@@ -180,13 +221,10 @@ impl Draft {
         Some(Outcome::Committed { index: self.at.index, subject: record.subject.clone() })
     }
 
-    /// Applies what was decided.
-    fn take(&mut self, asked: &Asked, decision: Decision, ids: IdGenerator) {
-        let Asked { ticket, via, request } = asked;
+    /// Applies what was decided; whether that changes anything.
+    fn take(&mut self, request: &Request, via: NodeId, decision: Decision, ids: IdGenerator) -> bool {
         if decision.events.is_empty() && decision.volatile.is_empty() {
-            let index = self.next.position.index;
-            self.unchanged.push((*ticket, Outcome::Committed { index, subject: decision.subject }));
-            return;
+            return false;
         }
         let position = self.records.len();
         self.ids = ids;
@@ -202,16 +240,54 @@ impl Draft {
             self.events.push(event);
         }
         self.volatile.extend(decision.volatile);
-        self.answers.push((*ticket, Outcome::Committed { index: self.at.index, subject: decision.subject.clone() }));
         self.records.push(CommandRecord {
             id: request.id,
             kind: request.command.name().to_owned(),
-            actor: request.actor.record(Some(*via)),
+            actor: request.actor.record(Some(via)),
             reason: request.reason.clone(),
             correlation: request.correlation,
             causation: request.causation,
             subject: decision.subject,
         });
+        true
+    }
+
+    /// What the turn came to before commands of which all take effect, or none.
+    fn mark(&self) -> Mark {
+        Mark {
+            next: self.next.clone(),
+            ids: self.ids.clone(),
+            asked: self.asked.clone(),
+            records: self.records.len(),
+            events: self.events.len(),
+            bytes: self.bytes,
+            volatile: self.volatile.len(),
+            registered: self.registered.len(),
+            disconnected: self.disconnected.len(),
+        }
+    }
+
+    fn go_back(&mut self, mark: Mark) {
+        (self.next, self.ids, self.asked, self.bytes) = (mark.next, mark.ids, mark.asked, mark.bytes);
+        self.records.truncate(mark.records);
+        self.events.truncate(mark.events);
+        self.volatile.truncate(mark.volatile);
+        self.registered.truncate(mark.registered);
+        self.disconnected.truncate(mark.disconnected);
+    }
+
+    /// Refuses commands that are too much for one frame together.
+    fn require_room(&self, before: &Mark, request: &Request) -> Result<(), Rejection> {
+        let (events, bytes) = (self.events.len() - before.events, self.bytes - before.bytes);
+        if events <= COMMAND_EVENTS_MAX && bytes <= BYTES_HARD_MAX {
+            return Ok(());
+        }
+        let commands = request.joined.len() + 1;
+        let sentence = format!(
+            "{commands} commands that are to take effect together make more than {COMMAND_EVENTS_MAX} events or {BYTES_HARD_MAX} bytes"
+        );
+        let hint = "do it in several steps, object by object";
+        Err(Rejection::new(commands::RejectionKind::Exhausted, request.command.name(), sentence, hint))
     }
 
     /// Puts right what the commands, the timers and the last turn left.

@@ -266,6 +266,7 @@ async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
         correlation: None,
         causation: None,
         unchanged: Vec::new(),
+        joined: Vec::new(),
     };
     assert!(matches!(manager.core.handle.submit(request).await, Outcome::Committed { .. }), "rotated");
     // The same request as before, which got a certificate then.
@@ -340,6 +341,7 @@ async fn a_manager_knows_the_introductions_of_its_nodes_and_of_its_tokens() {
         correlation: None,
         causation: None,
         unchanged: Vec::new(),
+        joined: Vec::new(),
     };
     assert!(matches!(manager.core.handle.submit(request).await, Outcome::Committed { .. }), "removed");
     assert!(!knows(second));

@@ -108,6 +108,7 @@ impl Preparing {
             correlation: None,
             causation: None,
             unchanged: Vec::new(),
+            joined: Vec::new(),
         };
         match self.core.handle.submit(request).await {
             Outcome::Committed { subject, .. } => Ok(subject),
