@@ -43,6 +43,32 @@ pub const ELSEWHERE: [(&str, &str, &str); 5] = [
     ("swarmctl cluster", "join-token", "`swarmctl cluster inspect` shows the join tokens"),
 ];
 
+/// What users of Docker give as flags, and what to do instead.
+pub const OTHER_FLAGS: [(&str, &str); 5] = [
+    ("--no-trunc", "nothing is shortened here; omit it"),
+    ("--pretty", "this is the usual format; `--format json` is the other"),
+    ("--with-registry-auth", "`--registry-auth` or SWARM_REGISTRY_AUTH gives the credentials"),
+    (
+        "--endpoint-mode",
+        "there are no virtual addresses in this version: tasks publish ports on their nodes with --publish",
+    ),
+    ("--resolve-image", "`service create` and `service update` take --no-resolve-image"),
+];
+
+/// A flag of Docker's that does not exist is no misspelling of one that does, and a template is no format.
+fn other_flag(error: &clap::Error) -> Option<Failure> {
+    let flag = argument(error)?;
+    if error.kind() == ErrorKind::UnknownArgument {
+        let (_, hint) = OTHER_FLAGS.iter().find(|(name, _)| *name == flag)?;
+        return Some(Failure::new(Kind::Usage, format!("unexpected argument '{flag}' found")).hint(*hint));
+    }
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
+    (flag == "--format" && value.contains("{{")).then(|| {
+        Failure::new(Kind::Usage, "--format takes no templates")
+            .hint("-q prints ids alone; with `--format json` there is an object a line, of which jq takes what it is asked for")
+    })
+}
+
 /// A command that people may expect and that does not exist, or has another name, is no misspelling of one that exists.
 fn expected_elsewhere(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return None };
@@ -116,7 +142,9 @@ fn failure(error: &clap::Error) -> Failure {
         let sentence = format!("`{command}` needs a command");
         return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists its commands"));
     }
-    let known = expected_elsewhere(error, command.as_deref()).or_else(|| stray_image(error, command.as_deref()));
+    let known = expected_elsewhere(error, command.as_deref())
+        .or_else(|| stray_image(error, command.as_deref()))
+        .or_else(|| other_flag(error));
     if let Some(failure) = known {
         return failure;
     }
@@ -214,6 +242,9 @@ mod tests {
             ("swarmctl node update n1 --label-rm a=b", "--label-rm: \"a=b\" has a value", "without a value"),
             ("swarmctl events --limit -1", "--limit: \"-1\" is not a whole number from 0 to", "digits"),
             ("swarmctl events --tail 10001", "--tail: \"10001\" is not a whole number from 0 to 10000", "digits"),
+            ("swarmctl service ls --format {{.Name}}", "--format takes no templates", "jq"),
+            ("swarmctl service ps web --no-trunc", "unexpected argument '--no-trunc' found", "nothing is shortened"),
+            ("swarmctl node inspect n1 --pretty", "unexpected argument '--pretty' found", "usual format"),
             ("swarmctl service rn web", "unrecognized subcommand 'rn'", "lists its commands"),
             ("swarmctl node remov web", "unrecognized subcommand 'remov'", "lists its commands"),
             ("swarmctl service fry", "unrecognized subcommand 'fry'", "lists its commands"),

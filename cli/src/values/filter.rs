@@ -1,7 +1,7 @@
 //! What lists are narrowed down to: `name=web`, `label=team=blue`, `mode=global`.
 
-use events::{Availability, Named, Role, TaskState};
-use wire::v1::{LabelFilter, Selection, ServiceMode};
+use events::{Annotations, Availability, Named, Role, TaskState};
+use wire::v1::{LabelFilter, ListTasksRequest, Selection, ServiceMode};
 
 use super::Invalid;
 use crate::failure::{Failure, Kind};
@@ -38,6 +38,8 @@ const NODE_HINT: &str = "filters of nodes are name=PREFIX, id=PREFIX, label=KEY[
                          availability=active, pause or drain";
 const TASK_HINT: &str = "filters of tasks are name=PREFIX, id=PREFIX, label=KEY[=VALUE] of the service, service=SERVICE, node=NODE, \
                          and desired-state=ready, running, shutdown or remove";
+
+const FILE_HINT: &str = "filters of configs and secrets are name=PREFIX, id=PREFIX and label=KEY[=VALUE]";
 
 /// Reads a filter of services.
 ///
@@ -85,6 +87,53 @@ pub fn of_tasks(text: &str) -> Result<Filter, Invalid> {
         }
         _ => None,
     })
+}
+
+/// Reads a filter of configs, or of secrets.
+///
+/// # Errors
+/// When they have no such filter.
+pub fn of_files(text: &str) -> Result<Filter, Invalid> {
+    read(text, FILE_HINT, |_, _| None)
+}
+
+/// Whether filters of configs or secrets select one, by the rule of all lists: one of the names, one of the ids, and all labels.
+pub fn selects(filters: &[Filter], id: &str, named: &Annotations) -> bool {
+    let Some(Selection { names, ids, labels }) = selection(filters) else { return true };
+    let begins = |text: &str, start: &String| {
+        text.get(..start.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(start))
+    };
+    let has = |wanted: &LabelFilter| {
+        let found = named.labels.get(&wanted.key);
+        found.is_some_and(|value| wanted.value.as_ref().is_none_or(|wanted| wanted == value))
+    };
+    (names.is_empty() || names.iter().any(|start| begins(&named.name, start)))
+        && (ids.is_empty() || ids.iter().any(|start| begins(id, start)))
+        && labels.iter().all(has)
+}
+
+/// What filters ask for in a list of tasks.
+///
+/// # Errors
+/// When one that can be given once is given more often.
+pub fn tasks(filters: &[Filter]) -> Result<ListTasksRequest, Failure> {
+    let service = |filter: &Filter| if let Filter::Service(of) = filter { Some(of.clone()) } else { None };
+    let node = |filter: &Filter| if let Filter::Node(of) = filter { Some(of.clone()) } else { None };
+    let desired = |filter: &Filter| if let Filter::Desired(state) = filter { Some((*state).into()) } else { None };
+    Ok(ListTasksRequest {
+        service: one(filters, "service", service)?,
+        node: one(filters, "node", node)?,
+        desired: one(filters, "desired-state", desired)?,
+        select: selection(filters),
+        ..ListTasksRequest::default()
+    })
+}
+
+/// The refusal of a filter that says once more what an argument says.
+pub fn said_twice(key: &str) -> Failure {
+    let failure =
+        Failure::new(Kind::Usage, format!("the filter {key} is for `swarmctl task ls`: the {key} is given already"));
+    failure.hint(format!("omit the filter {key}"))
 }
 
 fn read(text: &str, hint: &'static str, own: impl Fn(&str, &str) -> Option<Filter>) -> Result<Filter, Invalid> {
@@ -162,6 +211,27 @@ mod tests {
             assert!(of_services(text).is_err_and(|invalid| invalid.hint.contains("mode=global")), "{text}");
         }
         assert!(of_nodes("role=boss").is_err() && of_nodes("mode=global").is_err() && of_tasks("role=worker").is_err());
+    }
+
+    #[test]
+    fn one_name_one_id_and_all_labels_select_a_config() {
+        let labels = [("team".to_owned(), "blue".to_owned())].into();
+        let named = Annotations { name: "web.conf".to_owned(), labels };
+        for (filters, expected) in [
+            (&[][..], true),
+            (&["name=Web"], true),
+            (&["name=db", "name=web"], true),
+            (&["name=eb"], false),
+            (&["id=0a"], true),
+            (&["id=a"], false),
+            (&["label=team"], true),
+            (&["label=team=red"], false),
+            (&["name=web", "label=tier"], false),
+        ] {
+            let read: Vec<Filter> = filters.iter().map(|text| of_files(text).expect(text)).collect();
+            assert_eq!(selects(&read, "0abc", &named), expected, "{filters:?}");
+        }
+        assert!(of_files("mode=global").is_err_and(|invalid| invalid.hint.contains("configs and secrets")));
     }
 
     #[test]

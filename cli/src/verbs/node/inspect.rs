@@ -27,7 +27,8 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.at(&args.at).await?;
-    let nodes = session.manager.nodes(args.nodes.clone()).await?;
+    let nodes = super::named(&args.nodes, session).await?;
+    let nodes = session.manager.nodes(nodes).await?;
     for (position, node) in nodes.iter().enumerate() {
         if session.globals.format == Format::Json {
             session.json(node)?;

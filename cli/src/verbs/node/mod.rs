@@ -13,6 +13,23 @@ mod ps;
 mod rm;
 mod update;
 
+use crate::failure::Failure;
+use crate::manager::Manager;
+use crate::session::Session;
+
+/// What the node that answers is called, as with Docker.
+const SELF: &str = "self";
+
+/// The references, with the id of the node that answers for `self`.
+async fn named<M: Manager>(references: &[String], session: &mut Session<'_, M>) -> Result<Vec<String>, Failure> {
+    let mut named = references.to_vec();
+    if named.iter().any(|of| of == SELF) {
+        let own = session.manager.version().await?.node_id;
+        named.iter_mut().filter(|of| *of == SELF).for_each(|of| of.clone_from(&own));
+    }
+    Ok(named)
+}
+
 super::verbs! {
     Ls(ls::Args) => ls,
     Inspect(inspect::Args) => inspect,

@@ -24,7 +24,7 @@ pub struct Args {
     node: String,
 
     /// Label to set; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
+    #[arg(long, visible_alias = "label-add", value_name = "KEY=VALUE", value_parser = pair::parse)]
     label: Vec<(String, String)>,
 
     /// Label to remove; may be repeated

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::format::task;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::filter::{self, Filter};
 
 /// List the tasks of services, finished ones included
 #[derive(Debug, clap::Args)]
@@ -19,12 +20,20 @@ pub struct Args {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
+
+    /// Show only what matches, such as desired-state=running or node=worker-1; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::of_tasks)]
+    filter: Vec<Filter>,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let asked = filter::tasks(&args.filter)?;
+    if asked.service.is_some() {
+        return Err(filter::said_twice("service"));
+    }
     let mut tasks = Vec::new();
     for service in &args.services {
-        let request = ListTasksRequest { service: Some(service.clone()), ..Default::default() };
+        let request = ListTasksRequest { service: Some(service.clone()), ..asked.clone() };
         tasks.extend(session.manager.tasks(request).await?.tasks);
     }
     task::sort(&mut tasks);

@@ -1,6 +1,6 @@
 //! `swarmctl stack ps`.
 
-use wire::v1::{LabelFilter, ListTasksRequest, Selection};
+use wire::v1::{LabelFilter, ListTasksRequest};
 
 use super::services;
 use crate::compose::STACK_LABEL;
@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::format::task;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::filter::{self, Filter};
 
 /// List the tasks of a stack, finished ones included
 #[derive(Debug, clap::Args)]
@@ -19,13 +20,19 @@ pub struct Args {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
+
+    /// Show only what matches, such as desired-state=running or node=worker-1; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::of_tasks)]
+    filter: Vec<Filter>,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     services::existing(&args.stack, session).await?;
     let label = LabelFilter { key: STACK_LABEL.to_owned(), value: Some(args.stack.clone()) };
-    let select = Some(Selection { labels: vec![label], ..Selection::default() });
-    let mut tasks = session.manager.tasks(ListTasksRequest { select, ..Default::default() }).await?.tasks;
+    let asked = filter::tasks(&args.filter)?;
+    let mut select = asked.select.clone().unwrap_or_default();
+    select.labels.push(label);
+    let mut tasks = session.manager.tasks(ListTasksRequest { select: Some(select), ..asked }).await?.tasks;
     task::sort(&mut tasks);
     let view = session.view();
     session.list(&tasks, args.quiet, |task| task.id.to_string(), |tasks| task::table(tasks, view))

@@ -39,19 +39,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
 }
 
 fn request(args: &Args) -> Result<ListTasksRequest, Failure> {
-    let filters = &args.filter;
-    let service =
-        filter::one(
-            filters,
-            "service",
-            |filter| if let Filter::Service(of) = filter { Some(of.clone()) } else { None },
-        )?;
-    let node =
-        filter::one(filters, "node", |filter| if let Filter::Node(of) = filter { Some(of.clone()) } else { None })?;
-    let desired = |filter: &Filter| if let Filter::Desired(state) = filter { Some((*state).into()) } else { None };
-    let desired = filter::one(filters, "desired-state", desired)?;
-    let select = filter::selection(filters);
+    let asked = filter::tasks(&args.filter)?;
     // Whoever names a state wants all tasks that have it.
-    let live = Some(!args.all && desired.is_none());
-    Ok(ListTasksRequest { service, node, live, select, desired, ..Default::default() })
+    Ok(ListTasksRequest { live: Some(!args.all && asked.desired.is_none()), ..asked })
 }
