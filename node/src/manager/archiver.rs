@@ -11,10 +11,12 @@ use events::{Timestamp, codec};
 use projections::Cluster;
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::log::chain::damaged;
 use crate::log::{Archived, LogError, LogStore};
 use crate::manager::driver::Published;
 use crate::manager::scrub::run_when_idle;
+use crate::metrics::Measures;
 
 /// How often it is looked whether there is something to archive: history that is days old does not hurry.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -46,12 +48,13 @@ impl Archiver {
 pub fn spawn(
     states: watch::Receiver<Arc<Published>>,
     store: Arc<dyn LogStore>,
+    measures: Arc<Measures>,
     failed: impl FnOnce(LogError) + Send + 'static,
 ) -> std::io::Result<Archiver> {
     let (stop, stopped) = sync_channel(0);
     let thread = std::thread::Builder::new().name("archive".to_owned()).spawn(move || {
         run_when_idle();
-        if let Err(error) = run(&states, &*store, &stopped) {
+        if let Err(error) = run(&states, &*store, &measures, &stopped) {
             failed(error);
         }
     })?;
@@ -59,7 +62,12 @@ pub fn spawn(
 }
 
 /// Until it is stopped, or a write of the log fails.
-fn run(states: &watch::Receiver<Arc<Published>>, store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
+fn run(
+    states: &watch::Receiver<Arc<Published>>,
+    store: &dyn LogStore,
+    measures: &Measures,
+    stopped: &Receiver<()>,
+) -> Result<(), LogError> {
     loop {
         let state = Arc::clone(&states.borrow());
         let pause = match archive_next(store, &state.cluster) {
@@ -70,6 +78,7 @@ fn run(states: &watch::Receiver<Arc<Published>>, store: &dyn LogStore, stopped: 
             Ok(None) => PERIOD,
             Err(error) if is_passing(&error) => {
                 tracing::warn!(%error, hint = error.hint(), "history cannot be archived; it stays in the log's database");
+                measures.note_archive_failure(clock::now());
                 FAILURE_PAUSE
             }
             Err(error) => return Err(error),

@@ -379,7 +379,8 @@ impl Core {
     /// When there is no thread to be had.
     pub fn archive_history(&mut self) -> Result<(), Failure> {
         let handle = self.handle.clone();
-        let archiver = archiver::spawn(self.handle.states(), Arc::clone(&self.store), move |error| handle.fail(error));
+        let (states, store, measures) = (self.handle.states(), Arc::clone(&self.store), self.handle.measures());
+        let archiver = archiver::spawn(states, store, measures, move |error| handle.fail(error));
         self.archiver = Some(archiver.map_err(no_thread)?);
         Ok(())
     }

@@ -29,6 +29,7 @@ impl ManagerPage<'_> {
         self.log(page, &state.cluster, state_dir);
         self.checkpoint(page);
         self.verification(page);
+        self.archives(page);
         self.turns(page);
         self.connections(page);
         self.peers(page);
@@ -87,6 +88,25 @@ impl ManagerPage<'_> {
             "Damaged places that the last complete verification of history had healed by another manager.",
             pass.healed,
         );
+    }
+
+    /// A file that is not there was taken away from outside, or its directory is not mounted.
+    fn archives(&self, page: &mut Page) {
+        let Ok(archives) = self.store.archives() else { return };
+        let absent = archives.iter().filter(|archived| !self.store.is_there(archived)).count();
+        let frames: u64 = archives.iter().map(|archived| archived.frames).sum();
+        let bytes: u64 = archives.iter().map(|archived| archived.file_bytes).sum();
+        page.gauge("swarmlog_archived_frames", "Frames of history that are in archives.", frames);
+        page.gauge("swarmlog_archives_size_bytes", "Size of the files of archives.", bytes);
+        page.gauge("swarmlog_archives_absent", "Archives whose file is not there.", absent);
+        let failures = self.measures.archive_failures.load(Ordering::Relaxed);
+        let help = "How often history could not be archived, since this manager started.";
+        page.counters("swarmlog_archive_failures_total", help, [(String::new(), failures)]);
+        let failed_at = self.measures.archive_failed_at.load(Ordering::Relaxed);
+        if failed_at > 0 {
+            let help = "When history could last not be archived, as Unix time; the log says why.";
+            page.gauge("swarmlog_archive_failed_timestamp_seconds", help, failed_at);
+        }
     }
 
     fn turns(&self, page: &mut Page) {
@@ -194,6 +214,8 @@ mod tests {
         }
         store.save_scrub_progress(scrub.progress()).expect("saved");
         let (core, thread) = driver::spawn(leader, Arc::clone(&store)).expect("a thread");
+        core.measures().note_archive_failure(Timestamp::from_unix_ns(8_000_000_000));
+        core.measures().note_archive_failure(Timestamp::from_unix_ns(9_500_000_000));
         let mut page = Page::default();
         let manager = ManagerPage { core: &core, store: &*store, measures: &core.measures() };
         manager.write(&mut page, Path::new("/nowhere"));
@@ -205,6 +227,11 @@ mod tests {
             "swarmlog_history_verified_timestamp_seconds 7.5".to_owned(),
             "swarmlog_history_damaged_places 0".to_owned(),
             "swarmlog_history_healed_places 0".to_owned(),
+            "swarmlog_archived_frames 0".to_owned(),
+            "swarmlog_archives_size_bytes 0".to_owned(),
+            "swarmlog_archives_absent 0".to_owned(),
+            "swarmlog_archive_failures_total 2".to_owned(),
+            "swarmlog_archive_failed_timestamp_seconds 9".to_owned(),
             "swarmlog_nodes{state=\"unknown\"} 1".to_owned(),
             "swarmlog_connections{class=\"member\"} 0".to_owned(),
         ] {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use events::Timestamp;
+
 use super::connections::Connections;
 use super::progress::Progress;
 
@@ -92,6 +94,10 @@ pub struct Measures {
     pub catching_up_at: AtomicU64,
     /// Index of that state; 0 while it was offered none.
     pub catching_up_of: AtomicU64,
+    /// How often history could not be archived.
+    pub archive_failures: AtomicU64,
+    /// When that was last, in seconds of Unix time; 0 if never.
+    pub archive_failed_at: AtomicU64,
     /// Whether the loop goes on that the node lives by: that of turns in a manager, that of the session in a worker.
     pub progress: Progress,
     commands: Mutex<BTreeMap<(&'static str, CommandResult), u64>>,
@@ -109,6 +115,13 @@ impl Measures {
     /// Those of all.
     pub(super) fn peers(&self) -> BTreeMap<String, Arc<PeerCounts>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that history could not be archived.
+    pub(crate) fn note_archive_failure(&self, at: Timestamp) {
+        self.archive_failures.fetch_add(1, Ordering::Relaxed);
+        let seconds = u64::try_from(at.unix_ns() / 1_000_000_000).unwrap_or_default();
+        self.archive_failed_at.store(seconds, Ordering::Relaxed);
     }
 
     /// Counts a command.
