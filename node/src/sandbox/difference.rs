@@ -54,7 +54,7 @@ pub enum Action {
 }
 
 /// What became of the task in one place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TaskChange {
     /// The service, and the place in it.
     pub place: (ServiceId, Instance),
@@ -66,6 +66,8 @@ pub struct TaskChange {
     pub from: Option<NodeId>,
     /// Where the task is.
     pub to: Option<NodeId>,
+    /// What the task runs, or ran if there is none any more.
+    pub spec: Arc<ServiceSpec>,
     /// When that began.
     pub after: Duration,
     /// Why a task has no node.
@@ -92,6 +94,7 @@ impl Difference {
         let known: BTreeMap<_, _> = other.tasks.iter().map(|change| (change.place, change)).collect();
         let same = |one: &TaskChange, other: &TaskChange| {
             (one.action, one.from, one.to, &one.waits) == (other.action, other.from, other.to, &other.waits)
+                && one.spec.same_template(&other.spec)
         };
         self.tasks.retain(|change| !known.get(&change.place).is_some_and(|other| same(change, other)));
         self
@@ -187,6 +190,7 @@ fn task_change(
         action,
         from: old.and_then(|task| task.node),
         to: placed.and_then(|task| task.node),
+        spec: Arc::clone(spec),
         after: began_at.since(began),
         waits,
     })

@@ -2,8 +2,8 @@
 //! leader.
 //!
 //! Time is virtual, and agents answer by a [model](agents). Nothing here can reach the log: neither the replica nor its queue, nor any
-//! store, is known in this folder, which `tests/tests/purity.rs` sees to. What is absent as well: heartbeats (a node that is ready stays
-//! so), nodes that join by themselves, and failures of tasks.
+//! store, is known in this folder, which `tests/tests/purity.rs` sees to. What is absent as well: heartbeats (no node is lost by itself, and
+//! those that a new leader has not heard yet come back at once), nodes that join by themselves, and failures of tasks.
 
 mod agents;
 mod difference;
@@ -17,8 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use commands::{Actor, Command, Rejection};
-use events::{Duration, Event, Frame, FrameHeader, IdGenerator, Kind, NodeId, ServiceId, TaskState, Timestamp, frame};
-use projections::{Cluster, Liveness, Service, Stamp, Touched};
+use events::{
+    Duration, Event, Frame, FrameHeader, IdGenerator, Kind, NodeId, NodeRegistered, ServiceId, TaskState, Timestamp,
+    frame,
+};
+use projections::{Cluster, Liveness, Node, Service, Stamp, Touched};
 use reconcilers::{Budget, Candidates, Follower, LastSeen, Peers, Presence, TimerKey, Uses, settle_without};
 
 use crate::timers::Timers;
@@ -33,7 +36,7 @@ pub const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const TURNS_MAX: usize = 50_000;
 /// Events that may happen in a copy, so that its memory is bounded: 100,000 tasks are created, placed, started and reported.
 pub const EVENTS_MAX: usize = 500_000;
-/// How long a node that is ready may be silent: for as long as any copy lives.
+/// How long a node may be silent: for as long as any copy lives.
 const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How a copy ended.
@@ -100,7 +103,7 @@ impl Clone for Caches {
 }
 
 impl Sandbox {
-    /// A copy of this state, at this time. What is under way in it goes on.
+    /// A copy of this state, at this time. What is under way in it goes on, and nodes that the leader has not heard yet come back.
     pub fn of(cluster: Cluster, now: Timestamp, aside: BTreeSet<ServiceId>) -> Self {
         let now = now.max(cluster.position.time);
         let mut sandbox = Self {
@@ -116,7 +119,12 @@ impl Sandbox {
             counts: Counts::default(),
             cluster,
         };
-        sandbox.left = sandbox.under_way();
+        let returned = sandbox.returned();
+        if !returned.is_empty() {
+            sandbox.turn(returned, sandbox.ids());
+        }
+        let under_way = sandbox.under_way();
+        sandbox.left.merge(under_way);
         sandbox
     }
 
@@ -290,17 +298,28 @@ impl Sandbox {
         touched
     }
 
+    /// Nodes of which a new leader has heard nothing yet: nearly all of them come back within seconds, as they were.
+    fn returned(&self) -> Vec<Kind> {
+        let unheard = |node: &&Node| node.liveness == Liveness::Unknown && node.description.is_some();
+        let registered = |(salt, node): (u64, &Node)| {
+            let session = node.session.unwrap_or_else(|| self.next_id(salt));
+            Kind::NodeRegistered(NodeRegistered { node: node.id, session, addr: node.addr.clone() })
+        };
+        (0..).zip(self.cluster.nodes.values().filter(unheard)).map(registered).collect()
+    }
+
     fn ids(&self) -> IdGenerator {
         IdGenerator::new(self.cluster.id(), self.cluster.position.index + 1)
     }
 
-    /// Nodes that are ready are heard all the time.
+    /// Nodes that are not down are heard all the time: those that a turn looks at.
     fn presence(&self, touched: &Touched) -> Presence {
         let sign = LastSeen { at: self.now, patience: PATIENCE };
-        let is_ready =
-            |node: &NodeId| self.cluster.nodes.get(*node).is_some_and(|node| node.liveness == Liveness::Ready);
-        let looked_at = touched.nodes.iter().chain(&touched.contacts).chain(&touched.overdue);
-        looked_at.copied().filter(is_ready).map(|node| (node, sign)).collect()
+        let heard = |id: NodeId| self.cluster.nodes.get(id).filter(|node| !node.is_down()).map(|_| (id, sign));
+        if touched.everything {
+            return self.cluster.nodes.iter().filter_map(|(id, _)| heard(id)).collect();
+        }
+        touched.nodes.iter().chain(&touched.contacts).chain(&touched.overdue).copied().filter_map(heard).collect()
     }
 
     /// Managers follow as long as their nodes are ready.

@@ -2,8 +2,8 @@
 
 use events::service_spec::Mode;
 use events::{
-    Availability, ClusterInitialised, ClusterSpec, Id, NodeDescribed, NodeDescription, NodeJoined, NodeRegistered,
-    NodeSpec, ReplicatedJobMode, ReplicatedMode, ServiceSpec, SessionId, UpdateConfig,
+    Availability, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, Id, LeadershipAssumed, NodeDescribed,
+    NodeDescription, NodeJoined, NodeSpec, ReplicatedJobMode, ReplicatedMode, ServiceSpec, SessionId, UpdateConfig,
 };
 
 use super::*;
@@ -165,4 +165,60 @@ fn who_does_not_wait_ends_it_and_a_refusal_is_the_managers() {
     let taken = create(spec("web", Mode::Replicated(ReplicatedMode { replicas: 1 })));
     let refused = sandbox.judge(&operator(), &taken).expect_err("the name is taken");
     assert_eq!(refused.kind, commands::RejectionKind::Exists);
+}
+
+/// A copy of the same state an hour later, in which nothing else happened.
+fn later(sandbox: &Sandbox) -> Sandbox {
+    Sandbox::of(sandbox.cluster().clone(), sandbox.now + Duration::from_secs(3600), BTreeSet::new())
+}
+
+fn settings() -> Kind {
+    Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec: ClusterSpec::default() })
+}
+
+#[test]
+fn other_settings_lose_no_node() {
+    let before = later(&with_web(3, 3));
+    let mut after = before.clone();
+    after.suppose(vec![settings()]);
+    assert_eq!(after.come_to_rest(&|| false), Rest::Reached);
+    assert_eq!(words(&before, &after), [""; 0]);
+}
+
+#[test]
+fn nodes_that_a_new_leader_has_not_heard_yet_come_back() {
+    let mut unheard = with_web(3, 3);
+    unheard.suppose(vec![Kind::LeadershipAssumed(LeadershipAssumed::default())]);
+    let liveness = |sandbox: &Sandbox| sandbox.cluster().nodes.values().map(|node| node.liveness).collect::<Vec<_>>();
+    assert_eq!(liveness(&unheard), [Liveness::Unknown; 3]);
+    let before = again(&unheard);
+    assert_eq!(liveness(&before), [Liveness::Ready; 3]);
+    let mut after = before.clone();
+    after.judge(&operator(), &create(spec("db", Mode::Replicated(ReplicatedMode { replicas: 3 })))).expect("a service");
+    assert_eq!(after.come_to_rest(&|| false), Rest::Reached);
+    assert_eq!(running(&after), 6);
+}
+
+#[test]
+fn a_rollout_that_takes_the_place_of_another_one_replaces_every_task() {
+    let image = |sandbox: &mut Sandbox, image: &str| {
+        let web = sandbox.cluster().services.values().next().expect("web").clone();
+        let mut spec = (*web.spec).clone();
+        spec.task.get_or_insert_default().container.get_or_insert_default().image = image.to_owned();
+        let (service, spec) = (web.id, Box::new(spec));
+        let update = commands::UpdateService { service, spec, version: None, secrets: Default::default() };
+        sandbox.judge(&operator(), &Command::UpdateService(update)).expect("an update");
+    };
+    let mut busy = with_web(2, 4);
+    image(&mut busy, "y");
+    let before = again(&busy);
+    let (mut without, mut with) = (before.clone(), before.clone());
+    image(&mut with, "z");
+    assert_eq!([without.come_to_rest(&|| false), with.come_to_rest(&|| false)], [Rest::Reached; 2]);
+    let between = |after: &Sandbox| Difference::between(before.cluster(), after.cluster(), before.began());
+    let mut places: Vec<u64> =
+        between(&with).without(&between(&without)).tasks.iter().filter_map(|change| change.place.1.slot()).collect();
+    places.sort_unstable();
+    assert_eq!(places, [1, 2, 3, 4]);
+    assert!(between(&with).without(&between(&with)).tasks.is_empty());
 }
