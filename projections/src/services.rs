@@ -165,7 +165,7 @@ impl Service {
     }
 
     /// What its rollout does, if it has one.
-    fn update_state(&self) -> Option<UpdateState> {
+    pub fn update_state(&self) -> Option<UpdateState> {
         self.update.as_ref().map(|update| update.state)
     }
 

@@ -8,6 +8,9 @@ use super::table::Table;
 use super::view::View;
 use crate::values::duration;
 
+/// What no copy does again.
+const LEFT_OUT: &str = "both without removals of single tasks, autoscaling, and failures of tasks\n";
+
 /// A row a figure.
 pub fn text(reply: &ReplayReply, view: View) -> String {
     let mut table = Table::new(&["FIGURE", "AS IT WAS", "OTHERWISE"]);
@@ -26,6 +29,7 @@ pub fn text(reply: &ReplayReply, view: View) -> String {
     table.row(["time of tasks without a node".to_owned(), seconds(was.waited_ns), seconds(other.waited_ns)]);
     let mut text = table.render(view.width);
     text.push_str(&format!("\nup to index {}, {}\n", reply.to_index, reply.to_log_time));
+    text.push_str(LEFT_OUT);
     if let Some(unfinished) = &reply.unfinished {
         text.push_str(&format!("{unfinished}\n"));
     }

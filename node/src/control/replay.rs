@@ -24,13 +24,17 @@ impl Control {
     /// When a node is not known, history is too long or cannot be read, or nobody waits for the answer any more.
     pub fn replay(&self, request: &ReplayRequest, is_stopped: &dyn Fn() -> bool) -> Result<ReplayReply, Rejection> {
         let cluster = &self.state.cluster;
+        let (from, to) = (cluster.position.index, request.to_index.unwrap_or(u64::MAX));
+        if to < from {
+            let sentence = format!("the end, index {to}, is before the beginning, index {from}");
+            return Err(Rejection::invalid("history", sentence, "give an earlier --from or a later --to"));
+        }
         let without = request.without.iter().map(|reference| resolve_node(cluster, reference));
         let strategy = request.strategy.is_some().then(|| request.strategy());
         let policy = Policy { strategy, without: without.collect::<Result<_, _>>()? };
         let mut replays = [Policy::default(), policy].map(|policy| Replay::of(self.sandbox(), policy));
-        let mut reader = HistoryReader::starting_at(cluster.position.index + 1);
-        let mut end = (cluster.position.index, cluster.position.time, 0);
-        let to = request.to_index.unwrap_or(u64::MAX);
+        let mut reader = HistoryReader::starting_at(from + 1);
+        let mut end = (from, cluster.position.time, 0);
         let mut keeps_up = true;
         loop {
             if is_stopped() {
@@ -57,7 +61,7 @@ impl Control {
         }
         let [as_was, other] = replays.map(|replay| figures(replay.figures()));
         Ok(ReplayReply {
-            index: cluster.position.index,
+            index: from,
             log_time: cluster.position.time,
             to_index: end.0,
             to_log_time: end.1,

@@ -1,11 +1,12 @@
 //! What was asked of a cluster, and what became of its nodes, once more: in a copy of the state before, perhaps under another policy.
 //!
-//! Everything else follows again: tasks are made, placed and restarted by the reconcilers, and agents answer by the model.
+//! Everything else follows again: tasks are made, placed and restarted by the reconcilers, and agents answer by the model. What cannot
+//! happen in a copy is left out: tasks that users removed, which are others there, and what followed from use or from failures.
 
 use std::collections::BTreeSet;
 
-use events::{Cause, Duration, Event, Kind, NodeId, PlacementStrategy, Timestamp};
-use projections::Cluster;
+use events::{Cause, Duration, Event, Kind, NodeId, PlacementStrategy, ServiceId, Timestamp};
+use projections::{Cluster, Service, Stamp, UpdateState};
 
 use super::Sandbox;
 
@@ -66,8 +67,7 @@ impl Replay {
     /// Lets time pass until a frame, and what it brought from outside happen. Whether the copy keeps up with its bounds.
     pub fn frame(&mut self, time: Timestamp, events: &[Event]) -> bool {
         let keeps_up = self.advance_to(time);
-        let given = events.iter().filter(|event| self.is_given(event)).filter_map(|event| event.kind.clone());
-        let given: Vec<Kind> = given.map(|kind| self.policy.applied_to(kind)).collect();
+        let given = self.given(events);
         if !given.is_empty() {
             self.sandbox.suppose(given);
         }
@@ -98,11 +98,26 @@ impl Replay {
         }
     }
 
-    /// Whether an event came from outside and can happen in the copy: what users asked, and what became of nodes.
-    fn is_given(&self, event: &Event) -> bool {
-        let cluster = self.sandbox.cluster();
+    /// What of a frame came from outside and can happen in the copy, each after those before it.
+    fn given(&self, events: &[Event]) -> Vec<Kind> {
+        let (mut cluster, mut given) = (self.sandbox.cluster().clone(), Vec::new());
+        let at = Stamp { index: cluster.position.index + 1, time: self.sandbox.now };
+        for event in events {
+            if self.is_given(&cluster, event)
+                && let Some(kind) = event.kind.clone().map(|kind| self.policy.applied_to(kind))
+            {
+                cluster.apply(&Event::by_command(0, kind.clone()), &at);
+                given.push(kind);
+            }
+        }
+        given
+    }
+
+    /// Whether an event came from outside and can happen now: what users asked, and what became of nodes.
+    fn is_given(&self, cluster: &Cluster, event: &Event) -> bool {
         let by_command = matches!(event.cause, Some(Cause::Command(_)));
         let node = |id: NodeId| cluster.nodes.contains(id) && !self.policy.without.contains(&id);
+        let update = |id: ServiceId| cluster.services.get(id).and_then(Service::update_state);
         // Not reports and what reconcilers said of services: these follow again.
         match &event.kind {
             Some(Kind::NodeJoined(event)) => !self.policy.without.contains(&event.node),
@@ -117,9 +132,16 @@ impl Replay {
             Some(Kind::ServiceSpecUpdated(event)) => by_command && cluster.services.contains(event.service),
             Some(Kind::ServiceScaled(event)) => by_command && cluster.services.contains(event.service),
             Some(Kind::ServiceRemoved(event)) => by_command && cluster.services.contains(event.service),
-            Some(Kind::ConfigCreated(_) | Kind::ConfigSpecUpdated(_) | Kind::ConfigRevised(_)) => by_command,
-            Some(Kind::ConfigRemoved(_) | Kind::SecretRemoved(_)) => false,
-            Some(Kind::SecretCreated(_) | Kind::SecretSpecUpdated(_) | Kind::SecretRevised(_)) => by_command,
+            // A rollout may be further in the copy than it was, or paused by failures alone.
+            Some(Kind::UpdatePaused(event)) => by_command && update(event.service).is_some_and(UpdateState::is_open),
+            Some(Kind::UpdateResumed(event)) => by_command && update(event.service).is_some_and(UpdateState::is_paused),
+            Some(Kind::ConfigCreated(_) | Kind::SecretCreated(_)) => by_command,
+            Some(Kind::ConfigSpecUpdated(event)) => by_command && cluster.configs.contains(event.config),
+            Some(Kind::ConfigRevised(event)) => by_command && cluster.configs.contains(event.config),
+            Some(Kind::ConfigRemoved(event)) => by_command && cluster.configs.contains(event.config),
+            Some(Kind::SecretSpecUpdated(event)) => by_command && cluster.secrets.contains(event.secret),
+            Some(Kind::SecretRevised(event)) => by_command && cluster.secrets.contains(event.secret),
+            Some(Kind::SecretRemoved(event)) => by_command && cluster.secrets.contains(event.secret),
             _ => false,
         }
     }

@@ -2,8 +2,9 @@
 
 use events::service_spec::Mode;
 use events::{
-    Availability, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, Id, LeadershipAssumed, NodeDescribed,
-    NodeDescription, NodeJoined, NodeSpec, ReplicatedJobMode, ReplicatedMode, ServiceSpec, SessionId, UpdateConfig,
+    Availability, ClusterInitialised, ClusterSpec, ClusterSpecUpdated, ConfigCreated, ConfigId, ConfigRemoved, Id,
+    LeadershipAssumed, NodeDescribed, NodeDescription, NodeJoined, NodeSpec, PlacementStrategy, ReplicatedJobMode,
+    ReplicatedMode, ServiceSpec, SessionId, UpdateConfig,
 };
 
 use super::*;
@@ -221,4 +222,29 @@ fn a_rollout_that_takes_the_place_of_another_one_replaces_every_task() {
     places.sort_unstable();
     assert_eq!(places, [1, 2, 3, 4]);
     assert!(between(&with).without(&between(&with)).tasks.is_empty());
+}
+
+#[test]
+fn a_replay_keeps_its_nodes_and_takes_names_that_were_given_again() {
+    let config = |number: u128| {
+        let mut spec = events::ConfigSpec::default();
+        spec.annotations.get_or_insert_default().name = "motd".to_owned();
+        Kind::ConfigCreated(ConfigCreated { config: ConfigId::from_bits(number), spec, data: b"hello".to_vec() })
+    };
+    let removed = |number: u128| Kind::ConfigRemoved(ConfigRemoved { config: ConfigId::from_bits(number) });
+    let before = later(&with_web(3, 6));
+    let policy = Policy { strategy: Some(PlacementStrategy::Binpack), without: BTreeSet::new() };
+    for policy in [Policy::default(), policy] {
+        let mut replay = Replay::of(before.clone(), policy);
+        // One frame may hold several commands.
+        let frames = [vec![config(1)], vec![settings()], vec![removed(1), config(2), removed(2)], vec![config(3)]];
+        let mut time = before.began();
+        for frame in frames {
+            time = time + Duration::from_secs(60);
+            let events: Vec<Event> = frame.into_iter().map(|kind| Event::by_command(0, kind)).collect();
+            assert!(replay.frame(time, &events));
+        }
+        let figures = replay.figures();
+        assert_eq!((figures.created, figures.waiting, figures.nodes_used), (0, 0, 3), "nothing moves: {figures:?}");
+    }
 }

@@ -15,7 +15,8 @@ use crate::values::point::{self, Point};
 /// Show what a stretch of history would have been like under another policy
 ///
 /// What users asked and what became of nodes happens once more, from one point to another, in two copies of the cluster: as it was, and
-/// under the other policy. Tasks are made, placed and started again in both.
+/// under the other policy. Tasks are made, placed and started again in both. Left out in both are tasks removed by `task rm`, what
+/// autoscaling decided, and failures of tasks with what followed from them.
 ///
 /// Example: swarmctl whatif replay --from "yesterday 08:00" --to "yesterday 20:00" --strategy binpack
 #[derive(Debug, clap::Args)]
