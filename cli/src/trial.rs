@@ -102,26 +102,28 @@ fn not_planned<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M>) -> R
     }
 }
 
-/// Writes a plan: each step with what has to be as it was.
+/// Writes a plan: the steps that change something, each with what has to be as it was.
 async fn write<M: Manager>(
     file: &Path,
     about: &str,
-    mut steps: Vec<PreviewStep>,
+    steps: Vec<PreviewStep>,
     reply: &PreviewReply,
     session: &mut Session<'_, M>,
 ) -> Result<(), Failure> {
     let cluster = session.manager.cluster(false).await?;
-    for (position, step) in steps.iter_mut().enumerate() {
+    let changing = steps.into_iter().zip(&reply.steps).filter(|(_, tried)| tried.changes);
+    let mut planned = Vec::new();
+    for (mut step, tried) in changing {
         let Some(Step::Command(request)) = &mut step.step else { continue };
         if let Some((what, hint)) = secret_part(request) {
             let sentence = format!("a plan is a file that people read, and this one would hold {what}");
             return Err(Failure::new(Kind::Usage, sentence).hint(format!("{hint}; --dry-run shows what would change")));
         }
         // Before the first step everything is as it was.
-        let read = if position == 0 { Some(&reply.read) } else { reply.steps.get(position).map(|step| &step.read) };
-        request.unchanged = read.cloned().unwrap_or_default();
+        request.unchanged = if planned.is_empty() { reply.read.clone() } else { tried.read.clone() };
+        planned.push(step);
     }
-    let plan = Plan { cluster: cluster.id, index: reply.index, log_time: reply.log_time, steps };
+    let plan = Plan { cluster: cluster.id, index: reply.index, log_time: reply.log_time, steps: planned };
     let made = format!("Plan for cluster {}, made at index {}, {}", cluster.name, reply.index, reply.log_time);
     std::fs::write(file, plan::write(&format!("{made}\n\n{about}"), &plan)).map_err(|error| {
         let failure = Failure::new(Kind::Other, format!("cannot write {}: {error}", file.display()));

@@ -18,10 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Time between two attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Makes the changes of a plan and waits until the services are as they should be. Carried out twice, it has one effect.
+/// Makes the changes of a plan and waits until the services are as they should be. Each change has one effect, however often it is asked
+/// for: a plan that was cut short goes on, and what is new in it is printed.
 ///
 /// # Errors
-/// When it is a plan for another cluster, something that it read has changed, or a change is refused.
+/// When it is a plan for another cluster, it was carried out already, something that it read has changed, or a change is refused.
 pub async fn carry_out<M: Manager>(plan: Plan, wait: &WaitFlags, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let cluster = session.manager.cluster(false).await?;
     if cluster.id != plan.cluster {
@@ -32,7 +33,8 @@ pub async fn carry_out<M: Manager>(plan: Plan, wait: &WaitFlags, session: &mut S
         plan.steps.into_iter().for_each(|step| session.try_step(step));
         return Ok(());
     }
-    let (mut awaited, mut last) = (Vec::new(), Vec::new());
+    let before = cluster.index;
+    let (mut awaited, mut last, mut done) = (Vec::new(), Vec::new(), Done { before, newest: None });
     for step in plan.steps {
         let Some(Step::Command(request)) = step.step else { continue };
         if step.at_rest {
@@ -40,39 +42,86 @@ pub async fn carry_out<M: Manager>(plan: Plan, wait: &WaitFlags, session: &mut S
         } else {
             let goal = goal(&request);
             let reply = ask(request, session).await?;
+            done.note(&reply, session)?;
             awaited.extend(goal.map(|(service, goal)| (service, goal, reply.index)));
+        }
+    }
+    if done.is_repeated() {
+        // What comes last was done as well if it is answered at once: there is nothing to wait for then.
+        last = not_done(last, &mut done, session).await?;
+        if let Some(index) = done.newest.filter(|_| last.is_empty() && done.is_repeated()) {
+            let failure = Failure::new(Kind::Conflict, format!("this plan was applied already, at index {index}"));
+            return Err(failure.hint("make a new plan"));
         }
     }
     for (service, goal, index) in awaited {
         wait::for_service(session, wait, &service, goal, index).await?;
     }
     for request in last {
-        ask_patiently(request, session).await?;
+        let reply = ask_patiently(request, session).await?;
+        done.note(&reply, session)?;
     }
     Ok(())
+}
+
+/// What of a plan is done.
+struct Done {
+    /// Where history ended before the first change was asked for.
+    before: u64,
+    /// Where the last of the changes that were answered is.
+    newest: Option<u64>,
+}
+
+impl Done {
+    /// Whether all that was answered so far had been done before.
+    fn is_repeated(&self) -> bool {
+        self.newest.is_none_or(|newest| newest <= self.before)
+    }
+
+    /// Notes an answer, and prints what it is about unless it is the answer to what was asked before.
+    fn note<M: Manager>(&mut self, reply: &CommandReply, session: &mut Session<'_, M>) -> Result<(), Failure> {
+        self.newest = self.newest.max(Some(reply.index));
+        if reply.index <= self.before { Ok(()) } else { session.tell(reply, "") }
+    }
+}
+
+/// Those of the last changes that are left to do, of which some cannot be done yet.
+async fn not_done<M: Manager>(
+    requests: Vec<CommandRequest>,
+    done: &mut Done,
+    session: &mut Session<'_, M>,
+) -> Result<Vec<CommandRequest>, Failure> {
+    let mut left = Vec::new();
+    for request in requests {
+        match session.manager.execute(request.clone()).await {
+            Ok(reply) => done.note(&reply, session)?,
+            Err(failure) if failure.kind == Kind::Conflict => left.push(request),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(left)
 }
 
 async fn ask<M: Manager>(request: CommandRequest, session: &mut Session<'_, M>) -> Result<CommandReply, Failure> {
     let read = request.unchanged.clone();
     match session.manager.execute(request).await {
-        Ok(reply) => {
-            session.tell(&reply, "")?;
-            Ok(reply)
-        }
         Err(failure) if matches!(failure.kind, Kind::Conflict | Kind::NotFound) => {
             Err(explain(failure, &read, session).await)
         }
-        Err(failure) => Err(failure),
+        answer => answer,
     }
 }
 
-async fn ask_patiently<M: Manager>(request: CommandRequest, session: &mut Session<'_, M>) -> Result<(), Failure> {
+async fn ask_patiently<M: Manager>(
+    request: CommandRequest,
+    session: &mut Session<'_, M>,
+) -> Result<CommandReply, Failure> {
     let began = session.around.clock.now();
     loop {
         let asked = session.manager.execute(request.clone()).await;
         let is_in_time = session.around.clock.now().since(began) < PATIENCE;
         match asked {
-            Ok(reply) => return session.tell(&reply, ""),
+            Ok(reply) => return Ok(reply),
             Err(failure) if failure.kind == Kind::Conflict && is_in_time => {
                 session.around.clock.sleep(RETRY_EVERY).await;
             }

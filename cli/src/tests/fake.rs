@@ -43,6 +43,8 @@ pub struct Fake {
     pub created: Vec<CreateOperatorRequest>,
     /// Why commands are refused, if they are.
     pub refusal: Option<Refusal>,
+    /// Where in history the next commands are; others are at 10.
+    pub indexes: VecDeque<u64>,
     /// Readings of the service and its tasks; the last one stays.
     pub readings: VecDeque<(ServiceView, Vec<TaskView>)>,
     /// History, each with its index. After it the stream ends, unless it is endless.
@@ -73,6 +75,7 @@ impl Fake {
             unlocked: Vec::new(),
             left: Vec::new(),
             refusal: None,
+            indexes: VecDeque::new(),
             readings: [(samples::service(), samples::tasks())].into(),
             history: Vec::new(),
             endless: false,
@@ -99,7 +102,7 @@ impl Manager for Fake {
         match self.refusal.clone() {
             Some(refusal) => Err(refusal.into()),
             None => Ok(CommandReply {
-                index: 10,
+                index: self.indexes.pop_front().unwrap_or(10),
                 subject: Some(samples::service().id.to_string()),
                 ..CommandReply::default()
             }),

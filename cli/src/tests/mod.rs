@@ -8,6 +8,7 @@ mod identity;
 mod interact;
 mod logs;
 mod output;
+mod plans;
 mod requests;
 mod resume;
 mod socket;
