@@ -48,6 +48,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // A request is as large as its largest command, and is moved often.
         .boxed(format!(".{PACKAGE}.CreateService.spec"))
         .boxed(format!(".{PACKAGE}.UpdateService.spec"))
+        // So is a record, and most replace no spec.
+        .boxed(format!(".{PACKAGE}.EventRecord.before"))
+        .boxed(format!(".{PACKAGE}.EventRecord.command"))
         // Tasks share the data of a config.
         .bytes(format!(".{PACKAGE}.ConfigItem.data"))
         // Of frames that are read of the log and sent as they are.

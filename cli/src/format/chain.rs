@@ -118,7 +118,7 @@ fn command(kind: &Kind, record: &EventRecord) -> Option<String> {
     let asked = record.command.as_ref().filter(|command| command.actor.kind().asks())?;
     matches!(record.event.cause, Some(Cause::Command(_))).then_some(())?;
     let by = story::by(&record.event, record, RecordNames::with(record));
-    let what = phrase(kind, record.before.as_ref(), RecordNames::with(record));
+    let what = phrase(kind, record.before.as_deref(), RecordNames::with(record));
     let reason = asked.reason.as_ref().map_or_else(String::new, |reason| format!(", reason: \"{reason}\""));
     Some(format!("{by} ran {} ({what}{reason})", asked.kind))
 }

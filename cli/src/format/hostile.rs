@@ -230,7 +230,7 @@ fn history() {
     for kind in kinds {
         let record = EventRecord {
             event: Event::by_command(0, kind),
-            command: Some(CommandRecord { actor: actor.clone(), reason: Some(bad()), ..Default::default() }),
+            command: Some(Box::new(CommandRecord { actor: actor.clone(), reason: Some(bad()), ..Default::default() })),
             names: [(task.to_string(), bad()), (node.to_string(), bad()), (service.to_string(), bad())].into(),
             ..Default::default()
         };

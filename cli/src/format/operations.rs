@@ -184,7 +184,7 @@ impl Operation {
             self.more_changes += 1;
             return;
         }
-        self.changes.push(phrase(kind, record.before.as_ref(), RecordNames::with(record)));
+        self.changes.push(phrase(kind, record.before.as_deref(), RecordNames::with(record)));
     }
 
     fn follow(&mut self, record: &EventRecord, kind: &Kind) {
@@ -232,7 +232,7 @@ mod tests {
         EventRecord {
             index: number + 1,
             event: Event::by_command(0, kind),
-            command: Some(CommandRecord { id, kind: "service.scale".to_owned(), actor, ..Default::default() }),
+            command: Some(Box::new(CommandRecord { id, kind: "service.scale".to_owned(), actor, ..Default::default() })),
             subjects: vec![service.to_string()],
             names: [(service.to_string(), "web".to_owned())].into(),
             ..Default::default()

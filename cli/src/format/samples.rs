@@ -45,7 +45,7 @@ pub fn created(service: ServiceId, spec: ServiceSpec, reason: &str) -> EventReco
         ordinal: 3,
         log_time: Timestamp::from_unix_ns(1_500_000_000),
         event: Event::by_command(0, Kind::ServiceCreated(Box::new(ServiceCreated { service, spec }))),
-        command: Some(command),
+        command: Some(Box::new(command)),
         subjects: vec![service.to_string()],
         names: [(service.to_string(), "web".to_owned())].into(),
         before: None,

@@ -41,7 +41,7 @@ fn clock(time: Timestamp, now: Timestamp) -> String {
 
 /// What became true.
 pub fn what(record: &EventRecord, names: RecordNames) -> String {
-    record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, record.before.as_ref(), names))
+    record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, record.before.as_deref(), names))
 }
 
 /// The same, and the reason that was given for it.

@@ -354,7 +354,7 @@ fn last_wanted(
 }
 
 fn record(header: &FrameHeader, ordinal: usize, event: Event, commands: &[CommandRecord]) -> EventRecord {
-    let command = command_of(&event, commands).cloned();
+    let command = command_of(&event, commands).cloned().map(Box::new);
     let subjects = event.kind.as_ref().map(Kind::subjects).unwrap_or_default();
     let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
     let (index, log_time) = (header.index, header.log_time);

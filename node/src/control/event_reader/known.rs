@@ -90,7 +90,7 @@ impl Known {
         }
         let named = ids.into_iter().filter_map(|id| Some((id.clone(), self.name(id, sources)?)));
         record.names = named.collect();
-        record.before = self.specs.as_ref().and_then(|specs| specs.before(kind)).map(before);
+        record.before = self.specs.as_ref().and_then(|specs| specs.before(kind)).map(before).map(Box::new);
         Ok(())
     }
 

@@ -132,7 +132,7 @@ impl Selection {
                 self.know(task, home);
             }
         }
-        let events = frame.records().iter().map(|record| (&record.event, record.command.as_ref()));
+        let events = frame.records().iter().map(|record| (&record.event, record.command.as_deref()));
         self.choose(events.collect())
     }
 

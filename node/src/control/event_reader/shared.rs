@@ -10,7 +10,7 @@ use events::{Frame, FrameHeader, Kind, TaskId};
 use projections::views::terms::Home;
 use projections::{Cluster, Instance};
 use prost::Message;
-use wire::v1::EventRecord;
+use wire::v1::{EventRecord, SpecBefore};
 
 use super::finder::Finder;
 use super::history::{History, StoredFrame};
@@ -27,17 +27,21 @@ const RECORD_BYTES: usize = 512;
 pub struct SharedFrame {
     header: FrameHeader,
     hash: FrameHash,
+    /// Without the specs that they replace, which few want.
     records: Vec<EventRecord>,
+    /// Those, record by record.
+    before: Vec<Option<Box<SpecBefore>>>,
     /// Where the tasks belonged before it that its events are about.
     homes: BTreeMap<TaskId, Home>,
     bytes: usize,
 }
 
 impl SharedFrame {
-    fn of(header: FrameHeader, hash: FrameHash, records: Vec<EventRecord>, homes: BTreeMap<TaskId, Home>) -> Self {
+    fn of(header: FrameHeader, hash: FrameHash, mut records: Vec<EventRecord>, homes: BTreeMap<TaskId, Home>) -> Self {
         let bytes = records.iter().map(|record| record.encoded_len() + RECORD_BYTES).sum::<usize>();
         let bytes = bytes + homes.len() * size_of::<(TaskId, Home)>();
-        Self { header, hash, records, homes, bytes }
+        let before = records.iter_mut().map(|record| record.before.take()).collect();
+        Self { header, hash, records, before, homes, bytes }
     }
 
     /// Its index in the log.
@@ -162,13 +166,14 @@ impl EventReader {
         }
         let wanted = self.wanted.has(&frame.header);
         let chosen = self.selection.select_shared(frame);
-        let chosen = frame.records.iter().zip(chosen).filter(|(_, chosen)| *chosen && wanted);
         let with_before = self.known.has_specs();
-        let shown = |record: &EventRecord| {
-            let before = record.before.clone().filter(|_| with_before);
-            EventRecord { before, ..record.clone() }
+        let complete = |(record, before): (&EventRecord, &Option<_>)| EventRecord {
+            before: if with_before { before.clone() } else { None },
+            ..record.clone()
         };
-        let mut records: Vec<EventRecord> = chosen.map(|(record, _)| shown(record)).collect();
+        let shown = frame.records.iter().zip(&frame.before).zip(chosen);
+        let shown = shown.filter(|(_, chosen)| *chosen && wanted);
+        let mut records: Vec<EventRecord> = shown.map(|(record, _)| complete(record)).collect();
         if self.with_hash {
             records.iter_mut().for_each(|record| record.frame_hash = Some(hex(&frame.hash)));
         }
