@@ -232,7 +232,12 @@ mod tests {
         EventRecord {
             index: number + 1,
             event: Event::by_command(0, kind),
-            command: Some(Box::new(CommandRecord { id, kind: "service.scale".to_owned(), actor, ..Default::default() })),
+            command: Some(Box::new(CommandRecord {
+                id,
+                kind: "service.scale".to_owned(),
+                actor,
+                ..Default::default()
+            })),
             subjects: vec![service.to_string()],
             names: [(service.to_string(), "web".to_owned())].into(),
             ..Default::default()

@@ -18,9 +18,9 @@ use wire::v1::{
 use crate::daemon::{Daemon, free_ports, runtime};
 use crate::figure::{Figure, Target};
 
-const WORKERS: usize = 3;
-/// How often a node is killed.
+/// How often a node is killed: each only once, as one that goes and comes is made to wait before it is taken again.
 const RUNS: usize = 10;
+const WORKERS: usize = RUNS + 1;
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -53,7 +53,7 @@ async fn losses() -> Result<Vec<f64>> {
         let before = ready(&manager).await?;
         let worker = Daemon::join(address, "process", &join)?;
         let node = until_joined(&manager, &before).await?;
-        workers.push((node, address, worker));
+        workers.push((node, worker));
     }
     let request = EventsRequest { follow: true, ..EventsRequest::default() };
     let mut events = manager.connect().await?.events(request).await?.into_inner();
@@ -64,14 +64,12 @@ async fn losses() -> Result<Vec<f64>> {
     let mut runs_on = await_running(&manager, &mut events, None).await?;
     let mut runs = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
-        let of_node = workers.iter_mut().find(|(node, ..)| *node == runs_on);
-        let (lost, address, worker) = of_node.context("the task runs on a worker")?;
+        let of_node = workers.iter_mut().find(|(node, _)| *node == runs_on);
+        let (lost, worker) = of_node.context("the task runs on a worker")?;
         worker.kill()?;
         let killed = Instant::now();
         runs_on = await_running(&manager, &mut events, Some(*lost)).await?;
         runs.push(killed.elapsed().as_secs_f64());
-        worker.start_again(*address)?;
-        until_ready(&manager, *lost).await?;
     }
     Ok(runs)
 }
@@ -116,18 +114,10 @@ async fn ready(manager: &Daemon) -> Result<Vec<NodeId>> {
 }
 
 async fn until_joined(manager: &Daemon, before: &[NodeId]) -> Result<NodeId> {
-    until(async || Ok(ready(manager).await?.into_iter().find(|node| !before.contains(node)))).await
-}
-
-async fn until_ready(manager: &Daemon, node: NodeId) -> Result<NodeId> {
-    until(async || Ok(ready(manager).await?.into_iter().find(|ready| *ready == node))).await
-}
-
-async fn until<T>(found: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        if let Some(found) = found().await? {
-            return Ok(found);
+        if let Some(joined) = ready(manager).await?.into_iter().find(|node| !before.contains(node)) {
+            return Ok(joined);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
