@@ -49,7 +49,11 @@ const ALPN: &[u8] = b"h2";
 pub fn address(url: &str) -> Result<String, crate::values::Invalid> {
     let invalid = || {
         let sentence = format!("\"{url}\" is not the address of a manager");
-        crate::values::Invalid::new(sentence, "write https://HOST or https://HOST:PORT, such as https://10.0.0.1:4242")
+        let hint = match url.starts_with("unix:") {
+            true => "the socket of a manager on this machine is given by --socket PATH",
+            false => "write https://HOST or https://HOST:PORT, such as https://10.0.0.1:4242",
+        };
+        crate::values::Invalid::new(sentence, hint)
     };
     let authority = url.strip_prefix("https://").map(|rest| rest.trim_end_matches('/')).ok_or_else(invalid)?;
     let uri: Uri = format!("http://{authority}").parse().map_err(|_| invalid())?;
@@ -252,7 +256,7 @@ mod tests {
         ] {
             assert_eq!(address(url).as_deref(), Ok(expected));
         }
-        for url in ["", "m1", "http://m1", "https://", "https://m1/path", "https://a@m1", "https://m 1"] {
+        for url in ["", "m1", "unix:///var/run/swarmd.sock", "http://m1", "https://", "https://m1/path", "https://a@m1", "https://m 1"] {
             assert!(address(url).is_err(), "{url}");
         }
     }
