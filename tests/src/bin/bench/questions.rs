@@ -54,7 +54,9 @@ async fn manager(life: Life) -> Result<(Daemon, Crowd)> {
 
 async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
     let (daemon, _crowd) = manager(Life { nodes: NODES, services: SERVICES, replicas: REPLICAS, updates }).await?;
-    let end = newest(&daemon)?;
+    let end = newest(&daemon, &[])?;
+    // From here on there are all services.
+    let grown = newest(&daemon, &["--kind", "service_created"])?;
     let kept = daemon.dir().join("history.proto");
     let lines = daemon.dir().join("history.jsonl");
     let (_, exported) = timed(&daemon, &["events", "export", &lines.to_string_lossy()])?;
@@ -71,7 +73,7 @@ async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
     let mut random = StdRng::seed_from_u64(7);
     let mut at = Vec::new();
     for _ in 0..POINTS {
-        let (point, service) = (random.random_range(end / 20..end), random.random_range(0..SERVICES));
+        let (point, service) = (random.random_range(grown..end), random.random_range(0..SERVICES));
         let (point, service) = (point.to_string(), format!("service-{service}"));
         at.push(timed(&daemon, &["service", "inspect", "--at", &point, &service])?.1 * 1_000.0);
     }
@@ -81,7 +83,7 @@ async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
         (0..RUNS)
             .map(|_| {
                 let (point, service) =
-                    (random.random_range(end / 2..end - HOUR_FRAMES), random.random_range(0..SERVICES));
+                    (random.random_range(grown..end - HOUR_FRAMES), random.random_range(0..SERVICES));
                 let line = line(point, service);
                 let words: Vec<&str> = line.split(' ').collect();
                 Ok(timed(&daemon, &words)?.1 * 1_000.0)
@@ -139,9 +141,10 @@ async fn survive() -> Result<Figure> {
     Ok(Figure { name: "whatif survive".to_owned(), runs: vec![took], unit: "s", target: Target::AtMost(10.0), how })
 }
 
-/// Index of the newest frame.
-fn newest(daemon: &Daemon) -> Result<u64> {
-    let (output, _) = timed(daemon, &["events", "--tail", "1", "--format", "json"])?;
+/// Index of the newest frame, or of the newest that has such an event.
+fn newest(daemon: &Daemon, wanted: &[&str]) -> Result<u64> {
+    let words = [&["events", "--tail", "1", "--format", "json"], wanted].concat();
+    let (output, _) = timed(daemon, &words)?;
     let event: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     event["index"].as_u64().with_context(|| format!("an event without an index: {event}"))
 }
