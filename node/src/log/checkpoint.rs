@@ -4,10 +4,12 @@
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use events::frame::FrameHash;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Change, Disk, Durability, Key, Table};
+use super::entry::decode_record;
 use super::store::Store;
 use super::{CheckpointHead, CheckpointPart, LogError};
 
@@ -20,12 +22,27 @@ struct Manifest {
     term: u64,
     frame_hash: FrameHash,
     bytes: u64,
+    /// What the parts take, compressed.
+    packed_bytes: u64,
 }
+
+/// The same of a checkpoint whose parts are not compressed, as they were written once.
+#[derive(Serialize, Deserialize)]
+struct PlainManifest {
+    term: u64,
+    frame_hash: FrameHash,
+    bytes: u64,
+}
+
+/// The fastest level: states are written often, and the next levels save little more.
+const LEVEL: i32 = 1;
+/// Before a compressed part stands its length without that.
+const LENGTH_BYTES: usize = 4;
 
 /// Bytes that checkpoints for states of the past may take, beside the newest.
 const PAST_BYTES: u64 = 512 * 1024 * 1024;
 /// So many of them there are, whatever they take; and no more, however small.
-const PAST_KEPT: RangeInclusive<u64> = 4..=32;
+const PAST_KEPT: RangeInclusive<u64> = 4..=64;
 
 /// Which of these checkpoints, oldest first, are kept no longer. The newest stay, for a start; of those before them as many as there
 /// is room for at the size of the newest, as evenly as can be: a state of the past is a checkpoint and a bounded part of history away,
@@ -59,19 +76,21 @@ impl<D: Disk> Store<D> {
         // What an earlier attempt at this index left behind.
         let clear = Change::DeleteRange { table, from: Key::at(head.index), to: Key::at(head.index + 1) };
         self.disk.write(vec![clear], Durability::Unsynced)?;
-        let mut bytes = 0;
+        let (mut bytes, mut packed_bytes) = (0, 0);
         for (part, chunk) in (1..).zip(chunks) {
+            let packed = pack(&chunk)?;
             bytes += chunk.len() as u64;
+            packed_bytes += packed.len() as u64;
             let _sealing = self.seal.hold();
-            let put = self.put(table, Key { index: head.index, part }, &[], &chunk)?;
+            let put = self.put(table, Key { index: head.index, part }, &[], &packed)?;
             self.disk.write(vec![put], Durability::Unsynced)?;
         }
-        let manifest = Manifest { term: head.term, frame_hash: head.frame_hash, bytes };
+        let manifest = Manifest { term: head.term, frame_hash: head.frame_hash, bytes, packed_bytes };
         let _sealing = self.seal.hold();
         let mut batch = vec![self.put_record(table, Key::at(head.index), &manifest)?];
         let mut all: Vec<u64> = self.checkpoints()?.into_iter().filter(|&index| index != head.index).collect();
         all.push(head.index);
-        for index in superfluous(&all, bytes, self.archived_to()?) {
+        for index in superfluous(&all, packed_bytes, self.archived_to()?) {
             batch.push(Change::DeleteRange { table, from: Key::at(index), to: Key::at(index + 1) });
         }
         self.disk.write(batch, Durability::Synced)
@@ -144,8 +163,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<CheckpointHead, LogError> {
         let table = Table::Checkpoint;
         let damaged = |reason: &str| LogError::Damaged { table, index, reason: reason.into() };
-        let manifest: Manifest =
-            self.record(table, Key::at(index))?.ok_or_else(|| damaged("the manifest is missing"))?;
+        let (manifest, is_packed) = self.manifest(index)?.ok_or_else(|| damaged("the manifest is missing"))?;
         let head = CheckpointHead { index, term: manifest.term, frame_hash: manifest.frame_hash };
         read(CheckpointPart::Begin { bytes: manifest.bytes });
         let mut bytes = 0;
@@ -154,7 +172,8 @@ impl<D: Disk> Store<D> {
             if parts.next() != Some(key.part) {
                 return Err(damaged("a part is missing"));
             }
-            let chunk = self.unseal(table, key, sealed)?;
+            let stored = self.unseal(table, key, sealed)?;
+            let chunk = if is_packed { unpack(&stored).map_err(|reason| damaged(&reason))? } else { stored };
             bytes += chunk.len() as u64;
             read(CheckpointPart::Chunk(&chunk));
             Ok(ControlFlow::Continue(()))
@@ -164,6 +183,33 @@ impl<D: Disk> Store<D> {
         }
         Ok(head)
     }
+
+    /// The manifest of a checkpoint, and whether its parts are compressed.
+    fn manifest(&self, index: u64) -> Result<Option<(Manifest, bool)>, LogError> {
+        let (table, key) = (Table::Checkpoint, Key::at(index));
+        let Some(sealed) = self.disk.get(table, key)? else { return Ok(None) };
+        let stored = self.unseal(table, key, sealed)?;
+        if let Ok(manifest) = decode_record(&stored) {
+            return Ok(Some((manifest, true)));
+        }
+        let plain: PlainManifest =
+            decode_record(&stored).map_err(|reason| LogError::Damaged { table, index, reason })?;
+        let PlainManifest { term, frame_hash, bytes } = plain;
+        Ok(Some((Manifest { term, frame_hash, bytes, packed_bytes: bytes }, false)))
+    }
+}
+
+fn pack(chunk: &[u8]) -> Result<Vec<u8>, LogError> {
+    let failed = |reason: String| LogError::Storage { action: "compress a checkpoint", reason };
+    let length = u32::try_from(chunk.len()).map_err(|error| failed(error.to_string()))?;
+    let packed = zstd::bulk::compress(chunk, LEVEL).map_err(|error| failed(error.to_string()))?;
+    Ok([&length.to_le_bytes(), packed.as_slice()].concat())
+}
+
+fn unpack(stored: &[u8]) -> Result<Bytes, String> {
+    let (length, packed) = stored.split_first_chunk::<LENGTH_BYTES>().ok_or("a part is cut short")?;
+    let unpacked = zstd::bulk::decompress(packed, u32::from_le_bytes(*length) as usize);
+    unpacked.map(Bytes::from).map_err(|error| format!("a part: {error}"))
 }
 
 #[cfg(test)]
@@ -172,7 +218,7 @@ mod tests {
 
     #[test]
     fn checkpoints_of_the_past_are_spread_evenly_over_it_as_many_as_there_is_room_for() {
-        for (bytes, room) in [(0, 32), (1 << 20, 32), (64 << 20, 8), (1 << 40, 4)] {
+        for (bytes, room) in [(0, 64), (1 << 20, 64), (64 << 20, 8), (1 << 40, 4)] {
             let mut kept: Vec<u64> = Vec::new();
             for index in (1..=1_000).map(|number| number * 10_000) {
                 kept.push(index);
