@@ -70,8 +70,20 @@ pub(super) async fn set_role<M: Manager>(
     wait: &WaitFlags,
 ) -> Result<(), Failure> {
     session.require_nodes(nodes).await?;
+    let asked = session.manager.raft().await?.node;
+    let mut ordered = Vec::with_capacity(nodes.len());
     for node in nodes {
+        ordered.push((session.node(node).await?.id, node));
+    }
+    // Whoever is asked can ask for the others only as long as it is a manager itself.
+    ordered.sort_by_key(|(id, _)| role == Role::Worker && *id == asked);
+    for (id, node) in ordered {
         let since = change(session, node, |spec| spec.set_role(role)).await?;
+        if role == Role::Worker && id == asked {
+            return session.note(&format!(
+                "{node} is the manager that was asked, and becomes a worker now; `swarmctl raft` at another manager shows the others"
+            ));
+        }
         // One at a time: each takes or gives a vote, and the next is judged by the managers that there are then.
         let goal = if role == Role::Manager { NodeGoal::Promoted } else { NodeGoal::Demoted };
         for_nodes(session, wait, std::slice::from_ref(node), goal, since).await?;
