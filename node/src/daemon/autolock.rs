@@ -42,7 +42,7 @@ impl Keys {
     pub async fn keep(self: Arc<Self>, mut states: watch::Receiver<Arc<Published>>, shutdown: CancellationToken) {
         let mut position = ResealPosition::default();
         loop {
-            let wanted = wanted(&states.borrow_and_update());
+            let wanted = self.wanted(&states.borrow_and_update());
             let pause = if wanted != self.lock.key() {
                 position = ResealPosition::default();
                 self.rewrap(wanted).await
@@ -63,6 +63,12 @@ impl Keys {
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+
+    /// What the keys are to be wrapped with. A manager that begins with an empty log does not know yet whether the cluster is locked,
+    /// and leaves its keys as they are.
+    fn wanted(&self, state: &Published) -> Option<UnlockKey> {
+        if state.cluster.position.index == 0 { self.lock.key() } else { wanted(state) }
     }
 
     /// Wraps the keys with this; when to go on.
