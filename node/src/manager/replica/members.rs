@@ -63,8 +63,10 @@ impl Replica {
         Some((catch_up.folded.cluster.position.index, catch_up.offer.index))
     }
 
-    /// Hears that messages for another manager do not get there.
+    /// Hears that messages for another manager do not get there. It counts as away until it says something again: whether the others can
+    /// do without one more is asked now.
     pub fn unreachable(&mut self, raft_id: u64) {
+        self.contacts.forget(raft_id);
         self.consensus.unreachable(raft_id);
     }
 

@@ -177,6 +177,11 @@ impl Contacts {
         self.heard.get(&raft_id).is_some_and(|heard| heard + ticks >= tick)
     }
 
+    /// Forgets when a manager was heard.
+    pub(super) fn forget(&mut self, raft_id: u64) {
+        self.heard.remove(&raft_id);
+    }
+
     /// Forgets whoever is no member any more.
     pub(super) fn keep_members(&mut self, cluster: &Cluster) {
         self.heard.retain(|raft_id, _| cluster.member_with(*raft_id).is_some());
