@@ -256,7 +256,16 @@ mod tests {
         ] {
             assert_eq!(address(url).as_deref(), Ok(expected));
         }
-        for url in ["", "m1", "unix:///var/run/swarmd.sock", "http://m1", "https://", "https://m1/path", "https://a@m1", "https://m 1"] {
+        for url in [
+            "",
+            "m1",
+            "unix:///var/run/swarmd.sock",
+            "http://m1",
+            "https://",
+            "https://m1/path",
+            "https://a@m1",
+            "https://m 1",
+        ] {
             assert!(address(url).is_err(), "{url}");
         }
     }

@@ -23,6 +23,7 @@ use crate::daemon::{joining, leaving, serve};
 use crate::manager::core::{self, Begin};
 use crate::manager::driver::Handle;
 use crate::metrics::{self, Measures};
+use crate::peering::client_at;
 use crate::security::enrolment::{self, MemberConnect, Timeouts};
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Subject};
 
@@ -94,8 +95,11 @@ impl Node {
     /// Opens the log that is there, or begins one. Nothing if the node has become a worker since.
     async fn open_log(&self) -> Result<Option<Opened>, Failure> {
         let doors = self.doors().await?;
-        let log = core::read(&self.state_dir, self.settings.history_archive.clone())?;
-        let log = if self.args.force_new_cluster { log.going_alone() } else { log };
+        let mut log = core::read(&self.state_dir, self.settings.history_archive.clone())?;
+        if self.args.force_new_cluster {
+            self.require_lost(&log.voters()).await?;
+            log = log.going_alone();
+        }
         let Ok(identity) = self.certificates.load(clock::now()) else {
             return self.open_core(log, Begin::Founder(drawn()), doors).map(Some);
         };
@@ -115,6 +119,27 @@ impl Node {
             // It gets such a certificate only once it replicates the log no more.
             Role::Worker => self.leave_log(log.managers()).map(|()| None),
         }
+    }
+
+    /// Refuses to go on without the other voters while they can decide without this one: their cluster would be left with an old state,
+    /// and what it accepted since would be lost.
+    async fn require_lost(&self, others: &[String]) -> Result<(), Failure> {
+        let Ok(identity) = self.certificates.load(clock::now()) else { return Ok(()) };
+        let credentials = Arc::new(Credentials::new(identity).map_err(|error| Failure::new(error, ""))?);
+        let calls = others.iter().map(|addr| client_at(addr, Arc::clone(&credentials)));
+        let answers = futures_util::future::join_all(calls).await;
+        let alive: Vec<&str> =
+            others.iter().zip(answers).filter(|(_, answer)| answer.is_ok()).map(|(addr, _)| addr.as_str()).collect();
+        // A majority of all, of whom this one is one.
+        if alive.len() < others.len().div_ceil(2) + 1 {
+            return Ok(());
+        }
+        let sentence = format!(
+            "the cluster is not lost: its managers at {} answer, and decide without this one",
+            alive.join(", ")
+        );
+        let hint = "start this manager without --force-new-cluster; to give the others up, end swarmd on them first";
+        Err(Failure::new(sentence, hint).with_code(code::NOT_ALLOWED))
     }
 
     /// Discards the log of a manager that is none any more, once it is kept where others are.
@@ -371,14 +396,16 @@ impl Node {
             ended = parts(tasks, &core.handle, &self.shutdown) => Ended::Stopped(ended),
             _ = role.wait_for(|role| *role == Role::Worker) => Ended::Demoted,
             () = peering.removed() => Ended::Removed,
-            () = self.wanted_again(peering.former()) => Ended::Former,
+            () = self.wanted_again(peering.former(), &core.handle) => Ended::Former,
         };
         (served, ended)
     }
 
     /// Waits until this manager has another log to begin, because the present one is no member's, and the node is to be a manager.
-    async fn wanted_again(&self, former: impl Future<Output = ()>) {
+    /// It decides nothing from the moment on in which it hears of that: what it took would be lost with its log.
+    async fn wanted_again(&self, former: impl Future<Output = ()>, core: &Handle) {
         former.await;
+        core.fence();
         tokio::time::sleep(FORMER_PATIENCE).await;
         let mut role = self.told.role();
         if role.wait_for(|role| *role == Some(Role::Manager)).await.is_err() {

@@ -120,6 +120,13 @@ impl Read {
         self.node
     }
 
+    /// Where the others that vote are, as the log has it.
+    pub fn voters(&self) -> Vec<String> {
+        let members = self.folded.iter().flat_map(|folded| folded.cluster.members.values());
+        let others = members.filter(|member| member.votes && Some(member.node) != self.node);
+        others.map(|member| member.addr.clone()).collect()
+    }
+
     /// Where managers are, as the log has it.
     pub fn managers(&self) -> Vec<String> {
         let members = self.folded.iter().flat_map(|folded| folded.cluster.members.values());

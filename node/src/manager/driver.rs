@@ -67,6 +67,8 @@ enum Input {
     Peer(u64, PeerMessage),
     /// Messages for another manager, by its raft id, do not get there.
     Unreachable(u64),
+    /// Another manager says that this one is a member no more.
+    Fence,
     Checkpointed(Result<(), LogError>),
     /// The log's thread has something to say.
     Written,
@@ -84,6 +86,16 @@ pub(crate) fn stopping() -> Rejection {
         "manager",
         "this manager is stopping",
         "ask another manager, or try again",
+    )
+}
+
+/// What callers are answered once this manager is a member no more.
+fn no_member() -> Rejection {
+    Rejection::new(
+        RejectionKind::Unavailable,
+        "manager",
+        "this manager is not a member of the cluster any more: its node was demoted, or the cluster goes on without it",
+        "ask another manager; what was asked here just before may have taken effect",
     )
 }
 
@@ -150,6 +162,7 @@ pub fn spawn_among(
         readers: BTreeMap::new(),
         tickets,
         checkpointing,
+        fenced: false,
         leaving,
         clock,
         now,
@@ -199,6 +212,8 @@ struct Driver {
     tickets: Ticket,
     /// Whether a checkpoint is being written.
     checkpointing: bool,
+    /// Whether this manager is a member no more: it neither votes nor decides anything, which the cluster would not have.
+    fenced: bool,
     leaving: Option<Leaving>,
     clock: SteadyClock,
     /// The time of this round: read once, when the thread wakes up.
@@ -231,22 +246,32 @@ impl Driver {
             // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
             let now = Instant::now();
             if now >= next_tick {
-                self.replica.tick();
-                self.serves_sessions.store(self.replica.serves_sessions(), Ordering::Relaxed);
-                self.publish_raft();
-                self.show_uses();
+                self.tick();
                 next_tick = tick_after(next_tick, now);
             }
             self.work()?;
         }
     }
 
+    fn tick(&mut self) {
+        if self.fenced {
+            return;
+        }
+        self.replica.tick();
+        self.serves_sessions.store(self.replica.serves_sessions(), Ordering::Relaxed);
+        self.publish_raft();
+        self.show_uses();
+    }
+
     /// How long nothing needs to be done.
     fn patience(&self, next_tick: Instant) -> Duration {
+        let until_tick = next_tick.saturating_duration_since(Instant::now());
+        if self.fenced {
+            return until_tick;
+        }
         if self.replica.has_work(self.now) {
             return Duration::ZERO;
         }
-        let until_tick = next_tick.saturating_duration_since(Instant::now());
         self.replica.next_wake().map_or(until_tick, |wake| wake.since(self.now).min(until_tick))
     }
 
@@ -288,7 +313,7 @@ impl Driver {
     /// Lets another manager lead, if this one is about to stop; whether the thread is to end.
     fn has_left(&mut self) -> bool {
         let Some(leaving) = &mut self.leaving else { return false };
-        if Instant::now() < leaving.until && self.replica.hand_over() {
+        if !self.fenced && Instant::now() < leaving.until && self.replica.hand_over() {
             return false;
         }
         leaving.waiting.clear();
@@ -311,9 +336,12 @@ impl Driver {
             Input::Read(reader) => self.read(reader),
             Input::Peer(from, message) => {
                 self.peer_bytes.fetch_sub(message.size(), Ordering::Relaxed);
-                self.replica.receive(from, message)?;
+                if !self.fenced {
+                    self.replica.receive(from, message)?;
+                }
             }
             Input::Unreachable(raft_id) => self.replica.unreachable(raft_id),
+            Input::Fence => self.fence(),
             Input::Checkpointed(result) => {
                 self.checkpointing = false;
                 result?;
@@ -326,9 +354,26 @@ impl Driver {
         Ok(())
     }
 
+    /// From here on this manager does nothing but end: whether what it was asked took effect, it does not hear.
+    fn fence(&mut self) {
+        if std::mem::replace(&mut self.fenced, true) {
+            return;
+        }
+        tracing::warn!("this manager is not a member of the cluster any more, and takes no commands");
+        self.serves_sessions.store(false, Ordering::Relaxed);
+        self.callers.clear();
+        for reader in std::mem::take(&mut self.readers).into_values() {
+            // One that is gone waits no more.
+            let _ = reader.send(Err(no_member()));
+        }
+        self.show(Arc::new(Published { leads: false, leader: None, alone: false, ..publish(&self.replica) }));
+        self.publisher.send_modify(|_| ());
+    }
+
     fn submit(&mut self, request: Request, caller: oneshot::Sender<Outcome>) {
-        if self.leaving.is_some() {
-            let _ = caller.send(Outcome::Rejected(stopping()));
+        if self.leaving.is_some() || self.fenced {
+            let refusal = if self.fenced { no_member() } else { stopping() };
+            let _ = caller.send(Outcome::Rejected(refusal));
             return;
         }
         self.tickets += 1;
@@ -344,6 +389,10 @@ impl Driver {
     }
 
     fn read(&mut self, reader: oneshot::Sender<Result<(), Rejection>>) {
+        if self.fenced {
+            let _ = reader.send(Err(no_member()));
+            return;
+        }
         self.tickets += 1;
         match self.replica.read(self.tickets) {
             Ok(()) => drop(self.readers.insert(self.tickets, reader)),
@@ -354,6 +403,9 @@ impl Driver {
     /// Hands out what the disk made durable, takes a turn, and hands its writes over.
     fn work(&mut self) -> Result<(), FatalError> {
         self.replica.written(self.writer.written()?);
+        if self.fenced {
+            return Ok(());
+        }
         self.advance()?;
         // Each turn judges by the newest reading, and so does the leader that is told of it.
         self.replica.note_space(*self.space.lock().unwrap_or_else(PoisonError::into_inner));

@@ -29,11 +29,23 @@ fn a_survivor_goes_on_alone_and_one_that_it_fenced_joins_again() {
     let history = cluster.swarmctl_at("m2", "events").out;
     assert!(history.contains("m2: goes on alone as the only manager; 3 managers before it are fenced"), "{history}");
 
-    // One of those before learns of it, and comes back as a new member with an empty log.
+    // Those before learn of it, and come back as new members with empty logs. They are a majority of the members that they know, and
+    // take nothing all the same: whatever is acknowledged stays.
     cluster.resume("m3");
+    cluster.resume(MANAGER);
+    create_at_any(&cluster, &["m3", MANAGER], "zoo");
     await_votes(&cluster, "m3", 2);
-    cluster.until("the history of the survivor", || services_at(&cluster, "m3") == ["one", "two"]);
-    create_at_any(&cluster, &["m2", "m3"], "zoo");
+    let all = ["one", "two", "zoo"];
+    cluster.until("the history of the survivor", || {
+        [MANAGER, "m2", "m3"].iter().all(|name| services_at(&cluster, name) == all)
+    });
+
+    // A cluster that can decide is not given up.
+    cluster.kill("m2");
+    let (dir, socket) = (path(&cluster.state_dir("m2")), path(&cluster.path("alone.sock")));
+    let flags = ["-d", &dir, "--listen-control-api", &socket, "--force-new-cluster"];
+    let refused = run(Command::new(program("swarmd")).args(flags));
+    assert!(refused.code != 0 && refused.err.contains("the cluster is not lost"), "{refused:?}");
 }
 
 #[test]

@@ -106,6 +106,12 @@ impl Handle {
         let _ = self.inputs.try_send(Input::Unreachable(raft_id));
     }
 
+    /// Hears of another manager that this one is a member no more. It neither votes nor takes commands then.
+    pub fn fence(&self) {
+        // A thread that is gone does neither.
+        let _ = self.inputs.send(Input::Fence);
+    }
+
     /// Notes how full the log's disk is, as it was just read.
     pub fn note_space(&self, space: Option<Space>) {
         // No code panics while it holds the lock, so a poisoned one still holds whole data.

@@ -222,3 +222,30 @@ async fn every_manager_shows_how_far_each_is_as_the_leader_says() {
     tokio::time::timeout(PATIENCE, shown).await.expect("all know it");
     machines.iter_mut().for_each(|machine| machine.stop(&network));
 }
+
+#[tokio::test]
+async fn managers_that_are_members_no_more_elect_nobody_and_take_nothing() {
+    let (network, mut machines) = three().await;
+    let fenced: Vec<Handle> = {
+        let survivor = machines[1].raft_id;
+        let handles = network.lock().expect("no panic with the lock");
+        handles.iter().filter(|(raft_id, _)| **raft_id != survivor).map(|(_, handle)| handle.clone()).collect()
+    };
+    assert_eq!(fenced.len(), 2, "a majority");
+    fenced.iter().for_each(Handle::fence);
+    for handle in &fenced {
+        let id = CommandId::from_bits(rand::random());
+        let (actor, command) = (Actor::Operator("root".to_owned()), config("lost"));
+        let request =
+            Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() };
+        let outcome = handle.submit(request).await;
+        assert!(
+            matches!(&outcome, Outcome::Rejected(refusal) if refusal.sentence.contains("not a member of the cluster")),
+            "{outcome:?}"
+        );
+        assert!(handle.read_barrier().await.is_err(), "nor is anything read that was acknowledged elsewhere");
+        let state = handle.state();
+        assert!(!state.leads && !state.alone && handle.serves_sessions().is_err());
+    }
+    machines.iter_mut().for_each(|machine| machine.stop(&network));
+}
