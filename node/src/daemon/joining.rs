@@ -111,7 +111,7 @@ pub struct Announcer {
 impl Announcer {
     /// Announces this manager whenever the members do not know it as it is, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let (mut backoff, mut progress) = (Backoff::default(), Progress::default());
+        let (mut backoff, mut progress, mut refused) = (Backoff::default(), Progress::default(), Refused::default());
         loop {
             let state = self.core.state();
             if state.cluster.former_members.contains(self.own.raft_id) {
@@ -128,7 +128,7 @@ impl Announcer {
             } else {
                 match self.announce().await {
                     Ok(()) => backoff.reset(),
-                    Err(why) => tracing::debug!(why, "this manager's announcement was not taken"),
+                    Err(why) => refused.tell(why, &state),
                 }
                 LOOK_PERIOD.max(backoff.pause(&mut rand::rng()))
             };
@@ -162,7 +162,9 @@ impl Announcer {
         let others = self.peering.leader().into_iter().chain(self.peering.known()).map(|other| other.addr);
         let own = self.core.state().leads.then(|| self.own.addr.clone());
         let mut why = "no manager is known".to_owned();
-        for addr in own.into_iter().chain(others).chain(self.managers.iter().cloned()) {
+        // What was given may be wrong or old; the sessions of its agent know where managers are now.
+        let known = own.into_iter().chain(others).chain(self.managers.iter().cloned()).chain(self.told.managers());
+        for addr in known.filter(|addr| *addr != self.own.addr || self.core.state().leads) {
             match tokio::time::timeout(ANSWER_PATIENCE, self.announce_at(&addr)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => why = format!("{addr}: {error}"),
@@ -189,6 +191,22 @@ impl Announcer {
         };
         let mut client = crate::peering::client_at(addr, Arc::clone(&self.credentials)).await?;
         client.announce(asked).await.map(drop).map_err(|status| status.message().to_owned())
+    }
+}
+
+/// Why no manager takes the announcement.
+#[derive(Default)]
+struct Refused(Option<String>);
+
+impl Refused {
+    /// A manager without a state waits for nothing else; others only have something new to say.
+    fn tell(&mut self, why: String, state: &Published) {
+        if state.cluster.position.index > 0 || self.0.as_ref() == Some(&why) {
+            tracing::debug!(why, "this manager's announcement was not taken");
+            return;
+        }
+        tracing::warn!(why, "no manager takes this one into the cluster; trying again");
+        self.0 = Some(why);
     }
 }
 

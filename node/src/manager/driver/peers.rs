@@ -234,10 +234,7 @@ async fn managers_that_are_members_no_more_elect_nobody_and_take_nothing() {
     assert_eq!(fenced.len(), 2, "a majority");
     fenced.iter().for_each(Handle::fence);
     for handle in &fenced {
-        let id = CommandId::from_bits(rand::random());
-        let (actor, command) = (Actor::Operator("root".to_owned()), config("lost"));
-        let request =
-            Request { id, actor, command, reason: None, correlation: None, causation: None, unchanged: Vec::new() };
+        let request = Request::unnamed(Actor::Operator("root".to_owned()), config("lost"));
         let outcome = handle.submit(request).await;
         assert!(
             matches!(&outcome, Outcome::Rejected(refusal) if refusal.sentence.contains("not a member of the cluster")),
