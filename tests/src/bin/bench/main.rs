@@ -15,6 +15,7 @@ mod figure;
 mod fixture;
 mod hostile;
 mod idle;
+mod logs;
 mod memory;
 mod million;
 mod node_loss;
@@ -38,7 +39,7 @@ use figure::Figure;
 type Measure = fn() -> Result<Vec<Figure>>;
 
 /// What can be measured, in the order of the table.
-const ALL: [(&str, Measure); 17] = [
+const ALL: [(&str, Measure); 18] = [
     ("scheduling", scheduling::figures),
     ("million", million::figures),
     ("commands", commands::figures),
@@ -55,6 +56,7 @@ const ALL: [(&str, Measure); 17] = [
     ("restart", restart::figures),
     ("cold_start", cold_start::figures),
     ("subscribers", subscribers::figures),
+    ("logs", logs::figures),
     ("questions", questions::figures),
 ];
 
