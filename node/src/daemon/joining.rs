@@ -205,7 +205,7 @@ impl Refused {
             tracing::debug!(why, "this manager's announcement was not taken");
             return;
         }
-        tracing::warn!(why, "no manager takes this one into the cluster; trying again");
+        tracing::warn!(error = why, "no manager takes this one into the cluster; trying again");
         self.0 = Some(why);
     }
 }
