@@ -39,7 +39,13 @@ impl Kind {
     /// The feature level from which on a build knows this event. An older one would refuse the log that holds it.
     pub fn feature_level(&self) -> u32 {
         // To be written only where every manager knows it: so with each kind that is added from here on.
-        if let Self::FeatureLevelRaised(_) = self { 2 } else { crate::frame::FEATURE_LEVEL_MIN }
+        if let Self::FeatureLevelRaised(_) = self {
+            2
+        } else if let Self::HistoryRedacted(_) = self {
+            crate::redaction::FEATURE_LEVEL
+        } else {
+            crate::frame::FEATURE_LEVEL_MIN
+        }
     }
 
     /// Tasks that leave the state with this event.
@@ -66,6 +72,7 @@ impl Kind {
             | Self::UnlockKeyChanged(_)
             | Self::HistoryTagged(_)
             | Self::HistoryUntagged(_)
+            | Self::HistoryRedacted(_)
             | Self::MemberAdded(_)
             | Self::MemberPromoted(_)
             | Self::MemberDemoted(_)
@@ -171,6 +178,7 @@ catalogue! {
     UnlockKeyChanged "unlock_key_changed" |_| [];
     HistoryTagged "history_tagged" |_| [];
     HistoryUntagged "history_untagged" |_| [];
+    HistoryRedacted "history_redacted" |event| [event.service];
     MemberAdded "member_added" |event| [event.node];
     MemberPromoted "member_promoted" |event| [event.node];
     MemberDemoted "member_demoted" |event| [event.node];

@@ -3,12 +3,12 @@
 use sha2::{Digest, Sha256};
 
 use crate::schema::{Event, Reconciler, VolatilePayload};
-use crate::{Cause, Kind};
+use crate::{Cause, Kind, redaction};
 
 /// Meaning of the frames that this build writes.
 pub const FORMAT: u32 = 1;
 /// Highest feature level whose events this build understands.
-pub const FEATURE_LEVEL: u32 = 2;
+pub const FEATURE_LEVEL: u32 = 3;
 /// The feature level of a cluster before it is raised: managers of it know everything but what [`Kind::feature_level`] says.
 pub const FEATURE_LEVEL_MIN: u32 = 1;
 /// Events after which a frame takes no more; the rest is the next turn's first work. Keeps a turn short enough to answer
@@ -24,9 +24,16 @@ pub const BYTES_HARD_MAX: usize = 1_536 * 1024;
 /// SHA-256 of a frame's stored bytes; the next frame carries it.
 pub type FrameHash = [u8; 32];
 
-/// The hash that chains the frame after the one with these bytes.
+/// The hash that chains the frame after the one with these bytes. A redacted frame keeps that of its original: whoever takes it from
+/// elsewhere has to know that the redaction was announced.
 pub fn hash(stored: &[u8]) -> FrameHash {
-    Sha256::digest(stored).into()
+    redaction::original(stored).map_or_else(|| Sha256::digest(stored).into(), |original| original.hash)
+}
+
+/// The frame's leaf in the tree of frames, as RFC 6962 hashes it. A redacted frame keeps that of its original, too.
+pub fn leaf(stored: &[u8]) -> FrameHash {
+    let leaf = || Sha256::new_with_prefix([0]).chain_update(stored).finalize().into();
+    redaction::original(stored).map_or_else(leaf, |original| original.leaf)
 }
 
 impl Event {

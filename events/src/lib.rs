@@ -16,6 +16,7 @@ pub mod escape;
 pub mod frame;
 mod json;
 mod redacted_debug;
+pub mod redaction;
 
 /// The messages of `events/proto`, as prost makes them.
 #[allow(missing_docs, clippy::all)]

@@ -59,6 +59,7 @@ fn number(kind: &Kind) -> u32 {
         Kind::UnlockKeyChanged(_) => 123,
         Kind::HistoryTagged(_) => 106,
         Kind::HistoryUntagged(_) => 107,
+        Kind::HistoryRedacted(_) => 108,
         Kind::OperatorRenewed(_) => 124,
         Kind::AccessRefused(_) => 125,
         Kind::MemberAdded(_) => 130,

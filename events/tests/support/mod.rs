@@ -32,7 +32,7 @@ pub fn samples() -> Vec<Kind> {
 }
 
 fn cluster_samples() -> Vec<Kind> {
-    let (node, role) = (id(1), Role::Worker.into());
+    let (node, role, service) = (id(1), Role::Worker.into(), id(3));
     vec![
         Kind::LeadershipAssumed(LeadershipAssumed { node, term: 3, version: "0.1.0".into(), feature_level_max: 1 }),
         Kind::StateHashRecorded(StateHashRecorded { at_index: 4_096, hash: vec![0x5a; 16], fold_version: Some(2) }),
@@ -88,6 +88,16 @@ fn cluster_samples() -> Vec<Kind> {
         Kind::UnlockKeyChanged(UnlockKeyChanged { locked: true }),
         Kind::HistoryTagged(HistoryTagged { name: "before-migration".into(), index: 41, time: time(60) }),
         Kind::HistoryUntagged(HistoryUntagged { name: "before-migration".into() }),
+        Kind::HistoryRedacted(HistoryRedacted {
+            service,
+            field: "env.PASSWORD".into(),
+            digest: format!("redacted:hmac-sha256:{}", "5f".repeat(32)),
+            frames: vec![
+                RedactedBytes { index: 7, sha256: vec![7; 32] },
+                RedactedBytes { index: 12, sha256: vec![12; 32] },
+            ],
+            revisions: vec![7],
+        }),
         Kind::MemberAdded(MemberAdded {
             node,
             raft_id: 77,

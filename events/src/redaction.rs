@@ -1,0 +1,228 @@
+//! Erasing a value from frames of history. The frame's bytes are written again with a digest in place of the value, behind the hash and
+//! the leaf of the original: so the chain and the tree stay what they were, and say nothing about the bytes any more. What does is the
+//! event that announced the redaction, in a later frame: it names the hash of the new bytes.
+//!
+//! ```text
+//! original      header commands events                 hash, leaf: of these bytes
+//! redacted      [hash, leaf] header commands events'   hash, leaf: those at the beginning
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::frame::{self, FrameHash};
+use crate::{Frame, HistoryRedacted, Kind, ServiceId, ServiceSpec, codec};
+
+/// The feature level from which on every manager knows redacted frames.
+pub const FEATURE_LEVEL: u32 = 3;
+/// Frames that one event names: it takes a part of a frame's room, and the state keeps a row for each.
+pub const FRAMES_MAX: usize = 8_192;
+
+/// How a digest begins that is there in place of a value.
+const DIGEST_PREFIX: &str = "redacted:hmac-sha256:";
+/// Hexadecimal digits after that.
+const DIGEST_DIGITS: usize = 64;
+
+/// The first bytes of a redacted frame, as protobuf writes `RedactedFrame`: its one field and the length of that, then the tag and the
+/// length of the hash. No other frame begins so: its first field is the header.
+const BEFORE_HASH: [u8; 4] = [0x7a, 68, 0x0a, 32];
+/// The tag and the length of the leaf.
+const BEFORE_LEAF: [u8; 2] = [0x12, 32];
+
+/// What a redacted frame was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Original {
+    /// Its hash in the chain.
+    pub hash: FrameHash,
+    /// Its leaf in the tree.
+    pub leaf: FrameHash,
+}
+
+/// What a frame was before values were erased from it; nothing of one as it was written.
+pub fn original(stored: &[u8]) -> Option<Original> {
+    let (hash, rest) = stored.strip_prefix(&BEFORE_HASH)?.split_first_chunk()?;
+    let (leaf, _) = rest.strip_prefix(&BEFORE_LEAF)?.split_first_chunk()?;
+    Some(Original { hash: *hash, leaf: *leaf })
+}
+
+/// The hash by which the event names the bytes of a redacted frame.
+pub fn sha256(stored: &[u8]) -> FrameHash {
+    Sha256::digest(stored).into()
+}
+
+/// Erases a value from a frame's stored bytes, which may be redacted already: whatever this field of the service has in it gives way to
+/// the digest. The same bytes come of it on every manager.
+///
+/// # Errors
+/// When the bytes are no frame, or the frame does not set the field.
+pub fn redact(stored: &[u8], service: ServiceId, field: &Field, digest: &str) -> Result<Vec<u8>, String> {
+    let mut frame = codec::decode_frame(stored).map_err(|error| error.to_string())?;
+    let mut erased = false;
+    for spec in specs_mut(&mut frame, service) {
+        erased |= field.erase(spec, digest);
+    }
+    if !erased {
+        return Err(format!("frame {} does not set {field} of service {service}", frame.header.index));
+    }
+    let original = original(stored).unwrap_or_else(|| Original { hash: frame::hash(stored), leaf: frame::leaf(stored) });
+    let mut redacted = [BEFORE_HASH.as_slice(), &original.hash, &BEFORE_LEAF, &original.leaf].concat();
+    redacted.extend(frame.encode_to_vec());
+    Ok(redacted)
+}
+
+impl HistoryRedacted {
+    /// The hash that the frame at this index has from this event on; nothing if it is none of those.
+    pub fn sha256_at(&self, index: u64) -> Option<&[u8]> {
+        let place = self.frames.binary_search_by_key(&index, |frame| frame.index).ok()?;
+        Some(&self.frames[place].sha256)
+    }
+}
+
+/// The specs that a frame gives a service.
+pub fn specs(frame: &Frame, service: ServiceId) -> impl Iterator<Item = &ServiceSpec> {
+    codec::kinds(frame).filter_map(move |kind| {
+        if let Kind::ServiceCreated(event) = kind {
+            (event.service == service).then_some(&event.spec)
+        } else if let Kind::ServiceSpecUpdated(event) = kind {
+            (event.service == service).then_some(&event.spec)
+        } else {
+            None
+        }
+    })
+}
+
+fn specs_mut(frame: &mut Frame, service: ServiceId) -> impl Iterator<Item = &mut ServiceSpec> {
+    frame.events.iter_mut().filter_map(move |event| {
+        if let Some(Kind::ServiceCreated(ref mut event)) = event.kind {
+            (event.service == service).then_some(&mut event.spec)
+        } else if let Some(Kind::ServiceSpecUpdated(ref mut event)) = event.kind {
+            (event.service == service).then_some(&mut event.spec)
+        } else {
+            None
+        }
+    })
+}
+
+/// What stands in the place of a value with this HMAC.
+pub fn digest(hmac: &[u8; 32]) -> String {
+    let digits = hmac.iter().map(|byte| format!("{byte:02x}"));
+    std::iter::once(DIGEST_PREFIX.to_owned()).chain(digits).collect()
+}
+
+/// Whether a value is such a digest.
+pub fn is_digest(value: &str) -> bool {
+    value.strip_prefix(DIGEST_PREFIX).is_some_and(|digits| {
+        digits.len() == DIGEST_DIGITS && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// A field of a service's spec from which a value can be erased: those whose text decides nothing in the cluster. Written as `blame`
+/// and `history diff` call it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    /// `env.NAME`.
+    Env(String),
+    /// `labels.KEY`.
+    Label(String),
+    /// `container.labels.KEY`.
+    ContainerLabel(String),
+    /// `command`, as a whole.
+    Command,
+    /// `args`, as a whole.
+    Args,
+}
+
+/// Before the name of a variable and the keys of labels.
+const ENV: &str = "env.";
+const LABELS: &str = "labels.";
+const CONTAINER_LABELS: &str = "container.labels.";
+
+impl FromStr for Field {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |prefix: &str| text.strip_prefix(prefix).filter(|name| !name.is_empty()).map(str::to_owned);
+        let field = match text {
+            "command" => Some(Self::Command),
+            "args" => Some(Self::Args),
+            _ => named(ENV)
+                .map(Self::Env)
+                .or_else(|| named(LABELS).map(Self::Label))
+                .or_else(|| named(CONTAINER_LABELS).map(Self::ContainerLabel)),
+        };
+        field.ok_or_else(|| {
+            format!("{ENV}NAME, {LABELS}KEY, {CONTAINER_LABELS}KEY, args or command is expected, as `swarmctl blame` names fields")
+        })
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "{ENV}{name}"),
+            Self::Label(key) => write!(f, "{LABELS}{key}"),
+            Self::ContainerLabel(key) => write!(f, "{CONTAINER_LABELS}{key}"),
+            Self::Command => f.write_str("command"),
+            Self::Args => f.write_str("args"),
+        }
+    }
+}
+
+impl Field {
+    /// The value that a spec has there: of a list all items, each ended by a zero.
+    pub fn value(&self, spec: &ServiceSpec) -> Option<String> {
+        let container = spec.template().container();
+        let list = |items: &[String]| (!items.is_empty()).then(|| items.iter().flat_map(|item| [item, "\0"]).collect());
+        match self {
+            Self::Env(name) => container.env.iter().rev().find_map(|item| variable(item, name)).map(str::to_owned),
+            Self::Label(key) => spec.annotations.as_ref()?.labels.get(key).cloned(),
+            Self::ContainerLabel(key) => container.labels.get(key).cloned(),
+            Self::Command => list(&container.command),
+            Self::Args => list(&container.args),
+        }
+    }
+
+    /// Puts a digest in the place of the value; whether there was one.
+    pub fn erase(&self, spec: &mut ServiceSpec, digest: &str) -> bool {
+        if let Self::Label(key) = self {
+            let label = spec.annotations.as_mut().and_then(|annotations| annotations.labels.get_mut(key));
+            return label.map(|label| digest.clone_into(label)).is_some();
+        }
+        let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return false };
+        match self {
+            Self::Env(name) => {
+                let mut erased = false;
+                for item in container.env.iter_mut().filter(|item| variable(item, name).is_some()) {
+                    *item = format!("{name}={digest}");
+                    erased = true;
+                }
+                erased
+            }
+            Self::ContainerLabel(key) => {
+                container.labels.get_mut(key).map(|label| digest.clone_into(label)).is_some()
+            }
+            Self::Command => replace_list(&mut container.command, digest),
+            Self::Args => replace_list(&mut container.args, digest),
+            Self::Label(_) => false,
+        }
+    }
+}
+
+/// The value in `NAME=VALUE`, of the variable with this name.
+fn variable<'a>(item: &'a str, name: &str) -> Option<&'a str> {
+    item.strip_prefix(name)?.strip_prefix('=')
+}
+
+fn replace_list(list: &mut Vec<String>, digest: &str) -> bool {
+    let erased = !list.is_empty();
+    if erased {
+        *list = vec![digest.to_owned()];
+    }
+    erased
+}
+
+#[cfg(test)]
+mod tests;
