@@ -23,6 +23,7 @@ pub mod members;
 pub mod nodes;
 pub mod operators;
 pub mod places;
+pub mod redactions;
 pub mod requests;
 pub mod restarts;
 pub mod revision_tasks;
@@ -60,6 +61,7 @@ pub use members::{Announced, FormerAuditKey, Member};
 pub use nodes::{Liveness, Node};
 pub use operators::Operator;
 pub use places::Places;
+pub use redactions::Redaction;
 pub use requests::{Answer, Requests};
 pub use restarts::Restarts;
 pub use revision_tasks::{RevisionTasks, TaskCounts};
@@ -118,6 +120,8 @@ parts::state! {
         pub secrets: Table<SecretId, ClusterSecret>,
         /// The sinks.
         pub sinks: Table<SinkId, Sink>,
+        /// What was erased from history, by the index of the frame that announced it.
+        pub redactions: Table<u64, Redaction>,
         /// The tasks.
         pub tasks: Table<TaskId, Task>,
         /// The last restarts in a place, for limits on attempts and for the delay before the next.
@@ -270,6 +274,7 @@ impl Cluster {
             Kind::UnlockKeyChanged(event) => settings::unlock_key_changed(self, event),
             Kind::HistoryTagged(event) => settings::history_tagged(self, event),
             Kind::HistoryUntagged(event) => settings::history_untagged(self, event),
+            Kind::HistoryRedacted(event) => redactions::redacted(self, event, at),
             Kind::MemberAdded(event) => members::added(self, event, at, touched),
             Kind::MemberPromoted(event) => members::promoted(self, event, at, touched),
             Kind::MemberDemoted(event) => members::demoted(self, event, at, touched),

@@ -151,6 +151,8 @@ pub const UNLOCK_KEY: &str = "unlock-key";
 
 /// What the names of the keys that archives of history are sealed with begin with. They are never changed, and none is destroyed.
 pub const ARCHIVE_KEY: &str = "archive-key/";
+/// The name of the payload with the key of the digests that are there in place of values erased from history.
+pub const REDACTION_KEY: &str = "redaction-key";
 
 /// Name under which the keyring keeps the join token of a role that goes with the first root.
 pub fn token_key(role: Role) -> &'static str {

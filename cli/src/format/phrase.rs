@@ -46,6 +46,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::AccessRefused(e) => format!("{}: {}", name(&e.manager), refused(e)),
         Kind::HistoryTagged(e) => format!("{}: index {}, {}", e.name, e.index, e.time),
         Kind::HistoryUntagged(e) => e.name.clone(),
+        Kind::HistoryRedacted(e) => redacted(e, &name(&e.service)),
         Kind::MemberAdded(e) if e.voter => format!("{}: votes as a manager, at {}", name(&e.node), e.addr),
         Kind::MemberAdded(e) => format!("{}: follows the log without a vote, at {}", name(&e.node), e.addr),
         Kind::MemberPromoted(e) => format!("{}: has caught up, and votes as a manager", name(&e.node)),

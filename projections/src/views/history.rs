@@ -195,6 +195,7 @@ fn is_cause(kind: &Kind) -> bool {
         | Kind::UnlockKeyChanged(_)
         | Kind::HistoryTagged(_)
         | Kind::HistoryUntagged(_)
+        | Kind::HistoryRedacted(_)
         | Kind::MemberAdded(_)
         | Kind::MemberPromoted(_)
         | Kind::MemberDemoted(_)

@@ -184,6 +184,7 @@ impl Witness<'_> {
             | Kind::UnlockKeyChanged(_)
             | Kind::HistoryTagged(_)
             | Kind::HistoryUntagged(_)
+            | Kind::HistoryRedacted(_)
             | Kind::CertificateIssued(_)
             | Kind::ManagerAnnounced(_)
             | Kind::NodeDescribed(_)

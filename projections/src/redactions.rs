@@ -1,0 +1,120 @@
+//! What was erased from history: by which frame that was announced, which frames it is about, and what their bytes are since.
+//!
+//! The state needs none of the erased values: who decides on a redaction makes sure that no spec has the value that counts or may count
+//! again. Only specs that are kept for finished tasks lose it here. So a history whose frames were redacted already makes the same
+//! state, from the frame on that announces the redaction.
+
+use events::frame::FrameHash;
+use events::redaction::Field;
+use events::{HistoryRedacted, ServiceId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Cluster, Stamp};
+
+/// One value that was erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redaction {
+    /// The service that had it.
+    pub service: ServiceId,
+    /// The field that had it.
+    pub field: String,
+    /// What is there instead.
+    pub digest: String,
+    /// The frames, each with the SHA-256 of its bytes from then on, in their order.
+    pub frames: Vec<(u64, FrameHash)>,
+}
+
+impl Redaction {
+    /// The hash of the bytes of the frame at this index; nothing if the redaction is not about it.
+    pub fn sha256_at(&self, index: u64) -> Option<FrameHash> {
+        let place = self.frames.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        Some(self.frames[place].1)
+    }
+}
+
+impl Cluster {
+    /// The redactions of the frame at this index, oldest first.
+    pub fn redactions_of(&self, index: u64) -> impl Iterator<Item = &Redaction> {
+        self.redactions.values().filter(move |redaction| redaction.sha256_at(index).is_some())
+    }
+
+    /// Index of the frame that announced the last redaction; 0 if there was none.
+    pub fn redacted_at(&self) -> u64 {
+        self.redactions.iter().next_back().map_or(0, |(index, _)| index)
+    }
+}
+
+pub(crate) fn redacted(cluster: &mut Cluster, event: &HistoryRedacted, at: &Stamp) {
+    let HistoryRedacted { service, field, digest, frames, revisions } = event;
+    let named = field.parse::<Field>().unwrap_or_else(|_| panic!("the field {field} was redacted and cannot be"));
+    for version in revisions {
+        let erased = cluster.revisions.update((*service, *version), |revision| {
+            named.erase(std::sync::Arc::make_mut(&mut revision.spec), digest)
+        });
+        assert_eq!(erased, Some(true), "revision {version} of service {service} has no {field} to be redacted");
+    }
+    let frames: Vec<(u64, FrameHash)> = frames
+        .iter()
+        .map(|frame| {
+            let sha256 = frame.sha256.as_slice().try_into();
+            (frame.index, sha256.unwrap_or_else(|_| panic!("frame {} was redacted without a hash", frame.index)))
+        })
+        .collect();
+    let in_order = frames.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let is_before = frames.last().is_some_and(|(last, _)| *last < at.index);
+    assert!(in_order && is_before, "the redaction at index {} is not about frames before it, in order", at.index);
+    let redaction = Redaction { service: *service, field: field.clone(), digest: digest.clone(), frames };
+    assert!(!cluster.redactions.contains(at.index), "two values were redacted in frame {}", at.index);
+    cluster.redactions.insert(at.index, redaction);
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Event, Kind, RedactedBytes, ServiceSpec, ServiceSpecUpdated};
+
+    use super::*;
+    use crate::samples::{SERVICE, Sample};
+    use crate::{check, snapshot};
+
+    fn with_password(value: &str) -> ServiceSpec {
+        let mut spec = ServiceSpec::clone(&Sample::told(&[]).cluster.services.get(SERVICE).unwrap().spec);
+        let container = spec.task.as_mut().unwrap().container.as_mut().unwrap();
+        container.env = vec![format!("PASSWORD={value}")];
+        spec
+    }
+
+    /// A service that had this value, then others, with a finished task of that time.
+    fn cluster(value: &str) -> Cluster {
+        let mut sample = Sample::told(&[]);
+        let update = |spec| Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated { service: SERVICE, spec, ..Default::default() }));
+        sample.tell(update(with_password(value)));
+        sample.say("make 1");
+        sample.tell(update(with_password("another")));
+        sample.tell(update(with_password("a third")));
+        sample.cluster
+    }
+
+    #[test]
+    fn a_redacted_history_makes_the_same_state_from_the_redaction_on() {
+        let (mut plain, mut redacted) = (cluster("hunter2"), cluster("gone"));
+        assert_ne!(plain.state_hash(), redacted.state_hash());
+        let version = plain.revisions.iter().next().unwrap().0.1;
+        let frames = vec![RedactedBytes { index: version, sha256: vec![7; 32] }];
+        let event = HistoryRedacted {
+            service: SERVICE,
+            field: "env.PASSWORD".to_owned(),
+            digest: "gone".to_owned(),
+            frames,
+            revisions: vec![version],
+        };
+        for cluster in [&mut plain, &mut redacted] {
+            let at = Stamp { index: cluster.position.index + 1, ..cluster.position };
+            cluster.apply(&Event::by_command(0, Kind::HistoryRedacted(event.clone())), &at);
+            assert_eq!(check::check(cluster), Vec::<String>::new());
+        }
+        assert_eq!(plain.state_hash(), redacted.state_hash());
+        assert!(plain.redactions_of(version).eq(redacted.redactions.values()) && plain.redactions_of(1).next().is_none());
+        let read = snapshot::read(snapshot::chunks(&plain)).unwrap();
+        assert_eq!((read.state_hash(), read.redacted_at()), (plain.state_hash(), plain.position.index + 1));
+    }
+}
