@@ -7,6 +7,7 @@
 //! redacted      [hash, leaf] header commands events'   hash, leaf: those at the beginning
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,7 +15,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::frame::{self, FrameHash};
-use crate::{Frame, HistoryRedacted, Kind, ServiceId, ServiceSpec, codec};
+use crate::{Frame, Kind, RedactedBytes, ServiceId, ServiceSpec, codec};
 
 /// The feature level from which on every manager knows redacted frames.
 pub const FEATURE_LEVEL: u32 = 3;
@@ -73,11 +74,40 @@ pub fn redact(stored: &[u8], service: ServiceId, field: &Field, digest: &str) ->
     Ok(redacted)
 }
 
-impl HistoryRedacted {
-    /// The hash that the frame at this index has from this event on; nothing if it is none of those.
-    pub fn sha256_at(&self, index: u64) -> Option<&[u8]> {
-        let place = self.frames.binary_search_by_key(&index, |frame| frame.index).ok()?;
-        Some(&self.frames[place].sha256)
+/// The redacted frames of a history that is read in its order, until the frame that announces each was read.
+#[derive(Debug, Clone, Default)]
+pub struct Unannounced {
+    frames: BTreeMap<u64, FrameHash>,
+}
+
+impl Unannounced {
+    /// Takes the next frame; how many before it that announces.
+    pub fn take(&mut self, frame: &Frame, stored: &[u8]) -> u64 {
+        let mut announced = 0;
+        for kind in codec::kinds(frame) {
+            let Kind::HistoryRedacted(event) = kind else { continue };
+            for RedactedBytes { index, sha256 } in &event.frames {
+                if self.frames.get(index).is_some_and(|redacted| redacted.as_slice() == sha256) {
+                    self.frames.remove(index);
+                    announced += 1;
+                }
+            }
+        }
+        // After its events: no frame announces itself.
+        if original(stored).is_some() {
+            self.frames.insert(frame.header.index, sha256(stored));
+        }
+        announced
+    }
+
+    /// Whether what was read up to here makes the state that it made when it was written.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The indexes of the frames.
+    pub fn indexes(&self) -> impl Iterator<Item = u64> {
+        self.frames.keys().copied()
     }
 }
 

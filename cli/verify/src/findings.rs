@@ -46,12 +46,17 @@ impl From<Report> for Findings {
     fn from(report: Report) -> Self {
         let head = report.head.map_or_else(String::new, |(index, hash)| format!("{index}:{}", hex(&hash)));
         let (same, others) = report.hashes;
-        let facts = vec![
+        let not_compared =
+            if report.redacted > 0 { "of another fold version or before a redaction" } else { "of another fold version" };
+        let mut facts = vec![
             ("frames", format!("{}, from index {}", report.frames, report.first)),
             ("head", head),
-            ("states", format!("{same} recorded hashes compared, {others} of another fold version not")),
+            ("states", format!("{same} recorded hashes compared, {others} {not_compared} not")),
             ("kept", format!("{} checkpoints and heads compared", report.compared)),
         ];
+        if report.redacted > 0 {
+            facts.push(("redacted", format!("{} frames lost a value, as later frames announce", report.redacted)));
+        }
         let more = (report.more > 0).then(|| format!("and {} more", report.more));
         Self { facts, faults: report.faults.into_iter().chain(more).collect(), checkpoint: report.checkpoint }
     }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use events::{Frame, codec};
+use events::{Frame, codec, redaction};
 
 use crate::checkpoint::Checkpoint;
 use crate::note::{SignedNote, Verdict};
@@ -79,6 +79,10 @@ impl InclusionProof {
             return Err(format!("the frame is not number {} of the {size} frames of the checkpoint", self.number));
         }
         let frame = codec::decode_frame(&self.frame).map_err(|error| format!("the frame is damaged: {error}"))?;
+        if redaction::original(&self.frame).is_some() {
+            let index = frame.header.index;
+            return Err(format!("frame {index} was redacted: only an export with the frame that announces it is proof of it"));
+        }
         Ok((checkpoint, frame))
     }
 }

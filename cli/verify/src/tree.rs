@@ -50,7 +50,7 @@ pub(crate) fn empty() -> Hash {
 
 /// The leaf of a frame, by its stored bytes.
 pub fn leaf(stored: &[u8]) -> Hash {
-    Sha256::new_with_prefix([0]).chain_update(stored).finalize().into()
+    events::frame::leaf(stored)
 }
 
 /// The node above two others.

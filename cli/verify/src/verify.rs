@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use events::frame::{self, FrameHash};
+use events::redaction::Unannounced;
 use events::{Frame, Kind, codec};
 use projections::{Cluster, FOLD_VERSION};
 
@@ -36,8 +37,11 @@ pub struct Report {
     pub first: u64,
     /// The last of them: its index and hash.
     pub head: Option<(u64, FrameHash)>,
-    /// State hashes that were compared, and those of another fold version, which were not.
+    /// State hashes that were compared; and those that were not, because they are of another fold version, or of a state with values
+    /// that were erased from history since.
     pub hashes: (u64, u64),
+    /// Frames from which a value was erased, as a later one announces.
+    pub redacted: u64,
     /// Heads and checkpoints that were compared.
     pub compared: u64,
     /// The root of the tree over them.
@@ -96,12 +100,13 @@ pub struct Verifier {
     report: Report,
     tree: Tree,
     fold: Fold,
+    redacted: Unannounced,
 }
 
 impl Verifier {
     /// What begins with the next frame that it gets.
     pub fn new(known: Known) -> Self {
-        Self { known, report: Report::default(), tree: Tree::default(), fold: Fold::NotBegun }
+        Self { known, report: Report::default(), tree: Tree::default(), fold: Fold::NotBegun, redacted: Unannounced::default() }
     }
 
     /// The index of the last frame that was verified.
@@ -135,6 +140,7 @@ impl Verifier {
             self.fold = Fold::Unknown;
         }
         self.fold_frame(&frame);
+        self.report.redacted += self.redacted.take(&frame, stored);
         self.tree.add(stored);
         let hash = frame::hash(stored);
         self.report.frames += 1;
@@ -167,7 +173,8 @@ impl Verifier {
         let Fold::Known(cluster) = &mut self.fold else { return };
         for kind in codec::kinds(frame) {
             let Kind::StateHashRecorded(recorded) = kind else { continue };
-            if recorded.fold_version() != FOLD_VERSION {
+            // Without the values that were erased, the state is another one until the frame that announces that.
+            if recorded.fold_version() != FOLD_VERSION || !self.redacted.is_empty() {
                 self.report.hashes.1 += 1;
                 continue;
             }
@@ -220,6 +227,9 @@ impl Verifier {
                     kept.size
                 ));
             }
+        }
+        for index in self.redacted.indexes() {
+            self.report.fault(format!("frame {index} was redacted, and no frame after it announces that"));
         }
         for (noted, _) in self.known.heads.iter().filter(|(noted, _)| *noted > last) {
             self.report.fault(format!("the export ends with frame {last}, before frame {noted} that was noted"));

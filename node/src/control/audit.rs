@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use commands::{Rejection, RejectionKind};
-use events::{ClusterId, NodeId};
+use events::{ClusterId, NodeId, redaction};
 use verify::checkpoint::Checkpoint;
 use verify::note::{SignedNote, Signer, Verdict, VerifierKey};
 use verify::path;
@@ -167,6 +167,11 @@ impl Control {
             let hint = "`swarmctl events` shows indexes that have one; some carry no frame, such as those of elections";
             return Err(Rejection::new(RejectionKind::NotFound, format!("frame {index}"), sentence, hint));
         };
+        if redaction::original(&frame).is_some() {
+            let sentence = format!("frame {index} was redacted, and its bytes prove nothing by themselves");
+            let hint = "export history up to the redaction with `swarmctl events export --as proto`: `swarmlog-verify` verifies both";
+            return Err(Rejection::conflict(format!("frame {index}"), sentence, hint));
+        }
         let path = path::inclusion(&mut tree, number, size).map_err(failed)?;
         Ok(InclusionProof { number, path, frame, checkpoint: signed.note })
     }

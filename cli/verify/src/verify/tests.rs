@@ -1,7 +1,10 @@
 //! Small histories, whole and tampered with.
 
+use events::redaction::{self, Field};
 use events::{
-    ClusterId, ClusterInitialised, Event, FrameHeader, Id, NodeId, NodeJoined, Reconciler, StateHashRecorded, Timestamp,
+    Annotations, ClusterId, ClusterInitialised, ContainerSpec, Event, FrameHeader, HistoryRedacted, Id, NodeId,
+    NodeJoined, Reconciler, RedactedBytes, ServiceCreated, ServiceId, ServiceSpec, ServiceSpecUpdated,
+    StateHashRecorded, TaskSpec, Timestamp, UpdateCompleted,
 };
 use prost::Message;
 use rand::rngs::StdRng;
@@ -12,19 +15,72 @@ use super::*;
 /// Every so many frames the hash of the state is recorded.
 const HASH_EVERY: u64 = 10;
 
-/// The stored frames of a history: nodes that join. Not every index has a frame.
+/// The frame that gives a service a value, by its number, and the one that announces that the value was erased.
+const GIVEN: usize = 3;
+const REDACTED: usize = 22;
+const SERVICE: ServiceId = ServiceId::MAX;
+
+fn with_password(value: &str) -> ServiceSpec {
+    let container = ContainerSpec { env: vec![format!("PASSWORD={value}")], ..ContainerSpec::default() };
+    let task = Some(TaskSpec { container: Some(container), ..TaskSpec::default() });
+    let annotations = Some(Annotations { name: "web".to_owned(), ..Annotations::default() });
+    ServiceSpec { annotations, task, ..ServiceSpec::default() }
+}
+
+/// The frame that gives the value, without it.
+fn redacted_frame(given: &[u8]) -> Vec<u8> {
+    redaction::redact(given, SERVICE, &Field::Env("PASSWORD".to_owned()), "gone").expect("it has the field")
+}
+
+fn redaction_of(given: &[u8]) -> HistoryRedacted {
+    let sha256 = redaction::sha256(&redacted_frame(given)).to_vec();
+    HistoryRedacted {
+        service: SERVICE,
+        field: "env.PASSWORD".to_owned(),
+        digest: "gone".to_owned(),
+        frames: vec![RedactedBytes { index: GIVEN as u64 * 2, sha256 }],
+        revisions: Vec::new(),
+    }
+}
+
+/// The same history after the redaction was carried out.
+fn redacted(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    frames[GIVEN - 1] = redacted_frame(&frames[GIVEN - 1]);
+    frames
+}
+
+/// What happens in a frame besides nodes that join.
+fn told(number: usize, stored: &[Vec<u8>]) -> Option<Vec<Kind>> {
+    let completed = UpdateCompleted { service: SERVICE, rollback: None };
+    let updated = |value| ServiceSpecUpdated { service: SERVICE, spec: with_password(value), ..Default::default() };
+    let update = |value| vec![Kind::ServiceSpecUpdated(Box::new(updated(value))), Kind::UpdateCompleted(completed)];
+    let created = || ServiceCreated { service: SERVICE, spec: with_password("hunter2") };
+    match number {
+        1 => {
+            let event = ClusterInitialised { cluster: ClusterId::from_bits(7), ..Default::default() };
+            Some(vec![Kind::ClusterInitialised(event)])
+        }
+        GIVEN => Some(vec![Kind::ServiceCreated(Box::new(created()))]),
+        4 => Some(update("another")),
+        5 => Some(update("a third")),
+        REDACTED => Some(vec![Kind::HistoryRedacted(redaction_of(&stored[GIVEN - 1]))]),
+        _ => None,
+    }
+}
+
+/// The stored frames of a history: nodes that join, and a service whose first password is erased. Not every index has a frame.
 fn history(frames: u64) -> Vec<Vec<u8>> {
     let (mut cluster, mut previous_hash, mut stored) = (Cluster::default(), Vec::new(), Vec::new());
     for number in 1..=frames {
         let node = NodeId::from_bits(number.into());
-        let kind = if number == 1 {
-            Kind::ClusterInitialised(ClusterInitialised { cluster: ClusterId::from_bits(7), ..Default::default() })
-        } else if number.is_multiple_of(HASH_EVERY) {
+        let kinds = told(number as usize, &stored).unwrap_or_else(|| {
             let (at_index, hash) = (cluster.position.index, cluster.state_hash().to_vec());
-            Kind::StateHashRecorded(StateHashRecorded { at_index, hash, fold_version: Some(FOLD_VERSION) })
-        } else {
-            Kind::NodeJoined(NodeJoined { node, hostname: format!("node-{number}"), ..Default::default() })
-        };
+            vec![if number.is_multiple_of(HASH_EVERY) {
+                Kind::StateHashRecorded(StateHashRecorded { at_index, hash, fold_version: Some(FOLD_VERSION) })
+            } else {
+                Kind::NodeJoined(NodeJoined { node, hostname: format!("node-{number}"), ..Default::default() })
+            }]
+        });
         let header = FrameHeader {
             format: frame::FORMAT,
             index: number * 2,
@@ -34,7 +90,7 @@ fn history(frames: u64) -> Vec<Vec<u8>> {
             leader: None,
             term: 1,
         };
-        let events = vec![Event::by_reconciler(Reconciler::Replicated, kind)];
+        let events = kinds.into_iter().map(|kind| Event::by_reconciler(Reconciler::Replicated, kind)).collect();
         let frame = Frame { header, commands: Vec::new(), events };
         cluster.apply_frame(&frame);
         let bytes = frame.encode_to_vec();
@@ -141,25 +197,71 @@ fn an_export_that_begins_in_the_middle_is_verified_from_there() {
 }
 
 #[test]
+fn what_was_erased_is_counted_and_changes_neither_chain_nor_tree() {
+    let frames = history(35);
+    let whole = verified(&exported(&frames), &Known::default());
+    let known = Known {
+        checkpoints: whole.checkpoint.clone().into_iter().collect(),
+        heads: vec![(6, frame::hash(&frames[GIVEN - 1]))],
+        ..Known::default()
+    };
+    let report = verified(&exported(&redacted(frames)), &known);
+    assert_eq!((report.faults.len(), report.redacted, report.compared), (0, 1, 2), "{:?}", report.faults);
+    assert_eq!((report.root, report.checkpoint), (whole.root, whole.checkpoint));
+    // The state before the announcement is another one; that after it is not.
+    assert_eq!((whole.hashes, report.hashes), ((3, 0), (1, 2)));
+}
+
+#[test]
+fn an_erasure_that_no_later_frame_announces_is_a_fault() {
+    let frames = history(35);
+    let sentence = |index: u64| format!("frame {index} was redacted, and no frame after it announces that");
+    let update = redaction::redact(&frames[3], SERVICE, &Field::Env("PASSWORD".to_owned()), "gone").expect("a field");
+    let mut another_frame = redacted(frames.clone());
+    another_frame[3] = update;
+    let mut another_value = redacted(frames.clone());
+    another_value[2] = redaction::redact(&frames[2], SERVICE, &Field::Env("PASSWORD".to_owned()), "lies").expect("a field");
+    let mut the_announcement_itself = redacted(frames.clone());
+    let announcement = redacted_frame(&frames[2])[..70].to_vec();
+    let mut original = announcement;
+    original[4..36].copy_from_slice(&frame::hash(&frames[REDACTED - 1]));
+    original[38..].copy_from_slice(&frame::leaf(&frames[REDACTED - 1]));
+    the_announcement_itself[REDACTED - 1] = [original, frames[REDACTED - 1].clone()].concat();
+    let table = [
+        (redacted(frames.clone())[..REDACTED - 1].to_vec(), 6),
+        (another_frame, 8),
+        (another_value, 6),
+        (the_announcement_itself, 44),
+    ];
+    for (tampered, index) in table {
+        let report = verified(&exported(&tampered), &Known::default());
+        assert!(report.faults.contains(&sentence(index)), "{:?}", report.faults);
+        assert_eq!(report.checkpoint, None);
+    }
+}
+
+#[test]
 fn each_of_a_thousand_tamperings_is_found() {
     let frames = history(25);
     let checkpoints = verified(&exported(&frames), &Known::default()).checkpoint.into_iter().collect();
     let known = Known { checkpoints, ..Known::default() };
     let mut random = StdRng::seed_from_u64(1);
-    for number in 0..1_000 {
-        let mut tampered = frames.clone();
-        let (at, kind) = (random.random_range(0..frames.len()), random.random_range(0..5));
-        match kind {
-            0 => drop(tampered.remove(at)),
-            1 => tampered.insert(at, frames[at].clone()),
-            2 => tampered.swap(at, (at + 1) % frames.len()),
-            3 => tampered.truncate(at),
-            _ => {
-                let byte = random.random_range(0..tampered[at].len());
-                tampered[at][byte] ^= 1 << random.random_range(0..8);
+    for (history, frames) in [("as it was", frames.clone()), ("redacted", redacted(frames))] {
+        for number in 0..1_000 {
+            let mut tampered = frames.clone();
+            let (at, kind) = (random.random_range(0..frames.len()), random.random_range(0..5));
+            match kind {
+                0 => drop(tampered.remove(at)),
+                1 => tampered.insert(at, frames[at].clone()),
+                2 => tampered.swap(at, (at + 1) % frames.len()),
+                3 => tampered.truncate(at),
+                _ => {
+                    let byte = random.random_range(0..tampered[at].len());
+                    tampered[at][byte] ^= 1 << random.random_range(0..8);
+                }
             }
+            let report = verified(&exported(&tampered), &known);
+            assert!(!report.faults.is_empty(), "{history}: tampering {number} of kind {kind} at frame {at}");
         }
-        let report = verified(&exported(&tampered), &known);
-        assert!(!report.faults.is_empty(), "tampering {number} of kind {kind} at frame {at}");
     }
 }
