@@ -262,6 +262,18 @@ mod tests {
             (Command::RenewOperator(crate::RenewOperator { operator: Default::default(), not_after }), VIEWERS),
             (Command::TagHistory(crate::TagHistory { name: String::new(), index: 0, time: not_after }), OPERATORS),
             (Command::UntagHistory(crate::UntagHistory { name: String::new() }), OPERATORS),
+            (
+                Command::RedactHistory(crate::RedactHistory {
+                    service,
+                    field: String::new(),
+                    value: Default::default(),
+                    digest: String::new(),
+                    key: None,
+                    frames: Vec::new(),
+                    read_to: 0,
+                }),
+                ADMINS,
+            ),
             (Command::ReadSecrets(crate::ReadSecrets { names: Vec::new() }), ADMINS),
             (Command::RecordRefusals(crate::RecordRefusals(Default::default())), THIS_MANAGER),
             (Command::CreateSink(crate::CreateSink { spec: Default::default(), from: None, key: None }), ADMINS),

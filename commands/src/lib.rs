@@ -13,6 +13,7 @@ mod member;
 mod node;
 mod operator;
 mod reason;
+mod redact;
 mod refusals;
 mod rejection;
 mod report;
@@ -51,6 +52,7 @@ pub use member::{AnnounceManager, ForceQuorum};
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
 pub use operator::{CreateOperator, ReadSecrets, RenewOperator, RevokeOperator};
 pub use reason::require_reason;
+pub use redact::RedactHistory;
 pub use refusals::{CALLERS_MAX, RecordRefusals};
 pub use rejection::{Rejection, RejectionKind};
 pub use report::ReportTasks;
@@ -148,6 +150,8 @@ verb::commands! {
         TagHistory(TagHistory),
         /// Takes the name of a point of history away.
         UntagHistory(UntagHistory),
+        /// Erases a value from history.
+        RedactHistory(RedactHistory),
         /// Notes that somebody is shown secrets.
         ReadSecrets(ReadSecrets),
         /// Notes what a manager refused.

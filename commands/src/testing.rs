@@ -88,6 +88,7 @@ impl Story {
         for kind in kinds {
             self.state.apply(&Event::by_command(0, kind), &at);
         }
+        self.state.position = at;
         assert_eq!(check::check(&self.state), Vec::<String>::new(), "after frame {}", self.index);
     }
 

@@ -241,6 +241,24 @@ impl Field {
     }
 }
 
+/// A field of a spec that has a digest in place of a value.
+pub fn redacted_field(spec: &ServiceSpec) -> Option<Field> {
+    let container = spec.template().container();
+    let of = |labels: &BTreeMap<String, String>, field: fn(String) -> Field| {
+        labels.iter().find(|(_, value)| is_digest(value)).map(|(key, _)| field(key.clone()))
+    };
+    let is_redacted = |list: &[String]| list.iter().any(|item| is_digest(item));
+    let variables = container.env.iter().filter_map(|item| item.split_once('='));
+    variables
+        .filter(|(_, value)| is_digest(value))
+        .map(|(name, _)| Field::Env(name.to_owned()))
+        .next()
+        .or_else(|| of(&spec.annotations.as_ref()?.labels, Field::Label))
+        .or_else(|| of(&container.labels, Field::ContainerLabel))
+        .or_else(|| is_redacted(&container.command).then_some(Field::Command))
+        .or_else(|| is_redacted(&container.args).then_some(Field::Args))
+}
+
 /// The value in `NAME=VALUE`, of the variable with this name.
 fn variable<'a>(item: &'a str, name: &str) -> Option<&'a str> {
     item.strip_prefix(name)?.strip_prefix('=')

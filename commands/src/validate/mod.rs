@@ -25,7 +25,7 @@ mod secrets;
 mod sink;
 mod template;
 
-use events::ServiceSpec;
+use events::{ServiceSpec, redaction};
 use events::spec::Completions;
 pub(crate) use events::spec::limits::REPLICAS_MAX;
 use prost::Message;
@@ -101,6 +101,10 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
         ));
     }
     name::labels(&spec.annotations().labels)?;
+    if let Some(field) = redaction::redacted_field(spec) {
+        let sentence = format!("the value of {field} was erased from history: what is there is its digest");
+        return Err(Fault::invalid(sentence, format!("give {field} another value, or leave it out")));
+    }
     replicas(spec.replicas().unwrap_or(0))?;
     job(spec)?;
     let task = spec.template();

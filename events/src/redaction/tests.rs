@@ -111,6 +111,16 @@ fn no_other_bytes_are_those_of_a_redacted_frame() {
 }
 
 #[test]
+fn a_spec_of_the_past_says_what_was_erased_from_it() {
+    assert_eq!(redacted_field(&spec()), None);
+    for name in ["env.PASSWORD", "labels.a.b", "container.labels.key", "command", "args"] {
+        let (mut erased, field) = (spec(), name.parse::<Field>().unwrap());
+        field.erase(&mut erased, &digest(&[1; 32]));
+        assert_eq!(redacted_field(&erased), Some(field));
+    }
+}
+
+#[test]
 fn digests_are_known_by_their_form() {
     let made = digest(&[0xab; 32]);
     assert_eq!(made.len(), DIGEST_PREFIX.len() + DIGEST_DIGITS);

@@ -1,0 +1,248 @@
+//! Erasing a value from history. The core reads no history: which frames have the value, and what their bytes are without it, comes
+//! with the command. Judged here is whether the cluster can do without the value.
+
+use events::redaction::{self, FRAMES_MAX, Field};
+use events::{
+    HistoryRedacted, Kind, OperatorRole, RedactedBytes, SecretBytes, SecretText, ServiceId, ServiceSpec,
+    VolatilePayload,
+};
+use projections::settings::REDACTION_KEY;
+use projections::{Cluster, Service};
+
+use crate::verb::{Asker, Verb};
+use crate::{Ctx, Decision, Rejection, RejectionKind};
+
+/// Redacted frames that a cluster may have in all: the state keeps 40 bytes of each.
+const REDACTED_MAX: usize = 65_536;
+
+/// Erases a value from the frames of history that have it in a field of a service's spec.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RedactHistory {
+    /// The service.
+    pub service: ServiceId,
+    /// The field, as it is written.
+    pub field: String,
+    /// The value.
+    pub value: SecretText,
+    /// What is to be there instead.
+    pub digest: String,
+    /// The key with which the digest was made, if the cluster had none.
+    pub key: Option<SecretBytes>,
+    /// All frames that have the value there, with the hash of what their bytes are without it.
+    pub frames: Vec<RedactedBytes>,
+    /// Index of the last frame that was looked at.
+    pub read_to: u64,
+}
+
+impl Verb for RedactHistory {
+    fn name(&self) -> &'static str {
+        "history.redact"
+    }
+
+    fn asker(&self) -> Asker {
+        Asker::Operator(OperatorRole::Admin)
+    }
+
+    fn adds(&self, _state: &Cluster) -> bool {
+        true
+    }
+
+    fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
+        let Self { service, field, value, digest, key, frames, read_to } = self;
+        let (service, subject) = (*service, format!("field {field}"));
+        let named: Field = field.parse().map_err(|why: String| {
+            Rejection::invalid(&subject, format!("no value can be erased from {field}"), why)
+        })?;
+        if state.feature_level() < redaction::FEATURE_LEVEL {
+            let sentence = "not every manager knows redacted frames";
+            return Err(Rejection::conflict(subject, sentence, "upgrade all managers first: `swarmctl node ls` shows them"));
+        }
+        self.sound(state)?;
+        let present = state.services.get(service);
+        let is_stale = present.is_some_and(|service| service.version > *read_to) || state.redacted_at() > *read_to;
+        if is_stale || state.redactions.is_empty() != key.is_some() {
+            let sentence = "the service, or what was erased from history, changed while this was under way";
+            return Err(Rejection::conflict(subject, sentence, "try again"));
+        }
+        let holds = |spec: &ServiceSpec| named.value(spec).as_deref() == Some(value.0.as_str());
+        if let Some(service) = present {
+            not_needed(service, &named, holds)?;
+        }
+        let revisions = state.revisions.range((service, 0)..=(service, u64::MAX));
+        let revisions: Vec<u64> =
+            revisions.filter(|(_, revision)| holds(&revision.spec)).map(|((_, version), _)| version).collect();
+        let runs = |version| move |task: &&projections::Task| task.spec_version == version && !task.state.is_terminal();
+        if let Some(task) = revisions.iter().find_map(|version| state.tasks_of_service(service).find(runs(*version))) {
+            let sentence = format!("task {} has not stopped yet, and has the value in {field}", task.id);
+            return Err(Rejection::conflict(subject, sentence, "wait until it has stopped, or remove it: `swarmctl task rm`"));
+        }
+        let (field, digest, frames) = (field.clone(), digest.clone(), frames.clone());
+        let redacted = HistoryRedacted { service, field, digest, frames, revisions };
+        let volatile = key.iter().map(|key| VolatilePayload::keep(REDACTION_KEY, key.0.as_slice())).collect();
+        Ok(Decision { volatile, ..Decision::one(service, Kind::HistoryRedacted(redacted)) })
+    }
+}
+
+impl RedactHistory {
+    /// Whether what a manager read of history can have been read there.
+    fn sound(&self, state: &Cluster) -> Result<(), Rejection> {
+        let (frames, subject) = (&self.frames, format!("field {}", self.field));
+        let in_order = frames.windows(2).all(|pair| pair[0].index < pair[1].index);
+        let is_read = frames.last().is_some_and(|last| last.index <= self.read_to) && self.read_to <= state.position.index;
+        let hashed = frames.iter().all(|frame| frame.sha256.len() == size_of::<events::frame::FrameHash>());
+        if !(in_order && is_read && hashed && redaction::is_digest(&self.digest)) {
+            let sentence = "the frames to be redacted are not frames of this history, in their order, with a hash and a digest";
+            return Err(Rejection::invalid(subject, sentence, "use the swarmctl and swarmd of this version"));
+        }
+        let before: usize = state.redactions.values().map(|redaction| redaction.frames.len()).sum();
+        let (most, many) = if frames.len() > FRAMES_MAX {
+            (FRAMES_MAX, format!("{} frames have the value", frames.len()))
+        } else if before + frames.len() > REDACTED_MAX {
+            (REDACTED_MAX, format!("{before} frames are redacted, and {} more would be", frames.len()))
+        } else {
+            return Ok(());
+        };
+        let hint = "restore a backup from before the value was set as another cluster, if the value must go";
+        Err(Rejection::new(RejectionKind::Exhausted, subject, format!("{many}; the maximum is {most}"), hint))
+    }
+}
+
+/// Neither the spec that counts nor the one that a rollback goes back to may have the value: it would have to come back.
+fn not_needed(service: &Service, field: &Field, holds: impl Fn(&ServiceSpec) -> bool) -> Result<(), Rejection> {
+    let name = service.spec.name();
+    let (whose, hint) = if holds(&service.spec) {
+        ("now", format!("update it first, so that {field} has another value or none: `swarmctl service update {name}`"))
+    } else if service.previous.as_deref().is_some_and(holds) {
+        let hint = format!(
+            "let another update complete first, such as `swarmctl service update --force {name}`: a rollback goes back to the \
+             spec before that then"
+        );
+        ("in the spec that a rollback goes back to", hint)
+    } else {
+        return Ok(());
+    };
+    let sentence = format!("service {name} has the value in {field} {whose}");
+    Err(Rejection::conflict(format!("service {name}"), sentence, hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{TaskReported, TaskState, TaskStatus, UpdateCompleted};
+
+    use super::*;
+    use crate::testing::{Story, operator, web};
+    use crate::{Command, ServiceSecrets, UpdateService};
+
+    fn with_password(value: &str) -> ServiceSpec {
+        let mut spec = web();
+        let container = spec.task.as_mut().unwrap().container.as_mut().unwrap();
+        container.env = vec![format!("PASSWORD={value}")];
+        spec
+    }
+
+    fn update(story: &mut Story, service: ServiceId, value: &str) {
+        let version = Some(story.state.services.get(service).unwrap().version);
+        let spec = Box::new(with_password(value));
+        let command = UpdateService { service, spec, version, secrets: ServiceSecrets::default() };
+        story.accept(&operator(), Command::UpdateService(command));
+        story.given([Kind::UpdateCompleted(UpdateCompleted { service, rollback: None })]);
+    }
+
+    fn redact(story: &Story, service: ServiceId, value: &str) -> RedactHistory {
+        let first = story.state.services.get(service).unwrap().spec_changes[0];
+        RedactHistory {
+            service,
+            field: "env.PASSWORD".to_owned(),
+            value: SecretText(value.to_owned()),
+            digest: redaction::digest(&[7; 32]),
+            key: story.state.redactions.is_empty().then(|| SecretBytes(vec![7; 32])),
+            frames: vec![RedactedBytes { index: first, sha256: vec![7; 32] }],
+            read_to: story.state.position.index,
+        }
+    }
+
+    /// A cluster at the level, with a service that has this value.
+    fn story() -> (Story, ServiceId) {
+        let mut story = Story::with_worker();
+        let level = events::FeatureLevelRaised { level: redaction::FEATURE_LEVEL };
+        story.given([Kind::FeatureLevelRaised(level)]);
+        let service = story.service(&with_password("hunter2"));
+        (story, service)
+    }
+
+    #[test]
+    fn a_value_goes_once_nothing_can_need_it() {
+        let (mut story, service) = story();
+        let node = events::Id::from_bits(2);
+        let task = story.task(7, service, Some((node, TaskState::Running)));
+        let refuse = |story: &Story, sentence: &str| {
+            let refused = story.refuse(&operator(), Command::RedactHistory(redact(story, service, "hunter2")));
+            assert!(refused.kind == RejectionKind::Conflict && refused.sentence.contains(sentence), "{refused:?}");
+            assert!(!format!("{refused:?}").contains("hunter2"));
+        };
+        refuse(&story, "has the value in env.PASSWORD now");
+        update(&mut story, service, "another");
+        refuse(&story, "in the spec that a rollback goes back to");
+        update(&mut story, service, "a third");
+        refuse(&story, "has not stopped yet");
+        let status = TaskStatus { state: TaskState::Shutdown.into(), ..crate::testing::status(TaskState::Shutdown) };
+        story.given([Kind::TaskReported(TaskReported { task, status })]);
+        let decision = story.accept(&operator(), Command::RedactHistory(redact(&story, service, "hunter2")));
+        let Kind::HistoryRedacted(event) = &decision.events[0] else { panic!("{decision:?}") };
+        assert_eq!((event.revisions.len(), decision.volatile.len()), (1, 1), "the finished task's spec, and the key");
+        let spec = &story.state.revisions.get((service, event.revisions[0])).unwrap().spec;
+        assert_eq!(spec.template().container().env, [format!("PASSWORD={}", redaction::digest(&[7; 32]))]);
+        // The key stays, and another value may follow.
+        let second = redact(&story, service, "another");
+        assert_eq!(second.key, None);
+        refuse_stale(&story, &second);
+    }
+
+    fn refuse_stale(story: &Story, redact: &RedactHistory) {
+        for stale in [
+            RedactHistory { read_to: redact.read_to - 1, ..redact.clone() },
+            RedactHistory { key: Some(SecretBytes(vec![8; 32])), ..redact.clone() },
+        ] {
+            let refused = story.refuse(&operator(), Command::RedactHistory(stale));
+            assert!(refused.sentence.contains("while this was under way"), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_read_of_this_history_is_refused() {
+        let (story, service) = story();
+        let sound = redact(&story, service, "never set");
+        let frame = |index| RedactedBytes { index, sha256: vec![7; 32] };
+        let table: [(fn(&mut RedactHistory), RejectionKind); 7] = [
+            (|redact| redact.field = "image".to_owned(), RejectionKind::Invalid),
+            (|redact| redact.frames.clear(), RejectionKind::Invalid),
+            (|redact| redact.frames[0].sha256.truncate(31), RejectionKind::Invalid),
+            (|redact| redact.digest.truncate(60), RejectionKind::Invalid),
+            (|redact| redact.read_to += 1, RejectionKind::Invalid),
+            (|redact| redact.frames = vec![redact.frames[0].clone(); 2], RejectionKind::Invalid),
+            (|redact| redact.frames[0].index = redact.read_to + 1, RejectionKind::Invalid),
+        ];
+        for (number, (spoil, kind)) in table.into_iter().enumerate() {
+            let mut redact = sound.clone();
+            spoil(&mut redact);
+            assert_eq!(story.refuse(&operator(), Command::RedactHistory(redact)).kind, kind, "row {number}");
+        }
+        let mut many = sound.clone();
+        many.frames = (0..=FRAMES_MAX as u64).map(frame).collect();
+        many.read_to = story.state.position.index;
+        let refused = story.refuse(&operator(), Command::RedactHistory(many));
+        assert_eq!(refused.kind, RejectionKind::Invalid, "history is not that long: {refused:?}");
+    }
+
+    #[test]
+    fn a_cluster_below_the_level_refuses() {
+        let mut story = Story::with_worker();
+        let service = story.service(&with_password("hunter2"));
+        if story.state.feature_level() < redaction::FEATURE_LEVEL {
+            let refused = story.refuse(&operator(), Command::RedactHistory(redact(&story, service, "none")));
+            assert!(refused.sentence.contains("not every manager"), "{refused:?}");
+        } else {
+            panic!("a story is at the lowest level until it is raised");
+        }
+    }
+}
