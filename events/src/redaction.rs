@@ -74,6 +74,12 @@ pub fn redact(stored: &[u8], service: ServiceId, field: &Field, digest: &str) ->
     Ok(redacted)
 }
 
+/// The frames whose redaction a frame announces, each with the hash of its bytes.
+pub fn announced(frame: &Frame) -> impl Iterator<Item = (u64, FrameHash)> {
+    let frames = codec::kinds(frame).flat_map(|kind| if let Kind::HistoryRedacted(event) = kind { &event.frames[..] } else { &[] });
+    frames.filter_map(|RedactedBytes { index, sha256 }| Some((*index, sha256.as_slice().try_into().ok()?)))
+}
+
 /// The redacted frames of a history that is read in its order, until the frame that announces each was read.
 #[derive(Debug, Clone, Default)]
 pub struct Unannounced {
@@ -83,21 +89,18 @@ pub struct Unannounced {
 impl Unannounced {
     /// Takes the next frame; how many before it that announces.
     pub fn take(&mut self, frame: &Frame, stored: &[u8]) -> u64 {
-        let mut announced = 0;
-        for kind in codec::kinds(frame) {
-            let Kind::HistoryRedacted(event) = kind else { continue };
-            for RedactedBytes { index, sha256 } in &event.frames {
-                if self.frames.get(index).is_some_and(|redacted| redacted.as_slice() == sha256) {
-                    self.frames.remove(index);
-                    announced += 1;
-                }
+        let mut known = 0;
+        for (index, sha256) in announced(frame) {
+            if self.frames.get(&index) == Some(&sha256) {
+                self.frames.remove(&index);
+                known += 1;
             }
         }
         // After its events: no frame announces itself.
         if original(stored).is_some() {
             self.frames.insert(frame.header.index, sha256(stored));
         }
-        announced
+        known
     }
 
     /// Whether what was read up to here makes the state that it made when it was written.

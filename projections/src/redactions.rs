@@ -4,6 +4,8 @@
 //! again. Only specs that are kept for finished tasks lose it here. So a history whose frames were redacted already makes the same
 //! state, from the frame on that announces the redaction.
 
+use std::collections::BTreeMap;
+
 use events::frame::FrameHash;
 use events::redaction::Field;
 use events::{HistoryRedacted, ServiceId};
@@ -36,6 +38,15 @@ impl Cluster {
     /// The redactions of the frame at this index, oldest first.
     pub fn redactions_of(&self, index: u64) -> impl Iterator<Item = &Redaction> {
         self.redactions.values().filter(move |redaction| redaction.sha256_at(index).is_some())
+    }
+
+    /// The hashes that the bytes of redacted frames may have, by index: one for each value that was erased from a frame.
+    pub fn redacted_frames(&self) -> BTreeMap<u64, Vec<FrameHash>> {
+        let mut frames: BTreeMap<u64, Vec<FrameHash>> = BTreeMap::new();
+        for (index, sha256) in self.redactions.values().flat_map(|redaction| &redaction.frames) {
+            frames.entry(*index).or_default().push(*sha256);
+        }
+        frames
     }
 
     /// Index of the frame that announced the last redaction; 0 if there was none.

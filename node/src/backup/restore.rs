@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::{Actor, Rejection};
-use events::{ClusterId, Id, NodeId, Role, SecretText, Timestamp, VolatilePayload};
+use events::redaction::{self, Unannounced};
+use events::{ClusterId, Id, NodeId, Role, SecretText, Timestamp, VolatilePayload, codec};
 
 use super::record::{End, Head, Record};
 use super::sealed::Opener;
@@ -23,7 +24,7 @@ use crate::daemon::failure::{Failure, code};
 use crate::daemon::leaving;
 use crate::daemon::state_dir::{self, StateDir};
 use crate::daemon::state_dir_kind::{Leftover, StateDirKind};
-use crate::log::{CheckpointHead, FrameLink, HardState, Install, LogError, LogStore, Membership, RocksStore};
+use crate::log::{CheckpointHead, FrameLink, HardState, Install, LogError, LogStore, Membership, Permits, RocksStore};
 use crate::manager::{alone, core};
 use crate::security::{CertificateStore, UnlockKey};
 
@@ -218,6 +219,27 @@ fn next<R: std::io::Read>(opener: &mut Opener<R>) -> Result<Option<Record>, Back
     opener.chunk()?.map(|content| Record::decode(&content)).transpose()
 }
 
+/// What the history of a backup says of values that were erased from it.
+#[derive(Default)]
+struct Redactions {
+    permits: Permits,
+    unannounced: Unannounced,
+}
+
+impl Redactions {
+    fn read(&mut self, page: &[(u64, Bytes)]) -> Result<(), BackupError> {
+        for (index, stored) in page {
+            let unreadable = |error| BackupError::Content(format!("frame {index} cannot be read: {error}"));
+            let frame = codec::decode_frame(stored).map_err(unreadable)?;
+            self.unannounced.take(&frame, stored);
+            for (redacted, sha256) in redaction::announced(&frame) {
+                self.permits.entry(redacted).or_default().push(sha256);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Writes the history and the secrets of a backup into an empty log, which begins with them once all of it is there.
 fn fill<R: std::io::Read>(
     store: &dyn LogStore,
@@ -229,12 +251,14 @@ fn fill<R: std::io::Read>(
     store.load()?;
     store.initialize(&Membership::joining(head.raft_id))?;
     let (mut secrets, mut frames, mut shown): (Vec<VolatilePayload>, u64, Instant) = (Vec::new(), 0, Instant::now());
+    let mut redactions = Redactions::default();
     let end = loop {
         match next(opener)? {
             Some(Record::History(page)) if secrets.is_empty() => {
                 frames += page.frames.len() as u64;
                 let page: Vec<(u64, Bytes)> =
                     page.frames.into_iter().map(|frame| (frame.index, frame.stored)).collect();
+                redactions.read(&page)?;
                 let index = page.last().map_or(0, |(index, _)| *index);
                 store.write(vec![store.stage_fetched(page)?])?;
                 if shown.elapsed() >= SHOWN_EVERY {
@@ -252,9 +276,13 @@ fn fill<R: std::io::Read>(
     if (end.frames, end.secrets, last) != (frames, secrets.len() as u64, head.index) {
         return Err(content("it holds less than it says"));
     }
+    if let Some(index) = redactions.unannounced.indexes().next() {
+        return Err(content(&format!("a value was erased from frame {index}, and no frame after it announces that")));
+    }
     let Head { index, term, .. } = *head;
     let hard_state = HardState { term, vote: 0, commit: index };
-    store.write(vec![store.stage_install(Install { index, term, secrets }, Vec::new(), Some(hard_state))?])?;
+    let install = Install { index, term, secrets, permits: redactions.permits };
+    store.write(vec![store.stage_install(install, Vec::new(), Some(hard_state))?])?;
     // Its own number is new: what was sent to the one before is not for it.
     let raft_id = alone::draw_raft_id(&mut rand::random, |drawn| drawn == head.raft_id);
     store.begin_alone(raft_id, head.raft_id)?;

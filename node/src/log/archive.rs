@@ -13,6 +13,7 @@
 
 mod file;
 
+use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,7 @@ use super::disk::{Change, Disk, Durability, Key, Table};
 use super::entry::FrameLink;
 use super::heal::HealError;
 use super::recover::VERIFIED_INDEXES;
+use super::redaction::{self, Permits, Redact, UNANNOUNCED};
 use super::store::Store;
 use super::tail::Budget;
 use super::{LogError, LogStore, TileStore};
@@ -79,7 +81,7 @@ pub(super) struct Archives {
     /// Made of the keys of the cluster, once there is one.
     seal: Mutex<Option<Arc<Seal>>>,
     /// Held by whoever makes a file.
-    making: Mutex<()>,
+    pub(super) making: Mutex<()>,
 }
 
 /// Where the last frame before an index is.
@@ -226,7 +228,8 @@ impl<D: Disk> Store<D> {
         bytes_max: usize,
     ) -> Result<Option<Vec<(u64, Bytes)>>, LogError> {
         let Some(archived) = self.archive_from(from)? else { return Ok(None) };
-        let mut frames = self.open_archive(archived.id(), |reader| reader.frames_from(from))?;
+        let permits = self.permits()?;
+        let mut frames = self.open_archive(archived.id(), |reader| permitted(&permits, reader.frames_from(from)?))?;
         let mut budget = Budget::new(bytes_max as u64);
         let within = frames.iter().take(frames_max).take_while(|(_, stored)| budget.allows(stored.len())).count();
         frames.truncate(within);
@@ -241,8 +244,11 @@ impl<D: Disk> Store<D> {
         else {
             return Ok(ArchivedBefore::InHistory(before));
         };
-        let found = self.open_archive(archived.id(), |reader| reader.frame_before(before))?;
+        let permits = self.permits()?;
+        let found = self.open_archive(archived.id(), |reader| permitted(&permits, Vec::from_iter(reader.frame_before(before)?)))?;
         Ok(found
+            .into_iter()
+            .next()
             .map_or(ArchivedBefore::InHistory(archived.start), |(index, stored)| ArchivedBefore::Frame(index, stored)))
     }
 
@@ -268,6 +274,35 @@ impl<D: Disk> Store<D> {
     fn scan_archives(&self, from: u32, visit: &mut dyn FnMut(Archived) -> ControlFlow<()>) -> Result<(), LogError> {
         let (from, to) = (Key { index: ARCHIVES, part: from }, Key::at(ARCHIVES + 1));
         self.disk.scan(Table::Meta, from, to, &mut |key, sealed| Ok(visit(self.decode(Table::Meta, key, sealed)?)))
+    }
+
+    /// Makes the files of archives with frames that are to be redacted again; how many frames were not as they should be.
+    pub(super) fn redact_archives(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError> {
+        let mut rewritten = 0;
+        for archived in self.archives()? {
+            let is_in = |index: &&u64| (archived.start..=archived.last.index).contains(*index);
+            let mut differing = BTreeSet::new();
+            for index in indexes.iter().filter(is_in) {
+                let frames = self.open_archive(archived.id(), |reader| reader.frames_from(*index))?;
+                if let Some((found, stored)) = frames.first().filter(|(found, _)| found == index)
+                    && redact(*found, stored)? != *stored
+                {
+                    differing.insert(*index);
+                }
+            }
+            if differing.is_empty() {
+                continue;
+            }
+            self.make(archived.id(), self.link_before(archived.start)?, &mut |from| {
+                let mut frames = self.open_archive(archived.id(), |reader| reader.frames_from(from))?;
+                for (index, stored) in frames.iter_mut().filter(|(index, _)| differing.contains(index)) {
+                    *stored = redact(*index, stored)?;
+                }
+                Ok(frames)
+            })?;
+            rewritten += differing.len() as u64;
+        }
+        Ok(rewritten)
     }
 
     fn link_before(&self, index: u64) -> Result<Option<FrameLink>, LogError> {
@@ -306,9 +341,10 @@ impl<D: Disk> Store<D> {
     /// Reads a whole archive, which has to lead from one frame to the other.
     fn read_back(&self, id: Id, after: Option<FrameLink>) -> Result<Archived, LogError> {
         let (mut chain, mut frames, mut bytes, mut next) = (Chain::after(after), 0, 0, id.start);
+        let permits = self.permits()?;
         let file_bytes = self.open_archive(id, |reader| {
             loop {
-                let block = reader.frames_from(next)?;
+                let block = permitted(&permits, reader.frames_from(next)?)?;
                 let Some((last, _)) = block.last() else { break };
                 next = last + 1;
                 for (index, stored) in &block {
@@ -350,6 +386,14 @@ impl<D: Disk> Store<D> {
         let seal = Arc::new(Seal::with(&DataKeys::of(keys))?);
         *known = Some(Arc::clone(&seal));
         Ok(seal)
+    }
+}
+
+/// Frames of a file, unless one of them is redacted and nothing says so.
+fn permitted<F: AsRef<[(u64, Bytes)]>>(permits: &Permits, frames: F) -> Result<F, FileError> {
+    match frames.as_ref().iter().find(|(index, stored)| !redaction::takes(permits, *index, stored, false)) {
+        Some((index, _)) => Err(FileError::Damaged(format!("frame {index}: {UNANNOUNCED}"))),
+        None => Ok(frames),
     }
 }
 

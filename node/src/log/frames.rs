@@ -25,14 +25,14 @@ impl<D: Disk> Store<D> {
         let mut budget = Budget::new(bytes_max as u64);
         // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
         let unwritten = self.state().unwritten();
-        let to = self.end_of_history()?;
+        let (to, permits) = (self.end_of_history()?, self.permits()?);
         let mut cut = false;
         self.disk.scan(Table::History, Key::at(from), to, &mut |key, sealed| {
             if frames.len() == frames_max || !budget.allows(sealed.len()) {
                 cut = true;
                 return Ok(ControlFlow::Break(()));
             }
-            frames.push((key.index, self.unseal(Table::History, key, sealed)?));
+            frames.push((key.index, self.frame(&permits, key, sealed)?));
             Ok(ControlFlow::Continue(()))
         })?;
         // They may have been archived between the look for an archive and the scan, and be missing in this.
@@ -68,7 +68,7 @@ impl<D: Disk> Store<D> {
             if self.archived_to()? == archived_to {
                 let found = key
                     .zip(sealed)
-                    .map(|(key, sealed)| Ok::<_, LogError>((key.index, self.unseal(Table::History, key, sealed)?)));
+                    .map(|(key, sealed)| Ok::<_, LogError>((key.index, self.frame(&*self.permits()?, key, sealed)?)));
                 return found.transpose();
             }
         }

@@ -148,7 +148,14 @@ pub(super) fn heal(store: &dyn LogStore, wound: Wound, other: &dyn OtherHistory)
 /// Heals the archive that begins with this index: its file is made again. That it ends with the hash in this manager's own record is
 /// proof enough.
 pub(super) fn heal_archive(store: &dyn LogStore, start: u64, other: &dyn OtherHistory) -> Result<Healed, HealError> {
-    let archived = store.mend_archive(start, &mut |from| other.page(from))?;
+    let archived = store.mend_archive(start, &mut |from| {
+        let page = other.page(from)?;
+        match first_refused(store, &page) {
+            Ok(None) => Ok(page),
+            Ok(Some(_)) => Err("a value was erased from a frame of it, there or here alone".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    })?;
     let frames = usize::try_from(archived.frames).unwrap_or(usize::MAX);
     Ok(Healed { first: archived.start, last: archived.last.index, frames })
 }
@@ -183,6 +190,10 @@ fn fitting(store: &dyn LogStore, wound: &Wound, other: &dyn OtherHistory) -> Res
         }
         for (index, stored) in page {
             chain.follow(index, &stored).map_err(|reason| HealError::Differs { index, reason })?;
+            if !store.takes(index, &stored).map_err(HealError::Around)? {
+                let reason = "a value was erased from it, there or here alone".to_owned();
+                return Err(HealError::Differs { index, reason });
+            }
             let link = FrameLink { index, hash: frame::hash(&stored) };
             let is_last = end.is_some_and(|end| end.index <= index);
             if is_last && end != Some(link) {
@@ -215,6 +226,16 @@ fn is_intact(store: &dyn LogStore, link: FrameLink) -> Result<bool, HealError> {
     }
 }
 
+/// The place of the first frame that this history does not take.
+fn first_refused(store: &dyn LogStore, frames: &[(u64, Bytes)]) -> Result<Option<usize>, HealError> {
+    for (place, (index, stored)) in frames.iter().enumerate() {
+        if !store.takes(*index, stored).map_err(HealError::Around)? {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
 /// Fetches these frames once more, and writes them.
 fn mend(store: &dyn LogStore, frames: &[FrameLink], other: &dyn OtherHistory) -> Result<(), HealError> {
     let mut left = frames;
@@ -224,6 +245,9 @@ fn mend(store: &dyn LogStore, frames: &[FrameLink], other: &dyn OtherHistory) ->
             *index == link.index && frame::hash(stored) == link.hash
         };
         page.truncate(page.iter().zip(left).take_while(|pair| fits(*pair)).count());
+        // The hash of a redacted frame says nothing of its bytes.
+        let refused = first_refused(store, &page)?;
+        page.truncate(refused.unwrap_or(page.len()));
         if page.is_empty() {
             let reason = "it was another one a moment ago".to_owned();
             return Err(HealError::Differs { index: first.index, reason });

@@ -29,6 +29,7 @@ pub mod index;
 mod keyring;
 pub mod memory;
 pub mod raft;
+mod redaction;
 mod recover;
 mod reseal;
 pub mod rocks;
@@ -65,6 +66,7 @@ pub use raft::{
     Committed, Consensus, FollowerProgress, Message, Offer, Progress, ProposeError, RoleChange, StepError, Write,
     Written, write_all,
 };
+pub use redaction::{Permits, RedactionStore};
 pub use reseal::ResealPosition;
 pub use rocks::{Checkpoints, RocksStore};
 pub use scrub::{Scrub, ScrubProgress, Scrubbed};
@@ -76,7 +78,7 @@ pub use tree::{TileStore, TreeError, TreeReader};
 ///
 /// Any error of a method that writes is final: what is on the disk is then unknown, because a second attempt may report a
 /// success that never happened. The process ends, and the next start reads what is really there.
-pub trait LogStore: TileStore + ArchiveStore {
+pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     /// Verifies the log, repairs a torn tail of history, and says where everything stands. Comes before all else but
     /// [`LogStore::history`] and [`LogStore::applied`]. What it returns is durable.
     ///
@@ -351,6 +353,8 @@ pub struct Install {
     pub term: u64,
     /// All secrets that go with it.
     pub secrets: Vec<VolatilePayload>,
+    /// What frames of its history may be redacted, as that history says.
+    pub permits: Permits,
 }
 
 /// What a verified log holds.

@@ -26,7 +26,8 @@ pub use self::followers::FollowerProgress;
 pub use self::read_index::ReadName;
 use super::entry::EntryKind;
 use super::{
-    AppliedFrame, Entry, Install, Loaded, LogError, LogStore, MemberChange, Membership, Staged, slog_bridge, tail,
+    AppliedFrame, Entry, Install, Loaded, LogError, LogStore, MemberChange, Membership, Permits, Staged, slog_bridge,
+    tail,
 };
 
 /// How often [`Consensus::tick`] is to be called.
@@ -366,13 +367,19 @@ impl Consensus {
 
     /// Begins with a state that was offered: its history is staged already, and its secrets take the place of those that are
     /// kept. Whether raft takes it; if so, [`Consensus::ready`] says with which round.
-    pub fn restore(&mut self, message: &[u8], offer: &Offer, secrets: Vec<VolatilePayload>) -> bool {
+    pub fn restore(
+        &mut self,
+        message: &[u8],
+        offer: &Offer,
+        secrets: Vec<VolatilePayload>,
+        permits: Permits,
+    ) -> bool {
         if let Err(error) = self.step(message) {
             tracing::debug!(%error, "a state that was offered is not taken");
             return false;
         }
         let taken = self.node.snap().is_some_and(|snapshot| snapshot.get_metadata().index == offer.index);
-        self.restoring = taken.then_some(Install { index: offer.index, term: offer.term, secrets });
+        self.restoring = taken.then_some(Install { index: offer.index, term: offer.term, secrets, permits });
         taken
     }
 
@@ -442,6 +449,11 @@ impl Consensus {
         let staged = self.store.stage_apply(frames, applied)?;
         self.node.advance_apply_to(applied);
         Ok(Write { staged, round: None, applied: Some(applied), awaited: false })
+    }
+
+    /// Index of the first entry that is kept.
+    pub fn first_index(&self) -> u64 {
+        self.store.first_index()
     }
 
     /// Makes a committed change of the members, before its frame counts as applied.

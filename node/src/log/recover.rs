@@ -176,9 +176,9 @@ impl<D: Disk> Store<D> {
     /// damage otherwise; a frame that opens but is not chained was put there by someone.
     fn read_history_end(&self, from: u64, end: Key) -> Result<HistoryEnd, LogError> {
         let mut chain = if from == 0 { Chain::after(None) } else { Chain::anywhere() };
-        let mut torn: Option<(u64, LogError)> = None;
+        let (mut torn, permits): (Option<(u64, LogError)>, _) = (None, self.permits()?);
         self.disk.scan(Table::History, Key::at(from), end, &mut |key, sealed| {
-            match (self.unseal(Table::History, key, sealed), torn.take()) {
+            match (self.frame(&permits, key, sealed), torn.take()) {
                 (Ok(_), Some((_, error))) => return Err(error),
                 (Ok(stored), None) => {
                     chain.follow(key.index, &stored).map_err(|reason| damaged(key.index, reason))?;

@@ -28,7 +28,7 @@ fn secrets() -> Vec<VolatilePayload> {
 }
 
 fn install() -> Install {
-    Install { index: LAST, term: TERM, secrets: secrets() }
+    Install { index: LAST, term: TERM, secrets: secrets(), permits: Default::default() }
 }
 
 fn begin_with_state(store: &dyn LogStore) -> Result<(), LogError> {

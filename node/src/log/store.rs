@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use events::VolatilePayload;
+use events::{VolatilePayload, redaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +16,7 @@ use super::chain::{Chain, damaged};
 use super::checkpoint::NEWEST_KEPT;
 use super::disk::{Batch, Change, Disk, Durability, Key, Table, place};
 use super::entry::{Applied, AppliedFrame, Cut, Entry, FrameLink, HardState, Membership, decode_record, encode_record};
+use super::redaction::{KnownPermits, Permits, unannounced};
 use super::tail::{Budget, Tail};
 use super::{
     CheckpointHead, CheckpointPart, Direction, Frames, Install, Loaded, LogError, LogStore, ResealPosition,
@@ -45,6 +46,7 @@ pub struct Store<D> {
     /// Whether the database could not read some of its checkpoints.
     pub(super) checkpoints_corrupt: AtomicBool,
     pub(super) archives: Archives,
+    pub(super) permits: KnownPermits,
 }
 
 /// What is known without reading. It runs ahead of the disk by what is staged and not written yet.
@@ -85,6 +87,7 @@ pub(super) enum Step {
         applied: Applied,
         cut: Cut,
         secrets: Vec<VolatilePayload>,
+        permits: Permits,
         entries: Vec<Entry>,
         hard_state: Option<HardState>,
     },
@@ -140,6 +143,7 @@ impl<D: Disk> Store<D> {
             state: Mutex::default(),
             checkpoints_corrupt: AtomicBool::new(false),
             archives: Archives::default(),
+            permits: KnownPermits::default(),
         }
     }
 
@@ -210,7 +214,7 @@ impl<D: Disk> Store<D> {
                 }
                 batch.push(self.put_record(Table::Meta, FETCHED, last)?);
             }
-            Step::Install { applied, cut, secrets, entries, hard_state } => {
+            Step::Install { applied, cut, secrets, permits, entries, hard_state } => {
                 for table in [Table::Raft, Table::Keyring] {
                     batch.push(Change::DeleteRange { table, from: Key::MIN, to: Key::MAX });
                 }
@@ -220,6 +224,7 @@ impl<D: Disk> Store<D> {
                 batch.push(Change::DeleteRange { table: Table::Meta, from: FETCHED, to: FETCHED.next() });
                 batch.push(self.put_record(Table::Meta, APPLIED, applied)?);
                 batch.push(self.put_record(Table::Meta, CUT, cut)?);
+                batch.extend(self.put_permits(permits)?);
                 self.add_entries(entries, *hard_state, batch)?;
             }
         }
@@ -252,6 +257,25 @@ impl<D: Disk> Store<D> {
             return Err(missing_entry(from));
         }
         Ok(entries)
+    }
+
+    /// Cuts raft entries up to an index, as far as a checkpoint covers them.
+    pub(super) fn cut(&self, to: u64, covered: u64) -> Result<u64, LogError> {
+        let to = to.min(covered).min(self.state().written.index);
+        let first = self.state().tail.first();
+        if to < first {
+            return Ok(first);
+        }
+        let _sealing = self.seal.hold();
+        let cut = Cut { index: to, term: self.term(to)?.ok_or_else(|| missing_entry(to))? };
+        let batch = vec![
+            self.put_record(Table::Meta, CUT, &cut)?,
+            Change::DeleteRange { table: Table::Raft, from: Key::at(first), to: Key::at(to + 1) },
+        ];
+        // Synced, and with it the history that takes over: the entries go only when the frames are safe.
+        self.disk.write(batch, Durability::Synced)?;
+        self.state().tail.compact(cut);
+        Ok(to + 1)
     }
 }
 
@@ -312,6 +336,9 @@ impl<D: Disk> LogStore for Store<D> {
         let mut chain = Chain::after(state.applied.frame);
         for AppliedFrame { index, bytes, .. } in &frames {
             chain.follow(*index, bytes).map_err(|reason| LogError::Unchained { index: *index, reason })?;
+            if redaction::original(bytes).is_some() {
+                return Err(unannounced(*index));
+            }
         }
         let last = state.applied.index;
         // Only what is durable in the raft log is ever applied.
@@ -347,8 +374,9 @@ impl<D: Disk> LogStore for Store<D> {
         entries: Vec<Entry>,
         hard_state: Option<HardState>,
     ) -> Result<Staged, LogError> {
+        let Install { index, term, secrets, permits } = install;
+        self.know_permits(&permits)?;
         let mut state = self.state();
-        let Install { index, term, secrets } = install;
         let Some(last) = state.fetched.filter(|last| last.index == index) else {
             let last = state.fetched.map_or(state.applied.index, |last| last.index);
             return Err(LogError::OutOfOrder { table: Table::History, index, last });
@@ -356,7 +384,7 @@ impl<D: Disk> LogStore for Store<D> {
         let (applied, cut) = (Applied { index, frame: Some(last) }, Cut { index, term });
         (state.applied, state.fetched, state.tail) = (applied, None, Tail::new(cut, index));
         state.tail.append(entries.clone());
-        Ok(Staged(Step::Install { applied, cut, secrets, entries, hard_state }))
+        Ok(Staged(Step::Install { applied, cut, secrets, permits, entries, hard_state }))
     }
 
     fn fetched(&self) -> Option<FrameLink> {
@@ -472,22 +500,7 @@ impl<D: Disk> LogStore for Store<D> {
 
     fn compact(&self, to: u64) -> Result<u64, LogError> {
         // The older one of those that a start uses: should the newer prove to be damaged, what a start needs instead is there twice.
-        let covered = self.checkpoints()?.into_iter().rev().take(NEWEST_KEPT).min().unwrap_or(0);
-        let to = to.min(covered).min(self.state().written.index);
-        let first = self.first_index();
-        if to < first {
-            return Ok(first);
-        }
-        let _sealing = self.seal.hold();
-        let cut = Cut { index: to, term: self.term(to)?.ok_or_else(|| missing_entry(to))? };
-        let batch = vec![
-            self.put_record(Table::Meta, CUT, &cut)?,
-            Change::DeleteRange { table: Table::Raft, from: Key::at(first), to: Key::at(to + 1) },
-        ];
-        // Synced, and with it the history that takes over: the entries go only when the frames are safe.
-        self.disk.write(batch, Durability::Synced)?;
-        self.state().tail.compact(cut);
-        Ok(to + 1)
+        self.cut(to, self.checkpoints()?.into_iter().rev().take(NEWEST_KEPT).min().unwrap_or(0))
     }
 
     fn indexed_to(&self) -> Result<u64, LogError> {

@@ -26,6 +26,7 @@ use crate::manager::driver::{self, Handle};
 use crate::manager::fold::Folded;
 use crate::manager::indexer::{self, Indexer};
 use crate::manager::journal;
+use crate::manager::redactor::{self, Redactor};
 use crate::manager::replica::{FatalError, Intervals, Outcome, PeerMessage, Replica, Request, membership};
 use crate::manager::scrub::{self, OtherHistories, Scrubber};
 use crate::security::seal::KeyFile;
@@ -65,6 +66,8 @@ pub struct Core {
     indexer: Option<Indexer>,
     /// The thread that moves old history into archives, once there is one.
     archiver: Option<Archiver>,
+    /// The thread that erases values from the disk, once there is one.
+    redactor: Option<Redactor>,
     /// The thread that logs for operators what is committed, once there is one.
     journal: Option<JoinHandle<()>>,
     /// Index of the last frame of earlier runs.
@@ -234,6 +237,7 @@ fn start_on(
         scrubber: None,
         indexer: None,
         archiver: None,
+        redactor: None,
         journal: None,
         began_after,
     })
@@ -246,7 +250,7 @@ fn start_on(
 /// When history cannot be read where it is needed, does not follow or does not end where it should, or secrets are missing.
 pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
     let mut folded = checkpointed(store)?;
-    folded.fold_history(store, |_| {})?;
+    folded.fold_history(store, |_, _| {})?;
     if folded.end() != loaded.last_frame {
         let index = folded.cluster.position.index;
         let reason = "the state does not end with the frame that was applied last".into();
@@ -392,17 +396,29 @@ impl Core {
         Ok(())
     }
 
+    /// Erases values from the disk from now on, where the log announces it.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn redact_history(&mut self) -> Result<(), Failure> {
+        let handle = self.handle.clone();
+        let redactor = redactor::spawn(self.handle.states(), Arc::clone(&self.store), move |error| handle.fail(error));
+        self.redactor = Some(redactor.map_err(no_thread)?);
+        Ok(())
+    }
+
     /// Ends the core.
     ///
     /// # Errors
     /// What it died of, if it had not gone on to this end.
     pub async fn end(self) -> Result<(), Failure> {
-        let Self { handle, store, thread, scrubber, indexer, archiver, journal, .. } = self;
+        let Self { handle, store, thread, scrubber, indexer, archiver, redactor, journal, .. } = self;
         let states = handle.states();
         let ended = tokio::task::spawn_blocking(move || {
             scrubber.into_iter().for_each(Scrubber::end);
             indexer.into_iter().for_each(Indexer::end);
             archiver.into_iter().for_each(Archiver::end);
+            redactor.into_iter().for_each(Redactor::end);
             handle.stop();
             let ended = thread.join();
             if journal.is_some_and(|journal| journal.join().is_err()) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use events::codec::{self, CodecError};
 use events::frame::FrameHash;
+use events::redaction::Unannounced;
 use events::{Frame, Kind, StateHashRecorded, VolatilePayload};
 use projections::snapshot::{self, SnapshotError};
 use projections::{Cluster, FOLD_VERSION, Keyring, Touched};
@@ -22,6 +23,8 @@ pub struct Folded {
     pub last_hash: Option<FrameHash>,
     /// Index of the checkpoint that the fold began with; 0 if it began with the first frame.
     pub checkpoint: u64,
+    /// Redacted frames that none after them has announced yet: until then the state is not the one that it was.
+    pub unannounced: Unannounced,
 }
 
 /// Why an entry cannot be folded. The process must not go on: its state would differ from its peers'.
@@ -88,11 +91,15 @@ impl Folded {
         self.last_hash.map(|hash| FrameLink { index: self.cluster.position.index, hash })
     }
 
-    /// Folds what history has after this state, and shows each frame.
+    /// Folds what history has after this state, and shows each frame, and whether a hash that it records was compared.
     ///
     /// # Errors
     /// When history cannot be read, or a frame does not follow.
-    pub fn fold_history(&mut self, store: &dyn LogStore, mut visit: impl FnMut(&Frame)) -> Result<(), FatalError> {
+    pub fn fold_history(
+        &mut self,
+        store: &dyn LogStore,
+        mut visit: impl FnMut(&Frame, bool),
+    ) -> Result<(), FatalError> {
         let mut reader = HistoryReader::after(self.end());
         loop {
             // However long history is, no more of it is in memory.
@@ -101,7 +108,8 @@ impl Folded {
                 return Ok(());
             }
             for (index, stored) in &frames {
-                visit(&self.fold_frame(*index, stored)?);
+                let is_as_it_was = self.unannounced.is_empty();
+                visit(&self.fold_frame(*index, stored)?, is_as_it_was);
             }
         }
     }
@@ -146,6 +154,7 @@ impl Folded {
         self.compare_hashes(&frame)?;
         let touched = self.cluster.apply_frame(&frame);
         self.last_hash = Some(events::frame::hash(stored));
+        self.unannounced.take(&frame, stored);
         Ok((frame, touched))
     }
 
@@ -153,7 +162,7 @@ impl Folded {
     fn compare_hashes(&self, frame: &Frame) -> Result<(), FoldError> {
         for kind in codec::kinds(frame) {
             let Kind::StateHashRecorded(recorded) = kind else { continue };
-            if !is_comparable(recorded) {
+            if !is_comparable(recorded) || !self.unannounced.is_empty() {
                 continue;
             }
             let here = self.cluster.state_hash();

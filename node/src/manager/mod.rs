@@ -16,6 +16,7 @@ mod mailbox;
 mod node_watch;
 mod outbound;
 pub mod past;
+pub mod redactor;
 pub mod replay;
 pub mod replica;
 pub mod scrub;

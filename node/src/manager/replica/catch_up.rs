@@ -84,9 +84,9 @@ impl CatchUp {
         }
     }
 
-    /// Whether all of its history is here.
+    /// Whether all of its history is here. Where the other erased a value meanwhile, only a later offer has the frame that says so.
     pub(super) fn is_there(&self) -> bool {
-        self.end().is_some_and(|end| end.index == self.offer.index)
+        self.end().is_some_and(|end| end.index == self.offer.index) && self.folded.unannounced.is_empty()
     }
 
     fn end(&self) -> Option<FrameLink> {

@@ -215,7 +215,8 @@ impl Replica {
         };
         catch_up.folded.keyring = Arc::default();
         catch_up.folded.keep(&secrets);
-        if self.consensus.restore(&catch_up.message, &catch_up.offer, secrets) {
+        let permits = catch_up.folded.cluster.redacted_frames();
+        if self.consensus.restore(&catch_up.message, &catch_up.offer, secrets, permits) {
             self.restoring = Some((None, catch_up.folded));
         }
     }

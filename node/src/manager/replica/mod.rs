@@ -34,6 +34,7 @@ use wire::v1::TaskUse;
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, RoleChange, Write, Written};
 pub use crate::manager::fold::FatalError;
 use crate::manager::fold::Folded;
+use crate::manager::redactor;
 pub use digest::{Beat, UsesOfNode};
 pub use forward::Call;
 pub use members::membership;
@@ -234,10 +235,10 @@ impl Replica {
             feature_level_max: crate::level::feature_level(),
             epoch: None,
             alone: None,
-            consensus,
             intervals,
             // Not the present index: a manager that often starts would never take one, and fold more each time.
-            checkpoint_at: folded.checkpoint,
+            checkpoint_at: if has_erased_values(&consensus, &folded.cluster) { 0 } else { folded.checkpoint },
+            consensus,
             bytes_since_checkpoint: 0,
             checkpoint: None,
             written_to: folded.cluster.position.index,
@@ -447,14 +448,16 @@ impl Replica {
     /// What to write as a checkpoint, once enough frames were committed since the last one, and the disk has all of them.
     pub fn take_checkpoint(&mut self) -> Option<CheckpointJob> {
         let index = self.committed.cluster.position.index;
+        let kept = self.contacts.oldest_offer();
         let is_due = index >= self.checkpoint_at + self.intervals.checkpoint_frames
-            || self.bytes_since_checkpoint >= self.bytes_worth_a_checkpoint();
+            || self.bytes_since_checkpoint >= self.bytes_worth_a_checkpoint()
+            || (kept.is_none() && has_erased_values(&self.consensus, &self.committed.cluster));
         if self.checkpoint.is_none() && is_due && index > self.checkpoint_at {
             (self.checkpoint_at, self.bytes_since_checkpoint) = (index, 0);
             let frame_hash = self.committed.last_hash.unwrap_or_default();
             let head = CheckpointHead { index, term: self.consensus.term(), frame_hash };
-            let keep_after = self.contacts.oldest_offer();
-            self.checkpoint = Some(CheckpointJob { head, cluster: self.committed.cluster.clone(), keep_after });
+            let cluster = self.committed.cluster.clone();
+            self.checkpoint = Some(CheckpointJob { head, cluster, keep_after: kept });
         }
         self.checkpoint.take_if(|job| job.head.index <= self.written_to)
     }
@@ -568,7 +571,15 @@ impl CheckpointJob {
     /// When the log cannot be written.
     pub fn run(self, store: &Arc<dyn LogStore>) -> Result<(), LogError> {
         store.save_checkpoint(self.head, &mut projections::snapshot::chunks(&self.cluster))?;
+        for range in redactor::stale_checkpoints(&self.cluster, store.redacted_to()?) {
+            store.drop_checkpoints(range)?;
+        }
         let to = self.keep_after.map_or(self.head.index, |kept| kept.min(self.head.index));
-        store.compact(to).map(|_| ())
+        store.compact_redacted(to, self.cluster.redacted_at()).map(|_| ())
     }
+}
+
+/// Whether raft entries reach back to before a redaction, and so have what was erased.
+fn has_erased_values(consensus: &Consensus, cluster: &Cluster) -> bool {
+    consensus.first_index() <= cluster.redacted_at()
 }

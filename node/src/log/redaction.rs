@@ -1,0 +1,221 @@
+//! Frames from which a value was erased. History takes them where a permit says what their bytes are: one is noted for each frame before
+//! the frame is written again, and comes from the event that announced the redaction. Every read checks it, so that nobody who can
+//! write here passes another frame off as a redacted one.
+//!
+//! Erased everywhere is a value once its frames were written again, in the table of history and in archives, the checkpoints between
+//! them and the announcement are gone, the raft log begins after it, and the database has dropped what was deleted.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use events::frame::FrameHash;
+use events::redaction;
+
+use super::LogError;
+use super::chain::damaged;
+use super::checkpoint::NEWEST_KEPT;
+use super::disk::{Change, Disk, Durability, Key, Table};
+use super::store::Store;
+
+/// The record of [`Table::Meta`] that says up to which announcement everything is erased here.
+const REDACTED: Key = Key::at(11);
+/// From here on that table has permits, one a frame: no other record has such a number.
+const PERMITS: u64 = 1 << 63;
+/// Bytes of frames that are written again at a time.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// The hashes that the bytes of redacted frames may have, by index. A frame from which several values were erased, one after the other,
+/// has several.
+pub type Permits = BTreeMap<u64, Vec<FrameHash>>;
+
+/// The permits of a log, once they were read.
+pub(super) type KnownPermits = Mutex<Option<Arc<Permits>>>;
+
+/// What is wrong with a redacted frame that has no permit.
+pub(super) const UNANNOUNCED: &str = "a value was erased from it, and no redaction announces that";
+
+/// What becomes of the frame at an index: the same bytes each time.
+pub type Redact<'a> = dyn FnMut(u64, &Bytes) -> Result<Bytes, LogError> + 'a;
+
+/// Where values are erased.
+pub trait RedactionStore: Send + Sync {
+    /// Notes which redacted frames history takes, durably.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn permit(&self, permits: &Permits) -> Result<(), LogError>;
+
+    /// Whether the frame at this index may be in this history with these bytes: as it was written if it has no permit, and as its permit
+    /// says otherwise.
+    ///
+    /// # Errors
+    /// When the permits cannot be read.
+    fn takes(&self, index: u64, stored: &[u8]) -> Result<bool, LogError>;
+
+    /// Writes frames that have a permit again, durably, wherever they are; how many were not as they should be yet.
+    ///
+    /// # Errors
+    /// When a frame or an archive cannot be read or written.
+    fn redact_history(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError>;
+
+    /// Removes the checkpoints of states from an index on, up to another.
+    ///
+    /// # Errors
+    /// When they cannot be read, or the write fails.
+    fn drop_checkpoints(&self, range: Range<u64>) -> Result<(), LogError>;
+
+    /// Cuts raft entries as [`LogStore::compact`](super::LogStore::compact) does, but for those after a redaction's announcement does not
+    /// wait for a second checkpoint: entries before it have what was erased.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn compact_redacted(&self, to: u64, redacted_at: u64) -> Result<u64, LogError>;
+
+    /// Whether there is no checkpoint in a range, and no raft entry before its end, nor at it.
+    ///
+    /// # Errors
+    /// When checkpoints cannot be read.
+    fn is_clear(&self, range: &Range<u64>) -> Result<bool, LogError>;
+
+    /// Up to which announcement everything is erased here.
+    ///
+    /// # Errors
+    /// When the record is damaged or cannot be read.
+    fn redacted_to(&self) -> Result<u64, LogError>;
+
+    /// Notes up to which announcement everything is erased here.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn save_redacted_to(&self, index: u64) -> Result<(), LogError>;
+}
+
+impl<D: Disk> RedactionStore for Store<D> {
+    fn permit(&self, permits: &Permits) -> Result<(), LogError> {
+        let _sealing = self.seal.hold();
+        self.disk.write(self.put_permits(permits)?, Durability::Synced)?;
+        self.know_permits(permits)
+    }
+
+    fn takes(&self, index: u64, stored: &[u8]) -> Result<bool, LogError> {
+        Ok(takes(&*self.permits()?, index, stored, true))
+    }
+
+    fn redact_history(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError> {
+        let _alone = self.archives.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rewritten = self.redact_archives(indexes, redact)?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for index in indexes {
+            // The last frame of an archive is here as well.
+            let Some(sealed) = self.disk.get(Table::History, Key::at(*index))? else { continue };
+            let stored = self.frame(&*self.permits()?, Key::at(*index), sealed)?;
+            let redacted = redact(*index, &stored)?;
+            if redacted == stored {
+                continue;
+            }
+            bytes += redacted.len();
+            batch.push((*index, redacted));
+            rewritten += 1;
+            if bytes >= BATCH_BYTES {
+                self.put_frames(&std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.put_frames(&batch)?;
+        Ok(rewritten)
+    }
+
+    fn drop_checkpoints(&self, range: Range<u64>) -> Result<(), LogError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let (from, to) = (Key::at(range.start), Key::at(range.end));
+        self.disk.write(vec![Change::DeleteRange { table: Table::Checkpoint, from, to }], Durability::Synced)
+    }
+
+    fn compact_redacted(&self, to: u64, redacted_at: u64) -> Result<u64, LogError> {
+        let mut newest = self.checkpoints()?.into_iter().rev().take(NEWEST_KEPT);
+        let (newest, older) = (newest.next().unwrap_or(0), newest.next());
+        // Should the newest prove to be damaged, a start folds history instead.
+        let needs_older = older.filter(|older| newest < redacted_at || redacted_at <= *older);
+        self.cut(to, needs_older.unwrap_or(newest))
+    }
+
+    fn is_clear(&self, range: &Range<u64>) -> Result<bool, LogError> {
+        Ok(self.state().tail.first() > range.end && !self.checkpoints()?.iter().any(|index| range.contains(index)))
+    }
+
+    fn redacted_to(&self) -> Result<u64, LogError> {
+        Ok(self.record(Table::Meta, REDACTED)?.unwrap_or_default())
+    }
+
+    fn save_redacted_to(&self, index: u64) -> Result<(), LogError> {
+        let _sealing = self.seal.hold();
+        self.disk.write(vec![self.put_record(Table::Meta, REDACTED, &index)?], Durability::Synced)
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// What permits are on the disk.
+    pub(super) fn put_permits(&self, permits: &Permits) -> Result<Vec<Change>, LogError> {
+        let put = |(index, hashes)| self.put_record(Table::Meta, Key::at(PERMITS | index), hashes);
+        permits.iter().map(put).collect()
+    }
+
+    /// From now on reads take frames with these permits.
+    pub(super) fn know_permits(&self, permits: &Permits) -> Result<(), LogError> {
+        let mut all = Permits::clone(&*self.permits()?);
+        all.extend(permits.iter().map(|(index, hashes)| (*index, hashes.clone())));
+        *self.permits.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(all));
+        Ok(())
+    }
+
+    /// All permits. To be asked before a table is scanned.
+    pub(super) fn permits(&self) -> Result<Arc<Permits>, LogError> {
+        let mut known = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(permits) = known.as_ref() {
+            return Ok(Arc::clone(permits));
+        }
+        let mut permits = Permits::new();
+        self.disk.scan(Table::Meta, Key::at(PERMITS), Key::MAX, &mut |key, sealed| {
+            permits.insert(key.index & !PERMITS, self.decode(Table::Meta, key, sealed)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let permits = Arc::new(permits);
+        *known = Some(Arc::clone(&permits));
+        Ok(permits)
+    }
+
+    /// The frame in a sealed value of history.
+    pub(super) fn frame(&self, permits: &Permits, key: Key, sealed: Vec<u8>) -> Result<Bytes, LogError> {
+        let stored = self.unseal(Table::History, key, sealed)?;
+        if takes(permits, key.index, &stored, false) { Ok(stored) } else { Err(unannounced(key.index)) }
+    }
+
+    fn put_frames(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError> {
+        let _sealing = self.seal.hold();
+        let batch = frames.iter().map(|(index, stored)| self.put(Table::History, Key::at(*index), &[], stored));
+        let batch: Vec<Change> = batch.collect::<Result<_, _>>()?;
+        if batch.is_empty() { Ok(()) } else { self.disk.write(batch, Durability::Synced) }
+    }
+}
+
+/// Whether a frame is what history may have at an index. One that is as it was written is so everywhere, but not for who is strict: it
+/// has a value that was erased.
+pub(super) fn takes(permits: &Permits, index: u64, stored: &[u8], is_strict: bool) -> bool {
+    let permitted = permits.get(&index);
+    if redaction::original(stored).is_none() {
+        return !is_strict || permitted.is_none();
+    }
+    permitted.is_some_and(|hashes| hashes.contains(&redaction::sha256(stored)))
+}
+
+/// That a frame is redacted, and nothing says so.
+pub(super) fn unannounced(index: u64) -> LogError {
+    damaged(index, UNANNOUNCED.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! The thread that erases values from this manager's disk once the log announces it, behind the turns and at the lowest priority of the
+//! processor: the frames that had them are written again, in history and in archives; the next checkpoint, which is due at once, takes
+//! the place of those with the values, and of the raft entries; then the database drops what was deleted. The state says what there is
+//! to erase, so that a manager that was down does it when it is back.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use events::redaction;
+use projections::{Cluster, Redaction};
+use tokio::sync::watch;
+
+use crate::log::chain::damaged;
+use crate::log::{LogError, LogStore};
+use crate::manager::driver::Published;
+use crate::manager::scrub::run_when_idle;
+
+/// How often it is looked whether there is something to erase, and whether the checkpoint is written that it waits for.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Pause after a failure: history may be healed by then, or somebody mounted the directory of archives.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+
+/// The thread, until it is ended.
+pub struct Redactor {
+    stop: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Redactor {
+    /// Ends the thread, which lets go of the log.
+    pub fn end(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that erases values from history panicked");
+        }
+    }
+}
+
+/// How far a manager is with what is to be erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erased {
+    /// There is nothing to do.
+    Nothing,
+    /// History is as it should be; checkpoints and raft entries are not yet.
+    InHistory,
+    /// All values are gone.
+    All {
+        /// How many frames are redacted in all.
+        frames: u64,
+    },
+}
+
+/// Starts to erase what the log announces. Who runs on the log has to hear of a write that failed.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn spawn(
+    states: watch::Receiver<Arc<Published>>,
+    store: Arc<dyn LogStore>,
+    failed: impl FnOnce(LogError) + Send + 'static,
+) -> std::io::Result<Redactor> {
+    let (stop, stopped) = sync_channel(0);
+    let thread = std::thread::Builder::new().name("redact".to_owned()).spawn(move || {
+        run_when_idle();
+        if let Err(error) = run(&states, &*store, &stopped) {
+            failed(error);
+        }
+    })?;
+    Ok(Redactor { stop, thread })
+}
+
+/// Until it is stopped, or a write of the log fails.
+fn run(states: &watch::Receiver<Arc<Published>>, store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
+    loop {
+        let state = Arc::clone(&states.borrow());
+        let pause = match erase(store, &state.cluster) {
+            Ok(Erased::All { frames }) => {
+                tracing::info!(frames, "values were erased from history, as its redactions say");
+                PERIOD
+            }
+            Ok(Erased::Nothing | Erased::InHistory) => PERIOD,
+            Err(error) if error.is_of_an_archive() || error.is_damage() => {
+                tracing::warn!(%error, hint = error.hint(), "a value cannot be erased from history yet");
+                FAILURE_PAUSE
+            }
+            Err(error) => return Err(error),
+        };
+        match stopped.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// Erases what the state says that is to be erased, as far as that can be done now.
+///
+/// # Errors
+/// When history cannot be read, or the log cannot be written.
+pub fn erase(store: &dyn LogStore, cluster: &Cluster) -> Result<Erased, LogError> {
+    let (announced, done) = (cluster.redacted_at(), store.redacted_to()?);
+    // What the disk does not have yet cannot be written again.
+    if announced <= done || store.durable_history() < announced {
+        return Ok(Erased::Nothing);
+    }
+    let permits = cluster.redacted_frames();
+    let indexes: BTreeSet<u64> = since(cluster, done).flat_map(|(_, redaction)| redaction.frames.iter()).map(|(index, _)| *index).collect();
+    let indexes: Vec<u64> = indexes.into_iter().collect();
+    store.permit(&permits)?;
+    store.redact_history(&indexes, &mut |index, stored| {
+        redacted(cluster.redactions_of(index), index, stored).map_err(|reason| damaged(index, reason))
+    })?;
+    for range in stale_checkpoints(cluster, done) {
+        if !store.is_clear(&range)? {
+            return Ok(Erased::InHistory);
+        }
+    }
+    store.purge()?;
+    store.save_redacted_to(announced)?;
+    Ok(Erased::All { frames: permits.len() as u64 })
+}
+
+/// The redactions after the one that was announced at an index.
+fn since(cluster: &Cluster, done: u64) -> impl Iterator<Item = (u64, &Redaction)> {
+    cluster.redactions.range(done.saturating_add(1)..)
+}
+
+/// Where checkpoints have values that are to be erased: from the first frame with one to the announcement.
+pub fn stale_checkpoints(cluster: &Cluster, done: u64) -> impl Iterator<Item = Range<u64>> {
+    since(cluster, done).map(|(announced, redaction)| redaction.frames.first().map_or(announced, |(first, _)| *first)..announced)
+}
+
+/// The stored bytes of the frame at an index after these redactions of it, the oldest first.
+///
+/// # Errors
+/// A sentence on why they are not those that were announced.
+pub fn redacted<'a>(
+    redactions: impl Iterator<Item = &'a Redaction>,
+    index: u64,
+    stored: &Bytes,
+) -> Result<Bytes, String> {
+    let (mut bytes, mut announced) = (stored.clone(), None);
+    for redaction in redactions {
+        let field = redaction.field.parse()?;
+        bytes = redaction::redact(&bytes, redaction.service, &field, &redaction.digest)?.into();
+        announced = redaction.sha256_at(index);
+    }
+    match announced {
+        Some(announced) if announced != redaction::sha256(&bytes) => {
+            Err("without the values that are to be erased it is not the frame that was announced".to_owned())
+        }
+        Some(_) | None => Ok(bytes),
+    }
+}
