@@ -179,6 +179,7 @@ fn secret_part(request: &CommandRequest) -> Option<(String, String)> {
             | Command::RevokeOperator(_)
             | Command::TagHistory(_)
             | Command::UntagHistory(_)
+            | Command::RedactHistory(_)
             | Command::RemoveSink(_)
             | Command::PauseSink(_)
             | Command::ResumeSink(_),

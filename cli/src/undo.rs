@@ -143,6 +143,7 @@ fn after(command: &Command, before: Option<&ObjectSide>) -> Option<ObjectSide> {
         | Command::RotateUnlockKey(_)
         | Command::TagHistory(_)
         | Command::UntagHistory(_)
+        | Command::RedactHistory(_)
         | Command::ScaleService(_)
         | Command::RollbackService(_)
         | Command::CreateSecret(_)

@@ -50,12 +50,16 @@ impl Verb for RedactHistory {
     fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
         let Self { service, field, value, digest, key, frames, read_to } = self;
         let (service, subject) = (*service, format!("field {field}"));
-        let named: Field = field.parse().map_err(|why: String| {
-            Rejection::invalid(&subject, format!("no value can be erased from {field}"), why)
-        })?;
+        let named: Field = field
+            .parse()
+            .map_err(|why: String| Rejection::invalid(&subject, format!("no value can be erased from {field}"), why))?;
         if state.feature_level() < redaction::FEATURE_LEVEL {
             let sentence = "not every manager knows redacted frames";
-            return Err(Rejection::conflict(subject, sentence, "upgrade all managers first: `swarmctl node ls` shows them"));
+            return Err(Rejection::conflict(
+                subject,
+                sentence,
+                "upgrade all managers first: `swarmctl node ls` shows them",
+            ));
         }
         self.sound(state)?;
         let present = state.services.get(service);
@@ -74,12 +78,19 @@ impl Verb for RedactHistory {
         let runs = |version| move |task: &&projections::Task| task.spec_version == version && !task.state.is_terminal();
         if let Some(task) = revisions.iter().find_map(|version| state.tasks_of_service(service).find(runs(*version))) {
             let sentence = format!("task {} has not stopped yet, and has the value in {field}", task.id);
-            return Err(Rejection::conflict(subject, sentence, "wait until it has stopped, or remove it: `swarmctl task rm`"));
+            return Err(Rejection::conflict(
+                subject,
+                sentence,
+                "wait until it has stopped, or remove it: `swarmctl task rm`",
+            ));
         }
+        let name = present.map_or_else(|| service.to_string(), |service| service.spec.name().to_owned());
+        let unit = if frames.len() == 1 { "frame" } else { "frames" };
+        let what = format!("{field} of {name} in {} {unit} of history", frames.len());
         let (field, digest, frames) = (field.clone(), digest.clone(), frames.clone());
         let redacted = HistoryRedacted { service, field, digest, frames, revisions };
         let volatile = key.iter().map(|key| VolatilePayload::keep(REDACTION_KEY, key.0.as_slice())).collect();
-        Ok(Decision { volatile, ..Decision::one(service, Kind::HistoryRedacted(redacted)) })
+        Ok(Decision { volatile, ..Decision::one(what, Kind::HistoryRedacted(redacted)) })
     }
 }
 
@@ -88,10 +99,12 @@ impl RedactHistory {
     fn sound(&self, state: &Cluster) -> Result<(), Rejection> {
         let (frames, subject) = (&self.frames, format!("field {}", self.field));
         let in_order = frames.windows(2).all(|pair| pair[0].index < pair[1].index);
-        let is_read = frames.last().is_some_and(|last| last.index <= self.read_to) && self.read_to <= state.position.index;
+        let is_read =
+            frames.last().is_some_and(|last| last.index <= self.read_to) && self.read_to <= state.position.index;
         let hashed = frames.iter().all(|frame| frame.sha256.len() == size_of::<events::frame::FrameHash>());
         if !(in_order && is_read && hashed && redaction::is_digest(&self.digest)) {
-            let sentence = "the frames to be redacted are not frames of this history, in their order, with a hash and a digest";
+            let sentence =
+                "the frames to be redacted are not frames of this history, in their order, with a hash and a digest";
             return Err(Rejection::invalid(subject, sentence, "use the swarmctl and swarmd of this version"));
         }
         let before: usize = state.redactions.values().map(|redaction| redaction.frames.len()).sum();
@@ -135,13 +148,13 @@ mod tests {
 
     fn with_password(value: &str) -> ServiceSpec {
         let mut spec = web();
-        let container = spec.task.as_mut().unwrap().container.as_mut().unwrap();
+        let container = spec.task.as_mut().expect("it is there").container.as_mut().expect("it is there");
         container.env = vec![format!("PASSWORD={value}")];
         spec
     }
 
     fn update(story: &mut Story, service: ServiceId, value: &str) {
-        let version = Some(story.state.services.get(service).unwrap().version);
+        let version = Some(story.state.services.get(service).expect("it is there").version);
         let spec = Box::new(with_password(value));
         let command = UpdateService { service, spec, version, secrets: ServiceSecrets::default() };
         story.accept(&operator(), Command::UpdateService(command));
@@ -149,7 +162,7 @@ mod tests {
     }
 
     fn redact(story: &Story, service: ServiceId, value: &str) -> RedactHistory {
-        let first = story.state.services.get(service).unwrap().spec_changes[0];
+        let first = story.state.services.get(service).expect("it is there").spec_changes[0];
         RedactHistory {
             service,
             field: "env.PASSWORD".to_owned(),
@@ -190,7 +203,7 @@ mod tests {
         let decision = story.accept(&operator(), Command::RedactHistory(redact(&story, service, "hunter2")));
         let Kind::HistoryRedacted(event) = &decision.events[0] else { panic!("{decision:?}") };
         assert_eq!((event.revisions.len(), decision.volatile.len()), (1, 1), "the finished task's spec, and the key");
-        let spec = &story.state.revisions.get((service, event.revisions[0])).unwrap().spec;
+        let spec = &story.state.revisions.get((service, event.revisions[0])).expect("it is there").spec;
         assert_eq!(spec.template().container().env, [format!("PASSWORD={}", redaction::digest(&[7; 32]))]);
         // The key stays, and another value may follow.
         let second = redact(&story, service, "another");

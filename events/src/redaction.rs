@@ -68,7 +68,8 @@ pub fn redact(stored: &[u8], service: ServiceId, field: &Field, digest: &str) ->
     if !erased {
         return Err(format!("frame {} does not set {field} of service {service}", frame.header.index));
     }
-    let original = original(stored).unwrap_or_else(|| Original { hash: frame::hash(stored), leaf: frame::leaf(stored) });
+    let original =
+        original(stored).unwrap_or_else(|| Original { hash: frame::hash(stored), leaf: frame::leaf(stored) });
     let mut redacted = [BEFORE_HASH.as_slice(), &original.hash, &BEFORE_LEAF, &original.leaf].concat();
     redacted.extend(frame.encode_to_vec());
     Ok(redacted)
@@ -76,7 +77,8 @@ pub fn redact(stored: &[u8], service: ServiceId, field: &Field, digest: &str) ->
 
 /// The frames whose redaction a frame announces, each with the hash of its bytes.
 pub fn announced(frame: &Frame) -> impl Iterator<Item = (u64, FrameHash)> {
-    let frames = codec::kinds(frame).flat_map(|kind| if let Kind::HistoryRedacted(event) = kind { &event.frames[..] } else { &[] });
+    let frames = codec::kinds(frame)
+        .flat_map(|kind| if let Kind::HistoryRedacted(event) = kind { &event.frames[..] } else { &[] });
     frames.filter_map(|RedactedBytes { index, sha256 }| Some((*index, sha256.as_slice().try_into().ok()?)))
 }
 
@@ -114,17 +116,15 @@ impl Unannounced {
     }
 }
 
-/// The specs that a frame gives a service.
-pub fn specs(frame: &Frame, service: ServiceId) -> impl Iterator<Item = &ServiceSpec> {
-    codec::kinds(frame).filter_map(move |kind| {
-        if let Kind::ServiceCreated(event) = kind {
-            (event.service == service).then_some(&event.spec)
-        } else if let Kind::ServiceSpecUpdated(event) = kind {
-            (event.service == service).then_some(&event.spec)
-        } else {
-            None
-        }
-    })
+/// The service that an event gives a spec, and the spec.
+pub fn spec_given(kind: &Kind) -> Option<(ServiceId, &ServiceSpec)> {
+    if let Kind::ServiceCreated(event) = kind {
+        Some((event.service, &event.spec))
+    } else if let Kind::ServiceSpecUpdated(event) = kind {
+        Some((event.service, &event.spec))
+    } else {
+        None
+    }
 }
 
 fn specs_mut(frame: &mut Frame, service: ServiceId) -> impl Iterator<Item = &mut ServiceSpec> {
@@ -234,9 +234,7 @@ impl Field {
                 }
                 erased
             }
-            Self::ContainerLabel(key) => {
-                container.labels.get_mut(key).map(|label| digest.clone_into(label)).is_some()
-            }
+            Self::ContainerLabel(key) => container.labels.get_mut(key).map(|label| digest.clone_into(label)).is_some(),
             Self::Command => replace_list(&mut container.command, digest),
             Self::Args => replace_list(&mut container.args, digest),
             Self::Label(_) => false,

@@ -59,9 +59,9 @@ pub(crate) fn redacted(cluster: &mut Cluster, event: &HistoryRedacted, at: &Stam
     let HistoryRedacted { service, field, digest, frames, revisions } = event;
     let named = field.parse::<Field>().unwrap_or_else(|_| panic!("the field {field} was redacted and cannot be"));
     for version in revisions {
-        let erased = cluster.revisions.update((*service, *version), |revision| {
-            named.erase(std::sync::Arc::make_mut(&mut revision.spec), digest)
-        });
+        let erased = cluster
+            .revisions
+            .update((*service, *version), |revision| named.erase(std::sync::Arc::make_mut(&mut revision.spec), digest));
         assert_eq!(erased, Some(true), "revision {version} of service {service} has no {field} to be redacted");
     }
     let frames: Vec<(u64, FrameHash)> = frames
@@ -88,8 +88,8 @@ mod tests {
     use crate::{check, snapshot};
 
     fn with_password(value: &str) -> ServiceSpec {
-        let mut spec = ServiceSpec::clone(&Sample::told(&[]).cluster.services.get(SERVICE).unwrap().spec);
-        let container = spec.task.as_mut().unwrap().container.as_mut().unwrap();
+        let mut spec = ServiceSpec::clone(&Sample::told(&[]).cluster.services.get(SERVICE).expect("it is there").spec);
+        let container = spec.task.as_mut().expect("it is there").container.as_mut().expect("it is there");
         container.env = vec![format!("PASSWORD={value}")];
         spec
     }
@@ -97,7 +97,9 @@ mod tests {
     /// A service that had this value, then others, with a finished task of that time.
     fn cluster(value: &str) -> Cluster {
         let mut sample = Sample::told(&[]);
-        let update = |spec| Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated { service: SERVICE, spec, ..Default::default() }));
+        let update = |spec| {
+            Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated { service: SERVICE, spec, ..Default::default() }))
+        };
         sample.tell(update(with_password(value)));
         sample.say("make 1");
         sample.tell(update(with_password("another")));
@@ -109,7 +111,7 @@ mod tests {
     fn a_redacted_history_makes_the_same_state_from_the_redaction_on() {
         let (mut plain, mut redacted) = (cluster("hunter2"), cluster("gone"));
         assert_ne!(plain.state_hash(), redacted.state_hash());
-        let version = plain.revisions.iter().next().unwrap().0.1;
+        let version = plain.revisions.iter().next().expect("it is there").0.1;
         let frames = vec![RedactedBytes { index: version, sha256: vec![7; 32] }];
         let event = HistoryRedacted {
             service: SERVICE,
@@ -124,8 +126,10 @@ mod tests {
             assert_eq!(check::check(cluster), Vec::<String>::new());
         }
         assert_eq!(plain.state_hash(), redacted.state_hash());
-        assert!(plain.redactions_of(version).eq(redacted.redactions.values()) && plain.redactions_of(1).next().is_none());
-        let read = snapshot::read(snapshot::chunks(&plain)).unwrap();
+        assert!(
+            plain.redactions_of(version).eq(redacted.redactions.values()) && plain.redactions_of(1).next().is_none()
+        );
+        let read = snapshot::read(snapshot::chunks(&plain)).expect("it is there");
         assert_eq!((read.state_hash(), read.redacted_at()), (plain.state_hash(), plain.position.index + 1));
     }
 }

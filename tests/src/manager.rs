@@ -14,6 +14,7 @@ use node::control::{Control, ManagerInfo};
 use node::log::disk::{Change, Disk, Durability, Key, Table};
 use node::log::{Consensus, Crash, LogError, LogStore, MemoryDisk, MemoryStore, Write, write_all};
 use node::manager::driver::Published;
+use node::manager::redactor;
 use node::manager::replica::{CheckpointJob, FatalError, Intervals, Outcome, Replica, Request, Ticket};
 use node::security::{JoinToken, RootCertificate};
 use wire::v1::TaskUse;
@@ -276,6 +277,8 @@ impl Manager {
             self.checkpoints.written += 1;
         }
         running.checkpoint = running.replica.take_checkpoint();
+        // What a thread does beside the turns.
+        redactor::erase(&*running.store, running.replica.cluster())?;
         let mut turn = Turn { changed: proposed.changed || advanced.changed, ..Turn::default() };
         for (ticket, outcome) in judged.answers.into_iter().chain(proposed.answers).chain(advanced.answers) {
             match running.sessions.answer(ticket, &outcome) {

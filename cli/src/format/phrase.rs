@@ -4,9 +4,9 @@ use std::fmt::Display;
 
 use events::service_spec::Mode;
 use events::{
-    AccessRefused, ActorKind, ClusterSpecUpdated, Kind, Named, NodeDeclaredDown, NodeRemoved, NodeSpec,
-    NodeSpecUpdated, QuorumForced, RefusedCalls, ReplicatedMode, Role, RunSkipped, ServiceRebalanced, ServiceScaled,
-    ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAccess, TaskAccessed, TaskAssigned, TaskCreated,
+    AccessRefused, ActorKind, ClusterSpecUpdated, HistoryRedacted, Kind, Named, NodeDeclaredDown, NodeRemoved,
+    NodeSpec, NodeSpecUpdated, QuorumForced, RefusedCalls, ReplicatedMode, Role, RunSkipped, ServiceRebalanced,
+    ServiceScaled, ServiceSpec, ServiceSpecUpdated, SkipCause, TaskAccess, TaskAccessed, TaskAssigned, TaskCreated,
     TaskDesiredStateSet, TaskId, TaskRejected, TaskState, TaskStatus, UpdateStarted,
 };
 use serde::Serialize;
@@ -17,6 +17,8 @@ use crate::values::size;
 
 /// Names of tasks that one event mentions at most; the number of the others follows.
 const TASKS_SHOWN: usize = 5;
+/// Frames that one event mentions at most; the number of the others follows.
+const FRAMES_SHOWN: usize = 12;
 /// Callers that one event mentions at most; how often others called follows.
 const CALLERS_SHOWN: usize = 5;
 /// Changes of a spec that one line lists at most.
@@ -162,6 +164,14 @@ fn rejected(event: &TaskRejected) -> &str {
 fn last_heard(event: &NodeDeclaredDown) -> String {
     let heard = if event.unheard() { "not heard from since a manager took over at" } else { "last heard from at" };
     format!("{heard} {}", event.last_heard)
+}
+
+fn redacted(event: &HistoryRedacted, service: &str) -> String {
+    let frames: Vec<String> = event.frames.iter().take(FRAMES_SHOWN).map(|frame| frame.index.to_string()).collect();
+    let more = event.frames.len().saturating_sub(FRAMES_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let unit = if event.frames.len() == 1 { "frame" } else { "frames" };
+    format!("{service}: {} erased from {unit} {}{more}", event.field, frames.join(", "))
 }
 
 fn how_removed(event: &NodeRemoved) -> &'static str {

@@ -14,6 +14,8 @@ use crate::values::{cpus, duration, size};
 
 /// Tasks that are listed one by one: more than anybody reads.
 const ROWS_MAX: usize = 100;
+/// The command whose subject is no object with an id, but says in words what would be erased.
+const REDACT: &str = "history.redact";
 /// Lengths of time are shown in steps of this: the model is no better.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -79,6 +81,7 @@ fn other_steps(reply: &PreviewReply) -> Vec<String> {
     let others = others.filter(|step| step.subject.as_ref().is_none_or(|id| !shown.contains(id.as_str())));
     let line = |step: &wire::v1::PreviewedStep| match step.subject.as_ref().and_then(|id| names.get(id.as_str())) {
         Some(subject) => format!("~ {subject} ({})", step.name),
+        None if step.name == REDACT => format!("~ {} ({})", step.subject.as_deref().unwrap_or_default(), step.name),
         None => format!("~ {}", step.name),
     };
     others.map(line).collect()

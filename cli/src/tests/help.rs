@@ -62,6 +62,7 @@ fn every_verb_of_the_plan_is_there() {
         "node rm x",
         "service create --name a --image b",
         "history diff 03:00 03:30",
+        "history redact 12 env.PASSWORD --service web",
         "history tag x 12",
         "history tags",
         "history untag x",

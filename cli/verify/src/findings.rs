@@ -46,8 +46,11 @@ impl From<Report> for Findings {
     fn from(report: Report) -> Self {
         let head = report.head.map_or_else(String::new, |(index, hash)| format!("{index}:{}", hex(&hash)));
         let (same, others) = report.hashes;
-        let not_compared =
-            if report.redacted > 0 { "of another fold version or before a redaction" } else { "of another fold version" };
+        let not_compared = if report.redacted > 0 {
+            "of another fold version or before a redaction"
+        } else {
+            "of another fold version"
+        };
         let mut facts = vec![
             ("frames", format!("{}, from index {}", report.frames, report.first)),
             ("head", head),

@@ -81,7 +81,9 @@ impl InclusionProof {
         let frame = codec::decode_frame(&self.frame).map_err(|error| format!("the frame is damaged: {error}"))?;
         if redaction::original(&self.frame).is_some() {
             let index = frame.header.index;
-            return Err(format!("frame {index} was redacted: only an export with the frame that announces it is proof of it"));
+            return Err(format!(
+                "frame {index} was redacted: only an export with the frame that announces it is proof of it"
+            ));
         }
         Ok((checkpoint, frame))
     }

@@ -106,7 +106,13 @@ pub struct Verifier {
 impl Verifier {
     /// What begins with the next frame that it gets.
     pub fn new(known: Known) -> Self {
-        Self { known, report: Report::default(), tree: Tree::default(), fold: Fold::NotBegun, redacted: Unannounced::default() }
+        Self {
+            known,
+            report: Report::default(),
+            tree: Tree::default(),
+            fold: Fold::NotBegun,
+            redacted: Unannounced::default(),
+        }
     }
 
     /// The index of the last frame that was verified.

@@ -25,9 +25,9 @@ mod secrets;
 mod sink;
 mod template;
 
-use events::{ServiceSpec, redaction};
 use events::spec::Completions;
 pub(crate) use events::spec::limits::REPLICAS_MAX;
+use events::{ServiceSpec, redaction};
 use prost::Message;
 
 use crate::{Rejection, RejectionKind};

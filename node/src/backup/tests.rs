@@ -9,7 +9,7 @@ use super::restore::{Args, restore};
 use super::sealed::{BackupError, Opener};
 use super::writer::Writer;
 use crate::daemon::state_dir::{self, StateDir};
-use crate::log::{LogStore, MemoryDisk, MemoryStore, verify_all};
+use crate::log::{LogStore, MemoryDisk, MemoryStore, Permits, verify_all};
 use crate::manager::core;
 use crate::manager::core::tests::{lead, node};
 
@@ -35,7 +35,7 @@ fn backup() -> (Vec<Vec<u8>>, Arc<dyn LogStore>) {
         version: "0.1.0".to_owned(),
     };
     let secrets = leader.keyring().payloads();
-    let mut writer = Writer::begin(Arc::clone(&store), head, secrets, &secret(PASSPHRASE)).unwrap();
+    let mut writer = Writer::begin(Arc::clone(&store), head, secrets, Permits::new(), &secret(PASSPHRASE)).unwrap();
     let mut parts = Vec::new();
     while let Some(part) = writer.part().unwrap() {
         assert!(part.index <= part.to);

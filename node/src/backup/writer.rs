@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use events::{SecretText, VolatilePayload, VolatileSection};
+use bytes::Bytes;
+use events::{SecretText, VolatilePayload, VolatileSection, redaction};
 use wire::v1::BackupPart;
 
 use super::record::{End, Head, History, Record, StoredFrame};
 use super::sealed::{BackupError, Sealer};
-use crate::log::{HistoryReader, LogError, LogStore, PageSize};
+use crate::log::{HistoryReader, LogError, LogStore, PageSize, Permits};
 
 /// What is read and sent at a time: a fraction of a second on a slow link.
 const PAGE: PageSize = PageSize { frames: 4_096, bytes: 1024 * 1024 };
@@ -20,6 +21,9 @@ pub enum WriteError {
     /// History is damaged, or cannot be read.
     #[error("the log cannot be read: {0}")]
     Log(#[from] LogError),
+    /// A frame lost a value after the index at which the backup ends: nothing in it would announce that.
+    #[error("a value was erased from history while the backup was under way")]
+    Redacted,
     /// It cannot be sealed.
     #[error(transparent)]
     Seal(#[from] BackupError),
@@ -32,6 +36,8 @@ pub struct Writer {
     head: Head,
     history: HistoryReader,
     secrets: Vec<VolatilePayload>,
+    /// The redacted frames up to the head's index.
+    redacted: Permits,
     written: End,
     step: Step,
 }
@@ -45,7 +51,7 @@ enum Step {
 }
 
 impl Writer {
-    /// Begins a backup of history up to the head's index and of these secrets.
+    /// Begins a backup of history up to the head's index, with the frames that are redacted by then, and of these secrets.
     ///
     /// # Errors
     /// When there is no randomness to be had.
@@ -53,17 +59,18 @@ impl Writer {
         store: Arc<dyn LogStore>,
         head: Head,
         secrets: Vec<VolatilePayload>,
+        redacted: Permits,
         passphrase: &SecretText,
     ) -> Result<Self, BackupError> {
         let (sealer, beginning) = Sealer::begin(passphrase)?;
         let (history, step) = (HistoryReader::after(None), Step::Head(beginning));
-        Ok(Self { store, sealer, head, history, secrets, written: End::default(), step })
+        Ok(Self { store, sealer, head, history, secrets, redacted, written: End::default(), step })
     }
 
     /// The next part of the file; nothing after the last.
     ///
     /// # Errors
-    /// When history is damaged, or cannot be read.
+    /// When history is damaged, or cannot be read, or a value was erased from it meanwhile.
     pub fn part(&mut self) -> Result<Option<BackupPart>, WriteError> {
         match &mut self.step {
             Step::Head(beginning) => {
@@ -83,6 +90,14 @@ impl Writer {
         if page.is_empty() {
             self.step = Step::Secrets;
             return self.rest();
+        }
+        let is_announced = |(index, stored): &(u64, Bytes)| {
+            let hashes = self.redacted.get(index);
+            redaction::original(stored).is_none()
+                || hashes.is_some_and(|hashes| hashes.contains(&redaction::sha256(stored)))
+        };
+        if !page.iter().all(is_announced) {
+            return Err(WriteError::Redacted);
         }
         self.written.frames += page.len() as u64;
         let frames = page.into_iter().map(|(index, stored)| StoredFrame { index, stored }).collect();

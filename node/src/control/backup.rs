@@ -35,13 +35,18 @@ impl Control {
         };
         let head = head(cluster, member, &self.manager.hostname, self.raft.term);
         let secrets = self.state.keyring.payloads();
-        let begun = Writer::begin(Arc::clone(&self.store), head, secrets, &passphrase);
+        let begun = Writer::begin(Arc::clone(&self.store), head, secrets, cluster.redacted_frames(), &passphrase);
         begun.map_err(|error| unwritable(&error.into()))
     }
 }
 
 /// Why a backup is not written to its end.
 pub fn unwritable(error: &WriteError) -> Rejection {
-    let hint = "take it from another manager; `swarmd replay` checks the whole log of this one";
+    let hint = match error {
+        WriteError::Redacted => "take the backup again",
+        WriteError::Log(_) | WriteError::Seal(_) => {
+            "take it from another manager; `swarmd replay` checks the whole log of this one"
+        }
+    };
     Rejection::new(RejectionKind::Unavailable, "backup", error.to_string(), hint)
 }

@@ -179,6 +179,7 @@ pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result
             let (name, index, time) = (asked.name, point.index, point.log_time);
             Command::TagHistory(commands::TagHistory { name, index, time })
         }
+        Asked::RedactHistory(asked) => Command::RedactHistory(control.redact_history(asked)?),
         Asked::UntagHistory(asked) => Command::UntagHistory(commands::UntagHistory { name: asked.name }),
         Asked::UpdateNode(asked) => {
             let node = resolve_node(cluster, &asked.node)?;

@@ -31,6 +31,7 @@ mod operators;
 mod past;
 pub mod preview;
 pub mod read_after;
+mod redact;
 mod replay;
 mod revisions;
 pub mod root;

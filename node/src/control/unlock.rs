@@ -1,10 +1,10 @@
-//! Keys of the cluster that are made here, because that needs randomness: the unlock key, which is shown to whoever may see it, and the
-//! key of archives, which nobody is shown.
+//! Keys of the cluster that are made here, because that needs randomness: the unlock key, which is shown to whoever may see it, and those
+//! of archives and of redactions, which nobody is shown.
 
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use commands::{Actor, Command, ReadSecrets, Rejection, RejectionKind, SecretText};
+use commands::{Actor, Command, ReadSecrets, Rejection, RejectionKind, SecretBytes, SecretText};
 use events::ClusterSpec;
 use projections::settings::{ARCHIVE_KEY, UNLOCK_KEY};
 use wire::v1::UnlockKeyReply;
@@ -28,6 +28,13 @@ fn archive_key() -> Result<SecretText, Rejection> {
     let mut key = Zeroizing::new([0; 32]);
     rand::fill(&mut *key).map_err(|_| no_random_bytes("archive key"))?;
     Ok(SecretText(STANDARD.encode(*key)))
+}
+
+/// A new key for the digests of values that are erased from history.
+pub(super) fn redaction_key() -> Result<SecretBytes, Rejection> {
+    let mut key = SecretBytes(vec![0; 32]);
+    rand::fill(&mut key.0).map_err(|_| no_random_bytes("redaction key"))?;
+    Ok(key)
 }
 
 fn no_random_bytes(subject: &str) -> Rejection {

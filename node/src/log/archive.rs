@@ -228,8 +228,8 @@ impl<D: Disk> Store<D> {
         bytes_max: usize,
     ) -> Result<Option<Vec<(u64, Bytes)>>, LogError> {
         let Some(archived) = self.archive_from(from)? else { return Ok(None) };
-        let permits = self.permits()?;
-        let mut frames = self.open_archive(archived.id(), |reader| permitted(&permits, reader.frames_from(from)?))?;
+        let mut frames = self.open_archive(archived.id(), |reader| reader.frames_from(from))?;
+        self.require_permits(archived.id(), &frames)?;
         let mut budget = Budget::new(bytes_max as u64);
         let within = frames.iter().take(frames_max).take_while(|(_, stored)| budget.allows(stored.len())).count();
         frames.truncate(within);
@@ -244,12 +244,17 @@ impl<D: Disk> Store<D> {
         else {
             return Ok(ArchivedBefore::InHistory(before));
         };
-        let permits = self.permits()?;
-        let found = self.open_archive(archived.id(), |reader| permitted(&permits, Vec::from_iter(reader.frame_before(before)?)))?;
+        let found = self.open_archive(archived.id(), |reader| reader.frame_before(before))?;
+        self.require_permits(archived.id(), found.as_slice())?;
         Ok(found
-            .into_iter()
-            .next()
             .map_or(ArchivedBefore::InHistory(archived.start), |(index, stored)| ArchivedBefore::Frame(index, stored)))
+    }
+
+    /// Refuses frames of an archive that are redacted, and nothing says so.
+    fn require_permits(&self, id: Id, frames: &[(u64, Bytes)]) -> Result<(), LogError> {
+        // After the frames were read: no permit comes later than what it is for.
+        let permits = self.permits()?;
+        permitted(&permits, frames).map_err(|error| archive_error(self.archives.dir.as_deref(), id, error))
     }
 
     /// Index after the last archive; 0 if there is none.
@@ -344,7 +349,8 @@ impl<D: Disk> Store<D> {
         let permits = self.permits()?;
         let file_bytes = self.open_archive(id, |reader| {
             loop {
-                let block = permitted(&permits, reader.frames_from(next)?)?;
+                let block = reader.frames_from(next)?;
+                permitted(&permits, &block)?;
                 let Some((last, _)) = block.last() else { break };
                 next = last + 1;
                 for (index, stored) in &block {
@@ -389,11 +395,11 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Frames of a file, unless one of them is redacted and nothing says so.
-fn permitted<F: AsRef<[(u64, Bytes)]>>(permits: &Permits, frames: F) -> Result<F, FileError> {
-    match frames.as_ref().iter().find(|(index, stored)| !redaction::takes(permits, *index, stored, false)) {
+/// Refuses frames of a file that are redacted, and nothing says so.
+fn permitted(permits: &Permits, frames: &[(u64, Bytes)]) -> Result<(), FileError> {
+    match frames.iter().find(|(index, stored)| !redaction::takes(permits, *index, stored, false)) {
         Some((index, _)) => Err(FileError::Damaged(format!("frame {index}: {UNANNOUNCED}"))),
-        None => Ok(frames),
+        None => Ok(()),
     }
 }
 

@@ -66,10 +66,9 @@ impl<D: Disk> Store<D> {
             let sealed = key.map(|key| self.disk.get(Table::History, key)).transpose()?.flatten();
             // What was archived meanwhile may be missing in this.
             if self.archived_to()? == archived_to {
-                let found = key
-                    .zip(sealed)
-                    .map(|(key, sealed)| Ok::<_, LogError>((key.index, self.frame(&*self.permits()?, key, sealed)?)));
-                return found.transpose();
+                let permits = self.permits()?;
+                let frame = |(key, sealed): (Key, _)| Ok((key.index, self.frame(&permits, key, sealed)?));
+                return key.zip(sealed).map(frame).transpose();
             }
         }
     }

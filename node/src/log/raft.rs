@@ -367,13 +367,7 @@ impl Consensus {
 
     /// Begins with a state that was offered: its history is staged already, and its secrets take the place of those that are
     /// kept. Whether raft takes it; if so, [`Consensus::ready`] says with which round.
-    pub fn restore(
-        &mut self,
-        message: &[u8],
-        offer: &Offer,
-        secrets: Vec<VolatilePayload>,
-        permits: Permits,
-    ) -> bool {
+    pub fn restore(&mut self, message: &[u8], offer: &Offer, secrets: Vec<VolatilePayload>, permits: Permits) -> bool {
         if let Err(error) = self.step(message) {
             tracing::debug!(%error, "a state that was offered is not taken");
             return false;

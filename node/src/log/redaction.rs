@@ -60,11 +60,12 @@ pub trait RedactionStore: Send + Sync {
     /// When a frame or an archive cannot be read or written.
     fn redact_history(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError>;
 
-    /// Removes the checkpoints of states from an index on, up to another.
+    /// Removes the checkpoints of states from an index on, up to another; but not before there is one from there on. Whether there is
+    /// none in the range any more.
     ///
     /// # Errors
     /// When they cannot be read, or the write fails.
-    fn drop_checkpoints(&self, range: Range<u64>) -> Result<(), LogError>;
+    fn drop_checkpoints(&self, range: Range<u64>) -> Result<bool, LogError>;
 
     /// Cuts raft entries as [`LogStore::compact`](super::LogStore::compact) does, but for those after a redaction's announcement does not
     /// wait for a second checkpoint: entries before it have what was erased.
@@ -72,12 +73,6 @@ pub trait RedactionStore: Send + Sync {
     /// # Errors
     /// When the write fails.
     fn compact_redacted(&self, to: u64, redacted_at: u64) -> Result<u64, LogError>;
-
-    /// Whether there is no checkpoint in a range, and no raft entry before its end, nor at it.
-    ///
-    /// # Errors
-    /// When checkpoints cannot be read.
-    fn is_clear(&self, range: &Range<u64>) -> Result<bool, LogError>;
 
     /// Up to which announcement everything is erased here.
     ///
@@ -94,23 +89,28 @@ pub trait RedactionStore: Send + Sync {
 
 impl<D: Disk> RedactionStore for Store<D> {
     fn permit(&self, permits: &Permits) -> Result<(), LogError> {
+        let known = self.permits()?;
+        if permits.iter().all(|(index, hashes)| known.get(index) == Some(hashes)) {
+            return Ok(());
+        }
         let _sealing = self.seal.hold();
         self.disk.write(self.put_permits(permits)?, Durability::Synced)?;
         self.know_permits(permits)
     }
 
     fn takes(&self, index: u64, stored: &[u8]) -> Result<bool, LogError> {
-        Ok(takes(&*self.permits()?, index, stored, true))
+        let permits = self.permits()?;
+        Ok(takes(&permits, index, stored, true))
     }
 
     fn redact_history(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError> {
         let _alone = self.archives.making.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rewritten = self.redact_archives(indexes, redact)?;
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let (mut batch, mut bytes, permits) = (Vec::new(), 0, self.permits()?);
         for index in indexes {
             // The last frame of an archive is here as well.
             let Some(sealed) = self.disk.get(Table::History, Key::at(*index))? else { continue };
-            let stored = self.frame(&*self.permits()?, Key::at(*index), sealed)?;
+            let stored = self.frame(&permits, Key::at(*index), sealed)?;
             let redacted = redact(*index, &stored)?;
             if redacted == stored {
                 continue;
@@ -127,12 +127,17 @@ impl<D: Disk> RedactionStore for Store<D> {
         Ok(rewritten)
     }
 
-    fn drop_checkpoints(&self, range: Range<u64>) -> Result<(), LogError> {
-        if range.is_empty() {
-            return Ok(());
+    fn drop_checkpoints(&self, range: Range<u64>) -> Result<bool, LogError> {
+        let all = self.checkpoints()?;
+        if !all.iter().any(|index| range.contains(index)) {
+            return Ok(true);
         }
-        let (from, to) = (Key::at(range.start), Key::at(range.end));
-        self.disk.write(vec![Change::DeleteRange { table: Table::Checkpoint, from, to }], Durability::Synced)
+        if all.last().is_none_or(|newest| *newest < range.end) {
+            return Ok(false);
+        }
+        let (table, from, to) = (Table::Checkpoint, Key::at(range.start), Key::at(range.end));
+        self.disk.write(vec![Change::DeleteRange { table, from, to }], Durability::Synced)?;
+        Ok(true)
     }
 
     fn compact_redacted(&self, to: u64, redacted_at: u64) -> Result<u64, LogError> {
@@ -141,10 +146,6 @@ impl<D: Disk> RedactionStore for Store<D> {
         // Should the newest prove to be damaged, a start folds history instead.
         let needs_older = older.filter(|older| newest < redacted_at || redacted_at <= *older);
         self.cut(to, needs_older.unwrap_or(newest))
-    }
-
-    fn is_clear(&self, range: &Range<u64>) -> Result<bool, LogError> {
-        Ok(self.state().tail.first() > range.end && !self.checkpoints()?.iter().any(|index| range.contains(index)))
     }
 
     fn redacted_to(&self) -> Result<u64, LogError> {
@@ -166,7 +167,7 @@ impl<D: Disk> Store<D> {
 
     /// From now on reads take frames with these permits.
     pub(super) fn know_permits(&self, permits: &Permits) -> Result<(), LogError> {
-        let mut all = Permits::clone(&*self.permits()?);
+        let mut all = Arc::unwrap_or_clone(self.permits()?);
         all.extend(permits.iter().map(|(index, hashes)| (*index, hashes.clone())));
         *self.permits.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(all));
         Ok(())
@@ -188,10 +189,14 @@ impl<D: Disk> Store<D> {
         Ok(permits)
     }
 
-    /// The frame in a sealed value of history.
+    /// The frame in a sealed value of history. The permits may be older than the frame.
     pub(super) fn frame(&self, permits: &Permits, key: Key, sealed: Vec<u8>) -> Result<Bytes, LogError> {
         let stored = self.unseal(Table::History, key, sealed)?;
-        if takes(permits, key.index, &stored, false) { Ok(stored) } else { Err(unannounced(key.index)) }
+        let is_taken = takes(permits, key.index, &stored, false) || {
+            let permits = self.permits()?;
+            takes(&permits, key.index, &stored, false)
+        };
+        if is_taken { Ok(stored) } else { Err(unannounced(key.index)) }
     }
 
     fn put_frames(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError> {

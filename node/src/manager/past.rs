@@ -39,7 +39,15 @@ pub enum PastError {
 /// Makes states of the past, one at a time, and keeps some.
 pub struct Past {
     store: Arc<dyn LogStore>,
-    kept: Mutex<VecDeque<Folded>>,
+    kept: Mutex<Kept>,
+}
+
+/// States that may be asked for again.
+#[derive(Default)]
+struct Kept {
+    /// Up to which redaction everything was erased when they were made: those from before may have what was erased since.
+    redacted_to: u64,
+    states: VecDeque<Folded>,
 }
 
 impl Past {
@@ -54,7 +62,8 @@ impl Past {
     /// # Errors
     /// When history cannot be read, or the manager stops.
     pub fn at(&self, index: u64, is_stopped: &dyn Fn() -> bool) -> Result<PastState, PastError> {
-        let mut folded = self.nearest(index)?;
+        let redacted_to = self.store.redacted_to().map_err(FatalError::from)?;
+        let mut folded = self.nearest(index, redacted_to)?;
         let mut reader = HistoryReader::after(folded.end());
         loop {
             if is_stopped() {
@@ -68,17 +77,21 @@ impl Past {
                 folded.fold_frame(*index, stored).map_err(FatalError::from)?;
             }
         }
-        self.keep(folded.clone());
+        self.keep(folded.clone(), redacted_to);
         let published = Published { cluster: folded.cluster.clone(), ..Published::default() };
         Ok(PastState { published: Arc::new(published), end: folded.end() })
     }
 
     /// What is kept or in a checkpoint, and is not after this index.
-    fn nearest(&self, index: u64) -> Result<Folded, PastError> {
+    fn nearest(&self, index: u64, redacted_to: u64) -> Result<Folded, PastError> {
         let position = |folded: &Folded| folded.cluster.position.index;
-        let kept = self.kept();
-        let kept =
-            kept.iter().filter(|folded| position(folded) <= index).max_by_key(|folded| position(folded)).cloned();
+        let kept = self.kept(redacted_to);
+        let kept = kept
+            .states
+            .iter()
+            .filter(|folded| position(folded) <= index)
+            .max_by_key(|folded| position(folded))
+            .cloned();
         let from = kept.as_ref().map_or(0, position);
         let mut at_most = index;
         loop {
@@ -112,16 +125,21 @@ impl Past {
         Folded::from_checkpoint(head, reader).map(Some).map_err(|error| error.to_string())
     }
 
-    fn keep(&self, folded: Folded) {
-        let mut kept = self.kept();
-        kept.retain(|other| other.cluster.position.index != folded.cluster.position.index);
-        if kept.len() == STATES_MAX {
-            kept.pop_front();
+    fn keep(&self, folded: Folded, redacted_to: u64) {
+        let Kept { states, .. } = &mut *self.kept(redacted_to);
+        states.retain(|other| other.cluster.position.index != folded.cluster.position.index);
+        if states.len() == STATES_MAX {
+            states.pop_front();
         }
-        kept.push_back(folded);
+        states.push_back(folded);
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Folded>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is kept; of states that were made before everything up to this redaction was erased, nothing.
+    fn kept(&self, redacted_to: u64) -> MutexGuard<'_, Kept> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.redacted_to != redacted_to {
+            *kept = Kept { redacted_to, states: VecDeque::new() };
+        }
+        kept
     }
 }

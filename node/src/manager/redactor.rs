@@ -108,16 +108,19 @@ pub fn erase(store: &dyn LogStore, cluster: &Cluster) -> Result<Erased, LogError
         return Ok(Erased::Nothing);
     }
     let permits = cluster.redacted_frames();
-    let indexes: BTreeSet<u64> = since(cluster, done).flat_map(|(_, redaction)| redaction.frames.iter()).map(|(index, _)| *index).collect();
+    let indexes: BTreeSet<u64> =
+        since(cluster, done).flat_map(|(_, redaction)| redaction.frames.iter()).map(|(index, _)| *index).collect();
     let indexes: Vec<u64> = indexes.into_iter().collect();
     store.permit(&permits)?;
     store.redact_history(&indexes, &mut |index, stored| {
         redacted(cluster.redactions_of(index), index, stored).map_err(|reason| damaged(index, reason))
     })?;
+    let mut is_left = store.first_index() <= announced;
     for range in stale_checkpoints(cluster, done) {
-        if !store.is_clear(&range)? {
-            return Ok(Erased::InHistory);
-        }
+        is_left |= !store.drop_checkpoints(range)?;
+    }
+    if is_left {
+        return Ok(Erased::InHistory);
     }
     store.purge()?;
     store.save_redacted_to(announced)?;
@@ -130,8 +133,9 @@ fn since(cluster: &Cluster, done: u64) -> impl Iterator<Item = (u64, &Redaction)
 }
 
 /// Where checkpoints have values that are to be erased: from the first frame with one to the announcement.
-pub fn stale_checkpoints(cluster: &Cluster, done: u64) -> impl Iterator<Item = Range<u64>> {
-    since(cluster, done).map(|(announced, redaction)| redaction.frames.first().map_or(announced, |(first, _)| *first)..announced)
+fn stale_checkpoints(cluster: &Cluster, done: u64) -> impl Iterator<Item = Range<u64>> {
+    since(cluster, done)
+        .map(|(announced, redaction)| redaction.frames.first().map_or(announced, |(first, _)| *first)..announced)
 }
 
 /// The stored bytes of the frame at an index after these redactions of it, the oldest first.

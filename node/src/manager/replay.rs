@@ -92,7 +92,8 @@ impl Report {
         self.commands += frame.commands.len() as u64;
         for kind in codec::kinds(frame) {
             let Kind::StateHashRecorded(recorded) = kind else { continue };
-            let counted = if is_comparable(recorded) && is_as_it_was { &mut self.hashes } else { &mut self.other_hashes };
+            let counted =
+                if is_comparable(recorded) && is_as_it_was { &mut self.hashes } else { &mut self.other_hashes };
             *counted += 1;
         }
     }

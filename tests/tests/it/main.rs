@@ -35,6 +35,7 @@ mod options;
 mod process;
 mod quorum;
 mod recovery;
+mod redact;
 mod refused_nodes;
 mod restore;
 mod resume;

@@ -2,6 +2,7 @@
 
 mod archive;
 mod diff;
+mod redact;
 mod tag;
 mod tags;
 mod untag;
@@ -10,6 +11,7 @@ mod verify;
 super::verbs! {
     Archive(archive::Args) => archive,
     Diff(diff::Args) => diff,
+    Redact(redact::Args) => redact,
     Tag(tag::Args) => tag,
     Tags(tags::Args) => tags,
     Untag(untag::Args) => untag,

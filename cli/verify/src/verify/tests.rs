@@ -220,7 +220,8 @@ fn an_erasure_that_no_later_frame_announces_is_a_fault() {
     let mut another_frame = redacted(frames.clone());
     another_frame[3] = update;
     let mut another_value = redacted(frames.clone());
-    another_value[2] = redaction::redact(&frames[2], SERVICE, &Field::Env("PASSWORD".to_owned()), "lies").expect("a field");
+    another_value[2] =
+        redaction::redact(&frames[2], SERVICE, &Field::Env("PASSWORD".to_owned()), "lies").expect("a field");
     let mut the_announcement_itself = redacted(frames.clone());
     let announcement = redacted_frame(&frames[2])[..70].to_vec();
     let mut original = announcement;

@@ -326,3 +326,46 @@ fn a_damaged_archive_is_made_again_of_what_another_manager_has() {
     assert_eq!(scrub.progress().last_pass(), None);
     assert!(matches!(scrub.step(&*store), Scrubbed::Intact(_)));
 }
+
+#[test]
+fn frames_in_archives_are_redacted_where_they_are() {
+    for log in [Log::Memory(MemoryDisk::default()), Log::Rocks(tempfile::tempdir().unwrap())] {
+        let shelf = Shelf::new(log);
+        let store = shelf.filled();
+        let (before, archived) = (all(&*store), archive_all(&*store));
+        // In either archive, the last of one, which history has as well, and one behind them.
+        let indexes = [7, 4_095, 5_000, TO - 5];
+        let redacted = |index: u64, stored: &Bytes| -> Result<Bytes, LogError> {
+            let hashes = [&[0x7a, 68, 0x0a, 32][..], &frame::hash(stored), &[0x12, 32], &frame::leaf(stored)].concat();
+            let plain = if events::redaction::original(stored).is_some() { &stored[70..] } else { &stored[..] };
+            let header = plain[..plain.len() - 100].to_vec();
+            assert!(indexes.contains(&index));
+            Ok([hashes, header, vec![b'-'; 100]].concat().into())
+        };
+        let of = |index: u64| before.iter().find(|(at, _)| *at == index).map(|(_, stored)| stored.clone()).unwrap();
+        let announced = |index: u64| events::redaction::sha256(&redacted(index, &of(index)).unwrap());
+        store.permit(&indexes.map(|index| (index, vec![announced(index)])).into()).unwrap();
+        assert_eq!(store.redact_history(&indexes, &mut { redacted }).unwrap(), indexes.len() as u64 + 1);
+        assert_eq!(store.redact_history(&indexes, &mut { redacted }).unwrap(), 0, "once is enough");
+        assert_eq!(shelf.files(), archived.iter().map(Archived::file_name).collect::<Vec<_>>());
+        drop(store);
+        let store = shelf.start();
+        let after = all(&*store);
+        let changed: Vec<u64> =
+            after.iter().zip(&before).filter(|(one, other)| one != other).map(|(one, _)| one.0).collect();
+        assert_eq!(changed, indexes);
+        for index in indexes {
+            assert_eq!(frame_at(&*store, index).unwrap(), Some(redacted(index, &of(index)).unwrap()), "at {index}");
+        }
+        // An archive that another manager redacted, before this one heard of it, waits for that.
+        let elsewhere = Shelf { log: Log::Memory(MemoryDisk::default()), dir: tempfile::tempdir().unwrap() };
+        let other = elsewhere.filled();
+        archive_all(&*other);
+        for name in shelf.files() {
+            std::fs::copy(shelf.dir.path().join(&name), elsewhere.dir.path().join(&name)).unwrap();
+        }
+        assert!(matches!(frame_at(&*other, 7), Err(LogError::ArchiveDamaged { start: 0, .. })));
+        other.permit(&indexes.map(|index| (index, vec![announced(index)])).into()).unwrap();
+        assert!(frame_at(&*other, 7).unwrap().is_some());
+    }
+}

@@ -190,6 +190,7 @@ async fn a_core_that_died_says_what_of() {
         scrubber: None,
         indexer: None,
         archiver: None,
+        redactor: None,
         journal: None,
         began_after: 0,
     };

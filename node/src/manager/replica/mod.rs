@@ -34,7 +34,6 @@ use wire::v1::TaskUse;
 use crate::log::{CheckpointHead, Committed, Consensus, LogError, LogStore, RoleChange, Write, Written};
 pub use crate::manager::fold::FatalError;
 use crate::manager::fold::Folded;
-use crate::manager::redactor;
 pub use digest::{Beat, UsesOfNode};
 pub use forward::Call;
 pub use members::membership;
@@ -451,6 +450,7 @@ impl Replica {
         let kept = self.contacts.oldest_offer();
         let is_due = index >= self.checkpoint_at + self.intervals.checkpoint_frames
             || self.bytes_since_checkpoint >= self.bytes_worth_a_checkpoint()
+            || (kept.is_none() && self.checkpoint_at < self.committed.cluster.redacted_at())
             || (kept.is_none() && has_erased_values(&self.consensus, &self.committed.cluster));
         if self.checkpoint.is_none() && is_due && index > self.checkpoint_at {
             (self.checkpoint_at, self.bytes_since_checkpoint) = (index, 0);
@@ -571,15 +571,12 @@ impl CheckpointJob {
     /// When the log cannot be written.
     pub fn run(self, store: &Arc<dyn LogStore>) -> Result<(), LogError> {
         store.save_checkpoint(self.head, &mut projections::snapshot::chunks(&self.cluster))?;
-        for range in redactor::stale_checkpoints(&self.cluster, store.redacted_to()?) {
-            store.drop_checkpoints(range)?;
-        }
         let to = self.keep_after.map_or(self.head.index, |kept| kept.min(self.head.index));
         store.compact_redacted(to, self.cluster.redacted_at()).map(|_| ())
     }
 }
 
-/// Whether raft entries reach back to before a redaction, and so have what was erased.
+/// Whether raft entries reach back to before the last redaction, and so have what was erased.
 fn has_erased_values(consensus: &Consensus, cluster: &Cluster) -> bool {
     consensus.first_index() <= cluster.redacted_at()
 }
