@@ -51,7 +51,7 @@ pub use leave::LeaveNode;
 pub use member::{AnnounceManager, ForceQuorum};
 pub use node::{DisconnectNode, HearNode, RegisterNode, RemoveNode, UpdateNode};
 pub use operator::{CreateOperator, ReadSecrets, RenewOperator, RevokeOperator};
-pub use reason::require_reason;
+pub use reason::{MAY_REQUIRE, require_reason};
 pub use redact::RedactHistory;
 pub use refusals::{CALLERS_MAX, RecordRefusals};
 pub use rejection::{Rejection, RejectionKind};

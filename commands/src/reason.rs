@@ -6,7 +6,7 @@ use crate::{Command, Rejection};
 
 /// Commands that a reason may be required for: what operators ask. A certificate is renewed by a program, and keys are shown to
 /// whoever must unlock a manager now.
-pub(crate) const MAY_REQUIRE: [&str; 32] = [
+pub const MAY_REQUIRE: [&str; 32] = [
     "cluster.rotate-root",
     "cluster.rotate-token",
     "cluster.rotate-unlock-key",

@@ -24,7 +24,15 @@ macro_rules! catalogue {
 /// The name of each kind of event, and the names of its fields.
 pub const FIELDS: &[(&str, &[&str])] = include!(concat!(env!("OUT_DIR"), "/fields.rs"));
 
+/// The kinds of events that say what was done or found and leave the state as it is.
+pub const NOTES: &[&str] = &["state_hash_recorded", "secrets_read", "task_accessed"];
+
 impl Kind {
+    /// Whether the event leaves the state as it is.
+    pub fn is_note(&self) -> bool {
+        NOTES.contains(&self.name())
+    }
+
     /// Names of the secrets that this event destroys.
     pub fn destroyed_secrets(&self) -> &[String] {
         if let Self::RootRotationCompleted(event) = self {

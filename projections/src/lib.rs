@@ -485,3 +485,26 @@ impl Cluster {
 
 /// The name of the one cluster object.
 pub const CLUSTER_NAME: &str = defaults::CLUSTER_NAME;
+
+#[cfg(test)]
+mod tests {
+    use events::{SecretsRead, StateHashRecorded, TaskAccessed, catalogue};
+
+    use super::*;
+
+    #[test]
+    fn notes_leave_the_state_as_it_is() {
+        let notes = [
+            Kind::StateHashRecorded(StateHashRecorded::default()),
+            Kind::SecretsRead(SecretsRead::default()),
+            Kind::TaskAccessed(TaskAccessed::default()),
+        ];
+        assert_eq!(notes.each_ref().map(Kind::name), *catalogue::NOTES);
+        for kind in notes {
+            let mut cluster = Cluster::default();
+            let before = cluster.state_hash();
+            cluster.apply(&Event::by_command(0, kind), &Stamp { index: 1, ..Stamp::default() });
+            assert_eq!(cluster.state_hash(), before);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! History by operation: one entry for each command of a person or a tool, and below it what followed from it.
 //!
 //! A frame says which command caused an event, but not which one made the managers act later. What happens to an object therefore
-//! counts as a consequence of the last command about it; what happens in the frame of a single command is one of that command.
+//! counts as a consequence of the last command that changed it; what happens in the frame of a single one is a consequence of that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -43,6 +43,14 @@ pub struct Operation {
     by: String,
 }
 
+/// What the commands of an operation have in common.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum OperationKey {
+    Id(CommandId),
+    /// A command without an id is an operation by itself: its frame, and its place among the commands there.
+    Alone(u64, u32),
+}
+
 /// The operations of a history that is read from its oldest event on. Only a window of them is kept: those before it are handed out as
 /// they are, whatever follows from them later.
 #[derive(Debug, Default)]
@@ -51,11 +59,11 @@ pub struct Operations {
     list: VecDeque<Operation>,
     /// How many came before it.
     handed_out: usize,
-    /// The number of each operation in the window, by its id.
-    by_id: BTreeMap<CommandId, usize>,
+    /// The number of each operation in the window.
+    numbers: BTreeMap<OperationKey, usize>,
     /// The last operation about each object: a service or a node by its name, a place such as `web.1` where one concerned only it.
     last: BTreeMap<String, usize>,
-    /// The frame that is read, and its operations.
+    /// The frame that is read, and its operations that changed something.
     frame: (u64, Vec<usize>),
 }
 
@@ -67,10 +75,16 @@ impl Operations {
         }
         let Some(kind) = &record.event.kind else { return };
         let objects: Vec<&String> = record.subjects.iter().filter_map(|id| record.names.get(id)).collect();
-        if let Some(command) = record.command.as_ref().filter(|command| is_asked(command, record)) {
-            let number = self.of_command(command, record);
+        if let Some((command, position)) = asked(record) {
+            let number = self.of_command(command, position, record);
             if let Some(operation) = self.operation(number) {
                 operation.change(kind, record);
+            }
+            if kind.is_note() {
+                return;
+            }
+            if !self.frame.1.contains(&number) {
+                self.frame.1.push(number);
             }
             for object in objects {
                 self.forget_places_of(object);
@@ -99,15 +113,12 @@ impl Operations {
     }
 
     /// The number of a command's operation; of several commands with the same correlation, one.
-    fn of_command(&mut self, command: &CommandRecord, record: &EventRecord) -> usize {
-        let id = command.correlation.unwrap_or(command.id);
+    fn of_command(&mut self, command: &CommandRecord, position: u32, record: &EventRecord) -> usize {
+        let key = command.operation().map_or(OperationKey::Alone(record.index, position), OperationKey::Id);
         let next = self.handed_out + self.list.len();
-        let number = *self.by_id.entry(id).or_insert(next);
+        let number = *self.numbers.entry(key).or_insert(next);
         if number == next {
             self.list.push_back(Operation::of(command, record));
-        }
-        if !self.frame.1.contains(&number) {
-            self.frame.1.push(number);
         }
         number
     }
@@ -143,7 +154,7 @@ impl Operations {
         let older: Vec<Operation> = self.list.drain(..OPERATIONS_MAX / 2).collect();
         self.handed_out += older.len();
         let first = self.handed_out;
-        self.by_id.retain(|_, number| *number >= first);
+        self.numbers.retain(|_, number| *number >= first);
         self.last.retain(|_, number| *number >= first);
         older
     }
@@ -159,9 +170,13 @@ impl Operations {
     }
 }
 
-/// Whether somebody asked for this: a person or a tool, and not a node or a manager by itself.
-fn is_asked(command: &CommandRecord, record: &EventRecord) -> bool {
-    command.actor.kind().asks() && matches!(record.event.cause, Some(Cause::Command(_)))
+/// The command that asked for this and its place in the frame, if a person or a tool asked, and not a node or a manager by itself.
+fn asked(record: &EventRecord) -> Option<(&CommandRecord, u32)> {
+    let command = record.command.as_deref().filter(|command| command.actor.kind().asks())?;
+    match record.event.cause {
+        Some(Cause::Command(position)) => Some((command, position)),
+        Some(Cause::Reconciler(_)) | None => None,
+    }
 }
 
 impl Operation {
@@ -221,7 +236,7 @@ impl Operation {
 
 #[cfg(test)]
 mod tests {
-    use events::{ActorKind, ActorRecord, Event, Id, ServiceId, ServiceScaled};
+    use events::{ActorKind, ActorRecord, Event, Id, ServiceId, ServiceScaled, TaskAccessed};
 
     use super::*;
 
@@ -251,10 +266,43 @@ mod tests {
         for number in 0..count as u64 {
             operations.add(&scaled(number));
             handed_out += operations.hand_out().len();
-            assert!(operations.list.len() < OPERATIONS_MAX && operations.by_id.len() == operations.list.len());
+            assert!(operations.list.len() < OPERATIONS_MAX && operations.numbers.len() == operations.list.len());
         }
         assert!(handed_out > 0 && handed_out == operations.handed_out());
         assert_eq!(handed_out + operations.window().len(), count, "none is lost, and none shown twice");
+    }
+
+    /// Somebody runs a command in web.1.
+    fn accessed(index: u64, position: usize, subject: &str) -> EventRecord {
+        let actor = ActorRecord { kind: ActorKind::CertifiedOperator.into(), subject: subject.to_owned(), via: None };
+        EventRecord {
+            index,
+            event: Event::by_command(position, Kind::TaskAccessed(TaskAccessed::default())),
+            command: Some(Box::new(CommandRecord { kind: "task.exec".to_owned(), actor, ..Default::default() })),
+            subjects: vec!["3".to_owned()],
+            names: [("3".to_owned(), "web.1".to_owned())].into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_command_without_an_id_is_an_operation_by_itself_and_nothing_follows_from_what_it_reads() {
+        let follows = |index| EventRecord {
+            command: None,
+            event: Event { cause: None, ..scaled(0).event },
+            index,
+            ..accessed(0, 0, "")
+        };
+        let mut operations = Operations::default();
+        let records =
+            [scaled(0), accessed(2, 0, "root"), accessed(2, 1, "ada"), follows(2), accessed(3, 0, "ada"), follows(3)];
+        records.iter().for_each(|record| operations.add(record));
+        let shown: Vec<(u64, usize, u64)> = operations
+            .window()
+            .iter()
+            .map(|one| (one.index, one.changes.len(), one.consequences.values().sum()))
+            .collect();
+        assert_eq!(shown, [(1, 1, 2), (2, 1, 0), (2, 1, 0), (3, 1, 0)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::CommandId;
 use crate::schema::service_spec::Mode;
 use crate::schema::*;
 
@@ -423,6 +424,14 @@ impl ActorKind {
             ActorKind::Operator | ActorKind::CertifiedOperator | ActorKind::Joiner => true,
             ActorKind::Node | ActorKind::Manager => false,
         }
+    }
+}
+
+impl CommandRecord {
+    /// The operation that it belongs to: that of its correlation, or its own. A command without an id, such as one that reads a secret,
+    /// has none: it is an operation by itself.
+    pub fn operation(&self) -> Option<CommandId> {
+        self.correlation.or(Some(self.id)).filter(|id| *id != CommandId::default())
     }
 }
 

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use commands::undo::{self, Clash, Effect, Inverse, Key, Prefer};
-use commands::{Rejection, RejectionKind};
-use events::{Cause, CommandId, Frame, codec};
+use commands::{MAY_REQUIRE, Rejection, RejectionKind};
+use events::{Cause, CommandId, Frame, catalogue, codec};
 use projections::views::overview::resolve_node;
-use projections::views::terms::operation;
 use projections::{Cluster, Stamp};
 use wire::v1::command_request::Command as Asked;
 use wire::v1::{
@@ -68,11 +67,7 @@ impl Control {
                 let asked = EventsRequest { from: Some(index), to: Some(index), ..Default::default() };
                 only_operation(&self.commands(asked)?, index)?
             }
-            (None, None) => {
-                let last = EventsRequest { tail: Some(1), ..Default::default() };
-                let last = self.commands(last)?;
-                last.last().map(|(_, id)| *id).ok_or_else(|| no_operation(self.state.cluster.position.index))?
-            }
+            (None, None) => self.last_operation()?,
         };
         let found = self.commands(EventsRequest { operation: Some(id), ..Default::default() })?;
         let frames: BTreeSet<u64> = found.into_iter().map(|(index, _)| index).collect();
@@ -94,14 +89,24 @@ impl Control {
         Ok((id, frames.into_iter().collect()))
     }
 
-    /// Where commands of people and tools are that a request selects, and their operations.
-    fn commands(&self, request: EventsRequest) -> Result<Vec<(u64, CommandId)>, Rejection> {
+    /// The last operation by which an operator changed something: reads change nothing, and nobody undoes that a node joined.
+    fn last_operation(&self) -> Result<CommandId, Rejection> {
+        let changes = |kind: &&str| !catalogue::NOTES.contains(kind);
+        let kinds = catalogue::NAMES.iter().copied().filter(changes).map(str::to_owned).collect();
+        let commands = MAY_REQUIRE.iter().copied().map(str::to_owned).collect();
+        let found = self.commands(EventsRequest { tail: Some(1), kinds, commands, ..Default::default() })?;
+        let last = found.into_iter().filter_map(|(_, id)| id).next_back();
+        last.ok_or_else(|| no_operation(self.state.cluster.position.index))
+    }
+
+    /// Where commands of people and tools are that a request selects, and their operations, of which some have no id.
+    fn commands(&self, request: EventsRequest) -> Result<Vec<(u64, Option<CommandId>)>, Rejection> {
         let cluster = &self.state.cluster;
         let request = EventsRequest { asked: Some(true), ..request };
         let mut reader = EventReader::open(Arc::clone(&self.store), cluster, request)?;
-        let mut found: Vec<(u64, CommandId)> = Vec::new();
+        let mut found: Vec<(u64, Option<CommandId>)> = Vec::new();
         while let Some(page) = reader.page(cluster)? {
-            let commands = page.iter().filter_map(|record| Some((record.index, operation(record.command.as_ref()?))));
+            let commands = page.iter().filter_map(|record| Some((record.index, record.command.as_ref()?.operation())));
             found.extend(commands);
             found.dedup();
         }
@@ -119,18 +124,23 @@ fn effects_of(frame: &Frame, id: CommandId, mut cluster: Cluster) -> Vec<Effect>
         for event in frame.events.iter().filter(|event| caused(event.cause.as_ref())) {
             cluster.apply(event, &at);
         }
-        if command.actor.kind().asks() && operation(command) == id {
+        if command.actor.kind().asks() && command.operation() == Some(id) {
             effects.push(Effect::of(command, &before, &cluster));
         }
     }
     effects
 }
 
-fn only_operation(found: &[(u64, CommandId)], index: u64) -> Result<CommandId, Rejection> {
-    let ids: BTreeSet<CommandId> = found.iter().map(|(_, id)| *id).collect();
+fn only_operation(found: &[(u64, Option<CommandId>)], index: u64) -> Result<CommandId, Rejection> {
+    let ids: BTreeSet<CommandId> = found.iter().filter_map(|(_, id)| *id).collect();
     let mut ids = ids.into_iter();
     match (ids.next(), ids.next()) {
-        (None, _) => Err(no_operation(index)),
+        (None, _) if found.is_empty() => Err(no_operation(index)),
+        (None, _) => {
+            let sentence = format!("what was asked at index {index} changed nothing that can be put back");
+            let hint = "`swarmctl events --by-operation` lists the commands, each with what it changed";
+            Err(Rejection::conflict("operation", sentence, hint))
+        }
         (Some(only), None) => Ok(only),
         (Some(first), Some(second)) => {
             let sentence = format!("index {index} has commands of several operations, such as {first} and {second}");

@@ -3,7 +3,7 @@
 //!
 //! A term is a hash. Two terms that share one cost a frame read in vain, and nothing else: what is shown is chosen by the events.
 
-use events::{CommandId, CommandRecord, Frame, Id, Kind, NodeId, ServiceId, TaskId};
+use events::{CommandId, Frame, Id, Kind, NodeId, ServiceId, TaskId};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -11,7 +11,7 @@ use crate::Instance;
 use crate::views::history::naming;
 
 /// Raised when a frame gets other terms than before, or they are kept otherwise: an index of another version is made again.
-pub const TERMS_VERSION: u32 = 3;
+pub const TERMS_VERSION: u32 = 4;
 
 /// Something that frames are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,9 @@ pub fn of_frame<H: Homes>(frame: &Frame, homes: &mut H, add: &mut impl FnMut(Ter
         }
         if command.actor.kind().asks() {
             add(Term::Asked);
-            add(Term::Operation(operation(command)));
+            if let Some(id) = command.operation() {
+                add(Term::Operation(id));
+            }
         }
     }
     for kind in events::codec::kinds(frame) {
@@ -144,11 +146,6 @@ pub fn of_frame<H: Homes>(frame: &Frame, homes: &mut H, add: &mut impl FnMut(Ter
         }
     }
     Ok(())
-}
-
-/// The operation that a command belongs to: that of its correlation, or its own.
-pub fn operation(command: &CommandRecord) -> CommandId {
-    command.correlation.unwrap_or(command.id)
 }
 
 /// Notes where an event puts a task.

@@ -7,7 +7,7 @@ use events::{CommandId, CommandRecord, Event, Frame, Id, Kind, NodeId, TaskId};
 use projections::Cluster;
 use projections::views::history::EventFilter;
 use projections::views::overview::resolve_node;
-use projections::views::terms::{Home, Term, operation};
+use projections::views::terms::{Home, Term};
 use wire::v1::EventsRequest;
 
 use super::command_of;
@@ -183,7 +183,7 @@ impl Selection {
         command.is_some_and(|command| {
             let reason = command.reason.as_deref().unwrap_or_default().to_lowercase();
             let is_asked = command.actor.kind().asks();
-            let belongs = self.operation.is_none_or(|id| is_asked && operation(command) == id);
+            let belongs = self.operation.is_none_or(|id| is_asked && command.operation() == Some(id));
             belongs
                 && (!self.asked || is_asked)
                 && (self.commands.is_empty() || self.commands.contains(&command.kind))
