@@ -50,17 +50,54 @@ pub struct Exporter {
     pub redact: Vec<Redaction>,
 }
 
+/// All that may be left out of one file.
+const REDACTIONS: [&[Redaction]; 4] =
+    [&[], &[Redaction::Env], &[Redaction::Labels], &[Redaction::Env, Redaction::Labels]];
+
 /// Which event a line is about: its frame's index, and its place in the frame.
 pub type EventPlace = (u64, u32);
 
 impl Exporter {
-    /// The line before all events, where the format has one.
+    /// The line before all events, where the format has one. It says what is left out; in other formats each line does.
     pub fn heading(&self) -> Option<Cow<'static, str>> {
+        let redacted = self.redacted();
         match self.format {
-            ExportFormat::Csv => Some(COLUMNS.into()),
-            ExportFormat::Sql => Some(sql::heading().into()),
+            ExportFormat::Csv => {
+                let columns = redacted.iter().map(|name| format!(",redacted_{name}"));
+                Some((COLUMNS.to_owned() + &columns.collect::<String>()).into())
+            }
+            ExportFormat::Sql if redacted.is_empty() => Some(sql::heading().into()),
+            ExportFormat::Sql => Some(format!("{} -- redacted: {}", sql::heading(), redacted.join(" ")).into()),
             ExportFormat::Jsonl | ExportFormat::Cloudevents => None,
         }
+    }
+
+    /// What is left out, as the flag says it.
+    fn redacted(&self) -> Vec<&'static str> {
+        let names = [(Redaction::Env, "env"), (Redaction::Labels, "labels")];
+        names.into_iter().filter(|(rule, _)| self.redact.contains(rule)).map(|(_, name)| name).collect()
+    }
+
+    /// Whether a file whose first line this is has the same values left out.
+    fn begins(&self, line: &str) -> bool {
+        if let Some(heading) = self.heading() {
+            return heading == line;
+        }
+        let value: Value = serde_json::from_str(line).unwrap_or_default();
+        let record = if self.format == ExportFormat::Cloudevents { &value["data"] } else { &value };
+        let redacted = self.redacted();
+        if redacted.is_empty() { record["redacted"].is_null() } else { record["redacted"] == json!(redacted) }
+    }
+
+    /// The flags with which a file was begun whose first line this is, if they are others than these.
+    pub fn other_flags(&self, line: &str) -> Option<String> {
+        if self.begins(line) {
+            return None;
+        }
+        let mut others = REDACTIONS.iter().map(|redact| Self { redact: redact.to_vec(), ..*self });
+        let flags: Vec<String> =
+            others.find(|other| other.begins(line))?.redacted().iter().map(|name| format!("--redact {name}")).collect();
+        Some(flags.join(" "))
     }
 
     /// An event as a line, without its end.
@@ -73,12 +110,15 @@ impl Exporter {
         }
         let mut value = serde_json::to_value(record)?;
         self.redact.iter().for_each(|rule| rule.apply(&mut value));
+        if !self.redact.is_empty() {
+            value["redacted"] = json!(self.redacted());
+        }
         match self.format {
             ExportFormat::Jsonl => Ok(escape::json(&value.to_string()).into_owned()),
             ExportFormat::Cloudevents => {
                 Ok(escape::json(&cloudevents::envelope(self.cluster, record, value).to_string()).into_owned())
             }
-            ExportFormat::Csv => Ok(row(record, &value)),
+            ExportFormat::Csv => Ok(row(record, &value) + &",true".repeat(self.redacted().len())),
             ExportFormat::Sql => Ok(sql_row(record, &value)),
         }
     }

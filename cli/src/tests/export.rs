@@ -57,3 +57,28 @@ async fn no_file_is_overwritten_or_continued_that_is_something_else() {
     }
     assert_eq!(std::fs::read_to_string(&file).expect("there"), "my notes\nand more\n");
 }
+
+#[tokio::test]
+async fn a_file_is_continued_only_with_the_same_values_left_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let redactions = ["", " --redact env", " --redact labels", " --redact labels --redact env"];
+    for (ending, flags) in [("jsonl", ""), ("csv", ""), ("sql", ""), ("json", " --as cloudevents")] {
+        for (number, begun) in redactions.iter().enumerate() {
+            let file = dir.path().join(format!("{number}.{ending}"));
+            let export = format!("events export {}{flags}", file.display());
+            // No event has any of these values yet.
+            let ran = run(&format!("{export}{begun}"), &mut manager(2), World::default()).await;
+            assert_eq!(ran.code, 0, "{export}{begun}: {}", ran.err);
+            let whole = std::fs::read(&file).expect("written");
+            for resumed in redactions.iter().filter(|resumed| *resumed != begun) {
+                let line = format!("{export}{resumed} --resume");
+                let ran = run(&line, &mut manager(4), World::default()).await;
+                let named = if number == 0 { "without --redact" } else { "was begun with --redact " };
+                assert!(ran.code == 2 && ran.err.contains(named), "{line}: {} {}", ran.code, ran.err);
+                assert_eq!(std::fs::read(&file).expect("written"), whole, "{line}");
+            }
+            let ran = run(&format!("{export}{begun} --resume"), &mut manager(4), World::default()).await;
+            assert_eq!((ran.code, ran.err.as_str()), (0, "2 events written\n"), "{export}{begun}");
+        }
+    }
+}

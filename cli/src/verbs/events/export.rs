@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
     until: Option<Point>,
 
-    /// Leave these values out; may be repeated
+    /// Leave these values out; may be repeated. The file says which, and --resume wants the same
     #[arg(long, value_name = "WHAT", value_enum)]
     redact: Vec<Redaction>,
 
@@ -251,6 +251,9 @@ fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<Ev
             return Ok((last, end));
         }
         let text = std::str::from_utf8(&line).ok();
+        if let Some(flags) = text.filter(|_| end == 0).and_then(|first| exporter.other_flags(first)) {
+            return Err(otherwise_redacted(path, &flags));
+        }
         let place = text.and_then(|text| exporter.place(text));
         let is_heading = end == 0 && text.is_some() && text == heading.as_deref();
         if place <= last && !is_heading {
@@ -260,4 +263,16 @@ fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<Ev
         }
         (last, end) = (place, end + read as u64);
     }
+}
+
+/// Refuses to go on with a file from which other values were left out until now.
+fn otherwise_redacted(path: &Path, flags: &str) -> Failure {
+    let name = path.display();
+    if flags.is_empty() {
+        let failure = Failure::new(Kind::Usage, format!("{name} was begun without --redact, or by an older swarmctl"));
+        return failure.hint("choose another name: what is in the file already is not redacted by continuing it");
+    }
+    let failure =
+        Failure::new(Kind::Usage, format!("{name} was begun with {flags}, so that other values are left out of it"));
+    failure.hint(format!("continue it with {flags} and no other --redact, or choose another name"))
 }
