@@ -21,7 +21,9 @@ use crate::manager::{
 };
 
 /// How often a command is sent when connections break; its id makes sure that it has one effect.
-const ATTEMPTS_MAX: u32 = 3;
+const ATTEMPTS_MAX: usize = 3;
+/// Longest wait for the answer of a manager while there is another one to ask: a healthy one answers within seconds.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
 /// Pause before a command is sent again.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -126,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// Asks a question. A manager that takes the call and says nothing is given up.
+    /// Asks for something once. A manager that takes the call and says nothing is given up.
     async fn ask<T>(
         &mut self,
         question: impl AsyncFnOnce(&mut ControlClient<Channel>) -> Result<Response<T>, Status>,
@@ -136,6 +138,50 @@ impl Connection {
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(Failure::silent(patience)))
     }
 
+    /// Asks a question. A manager that takes the call and says nothing is given up, and the next one is asked.
+    async fn read<Q: Clone, T>(
+        &mut self,
+        question: Q,
+        call: impl AsyncFn(&mut ControlClient<Channel>, Request<Q>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let mut left = self.places.len();
+        loop {
+            left = left.saturating_sub(1);
+            let (patience, request) = (self.longest_wait(left == 0), self.question(question.clone()));
+            let client = self.client().await?;
+            let answer = async { Ok(call(client, request).await?.into_inner()) };
+            let answer = tokio::time::timeout(patience, answer).await;
+            let answer = answer.unwrap_or_else(|_| Err(Failure::silent(patience)));
+            match answer {
+                Err(failure) if failure.kind == Kind::Unreachable && left > 0 => self.leave(),
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The same for what takes as long as it takes: the transport notices a manager that is not there any more.
+    async fn open<Q: Clone, T>(
+        &mut self,
+        question: Q,
+        call: impl AsyncFn(&mut ControlClient<Channel>, Request<Q>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let mut left = self.places.len();
+        loop {
+            left = left.saturating_sub(1);
+            let request = self.question(question.clone());
+            match call(self.client().await?, request).await.map_err(Failure::from) {
+                Err(failure) if failure.kind == Kind::Unreachable && left > 0 => self.leave(),
+                answer => return Ok(answer?.into_inner()),
+            }
+        }
+    }
+
+    /// How long an answer is waited for: not for long where another manager is asked afterwards.
+    fn longest_wait(&self, is_last: bool) -> Duration {
+        let answer = self.patience.answer;
+        if is_last { answer } else { answer.min(PATIENCE_WITH_OTHERS) }
+    }
+
     /// The next page of a list. A manager that says nothing is given up here as well.
     async fn page<P>(&self, pages: &mut Streaming<P>) -> Result<Option<P>, Failure> {
         let patience = self.patience.answer;
@@ -143,20 +189,35 @@ impl Connection {
         Ok(page.map_err(|_| Failure::silent(patience))??)
     }
 
-    /// Sends a command until its result is known, for a bounded time.
+    /// Sends a command until its result is known, for a bounded time, and to the next manager where one does not answer.
     async fn insist(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
-        let mut attempt = 1;
+        // Each of several managers is asked again: the first may have been without a leader for a moment.
+        let last = if self.places.len() > 1 { 2 * self.places.len() } else { 1 };
+        let (mut attempt, mut is_fate_unknown) = (1, false);
         loop {
-            match self.client().await?.execute(request.clone()).await {
-                Ok(reply) => return Ok(reply.into_inner()),
-                Err(status) if is_broken(&status) && attempt < ATTEMPTS_MAX => {
-                    attempt += 1;
-                    self.leave();
-                    tokio::time::sleep(PAUSE).await;
+            let patience = self.longest_wait(attempt >= last);
+            let sent = match self.client().await {
+                Ok(client) => tokio::time::timeout(patience, client.execute(request.clone())).await,
+                Err(failure) => return Err(with_fate(failure, is_fate_unknown)),
+            };
+            let (failure, again) = match sent {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => {
+                    let is_broken = is_broken(&status);
+                    is_fate_unknown |= is_broken;
+                    (Failure::from(status), is_broken && attempt < ATTEMPTS_MAX)
                 }
-                Err(status) if is_broken(&status) => return Err(Failure::from(status).hint(FATE_UNKNOWN)),
-                Err(status) => return Err(status.into()),
+                Err(_) => {
+                    is_fate_unknown = true;
+                    (Failure::silent(patience), false)
+                }
+            };
+            if !again && (failure.kind != Kind::Unreachable || attempt >= last) {
+                return Err(with_fate(failure, is_fate_unknown));
             }
+            attempt += 1;
+            self.leave();
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
@@ -173,6 +234,12 @@ fn unreachable_manager(error: &wire::ConnectError) -> Failure {
     Failure::new(kind, format!("{error}{why}"))
 }
 
+/// A failure of a command that may have taken effect all the same. What a manager refuses for good has had none.
+fn with_fate(failure: Failure, is_unknown: bool) -> Failure {
+    let says_nothing = matches!(failure.kind, Kind::Unreachable | Kind::Other);
+    if is_unknown && says_nothing { failure.hint(FATE_UNKNOWN) } else { failure }
+}
+
 /// Whether the fate of a command is unknown, so that it may be sent again.
 fn is_broken(status: &Status) -> bool {
     let lost = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
@@ -182,23 +249,19 @@ fn is_broken(status: &Status) -> bool {
 
 impl Manager for Connection {
     async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
-        let patience = self.patience.answer;
-        let answer = tokio::time::timeout(patience, self.insist(request)).await;
-        let reply = answer.unwrap_or_else(|_| Err(Failure::silent(patience).hint(FATE_UNKNOWN)))?;
+        let reply = self.insist(request).await?;
         self.freshness.min_index = self.freshness.min_index.max(Some(reply.index));
         Ok(reply)
     }
 
     /// Not bounded like the other answers: a copy of a large state takes long to come to rest.
     async fn preview(&mut self, request: PreviewRequest) -> Result<PreviewReply, Failure> {
-        let request = self.question(request);
-        Ok(self.client().await?.preview(request).await?.into_inner())
+        self.open(request, async |client, request| client.preview(request).await).await
     }
 
     /// Not bounded either: it takes as long as the steps.
     async fn read_after(&mut self, request: ReadAfterRequest) -> Result<Vec<ReadAfterReply>, Failure> {
-        let request = self.question(request);
-        let mut pages = self.client().await?.read_after(request).await?.into_inner();
+        let mut pages = self.open(request, async |client, request| client.read_after(request).await).await?;
         let mut replies = Vec::new();
         while let Some(page) = self.page(&mut pages).await? {
             replies.push(page);
@@ -208,43 +271,40 @@ impl Manager for Connection {
 
     /// Not bounded either: there is a copy for each node.
     async fn survive(&mut self, request: SurviveRequest) -> Result<SurviveReply, Failure> {
-        let request = self.question(request);
-        Ok(self.client().await?.survive(request).await?.into_inner())
+        self.open(request, async |client, request| client.survive(request).await).await
     }
 
     /// Not bounded either: history may be long.
     async fn replay(&mut self, request: ReplayRequest) -> Result<ReplayReply, Failure> {
-        let request = self.question(request);
-        Ok(self.client().await?.replay(request).await?.into_inner())
+        self.open(request, async |client, request| client.replay(request).await).await
     }
 
     async fn version(&mut self) -> Result<VersionReply, Failure> {
-        self.ask(async |client| client.get_version(VersionRequest {}).await).await
+        self.read(VersionRequest {}, async |client, request| client.get_version(request).await).await
     }
 
     async fn cluster(&mut self, with_tokens: bool) -> Result<ClusterView, Failure> {
-        let request = self.question(GetClusterRequest { with_tokens: Some(with_tokens) });
-        self.ask(async |client| client.get_cluster(request).await).await
+        let request = GetClusterRequest { with_tokens: Some(with_tokens) };
+        self.read(request, async |client, request| client.get_cluster(request).await).await
     }
 
     async fn explain_placement(&mut self, request: ExplainPlacementRequest) -> Result<PlacementExplanation, Failure> {
-        let request = self.question(request);
-        self.ask(async |client| client.explain_placement(request).await).await
+        self.read(request, async |client, request| client.explain_placement(request).await).await
     }
 
     async fn resolve_image(&mut self, request: ResolveImageRequest) -> Result<ResolvedImage, Failure> {
-        let request = self.question(request);
-        self.ask(async |client| client.resolve_image(request).await).await
+        self.read(request, async |client, request| client.resolve_image(request).await).await
     }
 
     async fn sinks(&mut self, sinks: Vec<String>) -> Result<Vec<SinkView>, Failure> {
-        let request = self.question(ListSinksRequest { sinks });
-        Ok(self.ask(async |client| client.list_sinks(request).await).await?.sinks)
+        Ok(self.read(ListSinksRequest { sinks }, async |client, request| client.list_sinks(request).await).await?.sinks)
     }
 
     async fn operators(&mut self) -> Result<Vec<OperatorView>, Failure> {
-        let request = self.question(ListOperatorsRequest {});
-        Ok(self.ask(async |client| client.list_operators(request).await).await?.operators)
+        Ok(self
+            .read(ListOperatorsRequest {}, async |client, request| client.list_operators(request).await)
+            .await?
+            .operators)
     }
 
     async fn create_operator(&mut self, request: CreateOperatorRequest) -> Result<OperatorCertificate, Failure> {
@@ -256,22 +316,25 @@ impl Manager for Connection {
     }
 
     async fn raft(&mut self) -> Result<RaftView, Failure> {
-        self.ask(async |client| client.get_raft(GetRaftRequest {}).await).await
+        self.read(GetRaftRequest {}, async |client, request| client.get_raft(request).await).await
     }
 
     async fn nodes(&mut self, nodes: Vec<String>) -> Result<Vec<NodeView>, Failure> {
-        let request = self.question(InspectNodesRequest { nodes });
-        Ok(self.ask(async |client| client.inspect_nodes(request).await).await?.nodes)
+        Ok(self
+            .read(InspectNodesRequest { nodes }, async |client, request| client.inspect_nodes(request).await)
+            .await?
+            .nodes)
     }
 
     async fn services(&mut self, services: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
-        let request = self.question(InspectServicesRequest { services });
-        Ok(self.ask(async |client| client.inspect_services(request).await).await?.services)
+        Ok(self
+            .read(InspectServicesRequest { services }, async |client, request| client.inspect_services(request).await)
+            .await?
+            .services)
     }
 
     async fn list_nodes(&mut self, request: ListNodesRequest) -> Result<Vec<NodeSummary>, Failure> {
-        let request = self.question(request);
-        let mut pages = self.ask(async |client| client.list_nodes(request).await).await?;
+        let mut pages = self.read(request, async |client, request| client.list_nodes(request).await).await?;
         let mut nodes = Vec::new();
         while let Some(page) = self.page(&mut pages).await? {
             nodes.extend(page.nodes);
@@ -280,8 +343,7 @@ impl Manager for Connection {
     }
 
     async fn list_services(&mut self, request: ListServicesRequest) -> Result<Vec<ServiceSummary>, Failure> {
-        let request = self.question(request);
-        let mut pages = self.ask(async |client| client.list_services(request).await).await?;
+        let mut pages = self.read(request, async |client, request| client.list_services(request).await).await?;
         let mut services = Vec::new();
         while let Some(page) = self.page(&mut pages).await? {
             services.extend(page.services);
@@ -290,8 +352,7 @@ impl Manager for Connection {
     }
 
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
-        let request = self.question(request);
-        let mut pages = self.ask(async |client| client.list_tasks(request).await).await?;
+        let mut pages = self.read(request, async |client, request| client.list_tasks(request).await).await?;
         let mut list = TaskList::default();
         while let Some(page) = self.page(&mut pages).await? {
             list.index = page.index;
@@ -301,8 +362,9 @@ impl Manager for Connection {
     }
 
     async fn configs(&mut self, configs: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
-        let request = self.question(ReadConfigsRequest { configs });
-        let mut pages = self.ask(async |client| client.read_configs(request).await).await?;
+        let mut pages = self
+            .read(ReadConfigsRequest { configs }, async |client, request| client.read_configs(request).await)
+            .await?;
         let mut configs = Vec::new();
         while let Some(page) = self.page(&mut pages).await? {
             configs.extend(page.configs);
@@ -311,8 +373,9 @@ impl Manager for Connection {
     }
 
     async fn secrets(&mut self, secrets: Vec<String>) -> Result<Vec<SecretView>, Failure> {
-        let request = self.question(DescribeSecretsRequest { secrets });
-        let mut pages = self.ask(async |client| client.describe_secrets(request).await).await?;
+        let mut pages = self
+            .read(DescribeSecretsRequest { secrets }, async |client, request| client.describe_secrets(request).await)
+            .await?;
         let mut secrets = Vec::new();
         while let Some(page) = self.page(&mut pages).await? {
             secrets.extend(page.secrets);
@@ -321,7 +384,7 @@ impl Manager for Connection {
     }
 
     async fn unlock_key(&mut self) -> Result<UnlockKeyReply, Failure> {
-        self.ask(async |client| client.get_unlock_key(UnlockKeyRequest {}).await).await
+        self.read(UnlockKeyRequest {}, async |client, request| client.get_unlock_key(request).await).await
     }
 
     async fn unlock(&mut self, key: SecretText) -> Result<(), Failure> {
@@ -353,29 +416,27 @@ impl Manager for Connection {
     }
 
     async fn audit_keys(&mut self) -> Result<Vec<AuditKey>, Failure> {
-        let request = self.question(ListAuditKeysRequest {});
-        Ok(self.ask(async |client| client.list_audit_keys(request).await).await?.keys)
+        Ok(self
+            .read(ListAuditKeysRequest {}, async |client, request| client.list_audit_keys(request).await)
+            .await?
+            .keys)
     }
 
     async fn checkpoint(&mut self) -> Result<CheckpointReply, Failure> {
-        let request = self.question(GetCheckpointRequest {});
-        self.ask(async |client| client.get_checkpoint(request).await).await
+        self.read(GetCheckpointRequest {}, async |client, request| client.get_checkpoint(request).await).await
     }
 
     async fn prove_frame(&mut self, index: u64) -> Result<FrameProof, Failure> {
-        let request = self.question(ProveFrameRequest { index });
-        self.ask(async |client| client.prove_frame(request).await).await
+        self.read(ProveFrameRequest { index }, async |client, request| client.prove_frame(request).await).await
     }
 
     async fn prove_consistency(&mut self, request: ProveConsistencyRequest) -> Result<ConsistencyProof, Failure> {
-        let request = self.question(request);
-        self.ask(async |client| client.prove_consistency(request).await).await
+        self.read(request, async |client, request| client.prove_consistency(request).await).await
     }
 
     /// Not bounded like the other answers: history may be long.
     async fn frames(&mut self, request: ReadFramesRequest) -> Result<FrameStream, Failure> {
-        let request = self.question(request);
-        let stream = self.client().await?.read_frames(request).await?.into_inner();
+        let stream = self.open(request, async |client, request| client.read_frames(request).await).await?;
         Ok(Box::pin(stream.map(|page| page.map_err(Failure::from))))
     }
 
@@ -388,14 +449,13 @@ impl Manager for Connection {
 
     /// Nor this.
     async fn verify_history(&mut self) -> Result<VerifiedStream, Failure> {
-        let request = self.question(VerifyHistoryRequest {});
-        let stream = self.client().await?.verify_history(request).await?.into_inner();
+        let stream =
+            self.open(VerifyHistoryRequest {}, async |client, request| client.verify_history(request).await).await?;
         Ok(Box::pin(stream.map(|step| step.map_err(Failure::from))))
     }
 
     async fn go_to(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
-        let request = self.question(point);
-        let found = self.ask(async |client| client.find_point(request).await).await?;
+        let found = self.read(point, async |client, request| client.find_point(request).await).await?;
         self.freshness.at = Some(found.index);
         Ok(found)
     }
@@ -405,42 +465,36 @@ impl Manager for Connection {
     }
 
     async fn find_point(&mut self, point: FindPointRequest) -> Result<PointView, Failure> {
-        let request = self.question(point);
-        self.ask(async |client| client.find_point(request).await).await
+        self.read(point, async |client, request| client.find_point(request).await).await
     }
 
     /// Not bounded like the other answers: several states of the past may have to be made.
     async fn plan_undo(&mut self, request: PlanUndoRequest) -> Result<UndoPlan, Failure> {
-        let request = self.question(request);
-        Ok(self.client().await?.plan_undo(request).await?.into_inner())
+        self.open(request, async |client, request| client.plan_undo(request).await).await
     }
 
     /// Not bounded like the other answers: a state of the past may take long to make.
     async fn compare(&mut self, request: CompareRequest) -> Result<DifferenceStream, Failure> {
-        let request = self.question(request);
-        let pages = self.client().await?.compare(request).await?.into_inner();
+        let pages = self.open(request, async |client, request| client.compare(request).await).await?;
         Ok(Box::pin(pages.map(|page| page.map_err(Failure::from))))
     }
 
     /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager
     /// that is not there any more.
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
-        let request = self.question(request);
-        let stream = self.client().await?.events(request).await?.into_inner();
+        let stream = self.open(request, async |client, request| client.events(request).await).await?;
         Ok(Box::pin(stream.map(|record| record.map_err(Failure::from))))
     }
 
     /// Not bounded like the other answers: it ends when the tasks do.
     async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
-        let request = self.question(request);
-        let stream = self.client().await?.logs(request).await?.into_inner();
+        let stream = self.open(request, async |client, request| client.logs(request).await).await?;
         Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
     }
 
     /// Not bounded like the other answers: it goes on as long as somebody looks.
     async fn usage(&mut self, request: UsageRequest) -> Result<UsageParts, Failure> {
-        let request = self.question(request);
-        let stream = self.client().await?.usage(request).await?.into_inner();
+        let stream = self.open(request, async |client, request| client.usage(request).await).await?;
         Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
     }
 

@@ -301,6 +301,53 @@ async fn of_several_managers_the_first_that_answers_is_asked() {
     assert_eq!(ran.code, 7, "{}", ran.err);
 }
 
+/// A manager that takes connections and says nothing, before one that answers.
+#[tokio::test]
+async fn a_manager_that_says_nothing_is_left_for_the_next_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [suspended, answers] = ["suspended", "answers"].map(|name| directory.path().join(name));
+    let silent = UnixListener::bind(&suspended).expect("a fresh directory takes a socket");
+    tokio::spawn(serve(UnixListener::bind(&answers).expect("a fresh directory takes a socket"), Server::default()));
+    for line in ["service ls", "cluster inspect", "service rm web", "service update web --force"] {
+        let mut manager = Connection::to_any([suspended.clone(), answers.clone()]).with_patience(SHORT_CALLS);
+        let ran = run(line, &mut manager, World::default()).await;
+        assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+    }
+    let mut nobody = Connection::to_any([suspended.clone(), suspended]).with_patience(SHORT_CALLS);
+    let ran = run("service rm web", &mut nobody, World::default()).await;
+    drop(silent);
+    assert_eq!(ran.code, 7, "{}", ran.err);
+    assert!(ran.err.contains("hint: it is not known whether the change was made"), "{}", ran.err);
+}
+
+/// What a manager that joins answers to every call.
+fn joining(_: Request<()>) -> Result<Request<()>, Status> {
+    let kind = RefusalKind::Unavailable.into();
+    let sentence = "this manager is joining the cluster".to_owned();
+    Err(Refusal { kind, subject: "manager".to_owned(), sentence, hint: None }.into())
+}
+
+#[tokio::test]
+async fn a_manager_that_joins_is_left_for_the_next_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [joins, answers] = ["joins", "answers"].map(|name| directory.path().join(name));
+    let listener = UnixListener::bind(&joins).expect("a fresh directory takes a socket");
+    let server = ControlServer::with_interceptor(Server::default(), joining);
+    let server = tonic::transport::Server::builder().add_service(server);
+    tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+    tokio::spawn(serve(UnixListener::bind(&answers).expect("a fresh directory takes a socket"), Server::default()));
+    for line in ["service ls", "service rm web"] {
+        let mut manager = Connection::to_any([joins.clone(), answers.clone()]);
+        let ran = run(line, &mut manager, World::default()).await;
+        assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+    }
+    for (line, code) in [("service ls", 7), ("service rm web", 7)] {
+        let ran = run(line, &mut Connection::to_any([joins.clone(), joins.clone()]), World::default()).await;
+        assert_eq!(ran.code, code, "{line}: {}", ran.err);
+        assert!(ran.err.starts_with("error: this manager is joining the cluster\n"), "{line}: {}", ran.err);
+    }
+}
+
 #[tokio::test]
 async fn nobody_at_the_socket_is_code_7() {
     let directory = tempfile::tempdir().expect("a directory");
