@@ -185,12 +185,13 @@ async fn verbs_about_tasks_and_the_cluster() {
 }
 
 #[tokio::test]
-async fn a_rotation_prints_the_new_token_and_belongs_to_the_update_before_it() {
+async fn a_rotation_prints_the_new_token_and_is_done_together_with_the_update() {
     let mut manager = Fake::new();
     let line = "cluster update --taskhistory 3 --rotate-join-token manager --reason leak";
     let ran = run(line, &mut manager, World::default()).await;
     assert!(ran.out.ends_with("SWMTKN-1-abc-manager\n"), "{}", ran.out);
-    let [update, rotate] = &manager.executed[..] else { panic!("two commands") };
+    let [update] = &manager.executed[..] else { panic!("one request") };
+    let [rotate] = &update.joined[..] else { panic!("one command joined to it") };
     let role = events::Role::Manager.into();
     assert_eq!(rotate.command, Some(Command::RotateJoinToken(RotateJoinToken { role })));
     assert_eq!((update.correlation, rotate.correlation), (None, Some(CommandId::from_bits(1))));

@@ -27,16 +27,14 @@ struct Shown<'a> {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    if args.rotate { rotate(session).await } else { show(session).await }
+    if args.rotate {
+        session.execute(Command::RotateUnlockKey(RotateUnlockKey {})).await?;
+    }
+    if session.is_trial() && args.rotate { Ok(()) } else { show(session).await }
 }
 
-/// Replaces the key, and shows the new one.
-pub(super) async fn rotate<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failure> {
-    session.execute(Command::RotateUnlockKey(RotateUnlockKey {})).await?;
-    if session.is_trial() { Ok(()) } else { show(session).await }
-}
-
-async fn show<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failure> {
+/// Shows the key.
+pub(super) async fn show<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failure> {
     let key = session.manager.unlock_key().await?;
     match session.globals.format {
         Format::Json => session.json(&Shown { unlock_key: &key.unlock_key }),

@@ -8,7 +8,7 @@ use events::spec::limits::{HEARTBEAT_GRACES, NODES_MAX};
 use events::{ClusterSpec, Named, Role};
 use serde::Serialize;
 use wire::v1::command_request::Command;
-use wire::v1::{RotateJoinToken, UpdateCluster};
+use wire::v1::{RotateJoinToken, RotateUnlockKey, UpdateCluster};
 
 use super::unlock_key;
 use crate::failure::{Failure, Kind};
@@ -90,6 +90,15 @@ enum TokenRole {
     Manager,
 }
 
+impl TokenRole {
+    fn role(self) -> Role {
+        match self {
+            Self::Worker => Role::Worker,
+            Self::Manager => Role::Manager,
+        }
+    }
+}
+
 /// What a rotation answers in JSON.
 #[derive(Serialize)]
 struct Rotated {
@@ -140,28 +149,28 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
     let present = session.cluster().await?;
     let spec = args.edit(&present.spec, &present.root_cert_pem)?;
-    if spec != present.spec {
-        let update = UpdateCluster { spec, version: Some(present.meta.version) };
-        let locks = update.spec.autolock() && !present.spec.autolock();
-        session.execute_and_tell(Command::UpdateCluster(update), &present.name).await?;
-        if locks && !session.is_trial() {
-            let key = session.manager.unlock_key().await?;
-            session.line(&key.unlock_key)?;
-            session.note("keep this unlock key: whoever restarts a manager needs it for `swarmctl cluster unlock`")?;
-        }
-    }
-    if args.rotate_unlock_key {
-        unlock_key::rotate(session).await?;
-    }
-    let Some(role) = args.rotate_join_token else { return Ok(()) };
-    let role = match role {
-        TokenRole::Worker => Role::Worker,
-        TokenRole::Manager => Role::Manager,
-    };
-    session.execute(Command::RotateJoinToken(RotateJoinToken { role: role.into() })).await?;
+    let update = (spec != present.spec).then_some(UpdateCluster { spec, version: Some(present.meta.version) });
+    let role = args.rotate_join_token.map(TokenRole::role);
+    let token = role.map(|role| Command::RotateJoinToken(RotateJoinToken { role: role.into() }));
+    let key = args.rotate_unlock_key.then_some(Command::RotateUnlockKey(RotateUnlockKey {}));
+    let locks = update.as_ref().is_some_and(|update| update.spec.autolock() && !present.spec.autolock());
+    let changes_settings = update.is_some();
+    let commands = [update.map(Command::UpdateCluster), key, token].into_iter().flatten();
+    let replies = session.execute_together(commands.collect()).await?;
     if session.is_trial() {
         return Ok(());
     }
+    if let Some(reply) = replies.first().filter(|_| changes_settings) {
+        session.tell(reply, &present.name)?;
+    }
+    if locks {
+        let key = session.manager.unlock_key().await?;
+        session.line(&key.unlock_key)?;
+        session.note("keep this unlock key: whoever restarts a manager needs it for `swarmctl cluster unlock`")?;
+    } else if args.rotate_unlock_key {
+        unlock_key::show(session).await?;
+    }
+    let Some(role) = role else { return Ok(()) };
     let tokens = session.manager.cluster(true).await?.join_tokens;
     let join_token = match role {
         Role::Worker => tokens.worker.clone(),
