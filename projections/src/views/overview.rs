@@ -167,48 +167,31 @@ impl std::error::Error for ReferenceError {}
 /// Objects listed when a reference could mean several.
 const LISTED_MAX: usize = 5;
 
-/// Characters from which on the beginning of a service's id counts beside the name of another service. Names are often short:
-/// with a few hundred services, some id begins with almost every name of two letters, and a name must not stop working
-/// because another service was created.
-const BEGINNING_MIN: usize = 4;
-
-/// The service with this id, or else the one service with this name or beginning of an id (see [`named_or_begun`]).
+/// The service with this id, or else the one with this name, or else the one with this beginning of an id.
 ///
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_service(cluster: &Cluster, reference: &str) -> Result<ServiceId, ReferenceError> {
-    let named = cluster.service_named(reference).map(|service| service.id);
-    match named.filter(|_| reference.len() < BEGINNING_MIN) {
-        Some(service) => Ok(service),
-        None => named_or_begun(&cluster.services, reference, named),
-    }
+    named_or_begun(&cluster.services, reference, cluster.service_named(reference).map(|service| service.id))
 }
 
-/// The config with this id, or else the one with this name or beginning of an id.
+/// The config with this id, or else the one with this name, or else the one with this beginning of an id.
 ///
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_config(cluster: &Cluster, reference: &str) -> Result<ConfigId, ReferenceError> {
-    let named = cluster.config_named(reference).map(|config| config.id);
-    match named.filter(|_| reference.len() < BEGINNING_MIN) {
-        Some(config) => Ok(config),
-        None => named_or_begun(&cluster.configs, reference, named),
-    }
+    named_or_begun(&cluster.configs, reference, cluster.config_named(reference).map(|config| config.id))
 }
 
-/// The secret with this id, or else the one with this name or beginning of an id.
+/// The secret with this id, or else the one with this name, or else the one with this beginning of an id.
 ///
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_secret(cluster: &Cluster, reference: &str) -> Result<SecretId, ReferenceError> {
-    let named = cluster.secret_named(reference).map(|secret| secret.id);
-    match named.filter(|_| reference.len() < BEGINNING_MIN) {
-        Some(secret) => Ok(secret),
-        None => named_or_begun(&cluster.secrets, reference, named),
-    }
+    named_or_begun(&cluster.secrets, reference, cluster.secret_named(reference).map(|secret| secret.id))
 }
 
-/// The sink with this id, or else the one with this name or beginning of an id.
+/// The sink with this id, or else the one with this name, or else the one with this beginning of an id.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -216,7 +199,7 @@ pub fn resolve_sink(cluster: &Cluster, reference: &str) -> Result<SinkId, Refere
     named_or_begun(&cluster.sinks, reference, cluster.sink_named(reference).map(|sink| sink.id))
 }
 
-/// The operator with this id, or else the one with this name or beginning of an id.
+/// The operator with this id, or else the one with this name, or else the one with this beginning of an id.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -224,8 +207,8 @@ pub fn resolve_operator(cluster: &Cluster, reference: &str) -> Result<OperatorId
     named_or_begun(&cluster.operators, reference, cluster.operator_named(reference).map(|operator| operator.id))
 }
 
-/// The node with this id, or else the one node with this host name or beginning of an id (`self` is neither). Machines choose
-/// their own host names: even a short one that is also the beginning of another node's id stands for neither.
+/// The node with this id, or else the one with this host name, or else the one with this beginning of an id (`self` is none of these).
+/// Machines choose their own host names: one that several have names none of them.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -234,8 +217,8 @@ pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, Refere
     named_or_begun(&cluster.nodes, reference, named)
 }
 
-/// The rule for all nouns: a whole id wins over every name; a name that is also the beginning of another object's id names
-/// neither.
+/// The rule for all nouns: a whole id wins over every name, and a name over the beginning of an id. Otherwise a name would stop to
+/// work because another object was created.
 fn named_or_begun<I: Id + Serialize, V: Clone + Serialize>(
     table: &Table<I, V>,
     reference: &str,
@@ -244,11 +227,8 @@ fn named_or_begun<I: Id + Serialize, V: Clone + Serialize>(
     if let Some(id) = whole_id(table, reference) {
         return Ok(id);
     }
-    let mut found: Vec<I> = named.into_iter().take(LISTED_MAX).collect();
-    let begun = beginning_with(table, reference).filter(|id| !found.contains(id)).collect::<Vec<_>>();
-    found.extend(begun);
-    found.truncate(LISTED_MAX);
-    only(reference, &found)
+    let named: Vec<I> = named.into_iter().take(LISTED_MAX).collect();
+    if named.is_empty() { by_prefix(table, reference) } else { only(reference, &named) }
 }
 
 /// The task with this id, unique beginning of an id, or name: `<service>.<slot>.<id>`, or `<service>.<slot>` for the one that
@@ -363,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_id_wins_over_every_name_and_what_is_ambiguous_names_nothing() {
+    fn a_whole_id_wins_over_every_name_and_a_name_over_the_beginning_of_an_id() {
         let victim = id("0abc");
         let nodes =
             [("0abc", "db"), ("1", victim.as_str()), ("2", "0abc"), ("3", "twin"), ("4", "twin"), ("0abd", "x")];
@@ -382,7 +362,7 @@ mod tests {
             (&victim, &["0abc"]),
             ("db", &["0abc"]),
             ("1", &["1"]),
-            ("0abc", &["2", "0abc"]),
+            ("0abc", &["2"]),
             ("0abd", &["0abd"]),
             ("0ab", &["0abc", "0abd"]),
             ("twin", &["3", "4"]),
@@ -398,7 +378,7 @@ mod tests {
             ("5", &["6"]),
             ("0web", &["0web"]),
             (&victim, &["7"]),
-            ("0lon", &["9", "0lon"]),
+            ("0lon", &["9"]),
             ("0xy", &["0xy"]),
         ];
         for (reference, meant) in of_services {

@@ -12,8 +12,8 @@ use projections::{Cluster, Instance};
 use super::finder::Finder;
 use super::history::History;
 
-/// The id of what a reference means: of a living object, whose whole id wins over every name, or else the id as it is, or
-/// else of what had that name last, or the one that has an id which begins so.
+/// The id of what a reference means: of a living object, whose whole id wins over every name, and whose name over the
+/// beginning of an id, or else the id as it is, or else of what had that name last, or the one that has an id which begins so.
 pub(super) fn object(
     history: &History,
     finder: &mut Finder,
@@ -24,7 +24,11 @@ pub(super) fn object(
         return Ok(reference.to_owned());
     }
     let named = named(cluster, reference);
+    if let [(_, only)] = &named[..] {
+        return Ok(only.clone());
+    }
     if named.len() > 1 {
+        let named: Vec<String> = named.iter().map(|(noun, id)| format!("{noun} {id}")).collect();
         let sentence = format!("\"{reference}\" could be several objects: {}", named.join(", "));
         return Err(Rejection::new(RejectionKind::Invalid, "object", sentence, "give the id of the one that is meant"));
     }
@@ -155,12 +159,12 @@ pub(super) fn place(
 /// Objects listed when a name has several.
 const LISTED_MAX: usize = 5;
 
-/// The living objects of all nouns that have this name: a service, a config and a secret may have the same.
-fn named(cluster: &Cluster, name: &str) -> Vec<String> {
-    let service = cluster.service_named(name).map(|service| format!("service {}", service.id));
-    let config = cluster.config_named(name).map(|config| format!("config {}", config.id));
-    let secret = cluster.secret_named(name).map(|secret| format!("secret {}", secret.id));
-    let nodes = cluster.nodes_called(name).map(|node| format!("node {}", node.id));
+/// The living objects of all nouns that have this name, each with its noun: a service, a config and a secret may have the same.
+fn named(cluster: &Cluster, name: &str) -> Vec<(&'static str, String)> {
+    let service = cluster.service_named(name).map(|service| ("service", service.id.to_string()));
+    let config = cluster.config_named(name).map(|config| ("config", config.id.to_string()));
+    let secret = cluster.secret_named(name).map(|secret| ("secret", secret.id.to_string()));
+    let nodes = cluster.nodes_called(name).map(|node| ("node", node.id.to_string()));
     service.into_iter().chain(config).chain(secret).chain(nodes).take(LISTED_MAX).collect()
 }
 
