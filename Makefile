@@ -8,6 +8,7 @@ SHELL := bash
 SEED ?= 1
 SOAK_SECONDS ?= 600
 SOAK_SEED ?= 7
+SOAK_SEEDS ?= 10000
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
@@ -62,9 +63,10 @@ sim: setup ## one simulated cluster with faults (SEED=1; QUORUM=1: several manag
 search: setup ## look for failures that nobody has seen yet: random cases of the properties (CASES=5000)
 	PROPTEST_CASES=$(CASES) scripts/cargo test -p tests --test properties
 
-soak: setup ## faults under load on three real managers, as root (SOAK_SECONDS=600, SOAK_SEED=7)
+soak: setup ## faults under load on three real managers, as root (SOAK_SECONDS=600, SOAK_SEED=7), then ten simulated histories a seed (SOAK_SEEDS=10000)
 	scripts/cargo build --workspace --bins
 	SWARMLOG_SOAK_SECONDS=$(SOAK_SECONDS) SWARMLOG_SOAK_SEED=$(SOAK_SEED) scripts/cargo test -p tests --test it -- --nocapture --include-ignored as_root::what_managers
+	SWARMLOG_SEEDS=$(SOAK_SEEDS) scripts/cargo test -p tests --test simulation -- --nocapture what_clients_see
 
 bless: setup ## accept the scenarios' present transcripts as their goldens
 	SWARMLOG_BLESS=1 scripts/cargo test -p tests --test scenarios
