@@ -136,6 +136,8 @@ impl<M> Session<'_, M> {
 /// A point of the past that is looked at.
 pub struct PastPoint {
     view: PointView,
+    /// How it was named.
+    asked: FindPointRequest,
     /// Whether the output says so already.
     told: bool,
 }
@@ -341,8 +343,9 @@ impl<M: Manager> Session<'_, M> {
     /// When there is no such point, or the manager cannot be reached.
     pub async fn at(&mut self, at: &At) -> Result<(), Failure> {
         let Some(at) = &at.at else { return Ok(()) };
-        let view = self.manager.go_to(self.point_request(at)).await?;
-        self.point = Some(PastPoint { view, told: false });
+        let asked = self.point_request(at)?;
+        let view = self.manager.go_to(asked.clone()).await?;
+        self.point = Some(PastPoint { view, asked, told: false });
         Ok(())
     }
 
@@ -351,7 +354,8 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When there is no such point, or the manager cannot be reached.
     pub async fn find_point(&mut self, point: &Point) -> Result<PointView, Failure> {
-        self.manager.find_point(self.point_request(point)).await
+        let asked = self.point_request(point)?;
+        self.manager.find_point(asked).await
     }
 
     /// The index or the time of a point; a tag is looked up.
@@ -366,14 +370,19 @@ impl<M: Manager> Session<'_, M> {
         })
     }
 
-    fn point_request(&self, point: &Point) -> FindPointRequest {
+    fn point_request(&self, point: &Point) -> Result<FindPointRequest, Failure> {
+        let now = self.around.clock.now();
         let start = match point {
-            Point::Start(start) => start.at(self.around.clock.now()),
-            Point::Tag(tag) => return FindPointRequest { tag: Some(tag.clone()), ..Default::default() },
+            Point::Start(start) => start.at(now),
+            Point::Tag(tag) => return Ok(FindPointRequest { tag: Some(tag.clone()), ..Default::default() }),
         };
         match start {
-            Place::Index(index) => FindPointRequest { index: Some(index), ..Default::default() },
-            Place::Time(time) => FindPointRequest { time: Some(time), ..Default::default() },
+            Place::Index(index) => Ok(FindPointRequest { index: Some(index), ..Default::default() }),
+            Place::Time(time) if time > now => {
+                let failure = Failure::new(Kind::Usage, format!("{time} is in the future: it is {now}"));
+                Err(failure.hint("give an earlier time, or an index"))
+            }
+            Place::Time(time) => Ok(FindPointRequest { time: Some(time), ..Default::default() }),
         }
     }
 
@@ -387,7 +396,12 @@ impl<M: Manager> Session<'_, M> {
         let Some(point) = self.point.as_mut().filter(|point| !point.told) else { return Ok(()) };
         point.told = true;
         let (index, time) = (point.view.index, point.view.log_time);
-        Ok(writeln!(self.around.out, "As of index {index}, {time}:\n")?)
+        let asked = match (&point.asked.tag, point.asked.time) {
+            (Some(tag), _) => format!(" (tag {tag})"),
+            (None, Some(asked)) => format!(" (asked for {asked})"),
+            (None, None) => String::new(),
+        };
+        Ok(writeln!(self.around.out, "As of index {index}, {time}{asked}:\n")?)
     }
 
     /// Prints one line of data.
