@@ -118,7 +118,13 @@ async fn join(network: &Network, number: u64) -> Machine {
         commands::CertifyNode { node, role: Role::Manager, cert_pem: String::new(), not_after: Timestamp::default() };
     committed(network, Actor::Manager(node), Command::CertifyNode(certify)).await;
     let machine = Machine::start(node, number, &Membership::joining(number), network);
-    let announce = commands::AnnounceManager { node, raft_id: number, addr, feature_level_max: crate::level::feature_level(), audit_key: None };
+    let announce = commands::AnnounceManager {
+        node,
+        raft_id: number,
+        addr,
+        feature_level_max: crate::level::feature_level(),
+        audit_key: None,
+    };
     committed(network, Actor::Manager(node), Command::AnnounceManager(announce)).await;
     machine
 }
