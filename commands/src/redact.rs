@@ -226,19 +226,23 @@ mod tests {
         let (story, service) = story();
         let sound = redact(&story, service, "never set");
         let frame = |index| RedactedBytes { index, sha256: vec![7; 32] };
-        let table: [(fn(&mut RedactHistory), RejectionKind); 7] = [
-            (|redact| redact.field = "image".to_owned(), RejectionKind::Invalid),
-            (|redact| redact.frames.clear(), RejectionKind::Invalid),
-            (|redact| redact.frames[0].sha256.truncate(31), RejectionKind::Invalid),
-            (|redact| redact.digest.truncate(60), RejectionKind::Invalid),
-            (|redact| redact.read_to += 1, RejectionKind::Invalid),
-            (|redact| redact.frames = vec![redact.frames[0].clone(); 2], RejectionKind::Invalid),
-            (|redact| redact.frames[0].index = redact.read_to + 1, RejectionKind::Invalid),
+        let table: [fn(&mut RedactHistory); 7] = [
+            |redact| redact.field = "image".to_owned(),
+            |redact| redact.frames.clear(),
+            |redact| redact.frames[0].sha256.truncate(31),
+            |redact| redact.digest.truncate(60),
+            |redact| redact.read_to += 1,
+            |redact| redact.frames = vec![redact.frames[0].clone(); 2],
+            |redact| redact.frames[0].index = redact.read_to + 1,
         ];
-        for (number, (spoil, kind)) in table.into_iter().enumerate() {
+        for (number, spoil) in table.into_iter().enumerate() {
             let mut redact = sound.clone();
             spoil(&mut redact);
-            assert_eq!(story.refuse(&operator(), Command::RedactHistory(redact)).kind, kind, "row {number}");
+            assert_eq!(
+                story.refuse(&operator(), Command::RedactHistory(redact)).kind,
+                RejectionKind::Invalid,
+                "row {number}"
+            );
         }
         let mut many = sound.clone();
         many.frames = (0..=FRAMES_MAX as u64).map(frame).collect();
