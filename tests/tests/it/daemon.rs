@@ -107,8 +107,12 @@ fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
 }
 
 /// What a manager is measured by: dashboards and alerts are made of these names.
-const METRICS: [&str; 27] = [
+const METRICS: [&str; 31] = [
     "process_resident_memory_bytes gauge",
+    "swarmlog_archive_failures_total counter",
+    "swarmlog_archived_frames gauge",
+    "swarmlog_archives_absent gauge",
+    "swarmlog_archives_size_bytes gauge",
     "swarmlog_build_info gauge",
     "swarmlog_checkpoint_index gauge",
     "swarmlog_commands_total counter",
@@ -137,8 +141,9 @@ const METRICS: [&str; 27] = [
     "swarmlog_turn_duration_seconds histogram",
 ];
 
-/// What is there only once there was a checkpoint, or all of history was verified.
-const LATER_METRICS: [&str; 4] = [
+/// What is there only once there was a checkpoint, or all of history was verified, or an archive could not be made.
+const LATER_METRICS: [&str; 5] = [
+    "swarmlog_archive_failed_timestamp_seconds gauge",
     "swarmlog_checkpoint_timestamp_seconds gauge",
     "swarmlog_history_damaged_places gauge",
     "swarmlog_history_healed_places gauge",

@@ -83,9 +83,9 @@ const ROWS: [(&[&str], &str, &str); 37] = [
             "DriverConfig":{"Name":"local","Options":{"type":"tmpfs","device":"tmpfs","o":"size=1m,uid=5"}}}"#,
     ),
     (
-        &["--mount", "type=bind,source=DIR/made,target=/m,bind-create-src,bind-propagation=rslave"],
+        &["--mount", "type=bind,source=DIR/made,target=/m,bind-create-src,bind-propagation=private"],
         "/HostConfig/Binds",
-        r#"["DIR/made:/m:rw,rslave"]"#,
+        r#"["DIR/made:/m:rw,private"]"#,
     ),
     (
         &["--mount", "type=tmpfs,target=/t,tmpfs-size=2m,tmpfs-mode=1770"],
