@@ -179,16 +179,7 @@ impl Manager {
         let command = Command::InitialiseCluster(Box::new(wish));
         let actor = Actor::Manager(self.node);
         let id = CommandId::from_bits(cluster.bits());
-        Ok(self.submit(Request {
-            id,
-            actor,
-            command,
-            reason: None,
-            correlation: None,
-            causation: None,
-            unchanged: Vec::new(),
-            joined: Vec::new(),
-        })?)
+        Ok(self.submit(Request::named(id, actor, command))?)
     }
 
     /// Whether the process runs.

@@ -543,16 +543,7 @@ fn initialise(cluster: ClusterId, first: &Peer) -> Request {
     };
     let command = Command::InitialiseCluster(Box::new(wish));
     let id = CommandId::from_bits(cluster.bits());
-    Request {
-        id,
-        actor: Actor::Manager(first.node),
-        command,
-        reason: None,
-        correlation: None,
-        causation: None,
-        unchanged: Vec::new(),
-        joined: Vec::new(),
-    }
+    Request::named(id, Actor::Manager(first.node), command)
 }
 
 #[cfg(test)]

@@ -500,20 +500,7 @@ impl Core {
     /// When it is refused, or the core ends.
     pub(crate) async fn submit_as(&self, actor: Actor, command: Command) -> Result<(), Failure> {
         let id = CommandId::from_bits(rand::random());
-        match self
-            .handle
-            .submit(Request {
-                id,
-                actor,
-                command,
-                reason: None,
-                correlation: None,
-                causation: None,
-                unchanged: Vec::new(),
-                joined: Vec::new(),
-            })
-            .await
-        {
+        match self.handle.submit(Request::named(id, actor, command)).await {
             Outcome::Committed { .. } => Ok(()),
             Outcome::Rejected(rejection) => Err(Failure::new(rejection.sentence, rejection.hint)),
             Outcome::Unknown => Err(Failure::new("the core ended while it started", "start swarmd again")),

@@ -192,15 +192,6 @@ impl Chaos {
     fn request(&mut self, command: Command) -> Request {
         self.asked += 1;
         let (id, actor) = (CommandId::from_bits(self.asked), Actor::Operator(USER.to_owned()));
-        Request {
-            id,
-            actor,
-            command,
-            reason: None,
-            correlation: None,
-            causation: None,
-            unchanged: Vec::new(),
-            joined: Vec::new(),
-        }
+        Request::named(id, actor, command)
     }
 }

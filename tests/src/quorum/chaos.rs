@@ -430,16 +430,7 @@ impl Chaos {
             (_, _) => self.create(number),
         };
         let (id, actor) = (CommandId::from_bits(number), Actor::Operator("client".to_owned()));
-        Request {
-            id,
-            actor,
-            command,
-            reason: None,
-            correlation: None,
-            causation: None,
-            unchanged: Vec::new(),
-            joined: Vec::new(),
-        }
+        Request::named(id, actor, command)
     }
 
     fn create(&mut self, number: u128) -> Command {

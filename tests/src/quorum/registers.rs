@@ -299,16 +299,7 @@ impl Registers {
     fn request(&mut self, command: Command) -> Request {
         self.commands += 1;
         let (id, actor) = (CommandId::from_bits(self.commands), Actor::Operator("client".to_owned()));
-        Request {
-            id,
-            actor,
-            command,
-            reason: None,
-            correlation: None,
-            causation: None,
-            unchanged: Vec::new(),
-            joined: Vec::new(),
-        }
+        Request::named(id, actor, command)
     }
 
     fn pick(&mut self) -> usize {

@@ -23,16 +23,7 @@ fn config_of(number: u128, data: Vec<u8>) -> Request {
     };
     let command = Command::CreateConfig(commands::CreateConfig { spec, data });
     let (id, actor) = (CommandId::from_bits(number), Actor::Operator("client".to_owned()));
-    Request {
-        id,
-        actor,
-        command,
-        reason: None,
-        correlation: None,
-        causation: None,
-        unchanged: Vec::new(),
-        joined: Vec::new(),
-    }
+    Request::named(id, actor, command)
 }
 
 /// Three managers that all know that they vote: before that, two of them decide.

@@ -99,21 +99,7 @@ pub(crate) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Replica {
 pub(super) fn ask(leader: &mut Replica, store: &Arc<dyn LogStore>, number: u64, command: Command) {
     let id = CommandId::from_bits(number.into());
     let actor = actor(number);
-    leader
-        .submit(
-            number,
-            Request {
-                id,
-                actor,
-                command,
-                reason: None,
-                correlation: None,
-                causation: None,
-                unchanged: Vec::new(),
-                joined: Vec::new(),
-            },
-        )
-        .unwrap();
+    leader.submit(number, Request::named(id, actor, command)).unwrap();
     while leader.has_work(time(number)) {
         let judged = leader.turn(time(number)).answers;
         let rejected = judged.iter().find(|(_, outcome)| matches!(outcome, Outcome::Rejected(_)));
@@ -244,21 +230,7 @@ fn joiners(machine: &Machine, epoch: u64, number: u64) -> Vec<String> {
         let (hostname, addr) = (format!("w{joiner}"), "10.0.0.2".to_owned());
         let (id, actor) = (CommandId::from_bits(1_000 + joiner), Actor::Joiner("10.0.0.2".to_owned()));
         let command = Command::JoinNode(commands::JoinNode { secret_sha256, hostname, addr });
-        leader
-            .submit(
-                1,
-                Request {
-                    id,
-                    actor,
-                    command,
-                    reason: None,
-                    correlation: None,
-                    causation: None,
-                    unchanged: Vec::new(),
-                    joined: Vec::new(),
-                },
-            )
-            .unwrap();
+        leader.submit(1, Request::named(id, actor, command)).unwrap();
         leader.turn(time(number));
         advance(&mut leader, &store);
     }
@@ -398,21 +370,7 @@ fn a_timer_that_is_due_wakes_nobody_while_no_turn_may_propose() {
             secret_sha256: [u8::try_from(number).unwrap(); 32],
         });
         let (id, actor) = (CommandId::from_bits(number.into()), actor(number));
-        leader
-            .submit(
-                number,
-                Request {
-                    id,
-                    actor,
-                    command,
-                    reason: None,
-                    correlation: None,
-                    causation: None,
-                    unchanged: Vec::new(),
-                    joined: Vec::new(),
-                },
-            )
-            .unwrap();
+        leader.submit(number, Request::named(id, actor, command)).unwrap();
         leader.turn(time(number));
         number += 1;
     }

@@ -66,16 +66,7 @@ fn handles(network: &Network) -> Vec<Handle> {
 /// Asks whoever leads until there is an answer.
 async fn ask(network: &Network, actor: Actor, command: Command) -> Outcome {
     let id = CommandId::from_bits(rand::random());
-    let request = Request {
-        id,
-        actor,
-        command,
-        reason: None,
-        correlation: None,
-        causation: None,
-        unchanged: Vec::new(),
-        joined: Vec::new(),
-    };
+    let request = Request::named(id, actor, command);
     let asked = async {
         loop {
             for handle in handles(network).into_iter().filter(|handle| handle.state().leads) {
@@ -154,16 +145,7 @@ async fn every_manager_takes_commands_and_shows_what_another_acknowledged() {
     let (network, mut machines) = three().await;
     for (made, asked) in handles(&network).iter().enumerate() {
         let (id, actor) = (CommandId::from_bits(rand::random()), Actor::Operator("somebody".to_owned()));
-        let request = Request {
-            id,
-            actor,
-            command: config(&format!("c{made}")),
-            reason: None,
-            correlation: None,
-            causation: None,
-            unchanged: Vec::new(),
-            joined: Vec::new(),
-        };
+        let request = Request::named(id, actor, config(&format!("c{made}")));
         let outcome = tokio::time::timeout(PATIENCE, asked.submit(request)).await.expect("an answer");
         let Outcome::Committed { index, .. } = outcome else { panic!("{outcome:?}") };
         assert!(asked.state().cluster.position.index >= index, "who asked reads its own write");

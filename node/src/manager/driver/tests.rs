@@ -168,16 +168,7 @@ async fn on_hanging_disk(disk: &HangingDisk) -> (Handle, JoinHandle<Result<(), F
 }
 
 fn request(id: u128, actor: Actor, command: Command) -> Request {
-    Request {
-        id: CommandId::from_bits(id),
-        actor,
-        command,
-        reason: None,
-        correlation: None,
-        causation: None,
-        unchanged: Vec::new(),
-        joined: Vec::new(),
-    }
+    Request::named(CommandId::from_bits(id), actor, command)
 }
 
 #[tokio::test(flavor = "multi_thread")]

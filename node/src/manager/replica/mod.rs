@@ -104,8 +104,13 @@ pub struct Request {
 impl Request {
     /// A command without a name, which may be repeated without harm.
     pub fn unnamed(actor: Actor, command: Command) -> Self {
+        Self::named(CommandId::default(), actor, command)
+    }
+
+    /// A command that takes effect once, however often it is asked for by this name.
+    pub fn named(id: CommandId, actor: Actor, command: Command) -> Self {
         Self {
-            id: CommandId::default(),
+            id,
             actor,
             command,
             reason: None,

@@ -258,16 +258,7 @@ async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
     });
     let actor = Actor::Operator("root".to_owned());
     let id = CommandId::from_bits(rand::random());
-    let request = CoreRequest {
-        id,
-        actor,
-        command: rotate,
-        reason: None,
-        correlation: None,
-        causation: None,
-        unchanged: Vec::new(),
-        joined: Vec::new(),
-    };
+    let request = CoreRequest::named(id, actor, rotate);
     assert!(matches!(manager.core.handle.submit(request).await, Outcome::Committed { .. }), "rotated");
     // The same request as before, which got a certificate then.
     let refused = join(&worker.certificates, &manager.addr, &old, "w1", QUICK, |_| Ok(())).await.expect_err("refused");
@@ -333,16 +324,7 @@ async fn a_manager_knows_the_introductions_of_its_nodes_and_of_its_tokens() {
     let removal = Command::RemoveNode(commands::RemoveNode { node, force: true });
     let actor = Actor::Operator("root".to_owned());
     let id = CommandId::from_bits(rand::random());
-    let request = CoreRequest {
-        id,
-        actor,
-        command: removal,
-        reason: None,
-        correlation: None,
-        causation: None,
-        unchanged: Vec::new(),
-        joined: Vec::new(),
-    };
+    let request = CoreRequest::named(id, actor, removal);
     assert!(matches!(manager.core.handle.submit(request).await, Outcome::Committed { .. }), "removed");
     assert!(!knows(second));
     manager.end().await;

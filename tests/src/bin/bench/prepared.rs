@@ -15,8 +15,8 @@ use commands::{
 };
 use events::service_spec::Mode;
 use events::{
-    Annotations, CommandId, ContainerSpec, Id, NodeDescription, NodeId, NodeSpec, Placement, Platform, ReplicatedMode,
-    Resources, Role, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
+    Annotations, ContainerSpec, Id, NodeDescription, NodeId, NodeSpec, Placement, Platform, ReplicatedMode, Resources,
+    Role, ServiceSpec, SessionId, TaskId, TaskSpec, TaskState,
 };
 use futures_util::future::try_join_all;
 use node::manager::core::{self, Core};
@@ -100,16 +100,7 @@ impl Preparing {
     }
 
     async fn ask(&self, actor: Actor, command: Command) -> Result<Option<String>> {
-        let request = Request {
-            id: CommandId::default(),
-            actor,
-            command,
-            reason: None,
-            correlation: None,
-            causation: None,
-            unchanged: Vec::new(),
-            joined: Vec::new(),
-        };
+        let request = Request::unnamed(actor, command);
         match self.core.handle.submit(request).await {
             Outcome::Committed { subject, .. } => Ok(subject),
             Outcome::Rejected(rejection) => bail!("a command was refused: {}", rejection.sentence),
