@@ -1,3 +1,5 @@
+//! Frames from which values were erased: what goes, what stays, and that everybody gets the same bytes.
+
 use super::*;
 use crate::{Annotations, ContainerSpec, Event, FrameHeader, Id, ServiceCreated, ServiceSpecUpdated, TaskSpec};
 

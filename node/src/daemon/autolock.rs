@@ -42,7 +42,7 @@ impl Keys {
     pub async fn keep(self: Arc<Self>, mut states: watch::Receiver<Arc<Published>>, shutdown: CancellationToken) {
         let mut position = ResealPosition::default();
         loop {
-            let wanted = self.wanted(&states.borrow_and_update());
+            let wanted = next_lock(&states.borrow_and_update(), self.lock.key());
             let pause = if wanted != self.lock.key() {
                 position = ResealPosition::default();
                 self.rewrap(wanted).await
@@ -63,12 +63,6 @@ impl Keys {
                 () = shutdown.cancelled() => return,
             }
         }
-    }
-
-    /// What the keys are to be wrapped with. A manager that begins with an empty log does not know yet whether the cluster is locked,
-    /// and leaves its keys as they are.
-    fn wanted(&self, state: &Published) -> Option<UnlockKey> {
-        if state.cluster.position.index == 0 { self.lock.key() } else { wanted(state) }
     }
 
     /// Wraps the keys with this; when to go on.
@@ -136,10 +130,32 @@ impl Keys {
     }
 }
 
+/// What keys are to be wrapped with that are wrapped with `present`. A manager that begins with an empty log does not know yet whether
+/// the cluster is locked, and leaves its keys as they are.
+fn next_lock(state: &Published, present: Option<UnlockKey>) -> Option<UnlockKey> {
+    if state.cluster.position.index == 0 { present } else { wanted(state) }
+}
+
 /// The unlock key of a state.
 pub(crate) fn wanted(state: &Published) -> Option<UnlockKey> {
     if !state.cluster.settings.locked {
         return None;
     }
     state.keyring.text(UNLOCK_KEY).and_then(|text| text.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manager_without_a_state_leaves_its_keys_as_they_are() {
+        let present = UnlockKey::generate();
+        assert!(present.is_some(), "the system provides random bytes");
+        let mut state = Published::default();
+        assert_eq!(next_lock(&state, present.clone()), present);
+        assert_eq!(next_lock(&state, None), None);
+        state.cluster.position.index = 1;
+        assert_eq!(next_lock(&state, present), None, "this cluster is not locked");
+    }
 }

@@ -79,7 +79,7 @@ pub(super) async fn set_role<M: Manager>(
     ordered.sort_by_key(|(id, _)| role == Role::Worker && *id == asked);
     for (id, node) in ordered {
         let since = change(session, node, |spec| spec.set_role(role)).await?;
-        if role == Role::Worker && id == asked {
+        if role == Role::Worker && id == asked && !session.is_trial() {
             return session.note(&format!(
                 "{node} is the manager that was asked, and becomes a worker now; `swarmctl raft` at another manager shows the others"
             ));
