@@ -15,7 +15,7 @@ use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
 /// Versions above the first, by event: how often a message has grown.
-const VERSIONS: [(&str, u32); 20] = [
+const VERSIONS: [(&str, u32); 21] = [
     ("cluster_initialised", 6),
     ("cluster_spec_updated", 6),
     ("config_created", 2),
@@ -31,6 +31,7 @@ const VERSIONS: [(&str, u32); 20] = [
     ("service_created", 14),
     ("service_scaled", 2),
     ("service_spec_updated", 14),
+    ("sink_created", 2),
     ("state_hash_recorded", 2),
     ("task_accessed", 2),
     ("update_completed", 2),

@@ -8,14 +8,13 @@ use std::borrow::Cow;
 use events::{Cause, ClusterId, Kind, Named, Reconciler};
 use serde_json::{Value, json};
 use wire::cloudevents;
+use wire::redaction::Redaction;
 use wire::v1::EventRecord;
 
 use super::escape;
 
 /// The columns of a CSV file.
 const COLUMNS: &str = "index,ordinal,time,kind,command,reconciler,actor_kind,actor,reason,subjects,names,event";
-/// What stands for a value that is left out.
-const REDACTED: &str = "<redacted>";
 
 /// How events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +29,6 @@ pub enum ExportFormat {
     Sql,
 }
 
-/// What is left out of an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Redaction {
-    /// Values of environment variables; their names stay
-    Env,
-    /// Values of labels; their keys stay
-    Labels,
-}
-
 /// Writes events as lines.
 #[derive(Debug)]
 pub struct Exporter {
@@ -47,12 +37,8 @@ pub struct Exporter {
     /// Whose events they are.
     pub cluster: ClusterId,
     /// What is left out.
-    pub redact: Vec<Redaction>,
+    pub redact: Redaction,
 }
-
-/// All that may be left out of one file.
-const REDACTIONS: [&[Redaction]; 4] =
-    [&[], &[Redaction::Env], &[Redaction::Labels], &[Redaction::Env, Redaction::Labels]];
 
 /// Which event a line is about: its frame's index, and its place in the frame.
 pub type EventPlace = (u64, u32);
@@ -60,7 +46,7 @@ pub type EventPlace = (u64, u32);
 impl Exporter {
     /// The line before all events, where the format has one. It says what is left out; in other formats each line does.
     pub fn heading(&self) -> Option<Cow<'static, str>> {
-        let redacted = self.redacted();
+        let redacted = self.redact.names();
         match self.format {
             ExportFormat::Csv => {
                 let columns = redacted.iter().map(|name| format!(",redacted_{name}"));
@@ -72,12 +58,6 @@ impl Exporter {
         }
     }
 
-    /// What is left out, as the flag says it.
-    fn redacted(&self) -> Vec<&'static str> {
-        let names = [(Redaction::Env, "env"), (Redaction::Labels, "labels")];
-        names.into_iter().filter(|(rule, _)| self.redact.contains(rule)).map(|(_, name)| name).collect()
-    }
-
     /// Whether a file whose first line this is has the same values left out.
     fn begins(&self, line: &str) -> bool {
         if let Some(heading) = self.heading() {
@@ -85,7 +65,7 @@ impl Exporter {
         }
         let value: Value = serde_json::from_str(line).unwrap_or_default();
         let record = if self.format == ExportFormat::Cloudevents { &value["data"] } else { &value };
-        let redacted = self.redacted();
+        let redacted = self.redact.names();
         if redacted.is_empty() { record["redacted"].is_null() } else { record["redacted"] == json!(redacted) }
     }
 
@@ -94,9 +74,8 @@ impl Exporter {
         if self.begins(line) {
             return None;
         }
-        let mut others = REDACTIONS.iter().map(|redact| Self { redact: redact.to_vec(), ..*self });
-        let flags: Vec<String> =
-            others.find(|other| other.begins(line))?.redacted().iter().map(|name| format!("--redact {name}")).collect();
+        let other = Redaction::ALL.into_iter().find(|redact| Self { redact: *redact, ..*self }.begins(line))?;
+        let flags: Vec<String> = other.names().iter().map(|name| format!("--redact {name}")).collect();
         Some(flags.join(" "))
     }
 
@@ -105,20 +84,17 @@ impl Exporter {
     /// # Errors
     /// When it has no JSON.
     pub fn line(&self, record: &EventRecord) -> serde_json::Result<String> {
-        if self.format == ExportFormat::Jsonl && self.redact.is_empty() {
+        if self.format == ExportFormat::Jsonl && self.redact.is_nothing() {
             return Ok(escape::json(&serde_json::to_string(record)?).into_owned());
         }
         let mut value = serde_json::to_value(record)?;
-        self.redact.iter().for_each(|rule| rule.apply(&mut value));
-        if !self.redact.is_empty() {
-            value["redacted"] = json!(self.redacted());
-        }
+        self.redact.leave_out(&mut value);
         match self.format {
             ExportFormat::Jsonl => Ok(escape::json(&value.to_string()).into_owned()),
             ExportFormat::Cloudevents => {
                 Ok(escape::json(&cloudevents::envelope(self.cluster, record, value).to_string()).into_owned())
             }
-            ExportFormat::Csv => Ok(row(record, &value) + &",true".repeat(self.redacted().len())),
+            ExportFormat::Csv => Ok(row(record, &value) + &",true".repeat(self.redact.names().len())),
             ExportFormat::Sql => Ok(sql_row(record, &value)),
         }
     }
@@ -189,34 +165,6 @@ fn sql_row(record: &EventRecord, value: &Value) -> String {
 fn cell(text: &str) -> String {
     let text = escape::line(text);
     if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into_owned() }
-}
-
-impl Redaction {
-    /// Leaves its values out of a document, however deep they are.
-    fn apply(self, value: &mut Value) {
-        match value {
-            Value::Array(values) => values.iter_mut().for_each(|value| self.apply(value)),
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    match (self, name.as_str(), &mut *value) {
-                        (Self::Env, "env", Value::Array(variables)) => variables.iter_mut().for_each(hide_variable),
-                        (Self::Labels, "labels", Value::Object(labels)) => {
-                            labels.iter_mut().for_each(|(_, label)| *label = json!(REDACTED));
-                        }
-                        (Self::Env | Self::Labels, _, value) => self.apply(value),
-                    }
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
-}
-
-/// `NAME=VALUE` without the value.
-fn hide_variable(variable: &mut Value) {
-    if let Some((name, _)) = variable.as_str().and_then(|text| text.split_once('=')) {
-        *variable = json!(format!("{name}={REDACTED}"));
-    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,10 @@ pub fn block(sink: &SinkView, view: View) -> String {
     block.field("Signed", if sink.signed { "yes" } else { "no" });
     block.each("Kind", spec.kinds.iter().cloned()).each("Actor", spec.actors.iter().cloned());
     block.each("Command", spec.commands.iter().cloned());
+    block.each("Object", Some(&spec.object).filter(|object| !object.is_empty()).cloned());
+    block.each("Node", Some(&spec.node).filter(|node| !node.is_empty()).cloned());
+    let redacted = [("env", spec.redact_env), ("labels", spec.redact_labels)];
+    block.each("Redacted", redacted.into_iter().filter(|(_, is)| *is).map(|(what, _)| what.to_owned()));
     block.field("State", state(sink)).field("Position", format!("index {}", sink.position));
     block.field("Progress", sink.progressed_at.map_or_else(|| "none yet".to_owned(), ago));
     if let Some(failure) = &sink.failure {

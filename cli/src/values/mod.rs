@@ -35,6 +35,7 @@ pub mod port;
 pub mod publish;
 pub mod ratio;
 pub mod rebalance;
+pub mod redact;
 pub mod scale;
 pub mod schedule;
 pub mod security_opt;

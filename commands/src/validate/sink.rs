@@ -24,7 +24,15 @@ pub(crate) fn sink(spec: &SinkSpec) -> Verdict {
         ("", file) if !file.is_empty() => file_name(file)?,
         _ => return Err(Fault::invalid("a sink has one target", "give either --webhook URL or --file NAME")),
     }
-    for (flag, entries) in [("--kind", &spec.kinds), ("--actor", &spec.actors), ("--command", &spec.commands)] {
+    let one = |entry: &String| Some(entry.clone()).filter(|entry| !entry.is_empty()).into_iter().collect::<Vec<_>>();
+    let (object, node) = (one(&spec.object), one(&spec.node));
+    for (flag, entries) in [
+        ("--kind", &spec.kinds),
+        ("--actor", &spec.actors),
+        ("--command", &spec.commands),
+        ("--object", &object),
+        ("--node", &node),
+    ] {
         let is_long = |entry: &&String| entry.is_empty() || entry.len() > FILTER_BYTES_MAX;
         if entries.len() > FILTER_MAX || entries.iter().any(|entry| is_long(&entry)) {
             let hint = format!("give up to {FILTER_MAX} values of up to {FILTER_BYTES_MAX} bytes");

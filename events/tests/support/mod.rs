@@ -252,6 +252,10 @@ fn sink_samples() -> Vec<Kind> {
         kinds: vec!["service_created".into()],
         actors: vec!["ada".into()],
         commands: vec!["service.create".into()],
+        object: id::<ServiceId>(3).to_string(),
+        node: id::<NodeId>(1).to_string(),
+        redact_env: true,
+        redact_labels: true,
     };
     let reason = String::from("the answer is 503");
     vec![

@@ -240,7 +240,8 @@ pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result
             Command::RevokeOperator(commands::RevokeOperator { operator: resolve_operator(cluster, &asked.operator)? })
         }
         Asked::CreateSink(mut asked) => {
-            let (spec, key) = (take(&mut asked.spec), asked.key.take().map(SecretBytes));
+            let (mut spec, key) = (take(&mut asked.spec), asked.key.take().map(SecretBytes));
+            super::sinks::resolve_filters(cluster, &mut spec)?;
             Command::CreateSink(commands::CreateSink { spec, from: asked.from, key })
         }
         Asked::RemoveSink(asked) => {

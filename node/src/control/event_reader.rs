@@ -25,6 +25,7 @@ use history::{History, PAGE, StoredFrame, knows_all_since};
 use known::{Known, Sources};
 use selection::Selection;
 
+pub use object::living_object;
 pub use shared::{SharedFrame, SharedReader};
 
 /// Most events that a client may ask for from the end: they wait in memory until history was read.

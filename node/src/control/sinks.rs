@@ -1,11 +1,13 @@
 //! Sinks as clients see them: without the keys that requests are signed with.
 
 use commands::Rejection;
-use projections::views::overview::resolve_sink;
-use projections::{Sink, SinkState};
+use events::SinkSpec;
+use projections::views::overview::{resolve_node, resolve_sink};
+use projections::{Cluster, Sink, SinkState};
 use wire::v1::{ListSinksRequest, Meta, SinkActivity, SinkFailure, SinkList, SinkView};
 
 use super::Control;
+use super::event_reader::living_object;
 
 impl Control {
     /// The sinks that a request names, or all, in the order of their names. There are few.
@@ -44,4 +46,17 @@ fn view(sink: &Sink) -> SinkView {
         progressed_at: sink.progressed_at,
         failure: failure.map(|failing| SinkFailure { since: failing.since, reason: failing.reason.clone() }),
     }
+}
+
+/// Puts ids in the place of what the filters of a sink name: a name may be another object's by the time that events are sent.
+pub(super) fn resolve_filters(cluster: &Cluster, spec: &mut SinkSpec) -> Result<(), Rejection> {
+    if !spec.node.is_empty() {
+        spec.node = resolve_node(cluster, &spec.node)?.to_string();
+    }
+    if !spec.object.is_empty() {
+        let hint = "give the name or id of a service, config, secret, node or task that is there now";
+        let unknown = || Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", &spec.object) };
+        spec.object = living_object(cluster, &spec.object)?.ok_or_else(unknown)?;
+    }
+    Ok(())
 }

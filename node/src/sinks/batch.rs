@@ -3,6 +3,7 @@
 use events::ClusterId;
 use projections::sinks::is_about_sending;
 use wire::cloudevents;
+use wire::redaction::Redaction;
 use wire::v1::EventRecord;
 
 /// Events of one request.
@@ -13,12 +14,14 @@ const BYTES_MAX: usize = 256 * 1024;
 /// Events that are sent at once, each as JSON.
 pub type Batch = Vec<String>;
 
-/// The events as batches, in their order; none of those that only say that others were sent.
-pub fn batches(cluster: ClusterId, records: &[EventRecord]) -> serde_json::Result<Vec<Batch>> {
+/// The events as batches, in their order; none of those that only say that others were sent, and of the others not what is left out.
+pub fn batches(cluster: ClusterId, redaction: Redaction, records: &[EventRecord]) -> serde_json::Result<Vec<Batch>> {
     let mut batches = vec![Batch::new()];
     let mut bytes = 0;
     for record in records.iter().filter(|record| !record.event.kind.as_ref().is_some_and(is_about_sending)) {
-        let event = cloudevents::envelope(cluster, record, serde_json::to_value(record)?).to_string();
+        let mut data = serde_json::to_value(record)?;
+        redaction.leave_out(&mut data);
+        let event = cloudevents::envelope(cluster, record, data).to_string();
         let last = batches.last().map_or(0, Vec::len);
         if last > 0 && (last == EVENTS_MAX || bytes + event.len() > BYTES_MAX) {
             batches.push(Batch::new());
@@ -48,7 +51,7 @@ mod tests {
     #[test]
     fn batches_are_bounded_by_events_and_bytes_and_keep_the_order() {
         let sizes = |records: &[EventRecord]| -> Vec<usize> {
-            let made = batches(ClusterId::default(), records).expect("JSON");
+            let made = batches(ClusterId::default(), Redaction::default(), records).expect("JSON");
             let ids =
                 made.iter().flatten().map(|event| serde_json::from_str::<serde_json::Value>(event).expect("JSON"));
             let places: Vec<_> = ids.filter_map(|event| cloudevents::place(event["id"].as_str()?)).collect();
@@ -64,9 +67,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_is_not_sent() {
+        let mut spec = events::NodeSpec::default();
+        spec.annotations.get_or_insert_default().labels.insert("team".to_owned(), "blue".to_owned());
+        let kind = Kind::NodeSpecUpdated(events::NodeSpecUpdated { spec, ..Default::default() });
+        let record = EventRecord { event: Event::by_command(0, kind), ..EventRecord::default() };
+        for (labels, is_sent) in [(false, true), (true, false)] {
+            let redaction = Redaction { labels, ..Redaction::default() };
+            let made = batches(ClusterId::default(), redaction, std::slice::from_ref(&record)).expect("JSON");
+            assert_eq!((made[0][0].contains("blue"), made[0][0].contains("team")), (is_sent, true));
+        }
+    }
+
+    #[test]
     fn what_tells_of_sending_is_not_sent() {
         let progress = Event::by_command(0, Kind::SinkProgressed(SinkProgressed::default()));
         let own = EventRecord { index: 7, event: progress, ..EventRecord::default() };
-        assert!(batches(ClusterId::default(), &[own]).expect("JSON").is_empty());
+        assert!(batches(ClusterId::default(), Redaction::default(), &[own]).expect("JSON").is_empty());
     }
 }

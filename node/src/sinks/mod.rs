@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use wire::redaction::Redaction;
 use wire::v1::EventsRequest;
 
 use crate::control::event_reader::EventReader;
@@ -138,13 +139,16 @@ impl Sinks {
             kinds: sink.spec.kinds.clone(),
             actors: sink.spec.actors.clone(),
             commands: sink.spec.commands.clone(),
+            object: Some(sink.spec.object.clone()).filter(|object| !object.is_empty()),
+            node: Some(sink.spec.node.clone()).filter(|node| !node.is_empty()),
             ..EventsRequest::default()
         };
+        let redaction = Redaction { env: sink.spec.redact_env, labels: sink.spec.redact_labels };
         let (store, state) = (Arc::clone(&self.store), self.core.state());
         let (made, answer) = oneshot::channel();
         let thread = std::thread::Builder::new().name("sink".to_owned()).spawn(move || {
             run_when_idle();
-            let found = find(store, &state, request, &made);
+            let found = find(store, &state, request, redaction, &made);
             // Who asked may be gone by now.
             let _ = made.send(found);
         });
@@ -239,13 +243,14 @@ fn find(
     store: Arc<dyn LogStore>,
     state: &Published,
     request: EventsRequest,
+    redaction: Redaction,
     made: &oneshot::Sender<Result<Found, String>>,
 ) -> Result<Found, String> {
     let unreadable = |rejection: Rejection| rejection.sentence;
     let cluster = &state.cluster;
     let mut reader = EventReader::open(store, cluster, request).map_err(unreadable)?;
     while let Some(records) = reader.page(cluster).map_err(unreadable)?.filter(|_| !made.is_closed()) {
-        let batches = batches(cluster.id(), &records).map_err(|error| error.to_string())?;
+        let batches = batches(cluster.id(), redaction, &records).map_err(|error| error.to_string())?;
         if let Some(last) = records.last().filter(|_| !batches.is_empty()) {
             return Ok(Found { batches, up_to: last.index });
         }

@@ -14,6 +14,7 @@ mod json;
 mod passphrase;
 pub mod plan;
 mod redacted_debug;
+pub mod redaction;
 mod refusal;
 
 pub use client::{ConnectError, DEFAULT_SOCKET, Timeouts, channel, connect, connect_with, control_client, is_silence};

@@ -39,7 +39,7 @@ const SECRET: [&str; 17] = [
 ];
 
 /// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
-const HARMLESS: [&str; 81] = [
+const HARMLESS: [&str; 82] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
     "swarmlog.v1.ContainerSpec.secrets",
@@ -80,6 +80,7 @@ const HARMLESS: [&str; 81] = [
     "swarmlog.v1.SecretSpecUpdated.secret",
     "swarmlog.v1.SecretsRead.names",
     "swarmlog.v1.ServiceSpecUpdated.destroyed_secrets",
+    "swarmlog.v1.SinkSpec.redact_env",
     "swarmlog.v1.UnlockKeyChanged.locked",
     "swarmlog.v1.VolatilePayload.key",
     "swarmlog.wire.v1.AnnounceRequest.audit_key",

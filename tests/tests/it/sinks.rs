@@ -1,9 +1,12 @@
 //! Events that are sent to real receivers: in order, none lost with the manager that leads, and repetitions with the same ids.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use super::cluster::{Cluster, MANAGER, path};
@@ -19,15 +22,42 @@ struct Receiver {
     received: Arc<Mutex<Vec<Received>>>,
 }
 
+trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+
+/// A certificate of 127.0.0.1 that is its own authority: as managers trust it, and as a receiver shows it.
+fn authority() -> (String, Arc<ServerConfig>) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+    let config = builder.with_single_cert(vec![made.cert.der().clone()], key).expect("a receiver");
+    (made.cert.pem(), Arc::new(config))
+}
+
 impl Receiver {
     fn start(answers: &'static [&'static str]) -> Self {
+        Self::start_with(answers, None)
+    }
+
+    /// One that speaks TLS, if it is given a certificate.
+    fn start_with(answers: &'static [&'static str], tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}/in", listener.local_addr().expect("an address"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/in", listener.local_addr().expect("an address"));
         let received = Arc::<Mutex<Vec<Received>>>::default();
         let requests = Arc::clone(&received);
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
-                let mut stream = BufReader::new(stream.expect("a connection"));
+                let stream = stream.expect("a connection");
+                let stream: Box<dyn Stream> = match &tls {
+                    Some(config) => {
+                        let connection = ServerConnection::new(Arc::clone(config)).expect("a connection");
+                        Box::new(StreamOwned::new(connection, stream))
+                    }
+                    None => Box::new(stream),
+                };
+                let mut stream = BufReader::new(stream);
                 // A manager that is killed ends its request anywhere.
                 let Some(request) = request(&mut stream) else { continue };
                 let answer = answers[number.min(answers.len() - 1)];
@@ -152,4 +182,49 @@ fn a_file_has_each_event_and_a_sink_says_why_nothing_arrives() {
     cluster.until("the third", || lines().iter().filter_map(config).any(|(name, _)| name == "third"));
     cluster.ok("sink rm lines");
     cluster.swarmctl("sink inspect lines").refused(3, "lines");
+}
+
+#[test]
+fn a_receiver_whose_certificate_is_not_trusted_gets_nothing_and_one_that_is_gets_all() {
+    let ((trusted, config), (other, _)) = (authority(), authority());
+    let receiver = Receiver::start_with(&["HTTP/1.1 204 No Content\r\n\r\n"], Some(config));
+    let mut cluster = Cluster::start(Executor::Process, &[]);
+    let roots = cluster.path("roots.pem");
+    std::fs::write(&roots, other).expect("written");
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    cluster.resume_with(MANAGER, &["--sink-ca", &path(&roots)]);
+    cluster.await_manager();
+    cluster.ok(&format!("sink create siem --webhook {} --kind config_created", receiver.url));
+    create(&cluster, MANAGER, "first");
+    let reason = || {
+        let sink = cluster.list("sink inspect siem").remove(0);
+        sink["failure"]["reason"].as_str().map(str::to_owned)
+    };
+    cluster.until("the reason", || reason().is_some_and(|why| why.contains("certificate")));
+    assert!(receiver.configs().is_empty());
+    // The file is read for each request: no restart is needed for another authority.
+    std::fs::write(&roots, trusted).expect("written");
+    cluster.until("the config", || receiver.configs().iter().any(|(name, _)| name == "first"));
+    cluster.until("the progress", || reason().is_none());
+}
+
+#[test]
+fn a_sink_gets_what_is_about_its_object_without_what_is_left_out() {
+    let receiver = Receiver::start(&["HTTP/1.1 204 No Content\r\n\r\n"]);
+    let cluster = Cluster::start(Executor::Process, &[]);
+    cluster.create("web", "--replicas 0 --env PASSWORD=hunter2");
+    cluster.create("other", "--replicas 0");
+    cluster.ok(&format!("sink create siem --webhook {} --object web --redact env --from 1", receiver.url));
+    cluster.ok("service rm other");
+    cluster.ok("service rm web");
+    let kinds = || -> Vec<String> {
+        let received = receiver.received.lock().expect("whole");
+        let events = received.iter().flat_map(|(_, events)| events);
+        events.map(|event| event["type"].as_str().expect("a type").replace("swarmlog.v1.", "")).collect()
+    };
+    cluster.until("the removal", || kinds().contains(&"service_removed".to_owned()));
+    assert_eq!(kinds(), ["service_created", "service_removed"]);
+    let received = receiver.received.lock().expect("whole");
+    let text = format!("{received:?}");
+    assert!(text.contains("PASSWORD=<redacted>") && !text.contains("hunter2"), "{text}");
 }

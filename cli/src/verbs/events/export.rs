@@ -13,10 +13,11 @@ use wire::v1::{EventRecord, EventsRequest};
 
 use crate::failure::{Failure, Kind};
 use crate::format::Format;
-use crate::format::export::{EventPlace, ExportFormat, Exporter, Redaction};
+use crate::format::export::{EventPlace, ExportFormat, Exporter};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::point::{self, Point};
+use crate::values::redact::{self, Redact};
 
 use super::{place, unwritable};
 
@@ -47,7 +48,7 @@ pub struct Args {
 
     /// Leave these values out; may be repeated. The file says which, and --resume wants the same
     #[arg(long, value_name = "WHAT", value_enum)]
-    redact: Vec<Redaction>,
+    redact: Vec<Redact>,
 
     /// Continue the file after its last whole line; without a file, begin one
     #[arg(long, conflicts_with = "from")]
@@ -103,7 +104,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let Some(format) = format(args)?.of_lines() else { return write_frames(args, session).await };
     let (from, until) = (session.start(args.from.as_ref()).await?, session.start(args.until.as_ref()).await?);
     let cluster = session.manager.cluster(false).await?.id;
-    let exporter = Exporter { format, cluster, redact: args.redact.clone() };
+    let exporter = Exporter { format, cluster, redact: redact::together(&args.redact) };
     let mut target = Target::open(&args.file, &exporter, args.resume)?;
     let after = target.last;
     let now = session.around.clock.now();

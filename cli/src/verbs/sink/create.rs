@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
+use clap_complete::ArgValueCandidates;
 use events::SinkSpec;
 use wire::v1::command_request::Command;
 use wire::v1::{CreateSink, FindPointRequest};
 
+use crate::completion;
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::input;
 use crate::values::point::{self, Point};
+use crate::values::redact::{self, Redact};
 use crate::values::start::Place;
 
 /// Bytes of a key at most.
@@ -52,6 +55,19 @@ pub struct Args {
     #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(events::catalogue::NAMES), hide_possible_values = true)]
     kind: Vec<String>,
 
+    /// Only events about this object, and events that changed its tasks, such as a drain of their node; for a service also events about
+    /// its tasks
+    #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::objects))]
+    object: Option<String>,
+
+    /// Only events about this node and the tasks on it
+    #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::nodes))]
+    node: Option<String>,
+
+    /// Leave these values out; may be repeated. Each event says which
+    #[arg(long, value_name = "WHAT", value_enum)]
+    redact: Vec<Redact>,
+
     /// Only what a command of this user, operator or node caused; may be repeated
     #[arg(long, value_name = "NAME")]
     actor: Vec<String>,
@@ -62,6 +78,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    let redaction = redact::together(&args.redact);
     let spec = SinkSpec {
         name: args.name.clone(),
         webhook: args.webhook.clone().unwrap_or_default(),
@@ -69,6 +86,10 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         kinds: args.kind.clone(),
         actors: args.actor.clone(),
         commands: args.command.clone(),
+        object: args.object.clone().unwrap_or_default(),
+        node: args.node.clone().unwrap_or_default(),
+        redact_env: redaction.env,
+        redact_labels: redaction.labels,
     };
     let from = first_index(args.from.as_ref(), session).await?;
     let key = args.secret_file.as_deref().map(key).transpose()?;

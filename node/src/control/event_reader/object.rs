@@ -12,20 +12,42 @@ use projections::{Cluster, Instance};
 use super::finder::Finder;
 use super::history::History;
 
-/// The id of what a reference means: of a living object, whose whole id wins over every name, and whose name over the
-/// beginning of an id, or else the id as it is, or else of what had that name last, or the one that has an id which begins so.
+/// The id of what a reference means: of a living object, or else the id as it is, or else of what had that name last, or the one
+/// that has an id which begins so.
 pub(super) fn object(
     history: &History,
     finder: &mut Finder,
     cluster: &Cluster,
     reference: &str,
 ) -> Result<String, Rejection> {
-    if is_whole_id(cluster, reference) {
+    if let Some(living) = living_object(cluster, reference)? {
+        return Ok(living);
+    }
+    if reference.parse::<TaskId>().is_ok() {
         return Ok(reference.to_owned());
+    }
+    match past_object(history, finder, cluster, reference)? {
+        Found::One(id) => Ok(id),
+        Found::Several(ids) => {
+            let sentence = format!("\"{reference}\" could be several objects of the past: {}", ids.join(", "));
+            Err(Rejection::new(RejectionKind::Invalid, "object", sentence, "give more of the id"))
+        }
+        Found::Nothing => Err(unknown(reference)),
+    }
+}
+
+/// The id of the living object that a reference means, if there is one: a whole id wins over every name, and a name over the beginning
+/// of an id.
+///
+/// # Errors
+/// When it could mean several.
+pub fn living_object(cluster: &Cluster, reference: &str) -> Result<Option<String>, Rejection> {
+    if is_whole_id(cluster, reference) {
+        return Ok(Some(reference.to_owned()));
     }
     let named = named(cluster, reference);
     if let [(_, only)] = &named[..] {
-        return Ok(only.clone());
+        return Ok(Some(only.clone()));
     }
     if named.len() > 1 {
         let named: Vec<String> = named.iter().map(|(noun, id)| format!("{noun} {id}")).collect();
@@ -41,22 +63,12 @@ pub(super) fn object(
     ];
     for candidate in candidates {
         match candidate {
-            Ok(id) => return Ok(id),
+            Ok(id) => return Ok(Some(id)),
             Err(error @ ReferenceError::Ambiguous { .. }) => return Err(error.into()),
             Err(ReferenceError::NotFound { .. }) => {}
         }
     }
-    if reference.parse::<TaskId>().is_ok() {
-        return Ok(reference.to_owned());
-    }
-    match past_object(history, finder, cluster, reference)? {
-        Found::One(id) => Ok(id),
-        Found::Several(ids) => {
-            let sentence = format!("\"{reference}\" could be several objects of the past: {}", ids.join(", "));
-            Err(Rejection::new(RejectionKind::Invalid, "object", sentence, "give more of the id"))
-        }
-        Found::Nothing => Err(unknown(reference)),
-    }
+    Ok(None)
 }
 
 /// What had this name last, or has an id that begins so. A name costs what the index does not cover; the beginning of an id one pass
