@@ -5,6 +5,7 @@ use std::io::Write;
 use std::pin::Pin;
 use std::time::Duration;
 
+use events::frame::JOINED_LEVEL;
 use events::{CommandId, Timestamp};
 use serde::Serialize;
 use wire::v1::{
@@ -173,6 +174,11 @@ impl<M: Manager> Session<'_, M> {
         }
         let joined = requests.split_off(requests.len().min(1));
         let Some(first) = requests.pop() else { return Ok(Vec::new()) };
+        // A manager of an older build would leave out what is joined.
+        if !joined.is_empty() && self.manager.cluster(false).await?.feature_level < JOINED_LEVEL {
+            let failure = Failure::new(Kind::Conflict, "not every manager knows changes that are made together");
+            return Err(failure.hint("upgrade all managers first, or make one change after the other"));
+        }
         let mut reply = self.manager.execute(CommandRequest { joined, ..first }).await?;
         let joined = std::mem::take(&mut reply.joined);
         Ok(std::iter::once(reply).chain(joined).collect())

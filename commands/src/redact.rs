@@ -10,7 +10,7 @@ use projections::settings::REDACTION_KEY;
 use projections::{Cluster, Service};
 
 use crate::verb::{Asker, Verb};
-use crate::{Ctx, Decision, Rejection, RejectionKind};
+use crate::{Ctx, Decision, Rejection, RejectionKind, require_level};
 
 /// Redacted frames that a cluster may have in all: the state keeps 40 bytes of each.
 const REDACTED_MAX: usize = 65_536;
@@ -53,14 +53,7 @@ impl Verb for RedactHistory {
         let named: Field = field
             .parse()
             .map_err(|why: String| Rejection::invalid(&subject, format!("no value can be erased from {field}"), why))?;
-        if state.feature_level() < redaction::FEATURE_LEVEL {
-            let sentence = "not every manager knows redacted frames";
-            return Err(Rejection::conflict(
-                subject,
-                sentence,
-                "upgrade all managers first: `swarmctl node ls` shows them",
-            ));
-        }
+        require_level(state, redaction::FEATURE_LEVEL, &subject, "redacted frames")?;
         self.sound(state)?;
         let present = state.services.get(service);
         let is_stale = present.is_some_and(|service| service.version > *read_to) || state.redacted_at() > *read_to;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use events::frame::SINK_FILTERS_LEVEL;
 use events::{
     Kind, OperatorRole, SecretBytes, SinkCreated, SinkFailed, SinkId, SinkParked, SinkPaused, SinkProgressed,
     SinkRemoved, SinkResumed, SinkSpec, VolatilePayload,
@@ -12,7 +13,7 @@ use projections::{Cluster, Sink, SinkState};
 use crate::text::quote;
 use crate::validate;
 use crate::verb::{Asker, Verb};
-use crate::{Ctx, Decision, Rejection, RejectionKind};
+use crate::{Ctx, Decision, Rejection, RejectionKind, require_level};
 
 /// Sinks that a cluster may have: each reads history for itself.
 const SINKS_MAX: usize = 16;
@@ -80,6 +81,9 @@ impl Verb for CreateSink {
         let subject = format!("sink {}", quote(&spec.name));
         validate::sink(spec).map_err(|fault| fault.about(&subject))?;
         key.iter().try_for_each(|key| validate::sink_key(&key.0)).map_err(|fault| fault.about(&subject))?;
+        if !spec.object.is_empty() || !spec.node.is_empty() || spec.redact_env || spec.redact_labels {
+            require_level(state, SINK_FILTERS_LEVEL, &subject, "sinks that choose by object or leave values out")?;
+        }
         if let Some(taken) = state.sink_named(&spec.name) {
             let sentence = format!("the name {} is taken by sink {}", taken.spec.name, taken.id);
             let hint = "choose another name, or remove that sink first with `swarmctl sink rm`";
@@ -253,6 +257,23 @@ mod tests {
             created(&mut story, create(&format!("s{number}"), &format!("f{number}"), None));
         }
         assert_eq!(story.refuse(&operator(), create("z", "z", None)).kind, RejectionKind::Exhausted);
+    }
+
+    #[test]
+    fn what_a_leader_of_an_older_build_would_leave_out_waits_for_all_managers() {
+        let plain = SinkSpec { name: "a".to_owned(), file: "a".to_owned(), ..SinkSpec::default() };
+        let mut story = Story::initialised();
+        for spec in [
+            SinkSpec { object: "0000000000000000000000001".to_owned(), ..plain.clone() },
+            SinkSpec { node: "0000000000000000000000001".to_owned(), ..plain.clone() },
+            SinkSpec { redact_env: true, ..plain.clone() },
+            SinkSpec { redact_labels: true, ..plain.clone() },
+        ] {
+            let create = Command::CreateSink(CreateSink { spec, from: None, key: None });
+            let refused = story.refuse(&operator(), create);
+            assert!(refused.sentence.contains("not every manager"), "{refused:?}");
+        }
+        created(&mut story, create("a", "a", None));
     }
 
     #[test]

@@ -8,9 +8,13 @@ use crate::{Cause, Kind, redaction};
 /// Meaning of the frames that this build writes.
 pub const FORMAT: u32 = 1;
 /// Highest feature level whose events this build understands.
-pub const FEATURE_LEVEL: u32 = 3;
+pub const FEATURE_LEVEL: u32 = 4;
 /// The feature level of a cluster before it is raised: managers of it know everything but what [`Kind::feature_level`] says.
 pub const FEATURE_LEVEL_MIN: u32 = 1;
+/// From this level on, every manager knows requests that have others joined to them.
+pub const JOINED_LEVEL: u32 = 4;
+/// From this level on, every manager knows sinks that choose by object and node, and that leave values out.
+pub const SINK_FILTERS_LEVEL: u32 = 4;
 /// Events after which a frame takes no more; the rest is the next turn's first work. Keeps a turn short enough to answer
 /// others.
 pub const EVENTS_MAX: usize = 1_000;

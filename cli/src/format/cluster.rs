@@ -117,7 +117,7 @@ Version            : 2
 Created            : 3 minutes ago
 Log index          : 42
 Log head           : frame 42 c0ffee
-Feature level      : 2
+Feature level      : 4
 Address            : 10.0.0.1:4242
 Raft
   Leader           : m1

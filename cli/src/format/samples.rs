@@ -258,7 +258,7 @@ pub fn cluster() -> ClusterView {
         raft: Some(raft()),
         heartbeat_period_ns: 1_000_000_000,
         node_down_after_ns: 3_000_000_000,
-        feature_level: 2,
+        feature_level: events::frame::FEATURE_LEVEL,
         tags: Vec::new(),
         history_use: Some(HistoryUse {
             history_bytes: 3 << 20,

@@ -41,6 +41,8 @@ pub struct Fake {
     pub left: Vec<LeaveClusterRequest>,
     /// Every operator that was asked for.
     pub created: Vec<CreateOperatorRequest>,
+    /// What all managers of its cluster know.
+    pub feature_level: u32,
     /// Why commands are refused, if they are.
     pub refusal: Option<Refusal>,
     /// Where in history the next commands are; others are at 10.
@@ -74,6 +76,7 @@ impl Fake {
             created: Vec::new(),
             unlocked: Vec::new(),
             left: Vec::new(),
+            feature_level: events::frame::FEATURE_LEVEL,
             refusal: None,
             indexes: VecDeque::new(),
             readings: [(samples::service(), samples::tasks())].into(),
@@ -137,7 +140,7 @@ impl Manager for Fake {
 
     async fn cluster(&mut self, with_tokens: bool) -> Result<ClusterView, Failure> {
         let join_tokens = if with_tokens { samples::cluster().join_tokens.clone() } else { JoinTokens::default() };
-        Ok(ClusterView { join_tokens, ..samples::cluster() })
+        Ok(ClusterView { join_tokens, feature_level: self.feature_level, ..samples::cluster() })
     }
 
     async fn unlock_key(&mut self) -> Result<UnlockKeyReply, Failure> {

@@ -200,6 +200,18 @@ async fn a_rotation_prints_the_new_token_and_is_done_together_with_the_update() 
 }
 
 #[tokio::test]
+async fn managers_of_an_older_build_are_not_asked_for_changes_that_are_made_together() {
+    let mut manager = Fake::new();
+    manager.feature_level = events::frame::JOINED_LEVEL - 1;
+    let line = "cluster update --taskhistory 3 --rotate-join-token manager";
+    let ran = run(line, &mut manager, World::default()).await;
+    assert!(ran.code == 4 && ran.err.contains("not every manager"), "{}", ran.err);
+    assert_eq!(manager.executed, []);
+    let ran = run("cluster update --rotate-join-token manager", &mut manager, World::default()).await;
+    assert_eq!((ran.code, manager.executed.len()), (0, 1), "{}", ran.err);
+}
+
+#[tokio::test]
 async fn reads_ask_for_what_the_flags_say() {
     let mut manager = Fake::new();
     for line in ["task ls", "task ls -a", "service inspect web", "node inspect -a worker-1", "task inspect abc"] {

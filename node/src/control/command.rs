@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::mem::take;
 
-use commands::{Actor, Command, Rejection, RejectionKind, SecretBytes, SecretText, Seen, ServiceSecrets};
+use commands::{
+    Actor, Command, Rejection, RejectionKind, SecretBytes, SecretText, Seen, ServiceSecrets, require_level,
+};
+use events::frame::JOINED_LEVEL;
 use events::spec::secret_key;
 use events::{CommandId, ServiceSpec};
 use projections::Cluster;
@@ -68,13 +71,7 @@ impl Control {
     /// The request with those that are joined to it. What they name may be made by those before them.
     fn resolve(&self, actor: &Actor, mut request: CommandRequest) -> Result<Box<Request>, Rejection> {
         let joined = take(&mut request.joined);
-        let invalid = |sentence: String| Rejection::invalid("command", sentence, "do it in several steps");
-        if joined.len() > JOINED_MAX {
-            return Err(invalid(format!("{} commands joined to one are more than {JOINED_MAX}", joined.len())));
-        }
-        if joined.iter().any(|joined| joined.id == CommandId::default() || !joined.joined.is_empty()) {
-            return Err(invalid("a command that is joined to another has an id, and none joined to it".to_owned()));
-        }
+        may_be_joined(&self.state.cluster, &joined)?;
         let mut made = Made::default();
         made.note(&request);
         let mut first = self.resolve_one(actor, request, &Made::default())?;
@@ -98,6 +95,22 @@ impl Control {
         let actor = actor.clone();
         let (causation, joined) = (undoes, Vec::new());
         Ok(Box::new(Request { id, actor, command, reason, correlation, causation, unchanged, joined }))
+    }
+}
+
+/// Whether these may be joined to a command.
+fn may_be_joined(cluster: &Cluster, joined: &[CommandRequest]) -> Result<(), Rejection> {
+    let invalid = |sentence: String| Rejection::invalid("command", sentence, "do it in several steps");
+    if joined.len() > JOINED_MAX {
+        return Err(invalid(format!("{} commands joined to one are more than {JOINED_MAX}", joined.len())));
+    }
+    if joined.iter().any(|joined| joined.id == CommandId::default() || !joined.joined.is_empty()) {
+        return Err(invalid("a command that is joined to another has an id, and none joined to it".to_owned()));
+    }
+    if joined.is_empty() {
+        Ok(())
+    } else {
+        require_level(cluster, JOINED_LEVEL, "command", "changes that are made together")
     }
 }
 
@@ -308,4 +321,32 @@ pub(crate) fn new_join_token(cluster: &Cluster, role: events::Role) -> Result<Co
         token: SecretText(token.to_string()),
         secret_sha256,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Event, FeatureLevelRaised, Id, Kind};
+    use projections::Stamp;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_joined_where_every_manager_knows_what_that_means() {
+        let mut cluster = Cluster::default();
+        let named = CommandRequest { id: CommandId::from_bits(1), ..CommandRequest::default() };
+        let (many, nested) = (vec![named.clone(); JOINED_MAX + 1], vec![named.clone()]);
+        let nested = CommandRequest { joined: nested, ..named.clone() };
+        let refusal = |cluster: &Cluster, joined: &[CommandRequest]| {
+            may_be_joined(cluster, joined).err().map(|refused| (refused.kind, refused.sentence))
+        };
+        let (kind, sentence) = refusal(&cluster, &many[..1]).expect("it would do each alone");
+        assert!(kind == RejectionKind::Conflict && sentence.contains("not every manager"), "{sentence}");
+        assert_eq!(refusal(&cluster, &[]), None);
+        let raised = Kind::FeatureLevelRaised(FeatureLevelRaised { level: JOINED_LEVEL });
+        cluster.apply(&Event::by_command(0, raised), &Stamp::default());
+        assert_eq!(refusal(&cluster, &many[1..]), None);
+        for joined in [&many[..], &[CommandRequest::default()], &[nested]] {
+            assert_eq!(refusal(&cluster, joined).map(|(kind, _)| kind), Some(RejectionKind::Invalid));
+        }
+    }
 }
