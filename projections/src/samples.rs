@@ -5,7 +5,8 @@ use events::{
     Annotations, ContainerSpec, DesiredCause, Event, Id, Kind, NodeId, NodeJoined, Reconciler, ReplicatedMode,
     RestartPolicy, ServiceCreated, ServiceId, ServiceRemoved, ServiceScaled, ServiceSpec, ServiceSpecUpdated,
     SpecChange, TaskAssigned, TaskCause, TaskCreated, TaskDesiredStateSet, TaskId, TaskReaped, TaskReported, TaskState,
-    TaskStatus, Timestamp, UpdateCompleted, UpdatePaused, UpdateResumed, UpdateStarted, UpdateTasksOverdue,
+    TaskStatus, Timestamp, UpdateCompleted, UpdateConfig, UpdatePaused, UpdateResumed, UpdateStarted,
+    UpdateTasksOverdue,
 };
 
 use crate::check::check;
@@ -122,6 +123,11 @@ impl Sample {
             "remove" => self.tell(Kind::ServiceRemoved(ServiceRemoved { service: SERVICE })),
             other => panic!("nobody knows the word {other}"),
         }
+    }
+
+    /// Gives the service this policy for updates.
+    pub fn configure(&mut self, policy: UpdateConfig) {
+        self.update(SpecChange::Update, None, |spec| spec.update = Some(policy));
     }
 
     /// Puts the newest task of a slot on a node.

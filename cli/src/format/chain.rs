@@ -1,14 +1,11 @@
 //! Why a task is where it is: what led to it, one sentence after the other, from the events about it and about those whose place it took.
 
-use std::time::Duration;
-
 use events::{Cause, DesiredCause, Kind, TaskCause, TaskId, TaskState, Timestamp};
 use serde::Serialize;
 use wire::v1::{CandidateNode, EventRecord, PlacementExplanation};
 
 use super::phrase::phrase;
 use super::{RecordNames, escape, state, story};
-use crate::values::duration;
 
 /// One link of the chain.
 #[derive(Debug, Clone, Serialize)]
@@ -203,14 +200,4 @@ fn merit(first: &CandidateNode, second: &CandidateNode) -> String {
     } else {
         format!("{than} would have done as well")
     }
-}
-
-/// What is awaited of a task now, if anything is.
-pub fn awaited(of: &PlacementExplanation, now: Timestamp) -> Option<String> {
-    let task = of.task.as_ref()?;
-    let restarting = task.restarting.as_ref()?;
-    let next = restarting.next_attempt?;
-    let left = Duration::from_secs(next.since(now).as_secs());
-    (next > now)
-        .then(|| format!("the next attempt, in {} at {next}: {}", duration::show(left), restarting.last_failure))
 }

@@ -1,7 +1,7 @@
 //! Why a task is where it is, or nowhere: what the scheduler says of the nodes.
 
 use events::{Named, Timestamp};
-use wire::v1::{AutoscalingOutlook, AutoscalingUse, PlacementExplanation};
+use wire::v1::{AutoscalingOutlook, AutoscalingUse, Awaited, PlacementExplanation};
 
 use super::age;
 use super::block::Block;
@@ -25,6 +25,7 @@ pub fn block(of: &PlacementExplanation, job: Option<&Job>, view: View) -> String
         let reason = of.waiting_for.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
         block.prose("Waiting", &format!("{}{reason}", counted(of.waiting, "task")));
     }
+    block.each("Awaited", of.awaited.iter().map(|awaited| self::awaited(awaited, view.now)));
     if let Some(outlook) = &of.autoscaling {
         autoscaling(&mut block, outlook, view.now);
     }
@@ -47,6 +48,12 @@ pub fn block(of: &PlacementExplanation, job: Option<&Job>, view: View) -> String
         text.push_str(&candidates(of, view));
     }
     text
+}
+
+/// What is waited for, and when it comes.
+fn awaited(of: &Awaited, now: Timestamp) -> String {
+    let due = of.due.map(|due| format!(", {} ({})", age::ahead(due.since(now)), age::second(due)));
+    format!("{}{}", of.what, due.unwrap_or_default())
 }
 
 /// What the tasks use against what they should, what follows from it, and what followed last.
@@ -124,6 +131,8 @@ fn candidates(of: &PlacementExplanation, view: View) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use events::{Id, NodeId, PlacementStrategy};
     use wire::v1::{CandidateNode, RefusedNodes};
 
@@ -155,10 +164,19 @@ mod tests {
             waiting: 1,
             waiting_for: Some("no suitable node".to_owned()),
             autoscaling: None,
+            awaited: vec![
+                Awaited {
+                    what: "the next attempt: no such file".to_owned(),
+                    due: Some(samples::NOW + Duration::from_secs(6)),
+                },
+                Awaited { what: "1 task of the update to run".to_owned(), due: None },
+            ],
         };
         let expected = "\
 Service        : web
 Waiting        : 1 task: no suitable node
+Awaited        : the next attempt: no such file, in 6s (2027-01-15T08:00:06Z)
+                 1 task of the update to run
 Strategy       : spread
 Suitable nodes : 2 of 5
 Refused        : 3 nodes: insufficient memory

@@ -1,6 +1,7 @@
 //! Why tasks are where they are: what the scheduler says of all nodes now.
 
 use commands::{Rejection, RejectionKind};
+use projections::views::awaited::{self, Awaited};
 use projections::views::overview::{resolve_service, resolve_task};
 use projections::{Cluster, Service, Task};
 use reconcilers::autoscale;
@@ -33,7 +34,8 @@ impl Control {
                 let service = cluster.services.get(id).ok_or_else(|| Rejection::not_found("service", id))?;
                 let placing = placing::of_service(cluster, service, self.now);
                 let explained = explanation(cluster, service.spec.name(), Some(service), placing);
-                Ok(PlacementExplanation { autoscaling: self.autoscaling(service), ..explained })
+                let awaited = awaited::of_service(cluster, service, self.now).into_iter().map(shown).collect();
+                Ok(PlacementExplanation { autoscaling: self.autoscaling(service), awaited, ..explained })
             }
             (Some(_), Some(_)) | (None, None) => {
                 let sentence = "a placement is explained for either a task or a service";
@@ -47,7 +49,8 @@ impl Control {
         let placing = placing::of_task(cluster, task, self.now);
         let service = cluster.services.get(task.service);
         let explained = explanation(cluster, cluster.spec_of(task).name(), service, placing);
-        PlacementExplanation { task: Some(views::task(cluster, task, false, self.now)), ..explained }
+        let awaited = awaited::of_task(cluster, task, self.now).into_iter().map(shown).collect();
+        PlacementExplanation { task: Some(views::task(cluster, task, false, self.now)), awaited, ..explained }
     }
 
     /// How it stands with the number of replicas of a service, if that follows from what its tasks use.
@@ -93,8 +96,13 @@ fn explanation(cluster: &Cluster, name: &str, service: Option<&Service>, placing
         choice: placing.choice.and_then(hostname),
         waiting,
         autoscaling: None,
+        awaited: Vec::new(),
         waiting_for: first.and_then(|task| cluster.tasks.get(task)?.waiting.as_deref().map(str::to_owned)),
     }
+}
+
+fn shown(of: Awaited) -> wire::v1::Awaited {
+    wire::v1::Awaited { what: of.what, due: of.due }
 }
 
 fn candidate(cluster: &Cluster, merits: &Merits) -> CandidateNode {

@@ -1,6 +1,7 @@
 //! Reads: what dispatchers, operators and auditors ask of a state.
 
 pub mod assignments;
+pub mod awaited;
 pub mod difference;
 pub mod history;
 pub mod objects;

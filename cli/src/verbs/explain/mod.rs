@@ -1,9 +1,23 @@
 //! `swarmctl explain`: the same as `task explain` and `service explain`.
 
+use crate::failure::{Failure, Kind};
+
 use super::service::explain as service;
 use super::task::explain as task;
 
 super::verbs! {
     Task(task::Args) => task,
     Service(service::Args) => service,
+}
+
+/// What is not there may have been: what shows that, and that the past can be explained, too.
+pub(super) fn of_the_past(failure: Failure, reading: &str) -> Failure {
+    if failure.kind != Kind::NotFound {
+        return failure;
+    }
+    let hint = format!(
+        "{}; of what is gone, `{reading}` shows the history, and --at explains it as it was then",
+        failure.hint
+    );
+    failure.hint(hint)
 }

@@ -12,6 +12,7 @@ use crate::format::{Format, RecordNames, placing, story};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
+use crate::verbs::explain;
 
 /// Commands about the service that are shown, the last ones.
 const COMMANDS_SHOWN: u64 = 5;
@@ -46,7 +47,8 @@ struct Explained<'a> {
 pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.at(&args.at).await?;
     let request = ExplainPlacementRequest { task: None, service: Some(args.service.clone()) };
-    let placement = session.manager.explain_placement(request).await?;
+    let of_the_past = |failure| explain::of_the_past(failure, &format!("swarmctl events --object {}", args.service));
+    let placement = session.manager.explain_placement(request).await.map_err(of_the_past)?;
     let service = session.service(&args.service).await?;
     let about = EventsRequest {
         // By its id: a config or a secret may have the same name.

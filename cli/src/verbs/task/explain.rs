@@ -8,11 +8,12 @@ use wire::v1::{EventsRequest, ExplainPlacementRequest, FindPointRequest, Placeme
 
 use crate::completion;
 use crate::failure::Failure;
-use crate::format::chain::{self, Chain, Link};
+use crate::format::chain::{Chain, Link};
 use crate::format::{Format, placing};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
+use crate::verbs::explain;
 
 /// Tasks whose stories are told: the task, and those before it in its place.
 const TASKS_MAX: usize = 4;
@@ -43,7 +44,8 @@ struct Explained<'a> {
 pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.at(&args.at).await?;
     let request = ExplainPlacementRequest { task: Some(args.task.clone()), service: None };
-    let placement = session.manager.explain_placement(request).await?;
+    let placement =
+        session.manager.explain_placement(request).await.map_err(|failure| of_the_past(failure, &args.task))?;
     let mut text = placing::block(&placement, None, session.view());
     let links = match &placement.task {
         Some(task) => chain(task.id, session).await?,
@@ -52,14 +54,17 @@ pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session
     if session.globals.format == Format::Json {
         return session.json(&Explained { placement: &placement, chain: &links });
     }
-    if let Some(awaited) = chain::awaited(&placement, session.view().now) {
-        text.push_str(&format!("\nAwaited: {awaited}\n"));
-    }
     if !links.is_empty() {
         text.push('\n');
         text.extend(links.iter().map(Link::text));
     }
     session.text(&text)
+}
+
+/// A place has had other tasks; what else a task is called, only its own events show.
+fn of_the_past(failure: Failure, task: &str) -> Failure {
+    let reading = if task.contains('.') { "task history" } else { "events --object" };
+    explain::of_the_past(failure, &format!("swarmctl {reading} {task}"))
 }
 
 /// What led to a task, oldest first. Looks at the point where it was placed last: after that nothing is asked of the present.
