@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=TAIL_MAX))]
     tail: Option<u64>,
 
-    /// End after so many events
+    /// End after so many events, or with --by-operation after so many commands
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=LIMIT_MAX))]
     limit: Option<u64>,
 
@@ -61,7 +61,7 @@ pub struct Args {
 
     /// Only events about this object, and events that changed its tasks, such as a drain of their node; for a service also
     /// events about its tasks. A name stands for the object that has it now, or else for the last one that had it; give the id
-    /// of an older one
+    /// of an older one. Where objects of several kinds have it, write such as service/web
     #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::objects))]
     object: Option<String>,
 
@@ -103,7 +103,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let mut request = request(args, from, until, session.around.clock.now());
     request.reason = session.globals.reason.clone();
     if args.by_operation {
-        return by_operation(EventsRequest { tail: None, ..request }, args.tail, session).await;
+        return by_operation(EventsRequest { tail: None, limit: None, ..request }, args, session).await;
     }
     if let Some(file) = args.resume.file() {
         let told = resume::run(&args.resume, file, request, session).await?;
@@ -155,25 +155,32 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     failure.hint("name a file in a directory that you may write, on a disk with room for it")
 }
 
-/// Shows history grouped by commands, of these the last `tail`: what followed from one may be anywhere after it.
+/// Shows history grouped by commands, of these the last or the first so many: what followed from one may be anywhere after it.
 async fn by_operation<M: Manager>(
     request: EventsRequest,
-    tail: Option<u64>,
+    args: &Args,
     session: &mut Session<'_, M>,
 ) -> Result<(), Failure> {
+    let at_most = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let mut history = session.manager.events(request).await?;
+    let (tail, mut left) = (args.tail, args.limit.map_or(usize::MAX, at_most));
     let mut operations = Operations::default();
-    while let Some(record) = history.next().await {
+    while left > 0
+        && let Some(record) = history.next().await
+    {
         operations.add(&record?);
-        let older = operations.hand_out();
+        let mut older = operations.hand_out();
         if tail.is_none() {
+            older.truncate(left);
+            left -= older.len();
             show(&older, session)?;
         }
     }
     let handed_out = operations.handed_out();
     let mut shown = operations.window();
-    let wanted = tail.map_or(shown.len(), |tail| usize::try_from(tail).unwrap_or(usize::MAX));
+    let wanted = tail.map_or(shown.len(), at_most);
     shown.drain(..shown.len().saturating_sub(wanted));
+    shown.truncate(left);
     show(shown.make_contiguous(), session)?;
     match (session.globals.format, tail) {
         (Format::Table, None) if handed_out > 0 => session.note(&format!(
