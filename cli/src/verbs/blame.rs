@@ -7,6 +7,7 @@ use crate::failure::{Failure, Kind};
 use crate::format::blame::{self, Blame};
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// What has a spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +21,14 @@ enum Noun {
 }
 
 impl Noun {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Node => "node",
+            Self::Cluster => "cluster",
+        }
+    }
+
     /// The kinds of event that set its spec or change it.
     fn kinds(self) -> &'static [&'static str] {
         match self {
@@ -48,15 +57,21 @@ pub struct Args {
     /// Show former values as well
     #[arg(short, long)]
     all: bool,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     if let (Noun::Cluster, Some(reference)) = (args.noun, &args.reference) {
         let failure = Failure::new(Kind::Usage, format!("`blame cluster` takes no reference, and got {reference}"));
         return Err(failure.hint("a manager has one cluster: `swarmctl blame cluster`"));
     }
     let kinds = args.noun.kinds().iter().map(|kind| (*kind).to_owned()).collect();
-    let request = EventsRequest { object: args.reference.clone(), kinds, ..Default::default() };
+    // A config or a secret may have the same name.
+    let object = args.reference.as_ref().map(|reference| format!("{}/{reference}", args.noun.name()));
+    let request = EventsRequest { object, kinds, to: session.point_index(), ..Default::default() };
     let mut history = session.manager.events(request).await?;
     let mut blamed = Blame::default();
     while let Some(record) = history.next().await {

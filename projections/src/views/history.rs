@@ -259,7 +259,7 @@ impl Names {
     pub fn learn(&mut self, kind: &Kind) {
         if let Kind::TaskCreated(event) = kind {
             self.tasks.insert(event.task, (event.service, Instance::of(event)));
-        } else if let Some((id, name)) = naming(kind).filter(|(_, name)| !name.is_empty()) {
+        } else if let Some((_, id, name)) = naming(kind).filter(|(.., name)| !name.is_empty()) {
             self.own.insert(id, name.to_owned());
         }
     }
@@ -321,22 +321,22 @@ impl Names {
     }
 }
 
-/// The id that an event gives a name, and the name. A service's never changes; a node's does with its machine's.
-pub fn naming(kind: &Kind) -> Option<(u128, &str)> {
+/// What an event gives a name: the noun, the id, and the name. A service's never changes; a node's does with its machine's.
+pub fn naming(kind: &Kind) -> Option<(&'static str, u128, &str)> {
     if let Kind::ServiceCreated(event) = kind {
-        Some((event.service.bits(), event.spec.name()))
+        Some(("service", event.service.bits(), event.spec.name()))
     } else if let Kind::ConfigCreated(event) = kind {
-        Some((event.config.bits(), event.spec.name()))
+        Some(("config", event.config.bits(), event.spec.name()))
     } else if let Kind::SecretCreated(event) = kind {
-        Some((event.secret.bits(), event.spec.name()))
+        Some(("secret", event.secret.bits(), event.spec.name()))
     } else if let Kind::SinkCreated(event) = kind {
-        Some((event.sink.bits(), &event.spec.name))
+        Some(("sink", event.sink.bits(), &event.spec.name))
     } else if let Kind::OperatorCreated(event) = kind {
-        Some((event.operator.bits(), &event.name))
+        Some(("operator", event.operator.bits(), &event.name))
     } else if let Kind::NodeJoined(event) = kind {
-        Some((event.node.bits(), &event.hostname))
+        Some(("node", event.node.bits(), &event.hostname))
     } else if let Kind::NodeDescribed(event) = kind {
-        Some((event.node.bits(), &event.description.hostname))
+        Some(("node", event.node.bits(), &event.description.hostname))
     } else {
         None
     }
@@ -347,6 +347,8 @@ pub fn naming(kind: &Kind) -> Option<(u128, &str)> {
 #[derive(Debug, Clone)]
 pub struct NameLookup {
     name: String,
+    /// Of what alone the name is meant, such as `service`.
+    noun: Option<&'static str>,
     names: Names,
     found: Option<TaskId>,
     /// The ids that begin with the name, if any can.
@@ -374,7 +376,12 @@ impl NameLookup {
     pub fn of(name: impl Into<String>) -> Self {
         let name = name.into();
         let range = prefix_range::<TaskId>(&name).map(|(low, high)| low..=high);
-        Self { name, names: Names::default(), found: None, range, begun: BTreeSet::new() }
+        Self { name, noun: None, names: Names::default(), found: None, range, begun: BTreeSet::new() }
+    }
+
+    /// The same among the objects of one noun, if one is given.
+    pub fn among(self, noun: Option<&'static str>) -> Self {
+        Self { noun, ..self }
     }
 
     /// Hears what something is called of which the history that is shown does not say it.
@@ -389,17 +396,20 @@ impl NameLookup {
             self.names.learn(kind);
             let bears =
                 self.name.contains('.') && self.names.task(None, event.task).is_some_and(|name| self.is_called(&name));
-            self.found = Some(event.task).filter(|_| bears).or(self.found);
-            self.note(event.task);
-        } else if let Some((id, name)) = naming(kind) {
+            self.find("task", event.task, bears);
+        } else if let Some((noun, id, name)) = naming(kind) {
             self.names.learn(kind);
-            self.found = Some(TaskId::from_bits(id)).filter(|_| self.is_called(name)).or(self.found);
-            self.note(TaskId::from_bits(id));
+            self.find(noun, TaskId::from_bits(id), self.is_called(name));
         }
         self.names.forget(kind);
     }
 
-    fn note(&mut self, id: TaskId) {
+    /// Takes an object that may have the name, or an id that begins so.
+    fn find(&mut self, noun: &str, id: TaskId, is_called: bool) {
+        if self.noun.is_some_and(|meant| meant != noun) {
+            return;
+        }
+        self.found = Some(id).filter(|_| is_called).or(self.found);
         if self.begun.len() < Self::LISTED_MAX && self.range.as_ref().is_some_and(|range| range.contains(&id)) {
             self.begun.insert(id);
         }

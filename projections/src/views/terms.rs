@@ -137,7 +137,7 @@ pub fn of_frame<H: Homes>(frame: &Frame, homes: &mut H, add: &mut impl FnMut(Ter
         settle(kind, frame.header.index, homes)?;
         add(Term::Kind(kind.name()));
         add_subjects(kind, homes, add)?;
-        if let Some((id, name)) = naming(kind) {
+        if let Some((_, id, name)) = naming(kind) {
             add(Term::NameOf(id));
             add(Term::Named(name));
         }

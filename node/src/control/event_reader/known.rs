@@ -124,7 +124,7 @@ impl Known {
     fn learn_name(&mut self, id: u128, index: u64, sources: &Sources<'_>) -> Result<(), FindError> {
         let Some(named) = sources.finder.last(Term::NameOf(id), index.saturating_add(1))? else { return Ok(()) };
         let frame = sources.history.at(named)?;
-        let names = |kind: &&Kind| naming(kind).is_some_and(|(of, _)| of == id);
+        let names = |kind: &&Kind| naming(kind).is_some_and(|(_, of, _)| of == id);
         frame.iter().flat_map(events::codec::kinds).filter(names).for_each(|kind| self.names.learn(kind));
         Ok(())
     }

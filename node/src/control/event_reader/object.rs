@@ -1,5 +1,7 @@
 //! What a reference means to who asks for history: also what is gone can be named.
 
+use std::collections::BTreeSet;
+
 use commands::{Rejection, RejectionKind};
 use events::{ConfigId, Id, NodeId, SecretId, ServiceId, SinkId, TaskId};
 use projections::views::history::{Found, NameLookup};
@@ -12,6 +14,9 @@ use projections::{Cluster, Instance};
 use super::finder::Finder;
 use super::history::History;
 
+/// What a reference may be about, in the order in which a name is looked for.
+const NOUNS: [&str; 5] = ["service", "config", "secret", "node", "task"];
+
 /// The id of what a reference means: of a living object, or else the id as it is, or else of what had that name last, or the one
 /// that has an id which begins so.
 pub(super) fn object(
@@ -20,49 +25,76 @@ pub(super) fn object(
     cluster: &Cluster,
     reference: &str,
 ) -> Result<String, Rejection> {
-    if let Some(living) = living_object(cluster, reference)? {
+    let (noun, name) = parts(reference);
+    object_among(history, finder, cluster, noun, name)
+}
+
+/// The id of the node that a reference means, whatever else has that name.
+pub(super) fn node(
+    history: &History,
+    finder: &mut Finder,
+    cluster: &Cluster,
+    reference: &str,
+) -> Result<String, Rejection> {
+    object_among(history, finder, cluster, Some("node"), reference)
+}
+
+fn object_among(
+    history: &History,
+    finder: &mut Finder,
+    cluster: &Cluster,
+    noun: Option<&'static str>,
+    name: &str,
+) -> Result<String, Rejection> {
+    if let Some(living) = living_among(cluster, noun, name)? {
         return Ok(living);
     }
-    if reference.parse::<TaskId>().is_ok() {
-        return Ok(reference.to_owned());
+    if name.parse::<TaskId>().is_ok() {
+        return Ok(name.to_owned());
     }
-    match past_object(history, finder, cluster, reference)? {
+    match past_object(history, finder, cluster, noun, name)? {
         Found::One(id) => Ok(id),
         Found::Several(ids) => {
-            let sentence = format!("\"{reference}\" could be several objects of the past: {}", ids.join(", "));
+            let sentence = format!("\"{name}\" could be several objects of the past: {}", ids.join(", "));
             Err(Rejection::new(RejectionKind::Invalid, "object", sentence, "give more of the id"))
         }
-        Found::Nothing => Err(unknown(reference)),
+        Found::Nothing => Err(unknown(name)),
     }
 }
 
+/// The noun of a reference such as `service/web`, if it has one, and the name or id.
+fn parts(reference: &str) -> (Option<&'static str>, &str) {
+    let known = reference.split_once('/').and_then(|(given, name)| {
+        let noun = NOUNS.into_iter().find(|noun| *noun == given)?;
+        Some((Some(noun), name))
+    });
+    known.unwrap_or((None, reference))
+}
+
 /// The id of the living object that a reference means, if there is one: a whole id wins over every name, and a name over the beginning
-/// of an id.
+/// of an id. With a noun before it, such as `service/web`, only those are meant.
 ///
 /// # Errors
 /// When it could mean several.
 pub fn living_object(cluster: &Cluster, reference: &str) -> Result<Option<String>, Rejection> {
-    if is_whole_id(cluster, reference) {
-        return Ok(Some(reference.to_owned()));
+    let (noun, name) = parts(reference);
+    living_among(cluster, noun, name)
+}
+
+fn living_among(cluster: &Cluster, noun: Option<&str>, name: &str) -> Result<Option<String>, Rejection> {
+    if noun.is_none() {
+        if is_whole_id(cluster, name) {
+            return Ok(Some(name.to_owned()));
+        }
+        let named = named(cluster, name);
+        match &named[..] {
+            [] => {}
+            [(_, only)] => return Ok(Some(only.clone())),
+            [_, _, ..] => return Err(ambiguous(name, &named)),
+        }
     }
-    let named = named(cluster, reference);
-    if let [(_, only)] = &named[..] {
-        return Ok(Some(only.clone()));
-    }
-    if named.len() > 1 {
-        let named: Vec<String> = named.iter().map(|(noun, id)| format!("{noun} {id}")).collect();
-        let sentence = format!("\"{reference}\" could be several objects: {}", named.join(", "));
-        return Err(Rejection::new(RejectionKind::Invalid, "object", sentence, "give the id of the one that is meant"));
-    }
-    let candidates = [
-        resolve_service(cluster, reference).map(|id| id.to_string()),
-        resolve_config(cluster, reference).map(|id| id.to_string()),
-        resolve_secret(cluster, reference).map(|id| id.to_string()),
-        resolve_node(cluster, reference).map(|id| id.to_string()),
-        resolve_task(cluster, reference).map(|id| id.to_string()),
-    ];
-    for candidate in candidates {
-        match candidate {
+    for meant in NOUNS.into_iter().filter(|of| noun.is_none_or(|noun| noun == *of)) {
+        match living(cluster, meant, name) {
             Ok(id) => return Ok(Some(id)),
             Err(error @ ReferenceError::Ambiguous { .. }) => return Err(error.into()),
             Err(ReferenceError::NotFound { .. }) => {}
@@ -71,10 +103,41 @@ pub fn living_object(cluster: &Cluster, reference: &str) -> Result<Option<String
     Ok(None)
 }
 
+/// The id of the living object of a noun that a reference names.
+fn living(cluster: &Cluster, noun: &str, reference: &str) -> Result<String, ReferenceError> {
+    match noun {
+        "service" => resolve_service(cluster, reference).map(|id| id.to_string()),
+        "config" => resolve_config(cluster, reference).map(|id| id.to_string()),
+        "secret" => resolve_secret(cluster, reference).map(|id| id.to_string()),
+        "node" => resolve_node(cluster, reference).map(|id| id.to_string()),
+        _ => resolve_task(cluster, reference).map(|id| id.to_string()),
+    }
+}
+
+/// Several living objects have the name.
+fn ambiguous(name: &str, named: &[(&'static str, String)]) -> Rejection {
+    let listed: Vec<String> = named.iter().map(|(noun, id)| format!("{noun} {id}")).collect();
+    let sentence = format!("\"{name}\" could be several objects: {}", listed.join(", "));
+    let nouns: BTreeSet<&str> = named.iter().map(|(noun, _)| *noun).collect();
+    let hint = if nouns.len() == named.len() {
+        let forms: Vec<String> = named.iter().map(|(noun, _)| format!("{noun}/{name}")).collect();
+        format!("write {}", forms.join(" or "))
+    } else {
+        "give the id of the one that is meant".to_owned()
+    };
+    Rejection::new(RejectionKind::Invalid, "object", sentence, hint)
+}
+
 /// What had this name last, or has an id that begins so. A name costs what the index does not cover; the beginning of an id one pass
 /// over history.
-fn past_object(history: &History, finder: &mut Finder, cluster: &Cluster, reference: &str) -> Result<Found, Rejection> {
-    let mut recent = NameLookup::of(reference);
+fn past_object(
+    history: &History,
+    finder: &mut Finder,
+    cluster: &Cluster,
+    noun: Option<&'static str>,
+    reference: &str,
+) -> Result<Found, Rejection> {
+    let mut recent = NameLookup::of(reference).among(noun);
     let service = match reference.rsplit_once('.') {
         Some((service, _)) => service_id(history, finder, cluster, service)?,
         None => None,
@@ -86,10 +149,11 @@ fn past_object(history: &History, finder: &mut Finder, cluster: &Cluster, refere
     if let Some(id) = recent.named() {
         return Ok(Found::One(id));
     }
-    if let Some(id) = named_by_index(history, finder, reference)? {
+    if let Some(id) = named_by_index(history, finder, noun, reference)? {
         return Ok(Found::One(id));
     }
-    if let Some(service) = service
+    if noun.is_none_or(|noun| noun == "task")
+        && let Some(service) = service
         && let Some(instance) = instance(history, finder, cluster, reference)?
         && let Some(task) = finder.last_task(history, service, instance)?
     {
@@ -98,17 +162,28 @@ fn past_object(history: &History, finder: &mut Finder, cluster: &Cluster, refere
     if finder.reach() == 0 || !recent.can_be_id() {
         return Ok(recent.found());
     }
-    let mut whole = NameLookup::of(reference);
+    let mut whole = NameLookup::of(reference).among(noun);
     history.each(0..u64::MAX, |kind| whole.see(kind))?;
     Ok(whole.found())
 }
 
 /// The last thing that got this name in the part of history that the index covers.
-fn named_by_index(history: &History, finder: &Finder, name: &str) -> Result<Option<String>, Rejection> {
-    let Some(index) = finder.last(Term::Named(name), u64::MAX)? else { return Ok(None) };
-    let mut bearer = NameLookup::of(name);
-    history.at(index)?.iter().flat_map(events::codec::kinds).for_each(|kind| bearer.see(kind));
-    Ok(bearer.named())
+fn named_by_index(
+    history: &History,
+    finder: &Finder,
+    noun: Option<&'static str>,
+    name: &str,
+) -> Result<Option<String>, Rejection> {
+    let mut before = u64::MAX;
+    while let Some(index) = finder.last(Term::Named(name), before)? {
+        let mut bearer = NameLookup::of(name).among(noun);
+        history.at(index)?.iter().flat_map(events::codec::kinds).for_each(|kind| bearer.see(kind));
+        if let Some(id) = bearer.named() {
+            return Ok(Some(id));
+        }
+        before = index;
+    }
+    Ok(None)
 }
 
 /// The service that has or had this name or id.
@@ -121,11 +196,12 @@ fn service_id(
     if let Ok(service) = resolve_service(cluster, reference) {
         return Ok(Some(service));
     }
-    let mut recent = NameLookup::of(reference);
+    let noun = Some("service");
+    let mut recent = NameLookup::of(reference).among(noun);
     history.each(finder.reach()..u64::MAX, |kind| recent.see(kind))?;
     let id = match recent.named() {
         Some(id) => Some(id),
-        None => named_by_index(history, finder, reference)?,
+        None => named_by_index(history, finder, noun, reference)?,
     };
     Ok(id.and_then(|id| id.parse().ok()))
 }
@@ -143,7 +219,7 @@ fn instance(
     }
     let node = match resolve_node(cluster, place) {
         Ok(node) => Some(node),
-        Err(_) => named_by_index(history, finder, place)?.and_then(|id| id.parse().ok()),
+        Err(_) => named_by_index(history, finder, Some("node"), place)?.and_then(|id| id.parse().ok()),
     };
     Ok(node.map(Instance::Node))
 }
@@ -181,7 +257,7 @@ fn named(cluster: &Cluster, name: &str) -> Vec<(&'static str, String)> {
 }
 
 fn unknown(reference: &str) -> Rejection {
-    let hint = "give the name or id of a service, config, secret, node or task; of one that is gone, its last name or its id, \
+    let hint = "give the name or id of a service, config, secret, node or task, or such as service/web; of one that is gone, its last name or its id, \
                     which `swarmctl events --kind service_created --format json` shows";
     Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) }
 }

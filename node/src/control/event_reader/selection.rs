@@ -13,7 +13,7 @@ use wire::v1::EventsRequest;
 use super::command_of;
 use super::finder::{FindError, Finder, Query};
 use super::history::History;
-use super::object::{object, place};
+use super::object::{node, object, place};
 use super::shared::SharedFrame;
 
 /// What a request asks for, with its references resolved.
@@ -61,7 +61,7 @@ impl Selection {
         }
         let node = match request.node.as_deref() {
             Some(reference) => {
-                let id = self::object(history, finder, cluster, reference)?;
+                let id = self::node(history, finder, cluster, reference)?;
                 let bits = id.parse::<NodeId>().map(NodeId::bits).unwrap_or_default();
                 query.any_of([Term::Object(bits), Term::OnNode(NodeId::from_bits(bits))]);
                 Some(EventFilter::of(Some(id), []).with_tasks_of_nodes())
