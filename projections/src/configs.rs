@@ -64,19 +64,25 @@ impl Cluster {
 
     /// Names of the services that still need a config: for what they are, for what their tasks run, or for a rollback.
     pub fn users_of_config(&self, config: ConfigId) -> BTreeSet<&str> {
-        self.kept_specs().filter(|spec| referenced(spec).any(|(id, _)| id == config)).map(ServiceSpec::name).collect()
+        self.needed_specs().filter(|spec| referenced(spec).any(|(id, _)| id == config)).map(ServiceSpec::name).collect()
     }
 
     /// The revisions of a config that services still need.
     pub fn used_revisions_of_config(&self, config: ConfigId) -> BTreeSet<u64> {
-        self.kept_specs().flat_map(referenced).filter(|(id, _)| *id == config).map(|(_, revision)| revision).collect()
+        self.needed_specs().flat_map(referenced).filter(|(id, _)| *id == config).map(|(_, revision)| revision).collect()
     }
 
-    /// Every spec that a task runs, that a service is at, or that one may be rolled back to.
-    pub(crate) fn kept_specs(&self) -> impl Iterator<Item = &ServiceSpec> {
-        let run = self.revisions.iter().map(|(_, revision)| &*revision.spec);
-        let past = self.services.values().filter_map(|service| service.previous.as_deref());
-        run.chain(past).chain(self.services.values().map(|service| &*service.spec))
+    /// Every spec whose configs and secrets are needed: that a task runs which is not over, that a service makes tasks of now or later,
+    /// or that one may be rolled back to.
+    pub(crate) fn needed_specs(&self) -> impl Iterator<Item = &ServiceSpec> {
+        let open = self
+            .revisions
+            .iter()
+            .filter(|((service, version), _)| self.tasks_by_revision().is_open(*service, *version));
+        let of_services = self.services.values().flat_map(|service| {
+            [&*service.spec, self.spec_in_force(service)].into_iter().chain(service.previous.as_deref())
+        });
+        open.map(|(_, revision)| &*revision.spec).chain(of_services)
     }
 }
 
@@ -129,9 +135,9 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.config_names = cluster.configs.values().map(|config| (name_key(config.spec.name()), config.id)).collect();
 }
 
-/// What is wrong with configs: a spec that is kept refers to one that is gone, or to a revision that is.
+/// What is wrong with configs: a spec that is needed refers to one that is gone, or to a revision that is.
 pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
-    for spec in cluster.kept_specs() {
+    for spec in cluster.needed_specs() {
         for (id, revision) in referenced(spec) {
             if cluster.configs.get(id).is_none_or(|config| !config.revisions.contains_key(&revision)) {
                 let service = spec.name();

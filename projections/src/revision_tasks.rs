@@ -11,6 +11,8 @@ use crate::Task;
 pub struct TaskCounts {
     /// All of them.
     pub all: u64,
+    /// Those that are not over, wanted or not.
+    pub open: u64,
     /// Those among them that are wanted.
     pub wanted: u64,
     /// Those that are wanted and are not over.
@@ -39,6 +41,11 @@ impl RevisionTasks {
     /// Whether some task runs a revision.
     pub fn is_run(&self, service: ServiceId, version: u64) -> bool {
         self.counts.contains_key(&(service, version))
+    }
+
+    /// Whether some task of a revision is not over.
+    pub fn is_open(&self, service: ServiceId, version: u64) -> bool {
+        self.counts.get(&(service, version)).is_some_and(|counts| counts.open > 0)
     }
 
     pub(crate) fn enter(&mut self, task: &Task) {
@@ -70,13 +77,16 @@ impl RevisionTasks {
 
 impl TaskCounts {
     fn of(task: &Task) -> Self {
-        let running = task.is_live() && task.state == TaskState::Running;
-        Self { all: 1, wanted: task.is_wanted().into(), live: task.is_live().into(), running: running.into() }
+        let (wanted, open) = (task.is_wanted(), !task.state.is_terminal());
+        let running = wanted && task.state == TaskState::Running;
+        let live = wanted && open;
+        Self { all: 1, open: open.into(), wanted: wanted.into(), live: live.into(), running: running.into() }
     }
 
     fn with(self, other: Self) -> Self {
         Self {
             all: self.all + other.all,
+            open: self.open + other.open,
             wanted: self.wanted + other.wanted,
             live: self.live + other.live,
             running: self.running + other.running,
@@ -86,6 +96,7 @@ impl TaskCounts {
     fn without(self, other: Self) -> Self {
         Self {
             all: self.all - other.all,
+            open: self.open - other.open,
             wanted: self.wanted - other.wanted,
             live: self.live - other.live,
             running: self.running - other.running,

@@ -66,12 +66,12 @@ impl Cluster {
     /// Names of the services that still need a secret: for what they are, for what their tasks run, or for a rollback.
     pub fn users_of_secret(&self, secret: SecretId) -> BTreeSet<&str> {
         let refers = |spec: &&ServiceSpec| referenced(spec).any(|reference| reference.secret == Some(secret));
-        self.kept_specs().filter(refers).map(ServiceSpec::name).collect()
+        self.needed_specs().filter(refers).map(ServiceSpec::name).collect()
     }
 
     /// The revisions of a secret that services still need.
     pub fn used_revisions_of_secret(&self, secret: SecretId) -> BTreeSet<u64> {
-        let references = self.kept_specs().flat_map(referenced).filter(|reference| reference.secret == Some(secret));
+        let references = self.needed_specs().flat_map(referenced).filter(|reference| reference.secret == Some(secret));
         references.map(|reference| reference.revision).collect()
     }
 }
@@ -123,9 +123,9 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.secret_names = cluster.secrets.values().map(|secret| (name_key(secret.spec.name()), secret.id)).collect();
 }
 
-/// What is wrong with secrets: a spec that is kept refers to one that is gone, or to a revision that is.
+/// What is wrong with secrets: a spec that is needed refers to one that is gone, or to a revision that is.
 pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
-    for spec in cluster.kept_specs() {
+    for spec in cluster.needed_specs() {
         for reference in referenced(spec) {
             let secret = reference.secret.and_then(|id| cluster.secrets.get(id));
             if secret.is_none_or(|secret| !secret.revisions.contains_key(&reference.revision)) {
