@@ -399,7 +399,22 @@ impl<M: Manager> Session<'_, M> {
 
     /// Says above the first text which point is looked at.
     fn tell_point(&mut self) -> Result<(), Failure> {
-        let Some(point) = self.point.as_mut().filter(|point| !point.told) else { return Ok(()) };
+        let Some(heading) = self.point_heading() else { return Ok(()) };
+        Ok(writeln!(self.around.out, "{heading}:\n")?)
+    }
+
+    /// The same in a comment, where the text is one that other programs read.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    pub fn tell_point_in_comment(&mut self) -> Result<(), Failure> {
+        let Some(heading) = self.point_heading() else { return Ok(()) };
+        Ok(writeln!(self.around.out, "# {heading}")?)
+    }
+
+    /// Which point is looked at, once.
+    fn point_heading(&mut self) -> Option<String> {
+        let point = self.point.as_mut().filter(|point| !point.told)?;
         point.told = true;
         let (index, time) = (point.view.index, point.view.log_time);
         let asked = match (&point.asked.tag, point.asked.time) {
@@ -407,7 +422,7 @@ impl<M: Manager> Session<'_, M> {
             (None, Some(asked)) => format!(" (asked for {asked})"),
             (None, None) => String::new(),
         };
-        Ok(writeln!(self.around.out, "As of index {index}, {time}{asked}:\n")?)
+        Some(format!("As of index {index}, {time}{asked}"))
     }
 
     /// Prints one line of data.

@@ -44,7 +44,8 @@ pub const ELSEWHERE: [(&str, &str, &str); 5] = [
 ];
 
 /// What users of Docker give as flags, and what to do instead.
-pub const OTHER_FLAGS: [(&str, &str); 5] = [
+pub const OTHER_FLAGS: [(&str, &str); 6] = [
+    ("--at", "only reads of the state have it: logs have --since and --until, `events` has --from and --to"),
     ("--no-trunc", "nothing is shortened here; omit it"),
     ("--pretty", "this is the usual format; `--format json` is the other"),
     ("--with-registry-auth", "`--registry-auth` or SWARM_REGISTRY_AUTH gives the credentials"),
@@ -243,6 +244,8 @@ mod tests {
             ("swarmctl events --limit -1", "--limit: \"-1\" is not a whole number from 0 to", "digits"),
             ("swarmctl events --tail 10001", "--tail: \"10001\" is not a whole number from 0 to 10000", "digits"),
             ("swarmctl service ls --format {{.Name}}", "--format takes no templates", "jq"),
+            ("swarmctl service logs web --at 8", "unexpected argument '--at' found", "--since and --until"),
+            ("swarmctl task stats --at 8", "unexpected argument '--at' found", "only reads of the state"),
             ("swarmctl service ps web --no-trunc", "unexpected argument '--no-trunc' found", "nothing is shortened"),
             ("swarmctl node inspect n1 --pretty", "unexpected argument '--pretty' found", "usual format"),
             ("swarmctl service rn web", "unrecognized subcommand 'rn'", "lists its commands"),

@@ -26,6 +26,28 @@ fn every_command_and_every_flag_has_help() {
 }
 
 #[test]
+fn every_read_of_the_state_can_look_at_the_past() {
+    const READS: [&str; 9] = ["ls", "inspect", "ps", "services", "revisions", "tags", "explain", "blame", "history"];
+    fn visit(command: &Command, found: &mut usize) {
+        let has_verbs = command.has_subcommands();
+        if !has_verbs && READS.contains(&command.get_name()) {
+            let has_at = command.get_arguments().any(|argument| argument.get_long() == Some("at"));
+            assert!(has_at, "{} lacks --at", command.get_bin_name().unwrap_or_default());
+            *found += 1;
+        }
+        command
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+            .for_each(|command| visit(command, found));
+    }
+    let mut command = crate::command();
+    command.build();
+    let mut found = 0;
+    visit(&command, &mut found);
+    assert!(found > 20, "{found} reads were found");
+}
+
+#[test]
 fn the_help_lists_every_exit_code() {
     use crate::Kind::*;
     let kinds = [

@@ -8,6 +8,7 @@ use crate::format::table::Table;
 use crate::format::view::View;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// List the points of history that have a name
 #[derive(Debug, clap::Args)]
@@ -15,9 +16,13 @@ pub struct Args {
     /// Show names only
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let tags = session.manager.cluster(false).await?.tags;
     let view = session.view();
     session.list(&tags, args.quiet, |tag| tag.name.clone(), |tags| table(tags, view))

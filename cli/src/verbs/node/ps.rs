@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::format::task;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 use crate::values::filter::{self, Filter};
 
 /// List the tasks on nodes, finished ones included
@@ -25,9 +26,13 @@ pub struct Args {
     /// Show only what matches, such as desired-state=running or service=web; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::of_tasks)]
     filter: Vec<Filter>,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let asked = filter::tasks(&args.filter)?;
     if asked.node.is_some() {
         return Err(filter::said_twice("node"));

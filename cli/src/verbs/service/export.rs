@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 use crate::yaml;
 
 /// Write the specs of services in YAML, as `swarmctl apply` reads them
@@ -21,9 +22,13 @@ pub struct Args {
     /// Services: names, ids or unique prefixes of ids (default: all services)
     #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
     services: Vec<String>,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let mut references = args.services.clone();
     if references.is_empty() {
         let all = session.manager.list_services(ListServicesRequest::default()).await?;
@@ -36,6 +41,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.json(&document)?;
             continue;
         }
+        session.tell_point_in_comment()?;
         let gap = if position == 0 { "" } else { "---\n" };
         session.text(&format!("{gap}{}", yaml::to_text(&document)))?;
     }

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::format::{Format, sink};
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// Show sinks: what they are given, how far they have come, and why nothing arrives
 #[derive(Debug, clap::Args)]
@@ -14,9 +15,13 @@ pub struct Args {
     /// Sinks: names, ids or unique prefixes of ids
     #[arg(required = true, value_name = "SINK", add = ArgValueCandidates::new(completion::sinks))]
     sinks: Vec<String>,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let sinks = session.manager.sinks(args.sinks.clone()).await?;
     for (position, sink) in sinks.iter().enumerate() {
         if session.globals.format == Format::Json {

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::format::table::Table;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// List the stacks
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,9 @@ pub struct Args {
     /// Show names only
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    at: At,
 }
 
 #[derive(Serialize, Default)]
@@ -28,6 +32,7 @@ struct Stack {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let label = LabelFilter { key: STACK_LABEL.to_owned(), value: None };
     let select = Some(Selection { labels: vec![label], ..Selection::default() });
     let services = session.manager.list_services(ListServicesRequest { select, mode: None }).await?;

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::format::task;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 use crate::values::filter::{self, Filter};
 
 /// List the tasks of a stack, finished ones included
@@ -24,9 +25,13 @@ pub struct Args {
     /// Show only what matches, such as desired-state=running or node=worker-1; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::of_tasks)]
     filter: Vec<Filter>,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     services::existing(&args.stack, session).await?;
     let label = LabelFilter { key: STACK_LABEL.to_owned(), value: Some(args.stack.clone()) };
     let asked = filter::tasks(&args.filter)?;

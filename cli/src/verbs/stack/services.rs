@@ -7,6 +7,7 @@ use crate::failure::{Failure, Kind};
 use crate::format::service;
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// List the services of a stack
 #[derive(Debug, clap::Args)]
@@ -18,9 +19,13 @@ pub struct Args {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
+    session.at(&args.at).await?;
     let services = existing(&args.stack, session).await?;
     let view = session.view();
     session.list(&services, args.quiet, |service| service.id.to_string(), |services| service::table(services, view))

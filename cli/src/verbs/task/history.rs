@@ -7,6 +7,7 @@ use crate::failure::{Failure, Kind};
 use crate::format::place::{Stay, Stays};
 use crate::manager::Manager;
 use crate::session::Session;
+use crate::values::at::At;
 
 /// Show every task that ever stood in a place of a service, why each ended, and where the next one went
 ///
@@ -20,10 +21,15 @@ pub struct Args {
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    at: At,
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let request = EventsRequest { place: Some(args.place.clone()), ..Default::default() };
+    session.at(&args.at).await?;
+    let place = Some(args.place.clone());
+    let request = EventsRequest { place, to: session.point_index(), ..Default::default() };
     let mut history = session.manager.events(request).await?;
     let mut stays = Stays::default();
     while let Some(record) = history.next().await {
