@@ -20,6 +20,16 @@ async fn lists_print_ids_alone_on_request() {
 }
 
 #[tokio::test]
+async fn the_past_is_named_above_what_people_read_and_in_a_comment_where_programs_do() {
+    const POINT: &str = "As of index 8, 1970-01-01T00:00:00.000000000Z";
+    let table = printed("service ls --at 8").await;
+    assert!(table.starts_with(&format!("{POINT}:\n\nID ")), "{table}");
+    let document = printed("service export web --at 8").await;
+    assert!(document.starts_with(&format!("# {POINT}\nservice:\n")), "{document}");
+    assert!(printed("service export web --at 8 --format json").await.starts_with("{\"service\""));
+}
+
+#[tokio::test]
 async fn inspecting_shows_the_block_and_then_the_tasks() {
     let text = printed("service inspect -a web").await;
     let (block, table) = text.split_once("\n\n").expect("two parts");
