@@ -31,7 +31,8 @@ impl Row {
             | ObjectNoun::Operator
             | ObjectNoun::Config
             | ObjectNoun::Secret
-            | ObjectNoun::Service => of_object(&difference),
+            | ObjectNoun::Service
+            | ObjectNoun::Tag => of_object(&difference),
         };
         Self { changes, difference }
     }

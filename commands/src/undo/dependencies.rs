@@ -46,7 +46,9 @@ fn spec(command: &Inverse) -> Option<&ServiceSpec> {
         | Inverse::RemoveService { .. }
         | Inverse::RemoveConfig { .. }
         | Inverse::RemoveSecret { .. }
-        | Inverse::RevokeOperator { .. } => None,
+        | Inverse::RevokeOperator { .. }
+        | Inverse::TagHistory { .. }
+        | Inverse::UntagHistory { .. } => None,
     }
 }
 

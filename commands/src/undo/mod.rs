@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use events::{
     ClusterSpec, CommandRecord, ConfigId, ConfigSpec, NodeId, NodeSpec, OperatorId, SecretId, SecretSpec, ServiceId,
-    ServiceSpec,
+    ServiceSpec, Timestamp,
 };
 use projections::Cluster;
 use serde_json::Value;
@@ -21,7 +21,8 @@ pub use object::Key;
 
 use crate::{
     Command, CreateConfig, CreateService, PauseUpdate, RemoveConfig, RemoveSecret, RemoveService, ResumeUpdate,
-    RevokeOperator, ServiceSecrets, UpdateCluster, UpdateConfig, UpdateNode, UpdateSecret, UpdateService,
+    RevokeOperator, ServiceSecrets, TagHistory, UntagHistory, UpdateCluster, UpdateConfig, UpdateNode, UpdateSecret,
+    UpdateService,
 };
 
 /// A command that puts something back.
@@ -60,6 +61,20 @@ pub enum Inverse {
         spec: Box<ClusterSpec>,
         /// The present version.
         version: u64,
+    },
+    /// Gives a point of history the name again that it had.
+    TagHistory {
+        /// The name.
+        name: String,
+        /// Index of the frame.
+        index: u64,
+        /// The frame's time.
+        time: Timestamp,
+    },
+    /// Takes the name of a point of history away.
+    UntagHistory {
+        /// The name.
+        name: String,
     },
     /// Puts back what is wanted of a node.
     UpdateNode {
@@ -122,7 +137,7 @@ impl Inverse {
         match self {
             Self::CreateConfig { .. } => 0,
             Self::UpdateConfig { .. } | Self::UpdateSecret { .. } => 1,
-            Self::UpdateCluster { .. } => 2,
+            Self::UpdateCluster { .. } | Self::TagHistory { .. } | Self::UntagHistory { .. } => 2,
             Self::UpdateNode { .. } => 3,
             Self::CreateService { .. } => 4,
             Self::UpdateService { .. } => 5,
@@ -151,6 +166,8 @@ impl Inverse {
                 unlock_key: None,
                 archive_key: None,
             }),
+            Self::TagHistory { name, index, time } => Command::TagHistory(TagHistory { name, index, time }),
+            Self::UntagHistory { name } => Command::UntagHistory(UntagHistory { name }),
             Self::UpdateNode { node, spec, version } => {
                 Command::UpdateNode(UpdateNode { node, spec, version: Some(version) })
             }
@@ -258,11 +275,11 @@ pub fn undo(effects: &[Effect], now: &Cluster, prefer: Option<Prefer>) -> UndoPl
 }
 
 /// How objects become again what they were in an earlier state: those that are `meant`. Operators are left alone: what opens the cluster
-/// is not opened or shut by the way.
+/// is not opened or shut by the way. So are tags, which name points of history and are no part of what was there.
 pub fn revert(then: &Cluster, now: &Cluster, is_meant: impl Fn(&Key) -> bool) -> UndoPlan {
     let mut plan = UndoPlan::default();
     let keys = Key::changed(then, now).into_iter();
-    let keys = keys.filter(|key| !matches!(key, Key::Operator(_)) && is_meant(key));
+    let keys = keys.filter(|key| !matches!(key, Key::Operator(_) | Key::Tag(_)) && is_meant(key));
     plan.put_back(keys.map(|key| (key.clone(), key.value(then))).collect(), now);
     plan
 }

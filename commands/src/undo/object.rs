@@ -24,6 +24,8 @@ pub enum Key {
     Operator(String),
     /// A service, by its name.
     Service(String),
+    /// A name for a point of history.
+    Tag(String),
 }
 
 impl Key {
@@ -40,6 +42,9 @@ impl Key {
             Object::Place(..) => None,
         });
         let mut keys: Vec<Self> = keys.collect();
+        let (was, is) = (&before.settings.tags, &after.settings.tags);
+        let tags = was.keys().chain(is.keys()).filter(|name| was.get(*name) != is.get(*name));
+        keys.extend(tags.cloned().map(Self::Tag));
         keys.sort();
         // What was removed and created again in between is one object here.
         keys.dedup();
@@ -58,6 +63,7 @@ impl Key {
             Self::Secret(name) => format!("secret {name}"),
             Self::Operator(name) => format!("operator {name}"),
             Self::Service(name) => format!("service {name}"),
+            Self::Tag(name) => format!("tag {name}"),
         }
     }
 
@@ -78,6 +84,11 @@ impl Key {
             Self::Service(name) => {
                 cluster.service_named(name).map_or(Value::Null, |service| plain(&comparable(&service.spec)))
             }
+            Self::Tag(name) => cluster
+                .settings
+                .tags
+                .get(name)
+                .map_or(Value::Null, |tag| json!({ "index": tag.index, "time": plain(&tag.time) })),
         }
     }
 
@@ -92,6 +103,7 @@ impl Key {
             Self::Secret(name) => of_secret(name, now, wanted),
             Self::Operator(name) => of_operator(name, now, wanted),
             Self::Service(name) => of_service(name, now, wanted, problems),
+            Self::Tag(name) => of_tag(name, now, wanted),
         };
         found.unwrap_or_else(|why| {
             problems.push(Problem::impossible(self.text(now), why));
@@ -145,6 +157,18 @@ fn of_operator(name: &str, now: &Cluster, wanted: &Value) -> Found {
     match (wanted.is_null(), now.operator_named(name)) {
         (true, operator) => Ok(operator.map(|operator| Inverse::RevokeOperator { operator: operator.id })),
         (false, _) => Err("a certificate that was revoked stays so: create the operator again".to_owned()),
+    }
+}
+
+fn of_tag(name: &str, now: &Cluster, wanted: &Value) -> Found {
+    let (is_present, name) = (now.settings.tags.contains_key(name), name.to_owned());
+    match (wanted.is_null(), is_present) {
+        (true, is_present) => Ok(is_present.then_some(Inverse::UntagHistory { name })),
+        (false, true) => Err(format!("it is another point now: `swarmctl history untag {name}` comes first")),
+        (false, false) => {
+            let index = read(&wanted["index"])?;
+            Ok(Some(Inverse::TagHistory { name, index, time: read(&wanted["time"])? }))
+        }
     }
 }
 

@@ -228,6 +228,7 @@ fn step(key: &Key, inverse: Inverse, now: &Cluster) -> UndoStep {
         Key::Secret(_) => ObjectNoun::Secret,
         Key::Operator(_) => ObjectNoun::Operator,
         Key::Service(_) => ObjectNoun::Service,
+        Key::Tag(_) => ObjectNoun::Tag,
     };
     let text = key.text(now);
     let name = match noun {
@@ -237,7 +238,8 @@ fn step(key: &Key, inverse: Inverse, now: &Cluster) -> UndoStep {
         | ObjectNoun::Config
         | ObjectNoun::Secret
         | ObjectNoun::Service
-        | ObjectNoun::Task => text.split_once(' ').map_or(text.as_str(), |(_, name)| name),
+        | ObjectNoun::Task
+        | ObjectNoun::Tag => text.split_once(' ').map_or(text.as_str(), |(_, name)| name),
     };
     let command = CommandRequest { command: Some(asked(inverse)), ..CommandRequest::default() };
     UndoStep { noun: noun.into(), name: name.to_owned(), before: super::compare::side_of(key, now), command }
@@ -258,6 +260,10 @@ fn asked(inverse: Inverse) -> Asked {
         Inverse::UpdateCluster { spec, version } => {
             Asked::UpdateCluster(wire::v1::UpdateCluster { spec: *spec, version: Some(version) })
         }
+        Inverse::TagHistory { name, index, time: _ } => {
+            Asked::TagHistory(wire::v1::TagHistory { name, index: Some(index) })
+        }
+        Inverse::UntagHistory { name } => Asked::UntagHistory(wire::v1::UntagHistory { name }),
         Inverse::UpdateNode { node, spec, version } => {
             Asked::UpdateNode(wire::v1::UpdateNode { node: node.to_string(), spec, version: Some(version) })
         }
