@@ -5,9 +5,9 @@ use std::process::Command;
 
 use events::{ClusterId, Id, NodeId, ServiceId, TaskId, Ulimit};
 use futures_util::stream::{self, StreamExt};
-use node::agent::executor::{LogQuery, Workload};
+use node::agent::executor::{ExecutorError, LogQuery, Workload};
 use wire::v1::interact_order::What;
-use wire::v1::{ExecSpec, LogStream};
+use wire::v1::{AttachSpec, ExecSpec, LogStream};
 
 use crate::bench::{Bench, container, process, shared_dir};
 use crate::cases::{all, fatal, told};
@@ -80,6 +80,26 @@ async fn a_task_outlives_the_agent_that_started_it() {
     }
     assert_eq!(stopped.and_then(|stopped| stopped.exit_code), Some(7));
     assert_eq!((exit.container.exit_code, exit.reason), (Some(7), None));
+}
+
+#[tokio::test]
+async fn who_wants_to_type_into_a_task_is_refused_at_once() {
+    let bench = Bench::process();
+    let case = async {
+        let mut workload = bench.lasting("exit 7");
+        container(&mut workload).open_stdin = true;
+        bench.executor.prepare(&workload).await.expect("prepared");
+        bench.executor.start(&workload).await.expect("started");
+        let attach = async |stdin| {
+            let spec = AttachSpec { stdin, terminal: None };
+            bench.executor.interact(&workload, What::Attach(spec), stream::pending().boxed()).await
+        };
+        let refused = attach(true).await.err().expect("it takes no input");
+        assert!(matches!(&refused, ExecutorError::Fatal(why) if why.contains("take no input")), "{refused}");
+        assert!(attach(false).await.is_ok());
+        bench.executor.shutdown(&workload).await.expect("stopped");
+    };
+    bench.run(case).await;
 }
 
 #[tokio::test]

@@ -40,6 +40,9 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let (stdin, size) = (container.open_stdin && !args.no_stdin, session.around.console.terminal());
     let raw = stdin && container.tty && size.is_some();
     let attach = AttachSpec { stdin, terminal: size.filter(|_| container.tty) };
+    if !container.open_stdin && !args.no_stdin {
+        session.note("the task takes no input: its service has no --open-stdin")?;
+    }
     let reason = session.globals.reason.clone();
     let wanted = Interaction { task: args.task.clone(), reason, what: Some(What::Attach(attach)) };
     interact(wanted, Listening { stdin, raw, page: false }, Ends::Detach(args.detach_keys.clone()), session).await

@@ -60,6 +60,9 @@ const SECRETS_VARIABLE: &str = "SWARM_SECRET_DIR";
 /// Why no files are copied.
 const COPIES_NOTHING: &str = "plain processes have no files of their own: those of the node are copied there";
 
+/// Why nobody types into a task.
+const TAKES_NO_INPUT: &str = "plain processes take no input: attach with --no-stdin";
+
 /// The exit code of a process whose own is not known.
 const UNKNOWN_EXIT_CODE: i32 = 255;
 
@@ -338,6 +341,10 @@ impl Executor for ProcessExecutor {
         let running = running.ok_or_else(|| ExecutorError::Fatal("it is not running".to_owned()))?;
         match what {
             What::Exec(spec) => self.exec(workload, running, spec, inputs).await,
+            // Whoever takes the input of the task for open would lose what is typed.
+            What::Attach(spec) if spec.stdin && workload.container().open_stdin => {
+                Err(ExecutorError::Fatal(TAKES_NO_INPUT.to_owned()))
+            }
             What::Attach(_) => self.attach(workload, running, inputs).await,
             What::Copy(_) => Err(ExecutorError::Fatal(COPIES_NOTHING.to_owned())),
         }
