@@ -85,7 +85,8 @@ fn of_rollout(cluster: &Cluster, service: &Service, now: Timestamp) -> Option<Aw
     if service.is_paused() {
         let name = service.spec.name();
         let undo = if update.state.is_rollback() { "" } else { &format!(", `service rollback {name}` undoes it") };
-        let what = format!("a decision about the {what} ({}): `service resume {name}` continues it{undo}", update.message);
+        let what =
+            format!("a decision about the {what} ({}): `service resume {name}` continues it{undo}", update.message);
         return Some(Awaited { what, due: None });
     }
     let tally = cluster.rollout_tallies.get(service.id).filter(|_| service.is_rolling())?;
@@ -126,6 +127,9 @@ mod tests {
     use super::*;
     use crate::samples::{Sample, at};
 
+    /// A policy for updates, what happens, when it is asked, and what the service and the task in slot 2 wait for.
+    type Case<'a> = (Option<UpdateConfig>, &'a [&'a str], u64, &'a [&'a str], &'a [&'a str]);
+
     /// What the service and the newest task of slot 2 wait for after these words, at this second.
     fn told(words: &[&str], now: u64, config: Option<UpdateConfig>) -> (Vec<String>, Vec<String>) {
         let mut sample = Sample::told(&["make 1", "run 1", "make 2", "run 2"]);
@@ -149,8 +153,7 @@ mod tests {
         const DECISION: &str =
             "a decision about the update (why): `service resume web` continues it, `service rollback web` undoes it";
         const WATCHED: &str = "the end of the update, while its last tasks are watched +5";
-        // What happens, when it is asked, and what the service and the task in slot 2 wait for.
-        let table: [(Option<UpdateConfig>, &[&str], u64, &[&str], &[&str]); 8] = [
+        let table: [Case<'_>; 8] = [
             (None, &[], 0, &[], &[]),
             (
                 None,
