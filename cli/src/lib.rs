@@ -245,6 +245,7 @@ async fn attempt<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'
         read_after: 0,
         tentative: BTreeSet::new(),
         lines: Vec::new(),
+        sources: apply::Sources::default(),
         leaves_tasks_over: false,
         exit_code: None,
     };

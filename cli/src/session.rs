@@ -14,6 +14,7 @@ use wire::v1::{
 };
 
 use crate::Globals;
+use crate::apply::Sources;
 use crate::failure::{Failure, Kind};
 use crate::format::{Format, escape, view::View};
 use crate::manager::{Manager, TaskInputs};
@@ -116,6 +117,8 @@ pub struct Session<'a, M> {
     pub tentative: BTreeSet<String>,
     /// The line of the script that each of them comes from, where there is a script.
     pub lines: Vec<String>,
+    /// Where the objects are described that a command is about, where files do that.
+    pub sources: Sources,
     /// Whether what would happen leaves tasks without a node.
     pub leaves_tasks_over: bool,
     /// How a command in a task ended, which is how this one ends.

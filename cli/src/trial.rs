@@ -64,7 +64,8 @@ pub async fn conclude<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M
         }
     }
     if let Some(refusal) = reply.refusal {
-        return Err(script::refused(refusal.into(), reply.steps.len(), &session.lines));
+        let failure = session.sources.place(refusal.into());
+        return Err(script::refused(failure, reply.steps.len(), &session.lines));
     }
     let is_told = match purpose {
         Purpose::WhatIf(_) => !reply.unplaced.is_empty(),

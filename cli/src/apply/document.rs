@@ -49,12 +49,14 @@ fn add(wanted: &mut Wanted, object: &Node) -> Result<(), Fault> {
                 let spec: ServiceSpec = yaml::from_node(node)?;
                 let known = wanted.services.iter().any(|known| known.name() == spec.name());
                 named("service", spec.name(), known, node)?;
+                wanted.sources.add("service", spec.name(), node);
                 wanted.services.push(spec);
             }
             "config" => {
                 let ConfigDocument { annotations, template_driver, data } = yaml::from_node(node)?;
                 let known = wanted.configs.iter().any(|known| known.spec.name() == annotations.name);
                 named("config", &annotations.name, known, node)?;
+                wanted.sources.add("config", &annotations.name, node);
                 let spec = ConfigSpec { annotations: Some(annotations), template_driver };
                 wanted.configs.push(WantedConfig { spec, data: data.into_bytes() });
             }

@@ -6,10 +6,12 @@ mod order;
 mod plan;
 mod planned;
 mod run;
+mod sources;
 
 pub use plan::{OwnedFile, Wanted, WantedConfig, WantedSecret, files_of_stack, in_stack, plan, plan_change};
 pub use planned::carry_out;
 pub use run::{run, told};
+pub use sources::Sources;
 
 use events::ServiceSpec;
 

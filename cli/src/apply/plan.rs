@@ -10,6 +10,7 @@ use wire::v1::{
     ServiceSummary, ServiceView,
 };
 
+use super::Sources;
 use super::order::by_dependencies;
 use crate::compose::STACK_LABEL;
 use crate::failure::{Failure, Kind};
@@ -32,6 +33,8 @@ pub struct Wanted {
     pub stack: Option<String>,
     /// Whether what else belongs to the stack is removed.
     pub prune: bool,
+    /// Where it is described.
+    pub sources: Sources,
 }
 
 /// A config and its data.

@@ -1,6 +1,7 @@
 //! Doing what a plan says, and waiting for it.
 
 use std::collections::BTreeSet;
+use std::mem::take;
 
 use events::SecretText;
 use serde::Serialize;
@@ -15,11 +16,16 @@ use crate::failure::{Failure, Kind};
 use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
-use crate::spec::{pin_image, resolve_files};
+use crate::spec::pin_image;
 use crate::wait::{self, Goal, WaitFlags};
 
 /// What is said of an object that is as it should be.
 const UNCHANGED: &str = "unchanged";
+
+/// Changes that are asked for together: as many as a manager takes.
+const TOGETHER_MAX: usize = 256;
+/// Bytes of these: two thirds of what one frame may have, which leaves room for the services that follow new data.
+const TOGETHER_BYTES_MAX: usize = events::frame::BYTES_HARD_MAX / 3 * 2;
 
 /// What was done to one object.
 #[derive(Serialize)]
@@ -29,7 +35,31 @@ struct Done<'a> {
     name: &'a str,
 }
 
-/// Makes all changes, and then waits until the services are as they should be.
+/// What is done about one object.
+struct Change {
+    /// Nothing where it is as it should be.
+    command: Option<Command>,
+    action: &'static str,
+    noun: &'static str,
+    name: String,
+    then: Then,
+}
+
+/// What there is to do after a change.
+enum Then {
+    Nothing,
+    /// Its service is waited for.
+    Await(Goal),
+    /// The services that follow the new data of a config are.
+    FollowConfig(Box<ConfigView>),
+    /// Whether the data of a secret is new is seen by what has become of it.
+    FollowSecret(Box<SecretView>),
+}
+
+/// Services that are waited for, each with the index of its last change.
+type Awaited = Vec<(String, Goal, u64)>;
+
+/// Makes all changes together, or in as few parts as they fit into, and then waits until the services are as they should be.
 ///
 /// # Errors
 /// When a change is refused, or a service does not become what it should be.
@@ -40,25 +70,16 @@ pub async fn run<M: Manager>(
     session: &mut Session<'_, M>,
 ) -> Result<(), Failure> {
     let services: BTreeSet<String> = plan.iter().filter_map(Step::service).map(str::to_owned).collect();
-    let mut awaited: Vec<(String, Goal, u64)> = Vec::new();
-    let mut unused = Vec::new();
+    let (mut changes, mut unused) = (Vec::new(), Vec::new());
     for step in plan {
         match step {
             // What a rollback of a service that stays may need is not removed.
             Step::RemoveFile(file) if session.is_trial() && file.users.iter().any(|name| services.contains(name)) => {}
             Step::RemoveFile(file) => unused.push(file),
-            Step::UpdateConfig(present, config) => {
-                let (followers, index) = revise_config(&present, config, session).await?;
-                follow(&mut awaited, followers.into_iter().filter(|name| services.contains(name)), index);
-            }
-            Step::UpdateSecret(present, secret) => {
-                let (followers, index) = revise_secret(&present, secret, session).await?;
-                follow(&mut awaited, followers.into_iter().filter(|name| services.contains(name)), index);
-            }
-            step => awaited.extend(make(step, registry_auth, session).await?),
+            step => changes.extend(change(step, registry_auth, session).await?),
         }
     }
-    for (name, goal, index) in awaited {
+    for (name, goal, index) in make(changes, &services, session).await? {
         wait::for_service(session, wait, &name, goal, index).await?;
     }
     for OwnedFile { id, name, .. } in unused {
@@ -72,103 +93,33 @@ pub async fn run<M: Manager>(
     Ok(())
 }
 
-/// Waits for services that follow a new revision, for their last change only.
-fn follow(awaited: &mut Vec<(String, Goal, u64)>, followers: impl Iterator<Item = String>, index: u64) {
-    for name in followers {
-        match awaited.iter_mut().find(|(known, ..)| *known == name) {
-            Some((_, _, changed_at)) => *changed_at = index,
-            None => awaited.push((name, Goal::Spec, index)),
-        }
-    }
-}
-
-/// Gives a config its data and labels; the services that follow it, if its data is new, and the index of the change.
-async fn revise_config<M: Manager>(
-    present: &ConfigView,
-    WantedConfig { spec, data }: WantedConfig,
-    session: &mut Session<'_, M>,
-) -> Result<(Vec<String>, u64), Failure> {
-    let (name, is_new) = (spec.name().to_owned(), present.data.as_ref() != Some(&data));
-    let update = UpdateConfig {
-        config: session.reference(present.id, &name),
-        spec: Some(spec).filter(|spec| *spec != present.spec),
-        data: Some(data).filter(|_| is_new),
-        version: Some(present.meta.version),
-    };
-    let reply = session.execute(Command::UpdateConfig(update)).await?;
-    told(session, "updated", "config", &name)?;
-    if session.is_trial() || !is_new {
-        return Ok((Vec::new(), reply.index));
-    }
-    let now = session.manager.configs(vec![present.id.to_string()]).await?.pop();
-    Ok((now.map_or_else(Vec::new, |now| now.services), reply.index))
-}
-
-/// Gives a secret its data and labels; the services that follow it, if that was a change, and the index of it.
-async fn revise_secret<M: Manager>(
-    present: &SecretView,
-    WantedSecret { spec, mut data }: WantedSecret,
-    session: &mut Session<'_, M>,
-) -> Result<(Vec<String>, u64), Failure> {
-    let name = spec.name().to_owned();
-    let update = UpdateSecret {
-        secret: session.reference(present.id, &name),
-        spec: Some(spec).filter(|spec| *spec != present.spec),
-        data: Some(std::mem::take(&mut data.0)),
-        version: Some(present.meta.version),
-        if_changed: true,
-    };
-    let reply = session.execute(Command::UpdateSecret(update)).await?;
-    if session.is_trial() {
-        return Ok((Vec::new(), reply.index));
-    }
-    let found = session.manager.secrets(vec![present.id.to_string()]).await?;
-    let newest = |view: &SecretView| view.revisions.last().map(|revision| revision.revision);
-    let Some(now) = found.into_iter().find(|now| now.meta.version != present.meta.version) else {
-        told(session, UNCHANGED, "secret", &name)?;
-        return Ok((Vec::new(), reply.index));
-    };
-    told(session, "updated", "secret", &name)?;
-    Ok((if newest(&now) == newest(present) { Vec::new() } else { now.services }, reply.index))
-}
-
-/// Makes one change; what has to be waited for, if anything.
-async fn make<M: Manager>(
+/// The change that a step comes to; nothing for the removal of a file, which comes after everything else.
+async fn change<M: Manager>(
     step: Step,
     registry_auth: Option<&SecretText>,
     session: &mut Session<'_, M>,
-) -> Result<Option<(String, Goal, u64)>, Failure> {
+) -> Result<Option<Change>, Failure> {
     let auth = registry_auth.map(|auth| auth.0.clone());
-    match step {
-        Step::CreateConfig(config) => {
-            let name = config.spec.name().to_owned();
-            let create = CreateConfig { spec: config.spec, data: config.data };
-            session.execute(Command::CreateConfig(create)).await?;
-            told(session, "created", "config", &name)?;
-            Ok(None)
+    let name = step.name().to_owned();
+    let (action, noun, command, then) = match step {
+        Step::CreateConfig(WantedConfig { spec, data }) => {
+            ("created", "config", Some(Command::CreateConfig(CreateConfig { spec, data })), Then::Nothing)
         }
         Step::CreateSecret(WantedSecret { spec, mut data }) => {
-            let name = spec.name().to_owned();
-            let create = CreateSecret { spec, data: std::mem::take(&mut data.0) };
-            session.execute(Command::CreateSecret(create)).await?;
-            told(session, "created", "secret", &name)?;
-            Ok(None)
+            let create = CreateSecret { spec, data: take(&mut data.0) };
+            ("created", "secret", Some(Command::CreateSecret(create)), Then::Nothing)
         }
         Step::CreateService(mut spec) => {
-            resolve_files(&mut spec, session).await?;
-            pin_image(&mut spec, None, registry_auth, session).await?;
-            let name = spec.name().to_owned();
+            pin_image(&mut spec, None, registry_auth, session).await.map_err(|failure| of_service(failure, &name))?;
             let create = CreateService { spec, registry_auth: auth, env_secrets: Vec::new() };
-            let reply = session.execute(Command::CreateService(create)).await?;
-            told(session, "created", "service", &name)?;
-            Ok(Some((name, Goal::New, reply.index)))
+            ("created", "service", Some(Command::CreateService(create)), Then::Await(Goal::New))
         }
         Step::UpdateService(present, mut spec) => {
-            resolve_files(&mut spec, session).await?;
             if spec.template().container().image != present.spec.template().container().image {
-                pin_image(&mut spec, Some(&*present), registry_auth, session).await?;
+                let pinned = pin_image(&mut spec, Some(&*present), registry_auth, session).await;
+                pinned.map_err(|failure| of_service(failure, &name))?;
             }
-            let (name, goal) = (spec.name().to_owned(), super::goal(&present.spec, &spec));
+            let goal = super::goal(&present.spec, &spec);
             let update = UpdateService {
                 service: session.reference(present.id, &name),
                 // The version that was read: nobody's change in between is lost.
@@ -177,18 +128,152 @@ async fn make<M: Manager>(
                 registry_auth: auth,
                 env_secrets: Vec::new(),
             };
-            let reply = session.execute(Command::UpdateService(update)).await?;
-            told(session, "updated", "service", &name)?;
-            Ok(Some((name, goal, reply.index)))
+            ("updated", "service", Some(Command::UpdateService(update)), Then::Await(goal))
         }
-        Step::KeepService(name) => told(session, UNCHANGED, "service", &name).map(|()| None),
-        Step::KeepConfig(name) => told(session, UNCHANGED, "config", &name).map(|()| None),
-        Step::RemoveService(name) => {
-            session.execute(Command::RemoveService(RemoveService { service: name.clone() })).await?;
-            told(session, "removed", "service", &name).map(|()| None)
+        Step::UpdateConfig(present, WantedConfig { spec, data }) => {
+            let is_new = present.data.as_ref() != Some(&data);
+            let update = UpdateConfig {
+                config: session.reference(present.id, &name),
+                spec: Some(spec).filter(|spec| *spec != present.spec),
+                data: Some(data).filter(|_| is_new),
+                version: Some(present.meta.version),
+            };
+            let then = if is_new { Then::FollowConfig(present) } else { Then::Nothing };
+            ("updated", "config", Some(Command::UpdateConfig(update)), then)
         }
-        // Those come after everything else.
-        Step::RemoveFile(..) | Step::UpdateConfig(..) | Step::UpdateSecret(..) => Ok(None),
+        Step::UpdateSecret(present, WantedSecret { spec, mut data }) => {
+            let update = UpdateSecret {
+                secret: session.reference(present.id, &name),
+                spec: Some(spec).filter(|spec| *spec != present.spec),
+                data: Some(take(&mut data.0)),
+                version: Some(present.meta.version),
+                if_changed: true,
+            };
+            ("updated", "secret", Some(Command::UpdateSecret(update)), Then::FollowSecret(present))
+        }
+        Step::KeepService(_) => (UNCHANGED, "service", None, Then::Nothing),
+        Step::KeepConfig(_) => (UNCHANGED, "config", None, Then::Nothing),
+        Step::RemoveService(_) => {
+            let remove = RemoveService { service: name.clone() };
+            ("removed", "service", Some(Command::RemoveService(remove)), Then::Nothing)
+        }
+        Step::RemoveFile(_) => return Ok(None),
+    };
+    Ok(Some(Change { command, action, noun, name, then }))
+}
+
+/// Says of what the image is of which something is refused.
+fn of_service(failure: Failure, name: &str) -> Failure {
+    Failure { subject: Some(format!("service {name}")), ..failure }
+}
+
+/// Makes the changes, each part of them together or not at all; what is to be waited for.
+async fn make<M: Manager>(
+    changes: Vec<Change>,
+    services: &BTreeSet<String>,
+    session: &mut Session<'_, M>,
+) -> Result<Awaited, Failure> {
+    let (parts, mut awaited) = (in_parts(changes), Vec::new());
+    let count = parts.len();
+    if count > 1 && !session.is_trial() {
+        session.note(&format!(
+            "the changes do not fit into one step and are made in {count}: if one is refused, those before it stay"
+        ))?;
+    }
+    for (before, mut part) in parts.into_iter().enumerate() {
+        let commands = part.iter_mut().filter_map(|change| change.command.take()).collect();
+        let replies = session.execute_together(commands).await.map_err(|failure| refused(failure, before, session))?;
+        // Of one frame, all have the same index.
+        let index = replies.first().map_or(0, |reply| reply.index);
+        for change in part {
+            conclude(change, index, services, &mut awaited, session).await?;
+        }
+    }
+    Ok(awaited)
+}
+
+/// What is made together: as many changes as fit into a frame.
+fn in_parts(changes: Vec<Change>) -> Vec<Vec<Change>> {
+    let (mut parts, mut part) = (Vec::new(), Vec::new());
+    let (mut commands, mut bytes) = (0, 0);
+    for change in changes {
+        if let Some(size) = change.command.as_ref().map(Command::encoded_len) {
+            if commands > 0 && (commands == TOGETHER_MAX || bytes + size > TOGETHER_BYTES_MAX) {
+                parts.push(take(&mut part));
+                (commands, bytes) = (0, 0);
+            }
+            (commands, bytes) = (commands + 1, bytes + size);
+        }
+        part.push(change);
+    }
+    parts.push(part);
+    parts
+}
+
+/// A refusal, with where in a file that is which it is about, and what stays.
+fn refused<M>(failure: Failure, parts_before: usize, session: &Session<'_, M>) -> Failure {
+    let is_refusal = matches!(failure.kind, Kind::Usage | Kind::NotFound | Kind::Exists | Kind::Conflict);
+    let stays = match parts_before {
+        _ if !is_refusal => "",
+        0 => "; nothing was changed",
+        _ => "; what was done before stays",
+    };
+    let failure = session.sources.place(failure);
+    Failure { sentence: format!("{}{stays}", failure.sentence), ..failure }
+}
+
+/// Tells what was done about an object, and notes what is to be waited for.
+async fn conclude<M: Manager>(
+    Change { action, noun, name, then, .. }: Change,
+    index: u64,
+    services: &BTreeSet<String>,
+    awaited: &mut Awaited,
+    session: &mut Session<'_, M>,
+) -> Result<(), Failure> {
+    let is_trial = session.is_trial();
+    let followers = match then {
+        Then::FollowSecret(_) | Then::FollowConfig(_) if is_trial => Vec::new(),
+        Then::FollowSecret(present) => return conclude_secret(&present, index, services, awaited, session).await,
+        Then::FollowConfig(present) => {
+            let now = session.manager.configs(vec![present.id.to_string()]).await?.pop();
+            now.map_or_else(Vec::new, |now| now.services)
+        }
+        Then::Await(goal) => {
+            awaited.push((name.clone(), goal, index));
+            Vec::new()
+        }
+        Then::Nothing => Vec::new(),
+    };
+    follow(awaited, followers.into_iter().filter(|name| services.contains(name)), index);
+    told(session, action, noun, &name)
+}
+
+/// The same for a secret, of which only the manager knows whether its data was another.
+async fn conclude_secret<M: Manager>(
+    present: &SecretView,
+    index: u64,
+    services: &BTreeSet<String>,
+    awaited: &mut Awaited,
+    session: &mut Session<'_, M>,
+) -> Result<(), Failure> {
+    let (name, found) = (present.spec.name(), session.manager.secrets(vec![present.id.to_string()]).await?);
+    let newest = |view: &SecretView| view.revisions.last().map(|revision| revision.revision);
+    let Some(now) = found.into_iter().find(|now| now.meta.version != present.meta.version) else {
+        return told(session, UNCHANGED, "secret", name);
+    };
+    if newest(&now) != newest(present) {
+        follow(awaited, now.services.into_iter().filter(|name| services.contains(name)), index);
+    }
+    told(session, "updated", "secret", name)
+}
+
+/// Waits for services that follow a new revision, for their last change only.
+fn follow(awaited: &mut Awaited, followers: impl Iterator<Item = String>, index: u64) {
+    for name in followers {
+        match awaited.iter_mut().find(|(known, ..)| *known == name) {
+            Some((_, _, changed_at)) => *changed_at = index,
+            None => awaited.push((name, Goal::Spec, index)),
+        }
     }
 }
 
@@ -203,5 +288,35 @@ pub fn told<M: Manager>(session: &mut Session<'_, M>, action: &str, kind: &str, 
     match session.globals.format {
         Format::Json => session.json(&Done { action, kind, name }),
         Format::Table => session.line(&format!("{action} {kind} {name}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sizes of the parts that changes of so many bytes are made in; nothing is done about those without any.
+    fn parts(sizes: &[Option<usize>]) -> Vec<usize> {
+        let change = |bytes: &Option<usize>| Change {
+            command: bytes
+                .map(|bytes| Command::CreateConfig(CreateConfig { data: vec![0; bytes], ..CreateConfig::default() })),
+            action: UNCHANGED,
+            noun: "config",
+            name: String::new(),
+            then: Then::Nothing,
+        };
+        in_parts(sizes.iter().map(change).collect()).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn changes_are_made_in_as_few_parts_as_they_fit_into() {
+        let (small, half, large) = (Some(1), Some(TOGETHER_BYTES_MAX / 2 - 100), Some(TOGETHER_BYTES_MAX));
+        assert_eq!(parts(&[]), [0]);
+        assert_eq!(parts(&[small, None, half, half, None]), [5]);
+        assert_eq!(parts(&[half, half, half]), [2, 1]);
+        assert_eq!(parts(&[small, large, small]), [1, 1, 1]);
+        assert_eq!(parts(&[large, None, large]), [2, 1]);
+        assert_eq!(parts(&vec![small; TOGETHER_MAX]), [TOGETHER_MAX]);
+        assert_eq!(parts(&vec![small; TOGETHER_MAX + 1]), [TOGETHER_MAX, 1]);
     }
 }

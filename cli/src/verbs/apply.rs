@@ -52,6 +52,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         }
         document::read(&path.display().to_string(), &text, &mut wanted)?;
     }
+    session.sources = std::mem::take(&mut wanted.sources);
     let plan = apply::plan(wanted, session).await?;
     apply::run(plan, args.registry_auth.as_ref(), &args.wait, session).await
 }

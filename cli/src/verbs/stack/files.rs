@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use events::{ConfigSpec, SecretSpec};
 
-use crate::apply::{Wanted, WantedConfig, WantedSecret};
+use crate::apply::{Sources, Wanted, WantedConfig, WantedSecret};
 use crate::compose::{self, Problem, Problems, Surroundings};
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
@@ -131,6 +131,8 @@ impl Files {
             unscaled: described.unscaled.into_iter().collect(),
             stack: Some(stack.to_owned()),
             prune: false,
+            // What a Compose file says is judged where it is read.
+            sources: Sources::default(),
         })
     }
 
