@@ -227,7 +227,7 @@ pub trait Disk: Send + Sync {
     /// that their loss shows. May be lower than the truth after a power cut, never higher.
     fn high_water_mark(&self) -> Option<u64>;
 
-    /// Moves the high-water mark.
+    /// Moves the high-water mark, never back.
     ///
     /// # Errors
     /// When it could not be written.

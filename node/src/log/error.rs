@@ -240,12 +240,14 @@ impl LogError {
             }
             Self::NoArchiveDir => "start its swarmd with --history-archive DIR",
             Self::NoArchiveKey => "`swarmctl cluster update --history-keep 400d` makes one",
-            Self::KeyringDamaged { .. } => "history does not hold secrets: restore the state directory from a backup",
+            Self::KeyringDamaged { .. } => {
+                "history does not hold secrets: `swarmd reseed` fetches them from other managers with the log, and without any restore the directory from a backup"
+            }
             Self::Shortened { .. } => {
-                "a part of it is damaged, or the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
+                "a part of it is damaged, an older copy of its disk was put back, or the disk lost writes that it had confirmed; `swarmd replay --state-dir DIR` shows how far the log reads; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
             }
             Self::Lost { .. } => {
-                "restore the state directory from a backup; without one the cluster is lost, and an empty directory begins a new one"
+                "`swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup; without either the cluster is lost, and an empty directory begins a new one"
             }
             Self::TableMissing { .. } => {
                 "an older swarmd wrote it, or it is damaged: start the swarmd that wrote it, or restore the state directory from a backup"
@@ -254,7 +256,7 @@ impl LogError {
                 "give a file with the key with --unlock-key-file; `swarmctl cluster unlock-key` shows it"
             }
             Self::KeyMissing(_) | Self::KeyDamaged { .. } => {
-                "put the key back from a backup, or start with an empty state directory"
+                "put the key back from a backup; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
             }
             Self::InUse(_) => "stop the other swarmd, or give this one a state directory of its own",
             Self::File { .. } | Self::Storage { .. } => {

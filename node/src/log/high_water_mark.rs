@@ -1,5 +1,6 @@
 //! The high-water mark: a file of 16 bytes beside the database that holds the highest index whose entry was confirmed as
-//! durable. RocksDB opens happily after it dropped the rest of its own log at the first bad record; this file shows it.
+//! durable. RocksDB opens happily after it dropped the rest of its own log at the first bad record; this file shows it. The leader's
+//! word counts as well: what it holds to be durable here is noted, and a log that ends before that is refused by every later start.
 //!
 //! It is overwritten in place and never synced: the end of the process does not harm it, and after a power cut it may be
 //! lower than the truth, which only makes it a weaker witness.
@@ -7,6 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::LogError;
 
@@ -16,6 +18,8 @@ pub(super) struct Mark {
     file: File,
     path: PathBuf,
     opened_with: Option<u64>,
+    /// The highest index since then. Held while it is written, so that the file never goes back.
+    highest: Mutex<u64>,
 }
 
 /// The index in a file that another process may be writing; nothing where there is no such file, or it is unreadable.
@@ -43,7 +47,7 @@ impl Mark {
         if opened_with.is_none() && length > 0 {
             tracing::warn!(path = %path.display(), "the log's high-water mark is unreadable and is written again");
         }
-        Ok(Self { file, path: path.to_owned(), opened_with })
+        Ok(Self { file, path: path.to_owned(), opened_with, highest: Mutex::default() })
     }
 
     /// What the file held when it was opened.
@@ -51,8 +55,12 @@ impl Mark {
         self.opened_with
     }
 
+    /// Moves the mark, unless it was moved further since it was opened.
     pub fn set(&self, index: u64) -> Result<(), LogError> {
-        let written = self.file.write_all_at(&encode(index), 0);
+        // A write that failed leaves a mark behind that is whole.
+        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        *highest = index.max(*highest);
+        let written = self.file.write_all_at(&encode(*highest), 0);
         written.map_err(|source| LogError::File { action: "write", path: self.path.clone(), source })
     }
 }
@@ -80,6 +88,7 @@ mod tests {
         assert_eq!(mark.opened_with(), None);
         mark.set(41).unwrap();
         mark.set(42).unwrap();
+        mark.set(40).unwrap();
         assert_eq!(Mark::open(&path).unwrap().opened_with(), Some(42));
         assert_eq!(read(&path).unwrap(), Some(42));
         assert_eq!(read(&directory.path().join("other")).unwrap(), None);

@@ -212,7 +212,7 @@ impl Disk for MemoryDisk {
     fn set_mark(&self, index: u64) -> Result<(), LogError> {
         let mut state = self.state();
         state.spend_write()?;
-        state.mark = Some(index);
+        state.mark = state.mark.max(Some(index));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 mod adapter;
 mod followers;
 mod read_index;
+mod shortened;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -200,8 +201,8 @@ pub enum ProposeError {
     ChangePending,
 }
 
-/// Why a message was dropped. Raft copes with lost messages.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a message was not taken. Raft copes with lost messages.
+#[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// Not a message.
     #[error("the message is malformed: {0}")]
@@ -209,6 +210,9 @@ pub enum StepError {
     /// A message that this manager has no use for.
     #[error("the message was refused: {0}")]
     Refused(String),
+    /// It shows that this manager's log lost what it had. The process must end.
+    #[error(transparent)]
+    Shortened(LogError),
 }
 
 impl Consensus {
@@ -339,9 +343,11 @@ impl Consensus {
     /// Takes a message from another manager; one that offers a state is for [`Consensus::offered`] first.
     ///
     /// # Errors
-    /// When it is not one, or not for this manager.
+    /// When it is not one, not for this manager, or of what this manager lost.
     pub fn step(&mut self, message: &[u8]) -> Result<(), StepError> {
-        let stepped = self.node.step(parse(message)?).map_err(|error| StepError::Refused(error.to_string()));
+        let message = parse(message)?;
+        self.require_confirmed(&message)?;
+        let stepped = self.node.step(message).map_err(|error| StepError::Refused(error.to_string()));
         self.set_election_timeout();
         stepped
     }

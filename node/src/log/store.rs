@@ -424,6 +424,10 @@ impl<D: Disk> LogStore for Store<D> {
         Ok(())
     }
 
+    fn note_durable(&self, known: u64) -> Result<(), LogError> {
+        self.disk.set_mark(known)
+    }
+
     fn writes_wait(&self) -> bool {
         let state = self.state();
         !state.unwritten.is_empty() || state.tail.written() < state.tail.last()

@@ -189,9 +189,13 @@ struct Cluster(Vec<Manager>);
 
 impl Cluster {
     fn start() -> Self {
+        Self::on(&std::array::from_fn(|_| MemoryDisk::default()))
+    }
+
+    fn on(disks: &[MemoryDisk; 3]) -> Self {
         let members = Membership { voters: vec![1, 2, 3], ..Membership::default() };
-        let managers = (1..=3).map(|id| {
-            let machine = MemoryMachine(MemoryDisk::default());
+        let managers = disks.iter().zip(1..).map(|(disk, id)| {
+            let machine = MemoryMachine(disk.clone());
             machine.open().initialize(&members).unwrap();
             Manager::start(&machine, id).unwrap()
         });
@@ -279,4 +283,52 @@ fn a_leader_without_a_majority_steps_down_and_its_proposal_is_void() {
         let committed: Vec<_> = manager.committed.iter().map(|(_, bytes)| bytes.as_ref()).collect();
         assert_eq!(committed, [b"kept"]);
     }
+}
+
+#[test]
+fn a_manager_whose_disk_is_older_than_what_it_confirmed_takes_part_in_nothing_any_more() {
+    let disks: [MemoryDisk; 3] = std::array::from_fn(|_| MemoryDisk::default());
+    let mut cluster = Cluster::on(&disks);
+    let leader = cluster.elect(None);
+    let follower = leader % 3 + 1;
+    let propose = |cluster: &mut Cluster, number| {
+        cluster.manager(leader).consensus.propose(vec![number]).unwrap();
+        cluster.settle(None);
+    };
+    propose(&mut cluster, 1);
+    let old = disks[follower as usize - 1].copy();
+    propose(&mut cluster, 2);
+    propose(&mut cluster, 3);
+
+    let machine = MemoryMachine(old);
+    *cluster.manager(follower) = Manager::start(&machine, follower).unwrap();
+    let last = cluster.manager(follower).store.last_index();
+    let heartbeat = heartbeat(&mut cluster, leader, follower);
+    let refused = cluster.manager(follower).consensus.step(&heartbeat);
+    let expected = (last, last + 2);
+    assert!(
+        matches!(refused, Err(StepError::Shortened(LogError::Shortened { last, known, .. })) if (last, known) == expected),
+        "{refused:?}"
+    );
+    // Nor does a later start, whether or not the leader is there to say it.
+    let refused = machine.open().load();
+    assert!(
+        matches!(refused, Err(LogError::Shortened { last, known, witness: "high-water mark" }) if (last, known) == expected),
+        "{refused:?}"
+    );
+}
+
+/// The next heartbeat of the leader for another manager.
+fn heartbeat(cluster: &mut Cluster, leader: u64, to: u64) -> Vec<u8> {
+    let leader = cluster.manager(leader);
+    for _ in 0..TICKS_MAX {
+        leader.consensus.tick();
+        let Some(progress) = leader.consensus.ready().unwrap() else { continue };
+        let sent = progress.messages.iter().find(|message| message.to == to).map(|message| message.bytes.clone());
+        leader.take(progress).unwrap();
+        if let Some(sent) = sent {
+            return sent;
+        }
+    }
+    panic!("no heartbeat after {TICKS_MAX} ticks");
 }

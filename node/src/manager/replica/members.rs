@@ -6,7 +6,7 @@ use events::{Event, Kind, VolatilePayload};
 use projections::{Cluster, Touched};
 use reconcilers::members::{heir, next_change, obstacles, successor};
 
-use crate::log::{MemberChange, Membership, Offer};
+use crate::log::{MemberChange, Membership, Offer, StepError};
 use crate::manager::fold::Folded;
 
 use super::catch_up::{CatchUp, Page};
@@ -85,7 +85,7 @@ impl Replica {
     /// Takes what another manager says. What comes of it is in the next [`Replica::advance`].
     ///
     /// # Errors
-    /// When the process must end: the other's history leads to another state.
+    /// When the process must end: the other's history leads to another state, or this manager's log lost what it had.
     pub fn receive(&mut self, from: u64, message: PeerMessage) -> Result<(), FatalError> {
         match message {
             PeerMessage::Raft(bytes) => self.receive_raft(from, &bytes),
@@ -149,8 +149,12 @@ impl Replica {
             }
             Ok((from, None)) => {
                 self.contacts.heard(from, self.ticks);
-                if let Err(error) = self.consensus.step(bytes) {
-                    tracing::debug!(%error, "a message was dropped");
+                match self.consensus.step(bytes) {
+                    Ok(()) => {}
+                    Err(StepError::Shortened(error)) => return Err(error.into()),
+                    Err(error @ (StepError::Malformed(_) | StepError::Refused(_))) => {
+                        tracing::debug!(%error, "a message was dropped");
+                    }
                 }
             }
             Err(error) => tracing::debug!(%error, "a message was dropped"),
