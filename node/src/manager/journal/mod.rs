@@ -2,6 +2,8 @@
 //!
 //! What an event says is decided by [`notice`], a pure function; how many lines of one kind may follow each other, by
 //! [`quota`]. The thread reads history behind everyone else, so that a slow stderr delays no turn.
+//!
+//! A line says what happens now. What was committed while this manager was not there, or before it joined, is summed up in one line.
 
 mod notice;
 mod quota;
@@ -15,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::log::{HistoryReader, LogStore, PageSize};
-use crate::manager::driver::Published;
+use crate::manager::driver::{Handle, Published};
 
 use notice::{CrashLoops, Level, Notice, Witness};
 use quota::{Admitted, Quota};
@@ -27,30 +29,33 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Pause between two looks at what was committed, so that not every commit wakes this thread.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts to log what is committed after the frame with this index, until the core ends. Whoever ends the core waits for the
-/// thread, so that the log is not closed by a thread that outlives the process's own end.
+/// Starts to log what a core commits after the frame with this index, until it ends. Whoever ends the core waits for the thread, so
+/// that the log is not closed by a thread that outlives the process's own end.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn spawn(
-    states: watch::Receiver<Arc<Published>>,
-    store: Arc<dyn LogStore>,
-    after: u64,
-) -> std::io::Result<JoinHandle<()>> {
+pub fn spawn(core: Handle, store: Arc<dyn LogStore>, after: u64) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Handle::current();
+    let states = core.states();
     let before = Arc::clone(&states.borrow());
     let reader = HistoryReader::starting_at(after + 1);
     let (quota, crash_loops) = (Quota::default(), CrashLoops::default());
-    let journal = Journal { states, store, reader, before, quota, crash_loops };
+    let shown = Arc::clone(&before);
+    let journal = Journal { core, states, store, reader, keeps_up: false, before, shown, quota, crash_loops };
     std::thread::Builder::new().name("journal".to_owned()).spawn(move || runtime.block_on(journal.run()))
 }
 
 struct Journal {
+    core: Handle,
     states: watch::Receiver<Arc<Published>>,
     store: Arc<dyn LogStore>,
     reader: HistoryReader,
+    /// Whether this manager has been with the others since the reader's next frame: what is committed from there on is new.
+    keeps_up: bool,
     /// The state whose history was logged: it knows the names of what is gone since.
     before: Arc<Published>,
+    /// The state that was seen last.
+    shown: Arc<Published>,
     quota: Quota,
     crash_loops: CrashLoops,
 }
@@ -58,6 +63,7 @@ struct Journal {
 impl Journal {
     async fn run(mut self) {
         loop {
+            self.watch_contact().await;
             let after = Arc::clone(&self.states.borrow_and_update());
             self.tell_until(&after);
             tokio::time::sleep(PAUSE).await;
@@ -69,10 +75,46 @@ impl Journal {
         }
     }
 
+    /// Notes whether this manager is with the others. One that leads is; one that was not is again once it has everything that was
+    /// committed by then.
+    async fn watch_contact(&mut self) {
+        self.keeps_up &= self.core.serves_sessions().is_ok();
+        if self.keeps_up {
+            return;
+        }
+        let leads = self.core.state().leads;
+        if leads || (self.core.serves_sessions().is_ok() && self.core.read_barrier().await.is_ok()) {
+            self.keeps_up = true;
+            if !leads {
+                self.pass_over(&self.core.state());
+            }
+        }
+    }
+
+    /// Says in one line that what led to this state was committed without this manager.
+    fn pass_over(&mut self, present: &Arc<Published>) {
+        let (first, last) = (self.reader.next(), present.cluster.position.index);
+        if first > last {
+            return;
+        }
+        let until = notice::seconds(present.cluster.position.time);
+        tracing::info!(
+            first,
+            last,
+            "this manager has caught up: what was committed until {until} is not logged here; `swarmctl events` shows it"
+        );
+        self.reader.skip_to(last + 1);
+        self.before = Arc::clone(present);
+    }
+
     /// Tells what led to this state.
     fn tell_until(&mut self, after: &Arc<Published>) {
-        for notice in notice::of_states(&self.before, after) {
+        for notice in notice::of_states(&self.shown, after) {
             self.tell(notice);
+        }
+        self.shown = Arc::clone(after);
+        if !self.keeps_up {
+            return;
         }
         loop {
             match self.page(after.cluster.position.index) {
