@@ -78,7 +78,7 @@ pub use usage::{NodeUsage, Usage};
 use events::spec::defaults;
 
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
-pub const FOLD_VERSION: u32 = 22;
+pub const FOLD_VERSION: u32 = 23;
 
 /// Where in the log an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub struct Operator {
     pub role: OperatorRole,
     /// When the certificate expires.
     pub not_after: Timestamp,
+    /// How many roots the cluster had before the one that signed the certificate.
+    pub root_generation: u32,
     /// Index of the frame that created it.
     pub version: u64,
     /// When it was created.
@@ -24,6 +26,11 @@ pub struct Operator {
 }
 
 impl Cluster {
+    /// Whether an operator's certificate is of a root that no manager trusts any more.
+    pub fn has_lost_root(&self, operator: &Operator) -> bool {
+        operator.root_generation < self.settings.root_generation
+    }
+
     /// The operator with this name, without regard to case. There are few: all are looked at.
     pub fn operator_named(&self, name: &str) -> Option<&Operator> {
         let key = name_key(name);
@@ -39,6 +46,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::OperatorCreated, at
         name: event.name.clone(),
         role: event.role(),
         not_after: event.not_after,
+        root_generation: cluster.settings.signing_generation(),
         version: at.index,
         created_at: at.time,
     };
@@ -53,15 +61,45 @@ pub(crate) fn revoked(cluster: &mut Cluster, id: OperatorId, touched: &mut Touch
 pub(crate) fn renewed(cluster: &mut Cluster, event: &events::OperatorRenewed) {
     let known = cluster.operators.get(event.operator).cloned();
     let operator = known.unwrap_or_else(|| panic!("operator {} is not there to be renewed", event.operator));
-    cluster.operators.insert(event.operator, Operator { not_after: event.not_after, ..operator });
+    let (not_after, root_generation) = (event.not_after, cluster.settings.signing_generation());
+    cluster.operators.insert(event.operator, Operator { not_after, root_generation, ..operator });
 }
 
 #[cfg(test)]
 mod tests {
-    use events::{Event, Id, Kind, OperatorCreated, OperatorRenewed, OperatorRevoked};
+    use events::{
+        Event, Id, Kind, OperatorCreated, OperatorRenewed, OperatorRevoked, RootRotationCompleted, RootRotationStarted,
+    };
 
     use super::*;
     use crate::{check, snapshot};
+
+    #[test]
+    fn a_certificate_that_was_not_renewed_during_a_rotation_is_of_a_root_that_nobody_trusts_afterwards() {
+        let mut cluster = Cluster::default();
+        let mut apply = |kind| {
+            cluster.apply(&Event::by_command(0, kind), &Stamp::default());
+            let lost: Vec<bool> = cluster.operators.values().map(|operator| cluster.has_lost_root(operator)).collect();
+            lost
+        };
+        let created = |bits: u128| {
+            let (operator, name) = (OperatorId::from_bits(bits), format!("o{bits}"));
+            Kind::OperatorCreated(OperatorCreated { operator, name, ..OperatorCreated::default() })
+        };
+        let renewed = OperatorRenewed { operator: OperatorId::from_bits(2), ..OperatorRenewed::default() };
+        let steps = [
+            (created(1), &[false][..]),
+            (created(2), &[false, false]),
+            (Kind::RootRotationStarted(RootRotationStarted::default()), &[false, false]),
+            (Kind::OperatorRenewed(renewed), &[false, false]),
+            (created(3), &[false, false, false]),
+            (Kind::RootRotationCompleted(RootRotationCompleted::default()), &[true, false, false]),
+        ];
+        for (kind, expected) in steps {
+            let told = format!("{kind:?}");
+            assert_eq!(apply(kind), expected, "{told}");
+        }
+    }
 
     #[test]
     fn an_operator_is_known_by_name_until_revoked_and_is_in_every_snapshot() {

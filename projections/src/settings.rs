@@ -93,9 +93,14 @@ impl Settings {
         format!("{}{next}", self.root_cert_pem)
     }
 
-    /// Name under which the keyring keeps the key that signs: during a rotation that of the new root.
+    /// How many roots the cluster had before the one whose key signs: during a rotation the new one.
+    pub fn signing_generation(&self) -> u32 {
+        self.root_generation + u32::from(self.rotation.is_some())
+    }
+
+    /// Name under which the keyring keeps the key that signs.
     pub fn signing_key(&self) -> String {
-        of_generation(ROOT_KEY, self.root_generation + u32::from(self.rotation.is_some()))
+        of_generation(ROOT_KEY, self.signing_generation())
     }
 
     /// Whether only an external certificate authority can sign now.

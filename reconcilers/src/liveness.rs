@@ -23,7 +23,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         if out.is_full() {
             return;
         }
-        if node.liveness == Liveness::Down {
+        if node.liveness == Liveness::Down && node.held_until.is_none() {
             if node.is_newcomer() {
                 forget(cluster, node, ctx.now, out);
             } else {
@@ -43,7 +43,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 }
 
 /// The last sign of life: a heartbeat, or else the change that made the node's liveness what it is. Losing the session is
-/// no sign of life, unless nothing else is known.
+/// no sign of life, unless nothing else is known. One that flaps is back, and lost once more if it does not stay.
 fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> LastSeen {
     let change = first_seen(cluster, node);
     let heard = ctx.presence.get(&node.id).copied();
@@ -60,7 +60,8 @@ fn unheard(node: &Node, sign: &LastSeen) -> Option<bool> {
     (!heard).then_some(true)
 }
 
-/// The change that made a node's liveness what it is, taken for a sign of life until there is another.
+/// The change that made a node's liveness what it is, taken for a sign of life until there is another. One that flaps is to be there
+/// until a certain time.
 pub fn first_seen(cluster: &Cluster, node: &Node) -> LastSeen {
     let timeout = cluster.heartbeat_timeout();
     let patience = match node.liveness {
@@ -68,7 +69,7 @@ pub fn first_seen(cluster: &Cluster, node: &Node) -> LastSeen {
         Liveness::Disconnected => RECONNECT_PERIOD,
         Liveness::Ready | Liveness::Down => timeout,
     };
-    LastSeen { at: node.liveness_since, patience }
+    LastSeen { at: node.held_until.unwrap_or(node.liveness_since), patience }
 }
 
 /// Removes a node that joined and never registered, so that a join token alone fills no cluster.
@@ -95,7 +96,8 @@ fn give_up_tasks(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Corre
 #[cfg(test)]
 mod tests {
     use events::{
-        ClusterSpec, ClusterSpecUpdated, Id, NodeDisconnected, NodeId, NodeJoined, NodeSpec, SessionId, TaskState,
+        ClusterSpec, ClusterSpecUpdated, Id, NodeDisconnected, NodeId, NodeJoined, NodeRegistered, NodeSpec, SessionId,
+        TaskState,
     };
 
     use super::*;
@@ -112,6 +114,8 @@ mod tests {
         Unknown,
         Disconnected,
         Down,
+        /// Back at second 40 after three losses.
+        Flapping,
     }
 
     /// A node that is that since this second, and was last heard of in the other one.
@@ -119,7 +123,7 @@ mod tests {
         let (node, session) = (NodeId::from_bits(NODE), SessionId::from_bits(NODE));
         let mut sample = match told {
             Last::Joined => Sample::default(),
-            Last::Ready | Last::Unknown | Last::Disconnected | Last::Down => {
+            Last::Ready | Last::Unknown | Last::Disconnected | Last::Down | Last::Flapping => {
                 let sample = Sample::default().with_node(NODE, NodeSpec::default());
                 let sample = sample.with_service(replicated(2), &[]);
                 sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE)
@@ -138,6 +142,11 @@ mod tests {
             Last::Down => {
                 sample.tell(since, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None }))
             }
+            Last::Flapping => {
+                let lost = Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None });
+                (0..3).for_each(|_| sample.tell(since, lost.clone()));
+                sample.tell(40, Kind::NodeRegistered(NodeRegistered { node, session, addr: String::new() }));
+            }
         }
         let patience = heartbeat_timeout;
         sample.presence.extend(heard.map(|second| (node, LastSeen { at: at(second), patience })));
@@ -146,7 +155,7 @@ mod tests {
 
     #[test]
     fn each_liveness_has_its_deadline() {
-        use Last::{Disconnected, Down, Joined, Ready, Unknown};
+        use Last::{Disconnected, Down, Flapping, Joined, Ready, Unknown};
         // What the node is, since when, last heard of, now, and what follows.
         let table = [
             (Ready, 0, None, 14, "look at 15"),
@@ -167,6 +176,12 @@ mod tests {
             // Its tasks may come back for a day.
             (Down, 20, Some(5), DAY, "look at 86420"),
             (Down, 20, Some(5), DAY + 20, "orphan 7"),
+            // One that flaps is back, and is held until 70: it is lost again as any other, however long it is held.
+            (Flapping, 20, Some(40), 54, "look at 55"),
+            (Flapping, 20, Some(40), 55, "down, heard at 40"),
+            // Of a new leader, which has not heard it, it gets the time in which it would have been ready.
+            (Flapping, 20, None, 84, "look at 85"),
+            (Flapping, 20, None, 85, "down, heard at 70"),
             // Who joined and never registered has two grace periods, and is forgotten after an hour.
             (Joined, 50, None, 79, "look at 80"),
             (Joined, 50, None, 80, "down, heard at 50"),

@@ -12,18 +12,18 @@ use crate::values::{cpus, size};
 
 /// The table of `node ls`.
 pub fn table(nodes: &[NodeSummary], view: View) -> String {
-    rows(nodes).render(view.width)
+    rows(nodes, view).render(view.width)
 }
 
 /// The same, not yet as wide as a terminal.
-pub fn rows(nodes: &[NodeSummary]) -> Table {
+pub fn rows(nodes: &[NodeSummary], view: View) -> Table {
     let mut table = Table::new(&["ID", "NAME", "MEMBERSHIP", "STATUS", "AVAILABILITY", "MANAGER STATUS"]);
     for node in nodes {
         table.row([
             node.id.to_string(),
             format!("{}{}", node.name, if answers(node.manager.as_ref()) { " *" } else { "" }),
             membership(node).to_owned(),
-            state(node.state()),
+            status(node, view),
             state(node.availability()),
             manager_status(node.leader, node.manager.as_ref()).to_owned(),
         ]);
@@ -34,6 +34,14 @@ pub fn rows(nodes: &[NodeSummary]) -> Table {
 /// A node that joined is a member once it holds a certificate; who left is not listed.
 fn membership(node: &NodeSummary) -> &'static str {
     if node.certificate_not_after.is_some() { "ACCEPTED" } else { "PENDING" }
+}
+
+/// Whether it is heard of. One that flaps is, and counts as down for a while all the same.
+fn status(node: &NodeSummary, view: View) -> String {
+    match node.held_until {
+        Some(until) => format!("{} (flapping, {})", state(node.state()), age::until(until.since(view.now))),
+        None => state(node.state()),
+    }
 }
 
 /// What a node is called: by its operator, or else by itself.
@@ -116,6 +124,14 @@ ID                          NAME        MEMBERSHIP   STATUS    AVAILABILITY   MA
 0000000000000000000000001   manager *   ACCEPTED     READY     ACTIVE         LEADER
 0000000000000000000000002   worker-1    PENDING      DOWN      DRAIN          \n";
         assert_eq!(table(&samples::node_summaries(), samples::VIEW), expected);
+    }
+
+    #[test]
+    fn a_node_that_flaps_says_for_how_long_it_counts_as_down() {
+        let mut nodes = samples::node_summaries();
+        nodes[1].held_until = Some(samples::VIEW.now + std::time::Duration::from_secs(65));
+        let shown = table(&nodes, samples::VIEW);
+        assert!(shown.contains("  DOWN (flapping, 1m5s)   DRAIN  "), "{shown}");
     }
 
     #[test]

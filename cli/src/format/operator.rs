@@ -16,10 +16,14 @@ pub fn table(operators: &[OperatorView], view: View) -> String {
             operator.name.clone(),
             operator.role().name(),
             age::ago(operator.meta.created_at, view.now),
-            operator.not_after.to_string(),
+            valid_until(operator),
         ]);
     }
     table.render(view.width)
+}
+
+fn valid_until(operator: &OperatorView) -> String {
+    if operator.root_replaced { "root replaced: not valid".to_owned() } else { operator.not_after.to_string() }
 }
 
 #[cfg(test)]
@@ -34,5 +38,7 @@ ID                          NAME      ROLE      CREATED         VALID UNTIL
 000000000000000000000000c   ada       viewer    3 minutes ago   2027-01-16T08:00:00.000000000Z
 ";
         assert_eq!(table(&[samples::operator()], samples::VIEW), expected);
+        let replaced = OperatorView { root_replaced: true, ..samples::operator() };
+        assert!(table(&[replaced], samples::VIEW).contains("root replaced: not valid"));
     }
 }

@@ -211,6 +211,7 @@ pub fn nodes() -> Vec<NodeView> {
         tasks: 2,
         certificate_not_after: None,
         manager: None,
+        held_until: None,
     };
     let manager = NodeView {
         role: Role::Manager.into(),
@@ -359,6 +360,7 @@ pub fn node_summaries() -> Vec<NodeSummary> {
         tasks: node.tasks,
         certificate_not_after: node.certificate_not_after,
         manager: node.manager,
+        held_until: node.held_until,
     };
     nodes().into_iter().map(summary).collect()
 }
@@ -417,5 +419,6 @@ pub fn operator() -> OperatorView {
         name: "ada".to_owned(),
         role: OperatorRole::Viewer.into(),
         not_after: Timestamp::from_unix_ns(NOW.unix_ns() + 86_400 * 1_000_000_000),
+        root_replaced: false,
     }
 }

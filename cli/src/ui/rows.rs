@@ -42,7 +42,7 @@ pub fn nodes(nodes: &[NodeSummary], view: View) -> Rows {
         };
         (object, health)
     };
-    rows(node::rows(nodes).without_ids(), view, nodes.iter().map(about))
+    rows(node::rows(nodes, view).without_ids(), view, nodes.iter().map(about))
 }
 
 /// The rows of `task ls`.

@@ -3,7 +3,7 @@
 
 use commands::{Actor, Command, CreateOperator, ReadSecrets, Rejection, RenewOperator};
 use events::{OperatorId, Role};
-use projections::Operator;
+use projections::{Cluster, Operator};
 use wire::v1::{CreateOperatorRequest, Meta, OperatorList, OperatorView, RenewOperatorRequest};
 
 use super::Control;
@@ -13,7 +13,8 @@ use crate::manager::replica::Request;
 impl Control {
     /// All operators with a certificate, in the order of their names.
     pub fn operators(&self) -> OperatorList {
-        let mut operators: Vec<OperatorView> = self.state.cluster.operators.values().map(view).collect();
+        let mut operators: Vec<OperatorView> =
+            self.state.cluster.operators.values().map(|operator| view(&self.state.cluster, operator)).collect();
         operators.sort_by(|one, other| one.name.cmp(&other.name));
         OperatorList { operators }
     }
@@ -72,12 +73,13 @@ impl Control {
     }
 }
 
-fn view(operator: &Operator) -> OperatorView {
+fn view(cluster: &Cluster, operator: &Operator) -> OperatorView {
     OperatorView {
         id: operator.id,
         meta: Meta { version: operator.version, created_at: operator.created_at, updated_at: operator.created_at },
         name: operator.name.clone(),
         role: operator.role.into(),
         not_after: operator.not_after,
+        root_replaced: cluster.has_lost_root(operator),
     }
 }

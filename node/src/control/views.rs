@@ -98,6 +98,7 @@ pub fn node(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> N
         tasks: usage.tasks,
         certificate_not_after: node.certificate_not_after,
         manager: managers::status(cluster, raft, own, node),
+        held_until: node.held_until,
     }
 }
 
@@ -150,6 +151,7 @@ pub fn node_summary(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: Node
         tasks: cluster.usage.of(node.id).tasks,
         certificate_not_after: node.certificate_not_after,
         manager: managers::status(cluster, raft, own, node),
+        held_until: node.held_until,
     }
 }
 

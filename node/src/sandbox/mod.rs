@@ -312,10 +312,12 @@ impl Sandbox {
         IdGenerator::new(self.cluster.id(), self.cluster.position.index + 1)
     }
 
-    /// Nodes that are not down are heard all the time: those that a turn looks at.
+    /// Nodes that are not down are heard all the time, and those that flap: those that a turn looks at.
     fn presence(&self, touched: &Touched) -> Presence {
         let sign = LastSeen { at: self.now, patience: PATIENCE };
-        let heard = |id: NodeId| self.cluster.nodes.get(id).filter(|node| !node.is_down()).map(|_| (id, sign));
+        let heard = |id: NodeId| {
+            self.cluster.nodes.get(id).filter(|node| !node.is_down() || node.held_until.is_some()).map(|_| (id, sign))
+        };
         if touched.everything {
             return self.cluster.nodes.iter().filter_map(|(id, _)| heard(id)).collect();
         }

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{
     ClusterInitialised, DesiredCause, FeatureLevelRaised, Kind, LeadershipAssumed, MemberAdded, Named,
-    NodeDeclaredDown, NodeId, NodeJoined, NodeRemoved, QuorumForced, RollbackStarted, RootRotationCompleted,
-    RootRotationStarted, RunSkipped, ServiceId, SinkId, SkipCause, TaskCause, TaskCreated, TaskId, TaskState,
-    Timestamp, UpdatePaused, UpdateStarted,
+    NodeDeclaredDown, NodeId, NodeJoined, NodeRegistered, NodeRemoved, QuorumForced, RollbackStarted,
+    RootRotationCompleted, RootRotationStarted, RunSkipped, ServiceId, SinkId, SkipCause, TaskCause, TaskCreated,
+    TaskId, TaskState, Timestamp, UpdatePaused, UpdateStarted,
 };
 use projections::views::quorum;
-use projections::{Cluster, Instance, Task};
+use projections::{Cluster, Instance, Node, Task};
 
 use crate::manager::driver::Published;
 
@@ -152,7 +152,7 @@ impl Witness<'_> {
             Kind::RootRotationCompleted(e) => self.of_cluster(Topic::RootRotationCompleted, rotation_completed(e)),
             Kind::QuorumForced(e) => node(Topic::QuorumForced, Warn, e.node, &forced(e)),
             Kind::NodeJoined(e) => self.of(Topic::NodeJoined, Info, e.node, joined(e)),
-            Kind::NodeRegistered(e) => node(Topic::NodeRegistered, Info, e.node, &format!(" is up, at {}", e.addr)),
+            Kind::NodeRegistered(e) => self.registered(e),
             Kind::NodeBecameReady(e) => node(Topic::NodeBecameReady, Info, e.node, " is up again in the same session"),
             Kind::NodeDisconnected(e) => node(Topic::NodeDisconnected, Info, e.node, DISCONNECTED),
             Kind::NodeDeclaredDown(e) => node(Topic::NodeDeclaredDown, Warn, e.node, &declared_down(e)),
@@ -222,6 +222,16 @@ impl Witness<'_> {
 
     fn of_cluster(&self, topic: Topic, sentence: String) -> Option<Notice> {
         self.of(topic, Level::Info, self.after.id(), sentence)
+    }
+
+    fn registered(&self, event: &NodeRegistered) -> Option<Notice> {
+        let (id, addr) = (event.node, &event.addr);
+        let held = self.after.nodes.get(id).filter(|node| node.held_until.is_some());
+        let (level, what) = match held.map(Node::liveness_message) {
+            None => (Level::Info, format!(" is up, at {addr}")),
+            Some(why) => (Level::Warn, format!(" is connected, at {addr}, and still counts as down: {why}")),
+        };
+        self.of(Topic::NodeRegistered, level, id, self.node(id) + &what)
     }
 
     fn promoted(&self, id: NodeId) -> Option<Notice> {
@@ -343,7 +353,7 @@ impl Witness<'_> {
 }
 
 /// A time without what is finer than a second.
-fn seconds(time: Timestamp) -> String {
+pub fn seconds(time: Timestamp) -> String {
     let text = time.to_string();
     text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }

@@ -164,6 +164,18 @@ fn an_event_is_a_line_or_nothing() {
 }
 
 #[test]
+fn a_node_that_flaps_is_not_said_to_be_up() {
+    let registered =
+        Kind::NodeRegistered(NodeRegistered { node: node(), addr: "10.0.0.3".to_owned(), ..Default::default() });
+    let down = Kind::NodeDeclaredDown(NodeDeclaredDown { node: node(), ..Default::default() });
+    let mut after = cluster();
+    apply(&mut after, 2, [down.clone(), down.clone(), down, registered.clone()]);
+    let line = "Warn node n2 is connected, at 10.0.0.3, and still counts as down: flapping: lost 3 times in 10 minutes; takes \
+                tasks again at 1970-01-01T00:00:30.000000000Z if it stays connected";
+    assert_eq!(told(&cluster(), &after, &registered), line);
+}
+
+#[test]
 fn a_rollout_that_stopped_is_told_with_its_cause() {
     let before = cluster();
     let mut after = before.clone();
