@@ -456,8 +456,10 @@ impl Holder<'_> {
         self.calls.clear();
         if ended.refusal() == Some(RefusalKind::Removed) {
             self.worker.withdraw_all();
-            let hint = "to join again, stop swarmd, run `swarmd leave` and start swarmd with a join token";
-            tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
+            if !self.node.config.told.leaves() {
+                let hint = "to join again, stop swarmd, run `swarmd leave` and start swarmd with a join token";
+                tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
+            }
         } else if ended.refusal() == Some(RefusalKind::NotMember) {
             tracing::error!(hint = NOT_MEMBER_HINT, "{NOT_MEMBER}");
         } else if let Ended::Connect(ConnectError::Unfit { why, hint }) = ended {

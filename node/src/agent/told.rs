@@ -1,6 +1,7 @@
-//! What a node's sessions, and its own manager where it has one, tell the rest of it: who the managers are, and which role the
-//! node is to have.
+//! What a node's sessions, its own manager where it has one, and whoever asks it to leave tell the rest of it: who the managers are,
+//! which role the node is to have, and that it goes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use events::Role;
@@ -11,11 +12,12 @@ use tokio::sync::watch;
 pub struct Told {
     managers: Mutex<Vec<String>>,
     role: watch::Sender<Option<Role>>,
+    leaves: AtomicBool,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        Self { managers: Mutex::default(), role: watch::Sender::new(None) }
+        Self { managers: Mutex::default(), role: watch::Sender::new(None), leaves: AtomicBool::default() }
     }
 }
 
@@ -35,6 +37,16 @@ impl Told {
     /// This is the role that operators want the node to have.
     pub fn hear_role(&self, role: Role) {
         self.role.send_if_modified(|told| told.replace(role) != Some(role));
+    }
+
+    /// Whether the node was asked to leave its cluster, which then removes it.
+    pub fn hear_leave(&self, leaves: bool) {
+        self.leaves.store(leaves, Ordering::Relaxed);
+    }
+
+    /// Whether the node leaves its cluster: that it is removed is then what it asked for.
+    pub fn leaves(&self) -> bool {
+        self.leaves.load(Ordering::Relaxed)
     }
 
     /// The role that operators want the node to have, and each other one after it.

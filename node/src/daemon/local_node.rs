@@ -40,7 +40,11 @@ impl LocalNode for LocalApi {
         let by = request.extensions().get::<Caller>().map(|Caller { peer, .. }| words(peer)).unwrap_or_default();
         let LeaveClusterRequest { force, reason } = request.into_inner();
         let reason = reason.unwrap_or_else(|| format!("asked for at the node{by}"));
-        match leaving::ask(&self.credentials, &self.told.managers(), Some(&reason)).await {
+        // Before the answer: the managers end what connects them to a node that is none any more.
+        self.told.hear_leave(true);
+        let asked = leaving::ask(&self.credentials, &self.told.managers(), Some(&reason)).await;
+        self.told.hear_leave(force || matches!(asked, Ok(true)));
+        match asked {
             Ok(true) => {}
             Ok(false) => return Ok(Response::new(LeaveClusterReply { left: false })),
             Err(refusal) if force => tracing::warn!(error = refusal.sentence, "this node leaves by force"),
@@ -70,6 +74,19 @@ fn refusal(failure: &Failure) -> Status {
     .into()
 }
 
+/// What a worker answers to every other call, which only those that are managers at that time can answer.
+fn no_manager(managers: &[String]) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Forbidden.into(),
+        subject: "node".to_owned(),
+        sentence: "this node is a worker: it does not have the cluster's state".to_owned(),
+        hint: Some(format!(
+            "ask a manager, on its machine or with --host; the managers are at {}",
+            managers.join(", ")
+        )),
+    }
+}
+
 /// Answers at a worker's control socket until `stop`.
 ///
 /// # Errors
@@ -80,13 +97,8 @@ pub async fn serve_worker(
     api: LocalApi,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let managers = api.told.managers().join(", ");
-    let refusal = Refusal {
-        kind: RefusalKind::Forbidden.into(),
-        subject: "node".to_owned(),
-        sentence: "this node is a worker: it does not have the cluster's state".to_owned(),
-        hint: Some(format!("ask a manager, on its machine or with --host; the managers are at {managers}")),
-    };
+    let told = Arc::clone(&api.told);
+    let refusal = Arc::new(move || no_manager(&told.managers()));
     let incoming = incoming_local(listener, Limits::of_descriptors(DESCRIPTORS), Arc::default());
     let server =
         serve::control_server().layer(OnlyLayer { path: LEAVE, refusal }).add_service(LocalNodeServer::new(api));

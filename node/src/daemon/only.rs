@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
@@ -11,12 +12,12 @@ use tower::{Layer, Service};
 use wire::v1::Refusal;
 
 /// Refuses every call but one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OnlyLayer {
     /// The path of the call.
     pub path: &'static str,
-    /// What every other is answered.
-    pub refusal: Refusal,
+    /// What every other is answered, each time by what is so then.
+    pub refusal: Arc<dyn Fn() -> Refusal + Send + Sync>,
 }
 
 impl<S> Layer<S> for OnlyLayer {
@@ -28,7 +29,7 @@ impl<S> Layer<S> for OnlyLayer {
 }
 
 /// See [`OnlyLayer`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OnlyService<S> {
     inner: S,
     only: OnlyLayer,
@@ -51,7 +52,7 @@ where
         if request.uri().path() == self.only.path {
             return Box::pin(self.inner.call(request));
         }
-        let refused = tonic::Status::from(self.only.refusal.clone());
+        let refused = tonic::Status::from((self.only.refusal)());
         Box::pin(async { Ok(refused.into_http()) })
     }
 }

@@ -115,7 +115,7 @@ async fn serve_locked(keys: LockedKeys, socket: &Path, shutdown: &CancellationTo
     let unlocked = shutdown.child_token();
     let api = LockServer::new(Locked { keys, unlocked: unlocked.clone() });
     let incoming = incoming_local(listener, Limits::of_descriptors(LOCKED_DESCRIPTORS), Arc::default());
-    let server = serve::control_server().layer(OnlyLayer { path: UNLOCK, refusal: locked() }).add_service(api);
+    let server = serve::control_server().layer(OnlyLayer { path: UNLOCK, refusal: Arc::new(locked) }).add_service(api);
     let served = server.serve_with_incoming_shutdown(incoming, unlocked.cancelled_owned()).await;
     drop(file);
     served.map_err(|error| Failure::new(format!("the control socket broke: {error}"), "start swarmd again"))

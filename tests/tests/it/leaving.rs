@@ -25,6 +25,8 @@ fn files(state_dir: &Path) -> Vec<String> {
 fn assert_left(cluster: &mut Cluster, name: &str) {
     assert_eq!(cluster.await_end(name), Some(0), "{}", cluster.log(name));
     assert_eq!(files(&cluster.state_dir(name)), ["lock", "node.left"]);
+    let log = cluster.log(name);
+    assert!(!log.contains("this node was removed"), "that is what was asked for: {log}");
 }
 
 fn hostnames(cluster: &Cluster) -> Vec<String> {
