@@ -5,6 +5,8 @@
 //! other managers are. So a manager's certificate without a log is a join that was cut short where the note is there, and a log
 //! that was lost where it is not.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +79,24 @@ pub fn discard_log(dir: &Path) -> Result<(), Failure> {
     remove(&discarded(dir), |path| std::fs::remove_dir_all(path))?;
     remove(&state_dir::log(dir), |path| std::fs::rename(path, discarded(dir)))?;
     remove(&discarded(dir), |path| std::fs::remove_dir_all(path))
+}
+
+/// Sets the log of a manager aside that the cluster went on without: what it took last, the cluster may not have. Gives the directory,
+/// which is to the log as a state directory, so that `swarmd replay` and `swarmd export` read it there.
+///
+/// # Errors
+/// When it cannot be moved.
+pub fn set_log_aside(dir: &Path) -> Result<PathBuf, Failure> {
+    let first = dir.join(state_dir::FENCED_LOG);
+    let later = (2..).map(|number: u32| first.with_added_extension(number.to_string()));
+    // One that is empty was made by an attempt that was cut short.
+    let is_taken = |aside: &PathBuf| state_dir::log(aside).exists();
+    let aside = std::iter::once(first.clone()).chain(later).find(|aside| !is_taken(aside)).unwrap_or(first.clone());
+    let moved = DirBuilder::new().recursive(true).mode(0o700).create(&aside);
+    let moved = moved.and_then(|()| std::fs::rename(state_dir::log(dir), state_dir::log(&aside)));
+    let synced = moved.and_then(|()| std::fs::File::open(&aside)?.sync_all());
+    let synced = synced.and_then(|()| std::fs::File::open(dir)?.sync_all());
+    synced.map_err(|error| state_dir::unusable(&aside, &error)).map(|()| aside)
 }
 
 /// Removes something, if it is there, durably.
@@ -251,6 +271,25 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_is_set_aside_replaces_no_other_and_is_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path();
+        std::fs::create_dir(path.join("raft.fenced.2")).expect("an attempt that was cut short");
+        for (number, expected) in ["raft.fenced", "raft.fenced.2", "raft.fenced.3"].into_iter().enumerate() {
+            std::fs::create_dir(path.join("raft")).expect("a log");
+            std::fs::write(path.join("raft/log"), number.to_string()).expect("written");
+            assert_eq!(set_log_aside(path).expect("moved"), path.join(expected));
+            let kept = std::fs::read_to_string(path.join(expected).join("raft/log")).expect("kept");
+            assert_eq!(kept, number.to_string());
+        }
+        std::fs::create_dir(path.join("raft.damaged")).expect("made");
+        std::fs::create_dir(path.join("raft")).expect("made");
+        let aside = state_dir::logs_set_aside(path).expect("read");
+        let names: Vec<_> = aside.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+        assert_eq!(names, ["raft.damaged", "raft.fenced", "raft.fenced.2", "raft.fenced.3"]);
+    }
 
     #[test]
     fn a_note_is_kept_read_and_forgotten_and_a_log_is_discarded_whatever_an_earlier_attempt_left() {

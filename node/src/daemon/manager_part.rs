@@ -145,7 +145,7 @@ impl Node {
         let (handle, credentials) = (core.handle.clone(), Arc::clone(credentials));
         core.index_history()?;
         core.archive_history()?;
-        core.redact_history()?;
+        core.redact_history(self.state_dir.path())?;
         core.verify_history(Histories::new(handle, own.clone(), Arc::clone(&credentials), stop.clone()))?;
         self.link(&core, &peering, own, &credentials, &stop);
         tokio::spawn(core.handle.clone().listen());

@@ -16,9 +16,6 @@ use crate::daemon::{address, joining};
 use crate::manager::core;
 use crate::security::CertificateStore;
 
-/// Where the log that was there is put.
-const ASIDE: &str = "raft.damaged";
-
 /// What `swarmd reseed` is asked for.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -39,7 +36,7 @@ pub fn reseed(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let dir = state_dir.path();
     require_manager(dir)?;
     require_others(&state_dir)?;
-    let (log, aside) = (state_dir::log(dir), dir.join(ASIDE));
+    let (log, aside) = (state_dir::log(dir), dir.join(state_dir::DAMAGED_LOG));
     if aside.exists() {
         let sentence = format!("{} is there already: a log that was set aside before", aside.display());
         return Err(Failure::new(sentence, "move it away or remove it, and try again").with_code(code::USAGE));

@@ -327,6 +327,8 @@ impl Node {
             tokio::spawn(self.notifier.clone().keep_alive(progress, stop));
             let (present, ended) = self.watch(present, &mut role).await;
             let managers = present.peering.known().into_iter().map(|other| other.addr).collect();
+            let state = present.core.handle.state();
+            let (raft_id, last) = (present.core.raft_id, state.cluster.position.index);
             // Nothing holds the log any more once it ends.
             self.probe.started(Arc::clone(&self.measures), None);
             let end = present.end().await;
@@ -340,11 +342,21 @@ impl Node {
                     tracing::warn!("this manager is no member any more, and joins again with an empty log");
                     self.told.hear_managers(managers);
                     joining::note(self.state_dir.path(), &self.told.managers())?;
-                    joining::discard_log(self.state_dir.path())?;
+                    // A log that says so itself ends before this; another may have what the cluster went on without.
+                    if state.cluster.former_members.contains(raft_id) {
+                        joining::discard_log(self.state_dir.path())?;
+                    } else {
+                        let path = joining::set_log_aside(self.state_dir.path())?;
+                        let hint =
+                            "what the cluster lacks is read with `swarmd export --state-dir` on it; then remove it";
+                        tracing::warn!(path = %path.display(), last, hint, "the log that this manager had is set aside");
+                    }
                 }
                 Ended::Removed => {
-                    let hint = "to join again, stop swarmd, run `swarmd leave` and start swarmd with a join token";
-                    tracing::error!(hint, "this node was removed from the cluster");
+                    if !self.told.leaves() {
+                        let hint = "to join again, stop swarmd, run `swarmd leave` and start swarmd with a join token";
+                        tracing::error!(hint, "this node was removed from the cluster");
+                    }
                     self.shutdown.cancelled().await;
                 }
             }

@@ -22,6 +22,27 @@ pub fn log(state_dir: &Path) -> PathBuf {
     state_dir.join("raft")
 }
 
+/// Where `swarmd reseed` puts the log that was there.
+pub(super) const DAMAGED_LOG: &str = "raft.damaged";
+/// What directories are called in which the logs of a manager are that its cluster went on without: each is like a state directory.
+pub(super) const FENCED_LOG: &str = "raft.fenced";
+
+/// The logs in a state directory that were set aside: nothing there uses them any more.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn logs_set_aside(state_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let is_aside = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name == DAMAGED_LOG || name.starts_with(FENCED_LOG)
+    };
+    let entries = std::fs::read_dir(state_dir)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = entries.collect::<Result<_, _>>()?;
+    paths.retain(is_aside);
+    paths.sort_unstable();
+    Ok(paths)
+}
+
 /// Puts a file with this content in the place of another: written aside and renamed, so that after a crash there is the old
 /// one or the new one.
 ///

@@ -2,7 +2,7 @@
 
 mod new_cluster;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -357,7 +357,7 @@ impl Core {
     /// # Errors
     /// When there is no thread to be had.
     pub fn log_events(&mut self) -> Result<(), Failure> {
-        let journal = journal::spawn(self.handle.states(), Arc::clone(&self.store), self.began_after);
+        let journal = journal::spawn(self.handle.clone(), Arc::clone(&self.store), self.began_after);
         self.journal = Some(journal.map_err(no_thread)?);
         Ok(())
     }
@@ -396,13 +396,13 @@ impl Core {
         Ok(())
     }
 
-    /// Erases values from the disk from now on, where the log announces it.
+    /// Erases values from the disk from now on, where the log announces it, and names the logs in the state directory that have them.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn redact_history(&mut self) -> Result<(), Failure> {
-        let handle = self.handle.clone();
-        let redactor = redactor::spawn(self.handle.states(), Arc::clone(&self.store), move |error| handle.fail(error));
+    pub fn redact_history(&mut self, state_dir: &Path) -> Result<(), Failure> {
+        let (handle, states, dir) = (self.handle.clone(), self.handle.states(), state_dir.to_owned());
+        let redactor = redactor::spawn(states, Arc::clone(&self.store), dir, move |error| handle.fail(error));
         self.redactor = Some(redactor.map_err(no_thread)?);
         Ok(())
     }

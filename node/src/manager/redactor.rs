@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use events::redaction;
 use projections::{Cluster, Redaction};
 use tokio::sync::watch;
 
+use crate::daemon::state_dir::logs_set_aside;
 use crate::log::chain::damaged;
 use crate::log::{LogError, LogStore};
 use crate::manager::driver::Published;
@@ -55,19 +57,20 @@ pub enum Erased {
     },
 }
 
-/// Starts to erase what the log announces. Who runs on the log has to hear of a write that failed.
+/// Starts to erase what the log in a state directory announces. Who runs on the log has to hear of a write that failed.
 ///
 /// # Errors
 /// When there is no thread to be had.
 pub fn spawn(
     states: watch::Receiver<Arc<Published>>,
     store: Arc<dyn LogStore>,
+    state_dir: PathBuf,
     failed: impl FnOnce(LogError) + Send + 'static,
 ) -> std::io::Result<Redactor> {
     let (stop, stopped) = sync_channel(0);
     let thread = std::thread::Builder::new().name("redact".to_owned()).spawn(move || {
         run_when_idle();
-        if let Err(error) = run(&states, &*store, &stopped) {
+        if let Err(error) = run(&states, &*store, &state_dir, &stopped) {
             failed(error);
         }
     })?;
@@ -75,12 +78,18 @@ pub fn spawn(
 }
 
 /// Until it is stopped, or a write of the log fails.
-fn run(states: &watch::Receiver<Arc<Published>>, store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
+fn run(
+    states: &watch::Receiver<Arc<Published>>,
+    store: &dyn LogStore,
+    state_dir: &Path,
+    stopped: &Receiver<()>,
+) -> Result<(), LogError> {
     loop {
         let state = Arc::clone(&states.borrow());
         let pause = match erase(store, &state.cluster) {
             Ok(Erased::All { frames }) => {
                 tracing::info!(frames, "values were erased from history, as its redactions say");
+                name_logs_set_aside(state_dir);
                 PERIOD
             }
             Ok(Erased::Nothing | Erased::InHistory) => PERIOD,
@@ -93,6 +102,20 @@ fn run(states: &watch::Receiver<Arc<Published>>, store: &dyn LogStore, stopped: 
         match stopped.recv_timeout(pause) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// Says which logs may still have what was erased. Nothing reads them any more, and they may be the last copy of something else: who
+/// set them aside, or learnt of it, removes them.
+fn name_logs_set_aside(state_dir: &Path) {
+    let hint = "remove it once nothing else in it is needed";
+    match logs_set_aside(state_dir) {
+        Ok(paths) => paths.iter().for_each(|path| {
+            tracing::warn!(path = %path.display(), hint, "a log that was set aside may still have what was erased from history")
+        }),
+        Err(error) => {
+            tracing::warn!(path = %state_dir.display(), %error, "logs that were set aside may have what was erased from history")
         }
     }
 }

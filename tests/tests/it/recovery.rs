@@ -40,6 +40,14 @@ fn a_survivor_goes_on_alone_and_one_that_it_fenced_joins_again() {
         [MANAGER, "m2", "m3"].iter().all(|name| services_at(&cluster, name) == all)
     });
 
+    // What they had is kept, and can be read.
+    for name in ["m3", MANAGER] {
+        let aside = path(&cluster.state_dir(name).join("raft.fenced"));
+        assert!(cluster.log(name).contains(&aside), "{}", cluster.log(name));
+        let replayed = run(Command::new(program("swarmd")).args(["replay", "--state-dir", &aside]));
+        assert!(replayed.code == 0 && replayed.out.contains("1 services"), "{replayed:?}");
+    }
+
     // A cluster that can decide is not given up.
     cluster.kill("m2");
     let (dir, socket) = (path(&cluster.state_dir("m2")), path(&cluster.path("alone.sock")));
@@ -68,4 +76,43 @@ fn a_manager_whose_log_is_damaged_does_not_vote_and_is_reseeded_from_the_others(
     cluster.until("the whole history", || services_at(&cluster, "m3") == ["one", "two"]);
     let voters = cluster.ok("raft --format json");
     assert_eq!(voters.matches("\"state\":\"voter\"").count(), 3, "{voters}");
+}
+
+#[test]
+fn a_manager_whose_disk_was_put_back_votes_no_more_and_is_reseeded_without_its_key() {
+    let mut cluster = managers(&["m2", "m3"]);
+    let (dir, old) = (cluster.state_dir("m3"), cluster.path("old"));
+    create_at_any(&cluster, &[MANAGER], "one");
+    cluster.until("m3 to have it", || services_at(&cluster, "m3") == ["one"]);
+    cluster.kill("m3");
+    let copied = run(Command::new("cp").args(["-a", &path(&dir), &path(&old)]));
+    assert_eq!(copied.code, 0, "{copied:?}");
+    cluster.resume("m3");
+    create_at_any(&cluster, &[MANAGER], "two");
+    cluster.until("m3 to have that", || services_at(&cluster, "m3") == ["one", "two"]);
+    cluster.kill("m3");
+    fs::remove_dir_all(&dir).expect("removed");
+    fs::rename(&old, &dir).expect("put back");
+
+    cluster.resume("m3");
+    assert_eq!(cluster.await_end("m3"), Some(1), "{}", cluster.log("m3"));
+    let log = cluster.log("m3");
+    assert!(log.contains("was durable (confirmed to the leader)") && !log.contains("report this as a bug"), "{log}");
+    assert!(log.contains("an older copy of its disk was put back") && log.contains("`swarmd reseed`"), "{log}");
+    // Nor does it vote where nobody is there to say so.
+    cluster.resume("m3");
+    assert_eq!(cluster.await_end("m3"), Some(1), "{}", cluster.log("m3"));
+    assert!(cluster.log("m3").contains("was durable (high-water mark)"), "{}", cluster.log("m3"));
+    fs::remove_file(dir.join("raft/log.key")).expect("removed");
+    cluster.resume("m3");
+    assert_eq!(cluster.await_end("m3"), Some(1), "{}", cluster.log("m3"));
+    let log = cluster.log("m3");
+    let refused = log.rsplit("log.key is missing").next().unwrap_or_default();
+    assert!(refused != log && refused.contains("`swarmd reseed`"), "{log}");
+
+    let reseeded = reseed(&cluster, "m3");
+    assert!(reseeded.code == 0 && reseeded.out.contains("the log is set aside"), "{reseeded:?}");
+    cluster.resume("m3");
+    await_votes(&cluster, "m3", 2);
+    cluster.until("the whole history", || services_at(&cluster, "m3") == ["one", "two"]);
 }

@@ -55,11 +55,18 @@ fn a_password_goes_from_the_disks_of_all_managers_also_of_one_that_was_down() {
     cluster.ok("service update --detach web --force");
     cluster.kill("m3");
     assert_eq!(places(&log_of(&cluster, "m3"))[..1], ["history"]);
+    std::fs::create_dir(cluster.state_dir("m2").join("raft.damaged")).expect("made");
     let told = cluster.ok(&format!("{redact} --reason leaked"));
     assert_eq!(told, "env.PASSWORD of web in 2 frames of history");
     for name in [MANAGER, "m2"] {
         cluster.until("it to be erased", || cluster.log(name).contains(ERASED));
     }
+    cluster.until("the log that was set aside to be named", || {
+        cluster
+            .log("m2")
+            .lines()
+            .any(|line| line.contains("may still have what was erased") && line.contains("raft.damaged"))
+    });
     cluster.resume("m3");
     cluster.until("it to be erased there too", || cluster.log("m3").contains(ERASED));
 
