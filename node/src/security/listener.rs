@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use events::{Duration, Id, NodeId};
-use futures_util::FutureExt;
 use futures_util::stream::{self, Stream};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -181,6 +182,16 @@ fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStre
     }
 }
 
+/// Refuses a connection whose other end has hung up. The system is asked: the runtime may not have heard of it yet.
+fn require_there(stream: &TcpStream) -> io::Result<()> {
+    match rustix::net::recv(stream, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, 0)) => Err(io::ErrorKind::ConnectionAborted.into()),
+        // It waits for an answer, as it should, or has said more already.
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// One handshake.
 struct Shake {
     credentials: Arc<Credentials>,
@@ -195,6 +206,8 @@ impl Shake {
     /// The connection, once its other end has shown who it is and speaks HTTP/2.
     async fn run(self, stream: TcpStream, lease: Lease) -> io::Result<Connection<TlsStream<TcpStream>>> {
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
+        // A manager that stood still finds the attempts of all that time waiting: those that were given up are nobody's turn.
+        require_there(&hello.io)?;
         let applicant = self.applicant(Introduction::within(&hello.client_hello()));
         let lease = lease.promote(Class::Shaking(applicant), self.address).ok_or_else(too_many)?;
         let begun = self.pace().begin(applicant, Instant::now()).ok_or_else(|| {
@@ -230,12 +243,7 @@ impl Shake {
             }
         };
         unless_ended(lease, RATES.members_wait_max + self.deadlines.handshake, turn).await?;
-        match stream.peek(&mut [0; 1]).now_or_never() {
-            Some(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
-            Some(Err(error)) => Err(error),
-            // It waits for an answer, as it should, or has said more already.
-            None | Some(Ok(_)) => Ok(()),
-        }
+        require_there(stream)
     }
 
     /// Whom the other end is taken for until it has proven more.

@@ -176,6 +176,24 @@ async fn a_node_that_waits_begins_once_the_one_before_it_is_done() {
     assert!(both.is_ok(), "the second waited for a token that had been given back");
 }
 
+/// As after a manager's process was stopped for a while: what called in that time has hung up, and calls again.
+#[tokio::test]
+async fn attempts_that_were_given_up_before_they_were_accepted_take_no_turn() {
+    let (mut listener, address, member, _) = listener().await;
+    let many = Bounds { total: 16, each: 16 };
+    let limits = Limits { silent: many, shaking: many, anonymous: many, members: many, operators: 1 };
+    listener.places = Places::new(limits, Arc::clone(&listener.counts));
+    let node = Rate { capacity: 1, interval: Duration::from_secs(60) };
+    listener.pace = Arc::new(Mutex::new(Pace::new(Rates { node, ..RATES })));
+    let given_up = (0..10).map(|_| {
+        let mut connector = member.clone();
+        async move { tokio::time::timeout(Duration::from_millis(200), connector.call(uri(address))).await.is_err() }
+    });
+    assert!(join_all(given_up).await.into_iter().all(|given_up| given_up), "nobody accepts them");
+    let both = async { tokio::join!(speaking(member, address), listener.next()) };
+    assert!(tokio::time::timeout(node.interval / 2, both).await.is_ok(), "they took its turn");
+}
+
 #[tokio::test]
 async fn a_stranger_pays_for_a_handshake_that_is_done_as_for_one() {
     let (mut listener, address, _, stranger) = listener().await;
