@@ -263,6 +263,20 @@ async fn a_backup_is_a_whole_file_or_none() {
     assert_eq!((std::fs::read(&file).expect("written"), files()), (b"onetwo".to_vec(), 2));
     let again = run(&line, &mut Fake::new(), World::default()).await;
     assert!(again.code == 4 && again.err.contains("exists already"), "{again:?}");
+    let mut manager = Fake::new();
+    let line = format!("cluster backup - --passphrase-file {}", passphrase.display());
+    let refused = run(&line, &mut manager, World::default()).await;
+    assert!(refused.code == 2 && refused.err.contains("not to standard output"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_operator_without_a_usable_name_is_refused_and_no_directory_is_made() {
+    for name in ["", "a/b"] {
+        let mut manager = Fake::new();
+        let ran = run(&format!("operator create {name}"), &mut manager, World::default()).await;
+        assert!(ran.code == 2 && ran.err.contains("is not a name for an operator"), "{ran:?}");
+        assert!(manager.created.is_empty(), "{ran:?}");
+    }
 }
 
 #[tokio::test]

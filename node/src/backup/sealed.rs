@@ -127,22 +127,22 @@ impl<R: Read> Opener<R> {
     /// # Errors
     /// When it is no backup, or of another version.
     pub fn open(mut file: R, passphrase: &SecretText) -> Result<Self, BackupError> {
-        let mut header = [0; HEADER_BYTES];
-        match file.read_exact(&mut header) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(BackupError::NotABackup),
-            other => other?,
-        }
-        let (magic, rest) = header.split_at(MAGIC.len());
-        let (salt, rounds) = rest.split_at(SALT_BYTES);
-        if magic[..MAGIC.len() - 1] != MAGIC[..MAGIC.len() - 1] {
+        let (mut header, mut bytes) = ([0; HEADER_BYTES], 0);
+        let whole = fill(&mut file, &mut header, &mut bytes);
+        // The last byte of the magic ones is the version.
+        let known = (MAGIC.len() - 1).min(bytes as usize);
+        if known == 0 || header[..known] != MAGIC[..known] {
             return Err(BackupError::NotABackup);
         }
+        whole?;
+        let (magic, rest) = header.split_at(MAGIC.len());
+        let (salt, rounds) = rest.split_at(SALT_BYTES);
         if magic != MAGIC {
             return Err(BackupError::Newer(magic[MAGIC.len() - 1]));
         }
         let rounds = rounds.try_into().map(u32::from_le_bytes).map_err(|_| BackupError::NotABackup)?;
         let key = derive(passphrase, salt, rounds)?;
-        Ok(Self { file, key, number: 0, bytes: HEADER_BYTES as u64, at_end: false })
+        Ok(Self { file, key, number: 0, bytes, at_end: false })
     }
 
     /// What the next chunk holds; nothing after the last one.
@@ -158,14 +158,14 @@ impl<R: Read> Opener<R> {
         }
         let begun_at = self.bytes;
         let mut head = [0; CHUNK_HEAD_BYTES];
-        self.read(&mut head)?;
+        fill(&mut self.file, &mut head, &mut self.bytes)?;
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         if !(TAG_BYTES..=CHUNK_BYTES_MAX).contains(&length) || head[4] > 1 {
             return Err(BackupError::Damaged(begun_at));
         }
         let is_last = head[4] == 1;
         let mut content = Zeroizing::new(vec![0; length]);
-        self.read(&mut content)?;
+        fill(&mut self.file, &mut content, &mut self.bytes)?;
         let opened = self.key.open_in_place(nonce(self.number, is_last), Aad::empty(), &mut content);
         let length = match opened {
             Ok(plain) => plain.len(),
@@ -176,14 +176,20 @@ impl<R: Read> Opener<R> {
         (self.number, self.at_end) = (self.number + 1, is_last);
         Ok(Some(content))
     }
+}
 
-    fn read(&mut self, into: &mut [u8]) -> Result<(), BackupError> {
-        match self.file.read_exact(into) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(BackupError::CutShort(self.bytes)),
-            other => {
-                self.bytes += into.len() as u64;
-                Ok(other?)
+/// Fills `into` with the next bytes of a file, and counts those that are there.
+fn fill(file: &mut impl Read, mut into: &mut [u8], bytes: &mut u64) -> Result<(), BackupError> {
+    while !into.is_empty() {
+        match file.read(into) {
+            Ok(0) => return Err(BackupError::CutShort(*bytes)),
+            Ok(read) => {
+                *bytes += read as u64;
+                into = &mut into[read..];
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }

@@ -70,11 +70,12 @@ fn a_file_opens_whole_with_its_passphrase_and_in_no_other_way() {
             Some(*end)
         })
         .collect();
-    // Cut off within a part and between two.
-    for cut in ends.iter().flat_map(|end| [end - 1, *end]).filter(|cut| *cut < whole.len()) {
+    // Cut off before the first part, within a part and between two.
+    for cut in [3, 20].into_iter().chain(ends.iter().flat_map(|end| [end - 1, *end])).filter(|cut| *cut < whole.len()) {
         let error = opened(&whole[..cut], PASSPHRASE).unwrap_err();
-        assert!(matches!(error, BackupError::CutShort(_)), "{cut}: {error}");
+        assert!(matches!(error, BackupError::CutShort(bytes) if bytes == cut as u64), "{cut}: {error}");
     }
+    assert!(matches!(opened(b"", PASSPHRASE), Err(BackupError::NotABackup)));
     // Part by part, the second of them left out, and the middle two exchanged.
     let without: Vec<u8> = [&parts[0], &parts[2], &parts[3]].into_iter().flatten().copied().collect();
     let exchanged: Vec<u8> = [&parts[0], &parts[2], &parts[1], &parts[3]].into_iter().flatten().copied().collect();
@@ -140,7 +141,10 @@ fn what_is_not_whole_is_refused_and_leaves_nothing() {
     let whole = parts.concat();
     let (dir, told) = restored(&whole[..whole.len() - 1], false);
     let told = told.unwrap_err();
-    assert!(told.contains("was cut off after") && told.contains("nothing was restored"), "{told}");
+    assert!(
+        told.contains(&format!("was cut off after {} bytes", whole.len() - 1)) && told.contains("nothing was restored"),
+        "{told}"
+    );
     let left: Vec<_> =
         std::fs::read_dir(dir.path().join("state")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["lock"]);

@@ -106,6 +106,10 @@ struct Target {
 
 impl Target {
     fn create(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            let failure = Failure::new(Kind::Usage, "a backup is written to a file, not to standard output");
+            return Err(failure.hint("name a file: it gets its name only when the backup is complete"));
+        }
         if path.exists() {
             let failure = Failure::new(Kind::Exists, format!("{} exists already", path.display()));
             return Err(failure.hint("a backup replaces no file: choose another name"));

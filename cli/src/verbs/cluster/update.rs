@@ -167,6 +167,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         let key = session.manager.unlock_key().await?;
         session.line(&key.unlock_key)?;
         session.note("keep this unlock key: whoever restarts a manager needs it for `swarmctl cluster unlock`")?;
+        session.note("each manager wraps its keys now, and logs it; one that is down does so once it is back")?;
     } else if args.rotate_unlock_key {
         unlock_key::show(session).await?;
     }

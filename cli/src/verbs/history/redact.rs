@@ -12,7 +12,7 @@ use crate::session::Session;
 /// What the frame at INDEX gave the field of a service goes from all frames that gave it the same, on every manager: from its history,
 /// its archives, its checkpoints and its raft log. A keyed digest takes its place, and an event says who erased it, where and why. Hashes
 /// of frames stay what they were, so that proofs go on to hold. Refused while the service, its rollback or a task that runs has the value.
-/// Backups, exports and what was sent to sinks keep it.
+/// Backups, exports, logs that were set aside and what was sent to sinks keep it.
 ///
 /// Example: swarmctl history redact 12 env.PASSWORD --reason "it was a password"
 #[derive(Debug, clap::Args)]

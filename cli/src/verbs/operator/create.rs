@@ -7,7 +7,7 @@ use events::{OperatorId, OperatorRole};
 use serde::Serialize;
 use wire::v1::{CreateOperatorRequest, OperatorCertificate};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::format::Format;
 use crate::identity::NewIdentity;
 use crate::manager::Manager;
@@ -53,6 +53,11 @@ struct Created {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.refuse_trial("the cluster certifies a key that is made for it")?;
+    // The directory is made before the cluster judges the name, and named after it.
+    if args.name.is_empty() || args.name.contains('/') {
+        let failure = Failure::new(Kind::Usage, format!("\"{}\" is not a name for an operator", args.name));
+        return Err(failure.hint("use up to 63 letters, digits, - _ and ., with a letter or digit at both ends"));
+    }
     let directory = args.directory.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     let identity = NewIdentity::begin(&directory)?;
     let certificate = match certified(args, &identity, session).await {
