@@ -240,3 +240,55 @@ fn a_manager_that_finds_no_majority_ends_when_it_is_told_to() {
     });
     assert_eq!(cluster.end(MANAGER), Some(0));
 }
+
+#[test]
+fn a_manager_logs_what_happens_and_not_what_happened_without_it() {
+    let mut cluster = managers(&["m2", "m3"]);
+    let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
+    let worker = |cluster: &mut Cluster, name| {
+        cluster.add(name, &["--join-addr", &address, "--join-token", &token]);
+        cluster.until(&format!("{name} to be up"), || cluster.log(MANAGER).contains(&format!("node {name} is up")));
+    };
+    cluster.kill("m3");
+    worker(&mut cluster, "w1");
+    cluster.resume("m3");
+    join(&mut cluster, "m4");
+    for name in ["m3", "m4"] {
+        cluster.until(&format!("{name} to catch up"), || cluster.log(name).contains("this manager has caught up"));
+    }
+    worker(&mut cluster, "w2");
+    for name in ["m3", "m4"] {
+        cluster.until(&format!("{name} to log what happens"), || cluster.log(name).contains("node w2 is up"));
+        assert!(!cluster.log(name).contains("node w1 "), "{}", cluster.log(name));
+    }
+}
+
+#[test]
+fn a_worker_names_the_managers_that_there_are_when_it_is_asked() {
+    let mut cluster = managers(&["m2"]);
+    let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
+    cluster.add("w1", &["--join-addr", &address, "--join-token", &token]);
+    let named = |cluster: &Cluster| {
+        let refused = cluster.swarmctl_at("w1", "service ls").err;
+        refused.rsplit_once("the managers are at ").map_or(0, |(_, managers)| managers.split(", ").count())
+    };
+    cluster.until("both to be named", || named(&cluster) == 2);
+    set_role(&cluster, MANAGER, "m2", Role::Worker);
+    cluster.until("one to be named", || named(&cluster) == 1);
+}
+
+#[test]
+fn the_manager_that_is_asked_is_demoted_last() {
+    let cluster = managers(&["m2", "m3"]);
+    let demoted = cluster.swarmctl_at("m3", "node demote --timeout 60s m3 m2");
+    assert!(demoted.code == 0 && demoted.err.contains("m3 is the manager that was asked"), "{demoted:?}");
+    for name in ["m2", "m3"] {
+        cluster.until(&format!("{name} to be a worker"), || {
+            cluster.log(name).contains("this node is a worker from now on")
+        });
+    }
+    let voters = cluster.ok("raft --format json");
+    assert_eq!(voters.matches("\"state\":\"voter\"").count(), 1, "{voters}");
+    let last = cluster.swarmctl("node demote m");
+    last.refused(4, "the manager cannot be demoted: it is the only one");
+}
