@@ -76,6 +76,14 @@ macro_rules! commands {
                 }
             }
         }
+
+        $(
+            impl From<$type> for $command {
+                fn from(verb: $type) -> Self {
+                    Self::$verb(verb)
+                }
+            }
+        )+
     };
 }
 

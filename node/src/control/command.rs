@@ -14,7 +14,10 @@ use projections::views::overview::{
     resolve_config, resolve_node, resolve_operator, resolve_secret, resolve_service, resolve_sink, resolve_task,
 };
 use wire::v1::command_request::Command as Asked;
-use wire::v1::{CommandReply, CommandRequest, EnvSecretValue, FindPointRequest, ReadObject, UpdateSecret};
+use wire::v1::{
+    CommandReply, CommandRequest, CreateService, EnvSecretValue, FindPointRequest, ReadObject, TagHistory, UpdateCluster,
+    UpdateSecret, UpdateService,
+};
 
 use crate::manager::replica::{Outcome, Request};
 use crate::security::{JoinToken, RootCertificate};
@@ -173,102 +176,101 @@ pub(super) fn unknown_command() -> Rejection {
 /// What a client asks, with its references resolved, but for those to what is made in the same turn.
 pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result<Command, Rejection> {
     let cluster = &control.state.cluster;
+    let node = |reference: &str| resolve_node(cluster, reference);
+    let service = |reference: &str| resolve_service(cluster, reference);
+    let config = |reference: &str| resolve_config(cluster, reference);
+    let sink = |reference: &str| resolve_sink(cluster, reference);
     Ok(match asked {
-        Asked::UpdateCluster(asked) => {
-            control.judge_external_cas(&asked.spec)?;
-            Command::UpdateCluster(commands::UpdateCluster {
-                unlock_key: control.first_unlock_key(&asked.spec)?,
-                archive_key: control.first_archive_key(&asked.spec)?,
-                spec: asked.spec,
-                version: asked.version,
-            })
-        }
+        Asked::UpdateCluster(asked) => update_cluster(control, asked)?.into(),
         Asked::RotateJoinToken(asked) => new_join_token(cluster, asked.role())?,
         Asked::RotateRoot(asked) => control.rotate_root(asked.cert_pem.as_deref())?,
-        Asked::RotateUnlockKey(_) => Command::RotateUnlockKey(commands::RotateUnlockKey { key: unlock_key()? }),
-        Asked::TagHistory(asked) => {
-            let index = asked.index.unwrap_or(cluster.position.index);
-            let point = control.find_point(&FindPointRequest { index: Some(index), ..Default::default() })?;
-            let (name, index, time) = (asked.name, point.index, point.log_time);
-            Command::TagHistory(commands::TagHistory { name, index, time })
-        }
-        Asked::RedactHistory(asked) => Command::RedactHistory(control.redact_history(asked)?),
-        Asked::UntagHistory(asked) => Command::UntagHistory(commands::UntagHistory { name: asked.name }),
+        Asked::RotateUnlockKey(_) => commands::RotateUnlockKey { key: unlock_key()? }.into(),
+        Asked::TagHistory(asked) => tag_history(control, asked)?.into(),
+        Asked::UntagHistory(asked) => commands::UntagHistory { name: asked.name }.into(),
+        Asked::RedactHistory(asked) => control.redact_history(asked)?.into(),
         Asked::UpdateNode(asked) => {
-            let node = resolve_node(cluster, &asked.node)?;
-            Command::UpdateNode(commands::UpdateNode { node, spec: asked.spec, version: asked.version })
+            commands::UpdateNode { node: node(&asked.node)?, spec: asked.spec, version: asked.version }.into()
         }
-        Asked::RemoveNode(asked) => {
-            Command::RemoveNode(commands::RemoveNode { node: resolve_node(cluster, &asked.node)?, force: asked.force })
+        Asked::RemoveNode(asked) => commands::RemoveNode { node: node(&asked.node)?, force: asked.force }.into(),
+        Asked::CreateService(asked) => create_service(cluster, asked, made)?.into(),
+        Asked::UpdateService(asked) => update_service(cluster, asked, made)?.into(),
+        Asked::ScaleService(asked) => {
+            commands::ScaleService { service: service(&asked.service)?, replicas: asked.replicas }.into()
         }
-        Asked::CreateService(asked) => Command::CreateService(commands::CreateService {
-            spec: with_files(cluster, asked.spec, made)?,
-            secrets: service_secrets(asked.registry_auth, asked.env_secrets),
-        }),
-        Asked::UpdateService(asked) => Command::UpdateService(commands::UpdateService {
-            service: resolve_service(cluster, &asked.service)?,
-            spec: with_files(cluster, asked.spec, made)?,
-            version: asked.version,
-            secrets: service_secrets(asked.registry_auth, asked.env_secrets),
-        }),
-        Asked::ScaleService(asked) => Command::ScaleService(commands::ScaleService {
-            service: resolve_service(cluster, &asked.service)?,
-            replicas: asked.replicas,
-        }),
         Asked::RollbackService(asked) => {
-            let service = resolve_service(cluster, &asked.service)?;
+            let service = service(&asked.service)?;
             let to = asked.revision.map(|revision| control.revision(service, revision)).transpose()?;
-            Command::RollbackService(commands::RollbackService { service, to: to.map(Box::new) })
+            commands::RollbackService { service, to: to.map(Box::new) }.into()
         }
-        Asked::PauseUpdate(asked) => {
-            Command::PauseUpdate(commands::PauseUpdate { service: resolve_service(cluster, &asked.service)? })
+        Asked::PauseUpdate(asked) => commands::PauseUpdate { service: service(&asked.service)? }.into(),
+        Asked::ResumeUpdate(asked) => commands::ResumeUpdate { service: service(&asked.service)? }.into(),
+        Asked::RemoveService(asked) => commands::RemoveService { service: service(&asked.service)? }.into(),
+        Asked::RemoveTask(asked) => commands::RemoveTask { task: resolve_task(cluster, &asked.task)? }.into(),
+        Asked::CreateConfig(asked) => commands::CreateConfig { spec: asked.spec, data: asked.data }.into(),
+        Asked::UpdateConfig(asked) => {
+            let (config, version) = (config(&asked.config)?, asked.version);
+            commands::UpdateConfig { config, spec: asked.spec, data: asked.data, version }.into()
         }
-        Asked::ResumeUpdate(asked) => {
-            Command::ResumeUpdate(commands::ResumeUpdate { service: resolve_service(cluster, &asked.service)? })
-        }
-        Asked::RemoveService(asked) => {
-            Command::RemoveService(commands::RemoveService { service: resolve_service(cluster, &asked.service)? })
-        }
-        Asked::CreateConfig(asked) => {
-            Command::CreateConfig(commands::CreateConfig { spec: asked.spec, data: asked.data })
-        }
-        Asked::UpdateConfig(asked) => Command::UpdateConfig(commands::UpdateConfig {
-            config: resolve_config(cluster, &asked.config)?,
-            spec: asked.spec,
-            data: asked.data,
-            version: asked.version,
-        }),
-        Asked::UpdateSecret(asked) => Command::UpdateSecret(update_secret(control, asked)?),
-        Asked::RemoveConfig(asked) => {
-            Command::RemoveConfig(commands::RemoveConfig { config: resolve_config(cluster, &asked.config)? })
-        }
+        Asked::RemoveConfig(asked) => commands::RemoveConfig { config: config(&asked.config)? }.into(),
         Asked::CreateSecret(mut asked) => {
             let data = SecretBytes(take(&mut asked.data));
-            Command::CreateSecret(commands::CreateSecret { spec: take(&mut asked.spec), data })
+            commands::CreateSecret { spec: take(&mut asked.spec), data }.into()
         }
+        Asked::UpdateSecret(asked) => update_secret(control, asked)?.into(),
         Asked::RemoveSecret(asked) => {
-            Command::RemoveSecret(commands::RemoveSecret { secret: resolve_secret(cluster, &asked.secret)? })
+            commands::RemoveSecret { secret: resolve_secret(cluster, &asked.secret)? }.into()
         }
         Asked::RevokeOperator(asked) => {
-            Command::RevokeOperator(commands::RevokeOperator { operator: resolve_operator(cluster, &asked.operator)? })
+            commands::RevokeOperator { operator: resolve_operator(cluster, &asked.operator)? }.into()
         }
         Asked::CreateSink(mut asked) => {
             let (mut spec, key) = (take(&mut asked.spec), asked.key.take().map(SecretBytes));
             super::sinks::resolve_filters(cluster, &mut spec)?;
-            Command::CreateSink(commands::CreateSink { spec, from: asked.from, key })
+            commands::CreateSink { spec, from: asked.from, key }.into()
         }
-        Asked::RemoveSink(asked) => {
-            Command::RemoveSink(commands::RemoveSink { sink: resolve_sink(cluster, &asked.sink)? })
-        }
-        Asked::PauseSink(asked) => {
-            Command::PauseSink(commands::PauseSink { sink: resolve_sink(cluster, &asked.sink)? })
-        }
-        Asked::ResumeSink(asked) => {
-            Command::ResumeSink(commands::ResumeSink { sink: resolve_sink(cluster, &asked.sink)? })
-        }
-        Asked::RemoveTask(asked) => {
-            Command::RemoveTask(commands::RemoveTask { task: resolve_task(cluster, &asked.task)? })
-        }
+        Asked::RemoveSink(asked) => commands::RemoveSink { sink: sink(&asked.sink)? }.into(),
+        Asked::PauseSink(asked) => commands::PauseSink { sink: sink(&asked.sink)? }.into(),
+        Asked::ResumeSink(asked) => commands::ResumeSink { sink: sink(&asked.sink)? }.into(),
+    })
+}
+
+fn update_cluster(control: &Control, asked: UpdateCluster) -> Result<commands::UpdateCluster, Rejection> {
+    control.judge_external_cas(&asked.spec)?;
+    Ok(commands::UpdateCluster {
+        unlock_key: control.first_unlock_key(&asked.spec)?,
+        archive_key: control.first_archive_key(&asked.spec)?,
+        spec: asked.spec,
+        version: asked.version,
+    })
+}
+
+fn tag_history(control: &Control, asked: TagHistory) -> Result<commands::TagHistory, Rejection> {
+    let index = asked.index.unwrap_or(control.state.cluster.position.index);
+    let point = control.find_point(&FindPointRequest { index: Some(index), ..Default::default() })?;
+    Ok(commands::TagHistory { name: asked.name, index: point.index, time: point.log_time })
+}
+
+fn create_service(
+    cluster: &Cluster,
+    asked: CreateService,
+    made: &Made,
+) -> Result<commands::CreateService, Rejection> {
+    Ok(commands::CreateService {
+        spec: with_files(cluster, asked.spec, made)?,
+        secrets: service_secrets(asked.registry_auth, asked.env_secrets),
+    })
+}
+
+fn update_service(
+    cluster: &Cluster,
+    asked: UpdateService,
+    made: &Made,
+) -> Result<commands::UpdateService, Rejection> {
+    Ok(commands::UpdateService {
+        service: resolve_service(cluster, &asked.service)?,
+        spec: with_files(cluster, asked.spec, made)?,
+        version: asked.version,
+        secrets: service_secrets(asked.registry_auth, asked.env_secrets),
     })
 }
 
