@@ -59,6 +59,15 @@ impl Place {
     }
 }
 
+/// How long an answer may take.
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    /// A manager answers soon, or does not at all.
+    ForAnAnswer,
+    /// As long as the manager is there.
+    AsLongAsItTakes,
+}
+
 impl Connection {
     /// The manager that listens on this socket.
     pub fn new(socket: PathBuf) -> Self {
@@ -138,25 +147,14 @@ impl Connection {
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(Failure::silent(patience)))
     }
 
-    /// Asks a question. A manager that takes the call and says nothing is given up, and the next one is asked.
+    /// Asks a question that is answered soon. A manager that takes the call and says nothing is given up, and the next one is
+    /// asked.
     async fn read<Q: Clone, T>(
         &mut self,
         question: Q,
         call: impl AsyncFn(&mut ControlClient<Channel>, Request<Q>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        let mut left = self.places.len();
-        loop {
-            left = left.saturating_sub(1);
-            let (patience, request) = (self.longest_wait(left == 0), self.question(question.clone()));
-            let client = self.client().await?;
-            let answer = async { Ok(call(client, request).await?.into_inner()) };
-            let answer = tokio::time::timeout(patience, answer).await;
-            let answer = answer.unwrap_or_else(|_| Err(Failure::silent(patience)));
-            match answer {
-                Err(failure) if failure.kind == Kind::Unreachable && left > 0 => self.leave(),
-                answer => return answer,
-            }
-        }
+        self.ask_in_turn(question, Wait::ForAnAnswer, call).await
     }
 
     /// The same for what takes as long as it takes: the transport notices a manager that is not there any more.
@@ -165,11 +163,25 @@ impl Connection {
         question: Q,
         call: impl AsyncFn(&mut ControlClient<Channel>, Request<Q>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
+        self.ask_in_turn(question, Wait::AsLongAsItTakes, call).await
+    }
+
+    async fn ask_in_turn<Q: Clone, T>(
+        &mut self,
+        question: Q,
+        wait: Wait,
+        call: impl AsyncFn(&mut ControlClient<Channel>, Request<Q>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
         let mut left = self.places.len();
         loop {
             left = left.saturating_sub(1);
-            let request = self.question(question.clone());
-            match call(self.client().await?, request).await.map_err(Failure::from) {
+            let (patience, request) = (self.longest_wait(left == 0), self.question(question.clone()));
+            let answer = call(self.client().await?, request);
+            let answer = match wait {
+                Wait::ForAnAnswer => tokio::time::timeout(patience, answer).await.map_err(|_| Failure::silent(patience)),
+                Wait::AsLongAsItTakes => Ok(answer.await),
+            };
+            match answer.and_then(|answer| answer.map_err(Failure::from)) {
                 Err(failure) if failure.kind == Kind::Unreachable && left > 0 => self.leave(),
                 answer => return Ok(answer?.into_inner()),
             }
