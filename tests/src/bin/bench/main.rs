@@ -35,6 +35,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use figure::Figure;
 
+/// As in `swarmd`: what calls it shares the processors with it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures something; several figures may come of it.
 type Measure = fn() -> Result<Vec<Figure>>;
 
