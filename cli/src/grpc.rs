@@ -178,7 +178,9 @@ impl Connection {
             let (patience, request) = (self.longest_wait(left == 0), self.question(question.clone()));
             let answer = call(self.client().await?, request);
             let answer = match wait {
-                Wait::ForAnAnswer => tokio::time::timeout(patience, answer).await.map_err(|_| Failure::silent(patience)),
+                Wait::ForAnAnswer => {
+                    tokio::time::timeout(patience, answer).await.map_err(|_| Failure::silent(patience))
+                }
                 Wait::AsLongAsItTakes => Ok(answer.await),
             };
             match answer.and_then(|answer| answer.map_err(Failure::from)) {

@@ -1,7 +1,7 @@
-//! Whether a job is over: its tasks completed, or some of them failed and are not tried again.
+//! Whether a job has finished: its tasks completed, or some of them failed and are not tried again.
 
-use events::TaskState;
 use events::service_spec::Mode;
+use events::{TaskState, Timestamp};
 use wire::v1::{ServiceView, TaskView};
 
 use super::verdict::{Picture, Reading, Verdict, count, described, why};
@@ -30,6 +30,12 @@ pub(super) fn judge(service: &ServiceView, tasks: &[TaskView]) -> Verdict {
     let culprit = last_failed(tasks).map(|task| format!(", such as {}: {}", described(task), why(task)));
     let why = format!("{failed} of {total} tasks failed and are not restarted{}", culprit.unwrap_or_default());
     Verdict::Failed { picture, why, restarts: false }
+}
+
+/// A scheduled job has nothing to do before its next run, however long that takes.
+pub(super) fn scheduled(service: &ServiceView, due: Timestamp) -> Verdict {
+    let step = format!("{}: the next run is due {}", service.spec.name(), due.minute());
+    Verdict::Converged(Picture { headline: step.clone(), step, count: 0, tasks: Vec::new() })
 }
 
 /// How many tasks have to complete.

@@ -162,9 +162,10 @@ impl Watch<'_> {
             let tasks = session.manager.tasks(tasks).await?;
             let view = session.service(service).await?;
             let pause = pause(session.around.clock, usize::try_from(view.live_tasks).unwrap_or(usize::MAX));
-            let verdict = match view.spec.is_job() {
-                true => job::judge(&view, &tasks.tasks),
-                false => judge(&view, &tasks.tasks, self.goal),
+            let verdict = match (view.spec.is_job(), self.goal, view.next_run) {
+                (false, goal, _) => judge(&view, &tasks.tasks, goal),
+                (true, Goal::New | Goal::Spec | Goal::Count, Some(due)) => job::scheduled(&view, due),
+                (true, ..) => job::judge(&view, &tasks.tasks),
             };
             match verdict {
                 Verdict::Converged(picture) => {

@@ -21,6 +21,9 @@ pub enum Goal {
     Spec,
     /// As many tasks run as are wanted, of whatever spec.
     Count,
+    /// The current run of a job has finished, of a scheduled job that never ran the next one; of any other service like
+    /// [`Goal::Spec`].
+    Run,
 }
 
 impl Goal {
@@ -28,7 +31,7 @@ impl Goal {
     pub fn is_watched(self) -> bool {
         match self {
             Self::New | Self::Count => true,
-            Self::Spec => false,
+            Self::Spec | Self::Run => false,
         }
     }
 }

@@ -8,6 +8,9 @@ use super::{Fault, Verdict, duration, known};
 /// Longest expression: every minute of an hour by name has 169 bytes.
 const CRON_BYTES_MAX: usize = 1_024;
 
+/// Shortest start deadline: a turn begins a run some milliseconds after it was due.
+const START_DEADLINE_NS_MIN: u64 = 1_000_000_000;
+
 /// The schedule of a service, which only a job may have.
 pub(super) fn schedule(spec: &ServiceSpec, schedule: &JobSchedule) -> Verdict {
     if !spec.is_job() {
@@ -19,7 +22,16 @@ pub(super) fn schedule(spec: &ServiceSpec, schedule: &JobSchedule) -> Verdict {
         let sentence = "runs of a global job cannot overlap: it has one task on every node";
         return Err(Fault::invalid(sentence, "forbid the overlap, or let a run replace the one before"));
     }
-    duration(schedule.start_deadline_ns.unwrap_or(0), "start deadline")?;
+    if let Some(deadline) = schedule.start_deadline_ns {
+        duration(deadline, "start deadline")?;
+        if deadline < START_DEADLINE_NS_MIN {
+            let sentence = "the start deadline is shorter than 1s: every run would be late";
+            return Err(Fault::invalid(
+                sentence,
+                "give a longer one, or none, so that a run starts however late it is",
+            ));
+        }
+    }
     if schedule.cron.len() > CRON_BYTES_MAX {
         let sentence = format!("the schedule has {} bytes; the maximum is {CRON_BYTES_MAX}", schedule.cron.len());
         return Err(Fault::invalid(sentence, SCHEDULE_HINT));
@@ -50,6 +62,7 @@ mod tests {
             ..JobSchedule::default()
         };
         let cron = |cron: &str| JobSchedule { cron: cron.to_owned(), ..JobSchedule::default() };
+        let late = |deadline| JobSchedule { start_deadline_ns: Some(deadline), ..daily(Overlap::Forbid) };
         let zone = JobSchedule { time_zone: "Nowhere".to_owned(), ..daily(Overlap::Forbid) };
         let table = [
             (job, daily(Overlap::Allow), ""),
@@ -58,6 +71,8 @@ mod tests {
             (Mode::Replicated(ReplicatedMode { replicas: 1 }), daily(Overlap::Forbid), "only a job has a schedule"),
             (job, cron("* * *"), "\"* * *\" is not a schedule"),
             (job, cron(&"1,".repeat(600)), "the maximum is 1024"),
+            (job, late(0), "the start deadline is shorter than 1s"),
+            (job, late(START_DEADLINE_NS_MIN), ""),
             (job, cron("0 0 30 2 *"), "never comes"),
             (job, zone, "there is no time zone \"Nowhere\""),
             (job, JobSchedule { overlap: 9, ..cron("@daily") }, "9 is not a policy for overlaps"),

@@ -24,7 +24,7 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let service = session.service(&args.service).await?;
     let is_job = service.spec.is_job();
-    let waited = wait::for_service(session, &args.wait, &args.service, Goal::Spec, service.meta.version).await;
+    let waited = wait::for_service(session, &args.wait, &args.service, Goal::Run, service.meta.version).await;
     if is_job && let Some(code) = wait::exit_code(session, &args.service, &waited).await? {
         session.line(&code.to_string())?;
     }
