@@ -15,8 +15,8 @@ use projections::views::overview::{
 };
 use wire::v1::command_request::Command as Asked;
 use wire::v1::{
-    CommandReply, CommandRequest, CreateService, EnvSecretValue, FindPointRequest, ReadObject, TagHistory, UpdateCluster,
-    UpdateSecret, UpdateService,
+    CommandReply, CommandRequest, CreateService, EnvSecretValue, FindPointRequest, ReadObject, TagHistory,
+    UpdateCluster, UpdateSecret, UpdateService,
 };
 
 use crate::manager::replica::{Outcome, Request};
@@ -217,9 +217,7 @@ pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result
             commands::CreateSecret { spec: take(&mut asked.spec), data }.into()
         }
         Asked::UpdateSecret(asked) => update_secret(control, asked)?.into(),
-        Asked::RemoveSecret(asked) => {
-            commands::RemoveSecret { secret: resolve_secret(cluster, &asked.secret)? }.into()
-        }
+        Asked::RemoveSecret(asked) => commands::RemoveSecret { secret: resolve_secret(cluster, &asked.secret)? }.into(),
         Asked::RevokeOperator(asked) => {
             commands::RevokeOperator { operator: resolve_operator(cluster, &asked.operator)? }.into()
         }
@@ -250,22 +248,14 @@ fn tag_history(control: &Control, asked: TagHistory) -> Result<commands::TagHist
     Ok(commands::TagHistory { name: asked.name, index: point.index, time: point.log_time })
 }
 
-fn create_service(
-    cluster: &Cluster,
-    asked: CreateService,
-    made: &Made,
-) -> Result<commands::CreateService, Rejection> {
+fn create_service(cluster: &Cluster, asked: CreateService, made: &Made) -> Result<commands::CreateService, Rejection> {
     Ok(commands::CreateService {
         spec: with_files(cluster, asked.spec, made)?,
         secrets: service_secrets(asked.registry_auth, asked.env_secrets),
     })
 }
 
-fn update_service(
-    cluster: &Cluster,
-    asked: UpdateService,
-    made: &Made,
-) -> Result<commands::UpdateService, Rejection> {
+fn update_service(cluster: &Cluster, asked: UpdateService, made: &Made) -> Result<commands::UpdateService, Rejection> {
     Ok(commands::UpdateService {
         service: resolve_service(cluster, &asked.service)?,
         spec: with_files(cluster, asked.spec, made)?,

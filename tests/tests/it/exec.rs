@@ -51,7 +51,10 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     cluster.until("the second manager", || cluster.swarmctl_at("m2", "node ls").code == 0);
     let words = ["service", "create", "--name", "web", "--image", IMAGE, "--constraint", "node.hostname==w"];
     let command = ["--env", "SAID=by-the-spec", "--command", "sh", "--args", "-c", "--args", WAIT];
-    let created = cluster.swarmctl_words(&[&words[..], &command].concat());
+    // More than fits into one variable.
+    let large = ["A", "B", "C"].map(|name| format!("{name}={}", "x".repeat(60_000)));
+    let large = large.iter().flat_map(|variable| ["--env", variable]).collect::<Vec<_>>();
+    let created = cluster.swarmctl_words(&[&words[..], &large, &command].concat());
     assert_eq!(created.code, 0, "{created:?}");
     cluster.settled("web", 1);
     for manager in [MANAGER, "m2"] {
@@ -60,6 +63,9 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     }
     let told = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "echo trouble >&2; exit 42"]);
     assert_eq!((told.code, told.out.as_str(), told.err.as_str()), (42, "", "trouble\n"), "{told:?}");
+
+    let told = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "echo ${#C}"]);
+    assert_eq!((told.code, told.out.as_str()), (0, "60000\n"), "{told:?}");
 
     let told = cluster.swarmctl("task exec web.1 /no/such/program");
     assert!(matches!(told.code, 126 | 127), "{told:?}");

@@ -1,11 +1,13 @@
 //! Commands that run beside a task: as its user, in its directory, with its environment and under its limits.
 //!
 //! As with the task itself, this program comes first: what it runs as a third stage enters the task's control groups, gives up
-//! what it must, and becomes the command. Its orders come in a variable that only it sees.
+//! what it must, and becomes the command. Its order comes in variables that only it sees.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -29,8 +31,11 @@ use super::{ProcessExecutor, UNKNOWN_EXIT_CODE, broken, ulimits};
 use crate::agent::conversation::{self, Ends};
 use crate::agent::executor::{ExecutorError, Inputs, Outputs, Workload};
 
-/// The variable with the order of the third stage.
+/// The variables with the order of the third stage, in pieces, are called this and their number.
 const ORDER: &str = "SWARMLOG_SUPERVISE_EXEC";
+/// Bytes of one piece: with its name less than the 128 KiB that Linux allows a variable (`MAX_ARG_STRLEN`). The environment of a
+/// task may be larger.
+const PIECE_BYTES: usize = 96 * 1024;
 /// What a terminal is taken for where the task does not say.
 const TERM: &str = "xterm";
 /// How long a command may go on whose operator is gone.
@@ -70,8 +75,10 @@ impl ProcessExecutor {
         };
         let files = self.files(workload.task);
         let mut command = (self.supervisor)(files.dir());
-        let order = serde_json::to_string(&entry).map_err(|error| ExecutorError::Fatal(error.to_string()))?;
-        command.env(ORDER, order);
+        let order = serde_json::to_vec(&entry).map_err(|error| ExecutorError::Fatal(error.to_string()))?;
+        for (number, piece) in order.chunks(PIECE_BYTES).enumerate() {
+            command.env(variable(number), OsStr::from_bytes(piece));
+        }
         if spec.detach {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             // Through tokio, which also waits for children that nobody waits for.
@@ -223,11 +230,15 @@ impl conversation::Command for Exec {
     }
 }
 
-/// The third stage: becomes the command that its variable orders; nothing where there is no such order. What goes wrong is said
+/// The third stage: becomes the command that its variables order; nothing where there is no such order. What goes wrong is said
 /// as a shell says it.
 pub(super) fn become_command() -> Option<i32> {
-    let order = std::env::var(ORDER).ok()?;
-    Some(match serde_json::from_str(&order).map_err(io::Error::from).and_then(enter) {
+    let pieces = (0..).map_while(|number| std::env::var_os(variable(number)));
+    let order = pieces.flat_map(OsStringExt::into_vec).collect::<Vec<u8>>();
+    if order.is_empty() {
+        return None;
+    }
+    Some(match serde_json::from_slice(&order).map_err(io::Error::from).and_then(enter) {
         Ok((program, error)) => {
             eprintln!("exec: \"{program}\": {error}");
             if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE }
@@ -237,6 +248,11 @@ pub(super) fn become_command() -> Option<i32> {
             NOT_RUNNABLE
         }
     })
+}
+
+/// The name of the variable with this piece of the order.
+fn variable(number: usize) -> String {
+    format!("{ORDER}_{number}")
 }
 
 /// Enters the place of the task, and becomes the command; why it did not.
