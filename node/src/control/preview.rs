@@ -182,8 +182,12 @@ impl<'a> Trial<'a> {
     }
 
     fn command(&mut self, request: CommandRequest) -> Result<PreviewedStep, Rejection> {
-        let CommandRequest { reason, command, .. } = request;
+        let CommandRequest { reason, command, joined, .. } = request;
         check_reason(reason.as_deref())?;
+        if !joined.is_empty() {
+            let sentence = "a step of a preview is one command, and others are joined to this one";
+            return Err(Rejection::invalid("preview", sentence, "make a step of each"));
+        }
         // References are resolved in the copy: they may name what an earlier step makes.
         let control = self.now();
         let command = to_command(&control, command.ok_or_else(unknown_command)?, &Made::default())?;

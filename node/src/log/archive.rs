@@ -281,33 +281,34 @@ impl<D: Disk> Store<D> {
         self.disk.scan(Table::Meta, from, to, &mut |key, sealed| Ok(visit(self.decode(Table::Meta, key, sealed)?)))
     }
 
-    /// Makes the files of archives with frames that are to be redacted again; how many frames were not as they should be.
-    pub(super) fn redact_archives(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError> {
-        let mut rewritten = 0;
-        for archived in self.archives()? {
-            let is_in = |index: &&u64| (archived.start..=archived.last.index).contains(*index);
-            let mut differing = BTreeSet::new();
-            for index in indexes.iter().filter(is_in) {
-                let frames = self.open_archive(archived.id(), |reader| reader.frames_from(*index))?;
-                if let Some((found, stored)) = frames.first().filter(|(found, _)| found == index)
-                    && redact(*found, stored)? != *stored
-                {
-                    differing.insert(*index);
-                }
+    /// Makes the file of an archive with frames that are to be redacted again; how many frames were not as they should be.
+    pub(super) fn redact_archive(
+        &self,
+        archived: &Archived,
+        indexes: &[u64],
+        redact: &mut Redact<'_>,
+    ) -> Result<u64, LogError> {
+        let is_in = |index: &&u64| (archived.start..=archived.last.index).contains(*index);
+        let mut differing = BTreeSet::new();
+        for index in indexes.iter().filter(is_in) {
+            let frames = self.open_archive(archived.id(), |reader| reader.frames_from(*index))?;
+            if let Some((found, stored)) = frames.first().filter(|(found, _)| found == index)
+                && redact(*found, stored)? != *stored
+            {
+                differing.insert(*index);
             }
-            if differing.is_empty() {
-                continue;
-            }
-            self.make(archived.id(), self.link_before(archived.start)?, &mut |from| {
-                let mut frames = self.open_archive(archived.id(), |reader| reader.frames_from(from))?;
-                for (index, stored) in frames.iter_mut().filter(|(index, _)| differing.contains(index)) {
-                    *stored = redact(*index, stored)?;
-                }
-                Ok(frames)
-            })?;
-            rewritten += differing.len() as u64;
         }
-        Ok(rewritten)
+        if differing.is_empty() {
+            return Ok(0);
+        }
+        self.make(archived.id(), self.link_before(archived.start)?, &mut |from| {
+            let mut frames = self.open_archive(archived.id(), |reader| reader.frames_from(from))?;
+            for (index, stored) in frames.iter_mut().filter(|(index, _)| differing.contains(index)) {
+                *stored = redact(*index, stored)?;
+            }
+            Ok(frames)
+        })?;
+        Ok(differing.len() as u64)
     }
 
     fn link_before(&self, index: u64) -> Result<Option<FrameLink>, LogError> {

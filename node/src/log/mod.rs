@@ -66,7 +66,7 @@ pub use raft::{
     Committed, Consensus, FollowerProgress, Message, Offer, Progress, ProposeError, RoleChange, StepError, Write,
     Written, write_all,
 };
-pub use redaction::{Permits, RedactionStore};
+pub use redaction::{Permits, RedactedTo, RedactionStore};
 pub use reseal::ResealPosition;
 pub use rocks::{Checkpoints, RocksStore};
 pub use scrub::{Scrub, ScrubProgress, Scrubbed};

@@ -14,13 +14,15 @@ use events::frame::FrameHash;
 use events::redaction;
 
 use super::LogError;
+use super::archive::ArchiveStore;
 use super::chain::damaged;
 use super::checkpoint::NEWEST_KEPT;
 use super::disk::{Change, Disk, Durability, Key, Table};
 use super::store::Store;
 
-/// The record of [`Table::Meta`] that says up to which announcement everything is erased here.
+/// The records of [`Table::Meta`] that say up to which announcement everything is erased in the database, and in archives.
 const REDACTED: Key = Key::at(11);
+const ARCHIVES_REDACTED: Key = Key::at(12);
 /// From here on that table has permits, one a frame: no other record has such a number.
 const PERMITS: u64 = 1 << 63;
 /// Bytes of frames that are written again at a time.
@@ -35,6 +37,22 @@ pub(super) type KnownPermits = Mutex<Option<Arc<Permits>>>;
 
 /// What is wrong with a redacted frame that has no permit.
 pub(super) const UNANNOUNCED: &str = "a value was erased from it, and no redaction announces that";
+
+/// Up to which announcement values are erased. An archive may be out of reach for long, and holds up nothing else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RedactedTo {
+    /// In the database: history, checkpoints, raft entries.
+    pub database: u64,
+    /// In the files of archives.
+    pub archives: u64,
+}
+
+impl RedactedTo {
+    /// Up to which announcement nothing is left anywhere.
+    pub fn everywhere(self) -> u64 {
+        self.database.min(self.archives)
+    }
+}
 
 /// What becomes of the frame at an index: the same bytes each time.
 pub type Redact<'a> = dyn FnMut(u64, &Bytes) -> Result<Bytes, LogError> + 'a;
@@ -54,11 +72,17 @@ pub trait RedactionStore: Send + Sync {
     /// When the permits cannot be read.
     fn takes(&self, index: u64, stored: &[u8]) -> Result<bool, LogError>;
 
-    /// Writes frames that have a permit again, durably, wherever they are; how many were not as they should be yet.
+    /// Writes frames of the table of history that have a permit again, durably; how many were not as they should be yet.
     ///
     /// # Errors
-    /// When a frame or an archive cannot be read or written.
+    /// When a frame cannot be read or written.
     fn redact_history(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError>;
+
+    /// The same for the files of archives: of all that can be reached.
+    ///
+    /// # Errors
+    /// When an archive cannot be read or written, after the others were.
+    fn redact_archives(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError>;
 
     /// Removes the checkpoints of states from an index on, up to another; but not before there is one from there on. Whether there is
     /// none in the range any more.
@@ -78,13 +102,13 @@ pub trait RedactionStore: Send + Sync {
     ///
     /// # Errors
     /// When the record is damaged or cannot be read.
-    fn redacted_to(&self) -> Result<u64, LogError>;
+    fn redacted_to(&self) -> Result<RedactedTo, LogError>;
 
     /// Notes up to which announcement everything is erased here.
     ///
     /// # Errors
     /// When the write fails.
-    fn save_redacted_to(&self, index: u64) -> Result<(), LogError>;
+    fn save_redacted_to(&self, to: RedactedTo) -> Result<(), LogError>;
 }
 
 impl<D: Disk> RedactionStore for Store<D> {
@@ -105,8 +129,7 @@ impl<D: Disk> RedactionStore for Store<D> {
 
     fn redact_history(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError> {
         let _alone = self.archives.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rewritten = self.redact_archives(indexes, redact)?;
-        let (mut batch, mut bytes, permits) = (Vec::new(), 0, self.permits()?);
+        let (mut rewritten, mut batch, mut bytes, permits) = (0, Vec::new(), 0, self.permits()?);
         for index in indexes {
             // The last frame of an archive is here as well.
             let Some(sealed) = self.disk.get(Table::History, Key::at(*index))? else { continue };
@@ -125,6 +148,19 @@ impl<D: Disk> RedactionStore for Store<D> {
         }
         self.put_frames(&batch)?;
         Ok(rewritten)
+    }
+
+    fn redact_archives(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError> {
+        let _alone = self.archives.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut rewritten, mut failed) = (0, None);
+        for archived in self.archives()? {
+            match self.redact_archive(&archived, indexes, redact) {
+                Ok(frames) => rewritten += frames,
+                Err(error) if error.is_of_an_archive() => failed = failed.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        failed.map_or(Ok(rewritten), Err)
     }
 
     fn drop_checkpoints(&self, range: Range<u64>) -> Result<bool, LogError> {
@@ -148,13 +184,20 @@ impl<D: Disk> RedactionStore for Store<D> {
         self.cut(to, needs_older.unwrap_or(newest))
     }
 
-    fn redacted_to(&self) -> Result<u64, LogError> {
-        Ok(self.record(Table::Meta, REDACTED)?.unwrap_or_default())
+    fn redacted_to(&self) -> Result<RedactedTo, LogError> {
+        Ok(RedactedTo {
+            database: self.record(Table::Meta, REDACTED)?.unwrap_or_default(),
+            archives: self.record(Table::Meta, ARCHIVES_REDACTED)?.unwrap_or_default(),
+        })
     }
 
-    fn save_redacted_to(&self, index: u64) -> Result<(), LogError> {
+    fn save_redacted_to(&self, to: RedactedTo) -> Result<(), LogError> {
         let _sealing = self.seal.hold();
-        self.disk.write(vec![self.put_record(Table::Meta, REDACTED, &index)?], Durability::Synced)
+        let records = vec![
+            self.put_record(Table::Meta, REDACTED, &to.database)?,
+            self.put_record(Table::Meta, ARCHIVES_REDACTED, &to.archives)?,
+        ];
+        self.disk.write(records, Durability::Synced)
     }
 }
 

@@ -551,6 +551,7 @@ impl<D: Disk> LogStore for Store<D> {
         if let Some((index, _)) = frames.iter().find(|(index, _)| *index > written) {
             return Err(LogError::OutOfOrder { table, index: *index, last: written });
         }
+        let _sealing = self.seal.hold();
         let batch = frames.iter().map(|(index, stored)| self.put(table, Key::at(*index), &[], stored));
         self.disk.write(batch.collect::<Result<_, _>>()?, Durability::Synced)
     }

@@ -62,7 +62,7 @@ impl Past {
     /// # Errors
     /// When history cannot be read, or the manager stops.
     pub fn at(&self, index: u64, is_stopped: &dyn Fn() -> bool) -> Result<PastState, PastError> {
-        let redacted_to = self.store.redacted_to().map_err(FatalError::from)?;
+        let redacted_to = self.store.redacted_to().map_err(FatalError::from)?.everywhere();
         let mut folded = self.nearest(index, redacted_to)?;
         let mut reader = HistoryReader::after(folded.end());
         loop {

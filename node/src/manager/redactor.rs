@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::daemon::state_dir::logs_set_aside;
 use crate::log::chain::damaged;
-use crate::log::{LogError, LogStore};
+use crate::log::{LogError, LogStore, RedactedTo};
 use crate::manager::driver::Published;
 use crate::manager::scrub::run_when_idle;
 
@@ -127,27 +127,45 @@ fn name_logs_set_aside(state_dir: &Path) {
 pub fn erase(store: &dyn LogStore, cluster: &Cluster) -> Result<Erased, LogError> {
     let (announced, done) = (cluster.redacted_at(), store.redacted_to()?);
     // What the disk does not have yet cannot be written again.
-    if announced <= done || store.durable_history() < announced {
+    if announced <= done.everywhere() || store.durable_history() < announced {
         return Ok(Erased::Nothing);
     }
     let permits = cluster.redacted_frames();
-    let indexes: BTreeSet<u64> =
-        since(cluster, done).flat_map(|(_, redaction)| redaction.frames.iter()).map(|(index, _)| *index).collect();
-    let indexes: Vec<u64> = indexes.into_iter().collect();
     store.permit(&permits)?;
-    store.redact_history(&indexes, &mut |index, stored| {
-        redacted(cluster.redactions_of(index), index, stored).map_err(|reason| damaged(index, reason))
+    if done.database < announced {
+        if !erase_in_database(store, cluster, done.database)? {
+            return Ok(Erased::InHistory);
+        }
+        store.save_redacted_to(RedactedTo { database: announced, ..done })?;
+    }
+    store.redact_archives(&frames_since(cluster, done.archives), &mut |index, stored| {
+        redact_frame(cluster, index, stored)
     })?;
-    let mut is_left = store.first_index() <= announced;
+    store.save_redacted_to(RedactedTo { database: announced, archives: announced })?;
+    Ok(Erased::All { frames: permits.len() as u64 })
+}
+
+/// Erases what was announced after `done` in history, checkpoints and raft entries; whether all of it is gone.
+fn erase_in_database(store: &dyn LogStore, cluster: &Cluster, done: u64) -> Result<bool, LogError> {
+    store.redact_history(&frames_since(cluster, done), &mut |index, stored| redact_frame(cluster, index, stored))?;
+    let mut is_left = store.first_index() <= cluster.redacted_at();
     for range in stale_checkpoints(cluster, done) {
         is_left |= !store.drop_checkpoints(range)?;
     }
-    if is_left {
-        return Ok(Erased::InHistory);
+    if !is_left {
+        store.purge()?;
     }
-    store.purge()?;
-    store.save_redacted_to(announced)?;
-    Ok(Erased::All { frames: permits.len() as u64 })
+    Ok(!is_left)
+}
+
+fn redact_frame(cluster: &Cluster, index: u64, stored: &Bytes) -> Result<Bytes, LogError> {
+    redacted(cluster.redactions_of(index), index, stored).map_err(|reason| damaged(index, reason))
+}
+
+/// The frames with values whose redaction was announced after `done`, in order.
+fn frames_since(cluster: &Cluster, done: u64) -> Vec<u64> {
+    let frames = since(cluster, done).flat_map(|(_, redaction)| redaction.frames.iter()).map(|(index, _)| *index);
+    frames.collect::<BTreeSet<u64>>().into_iter().collect()
 }
 
 /// The redactions after the one that was announced at an index.

@@ -128,6 +128,9 @@ impl Sinks {
         }
         let Found { batches, up_to } = self.read(sink, way.cursor).await?;
         (way.cursor, way.is_at_end, way.pending) = (up_to, batches.is_empty(), batches.into());
+        if way.pending.is_empty() && pace::is_far_from(way.noted, up_to) {
+            way.arrived = Some(up_to);
+        }
         Ok(())
     }
 
@@ -199,7 +202,7 @@ impl Sinks {
 
     async fn note(&self, sink: &Sink, way: &mut Way) {
         if let Some(arrived) = way.arrived.take() {
-            way.noted_at = Some(Instant::now());
+            (way.noted, way.noted_at) = (arrived, Some(Instant::now()));
             self.report(sink, Ok(arrived)).await;
         }
     }
@@ -223,12 +226,14 @@ struct Way {
     is_at_end: bool,
     /// All up to this frame has arrived, and that is not noted yet.
     arrived: Option<u64>,
+    /// What was noted last, and when this manager did.
+    noted: u64,
     noted_at: Option<Instant>,
 }
 
 impl Way {
     fn from(position: u64) -> Self {
-        Self { cursor: position, ..Self::default() }
+        Self { cursor: position, noted: position, ..Self::default() }
     }
 
     /// When progress may be noted, if there is any.

@@ -8,6 +8,9 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 /// Between two notes of progress: each is a frame of the log.
 pub const NOTED_EVERY: Duration = Duration::from_secs(5);
+/// Frames without anything that a sink wants, after which its progress is noted all the same: so many does the next leader read
+/// again at most. Each note is a frame, so that fewer would have an idle cluster note its own notes.
+const UNWANTED_MAX: u64 = 1_000;
 /// Between two looks for new events, so that a burst of frames is one request.
 pub const LOOK: Duration = Duration::from_millis(200);
 
@@ -18,9 +21,22 @@ pub fn pause(failures: u32, chance: u16) -> Duration {
     whole / 2 + whole / 2 * u32::from(chance) / u32::from(u16::MAX)
 }
 
+/// Whether a sink that has seen all up to a frame, and got nothing of it, has come far enough since its progress was noted to
+/// note it again.
+pub fn is_far_from(noted: u64, seen: u64) -> bool {
+    seen.saturating_sub(noted) >= UNWANTED_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_sink_does_not_want_moves_it_a_thousand_frames_at_a_time() {
+        for (noted, seen, far) in [(0, 0, false), (35, 1_034, false), (35, 1_035, true), (9, 5, false)] {
+            assert_eq!(is_far_from(noted, seen), far, "{noted} {seen}");
+        }
+    }
 
     #[test]
     fn pauses_double_up_to_five_minutes_and_half_of_each_is_chance() {
