@@ -6,7 +6,8 @@
     reason = "a build script speaks to cargo by printing, and writes code"
 )]
 
-use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Label, field_descriptor_proto::Type};
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 const PACKAGE: &str = "swarmlog.v1";
 /// The messages of this file are newtypes of our own.
@@ -49,26 +50,39 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     name_enums_in_json(&mut config, &schema);
     // The one enum inside a oneof, which has an attribute path of its own.
     config.field_attribute(".swarmlog.v1.Event.cause.reconciler", "#[serde(with = \"crate::json::Reconciler::one\")]");
-    let fields = std::path::Path::new(&std::env::var("OUT_DIR")?).join("fields.rs");
-    std::fs::write(fields, fields_of_kinds(&schema))?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("fields.rs"), fields_of_kinds(&schema))?;
+    std::fs::write(out.join("numbers.rs"), numbers_of_kinds(&schema))?;
     config.compile_fds(schema)?;
     Ok(())
 }
 
-/// The fields of each kind of event, as source: what has no message to look at has their names.
-fn fields_of_kinds(schema: &FileDescriptorSet) -> String {
-    let messages = || schema.file.iter().flat_map(|file| &file.message_type);
-    let named = |name: &str| messages().find(|message| message.name() == name);
-    let kinds = named("Event").into_iter().flat_map(|event| {
+/// The fields of `Event` that are its kinds.
+fn kinds(schema: &FileDescriptorSet) -> impl Iterator<Item = &FieldDescriptorProto> {
+    messages(schema).filter(|message| message.name() == "Event").flat_map(|event| {
         let kind = event.oneof_decl.iter().position(|oneof| oneof.name() == "kind");
         event.field.iter().filter(move |field| field.oneof_index.map(|index| index as usize) == kind)
-    });
-    let rows = kinds.map(|field| {
-        let message = named(field.type_name().rsplit('.').next().unwrap_or_default());
-        let fields: Vec<&str> =
-            message.into_iter().flat_map(|message| &message.field).map(|field| field.name()).collect();
+    })
+}
+
+fn messages(schema: &FileDescriptorSet) -> impl Iterator<Item = &DescriptorProto> {
+    schema.file.iter().flat_map(|file| &file.message_type)
+}
+
+/// The fields of each kind of event, as source: what has no message to look at has their names.
+fn fields_of_kinds(schema: &FileDescriptorSet) -> String {
+    let rows = kinds(schema).map(|field| {
+        let name = field.type_name().rsplit('.').next().unwrap_or_default();
+        let message = messages(schema).filter(|message| message.name() == name);
+        let fields: Vec<&str> = message.flat_map(|message| &message.field).map(|field| field.name()).collect();
         format!("({:?}, &{fields:?}),\n", field.name())
     });
+    format!("&[\n{}]\n", rows.collect::<String>())
+}
+
+/// The number of each kind of event, as source: what looks for events without decoding them knows them by it.
+fn numbers_of_kinds(schema: &FileDescriptorSet) -> String {
+    let rows = kinds(schema).map(|field| format!("({:?}, {}),\n", field.name(), field.number()));
     format!("&[\n{}]\n", rows.collect::<String>())
 }
 

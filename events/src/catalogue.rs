@@ -24,6 +24,9 @@ macro_rules! catalogue {
 /// The name of each kind of event, and the names of its fields.
 pub const FIELDS: &[(&str, &[&str])] = include!(concat!(env!("OUT_DIR"), "/fields.rs"));
 
+/// The name of each kind of event, and its number in the schema.
+pub const NUMBERS: &[(&str, u32)] = include!(concat!(env!("OUT_DIR"), "/numbers.rs"));
+
 /// The kinds of events that say what was done or found and leave the state as it is.
 pub const NOTES: &[&str] = &["state_hash_recorded", "secrets_read", "task_accessed"];
 

@@ -2,7 +2,8 @@
 
 mod support;
 
-use events::codec::{decode_frame, decode_volatile, encode_entry, split_entry};
+use events::catalogue::NUMBERS;
+use events::codec::{decode_frame, decode_volatile, encode_entry, has_kind, kinds, split_entry};
 use events::{CommandRecord, Event, Frame, FrameHeader, Id, Timestamp, VolatilePayload, frame};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -56,6 +57,10 @@ proptest! {
     fn what_was_written_is_read(frame in any_frame(), secrets in any_secrets()) {
         let entry = encode_entry(&frame, secrets.clone());
         let sections = split_entry(&entry).expect("an entry");
+        for (name, number) in NUMBERS {
+            let is_there = kinds(&frame).any(|kind| kind.name() == *name);
+            prop_assert_eq!(has_kind(sections.frame, &[*number]).expect("a frame"), is_there, "{}", name);
+        }
         prop_assert_eq!(decode_frame(sections.frame).expect("a frame"), frame);
         prop_assert_eq!(decode_volatile(sections.volatile).expect("secrets"), secrets);
     }
@@ -85,7 +90,7 @@ proptest! {
     #[test]
     fn no_bytes_bring_a_reader_down(bytes in vec(any::<u8>(), 0..512)) {
         read(&bytes);
-        let _ = (decode_frame(&bytes).is_ok(), decode_volatile(&bytes).is_ok());
+        let _ = (decode_frame(&bytes).is_ok(), decode_volatile(&bytes).is_ok(), has_kind(&bytes, &[10]).is_ok());
     }
 }
 

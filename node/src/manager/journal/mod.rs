@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use events::{Frame, codec};
+use events::Frame;
+use events::codec::{self, CodecError};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -40,8 +41,8 @@ pub fn spawn(core: Handle, store: Arc<dyn LogStore>, after: u64) -> std::io::Res
     let before = Arc::clone(&states.borrow());
     let reader = HistoryReader::starting_at(after + 1);
     let (quota, crash_loops) = (Quota::default(), CrashLoops::default());
-    let shown = Arc::clone(&before);
-    let journal = Journal { core, states, store, reader, keeps_up: false, before, shown, quota, crash_loops };
+    let (shown, numbers) = (Arc::clone(&before), notice::numbers().collect());
+    let journal = Journal { core, states, store, reader, keeps_up: false, before, shown, quota, crash_loops, numbers };
     std::thread::Builder::new().name("journal".to_owned()).spawn(move || runtime.block_on(journal.run()))
 }
 
@@ -58,6 +59,8 @@ struct Journal {
     shown: Arc<Published>,
     quota: Quota,
     crash_loops: CrashLoops,
+    /// Of the kinds of events that lines are made of.
+    numbers: Vec<u32>,
 }
 
 impl Journal {
@@ -136,8 +139,20 @@ impl Journal {
     }
 
     fn page(&mut self, to: u64) -> Result<Vec<Frame>, String> {
-        let page = self.reader.page(&*self.store, to, PAGE).map_err(|error| error.to_string())?;
-        page.iter().map(|(_, stored)| codec::decode_frame(stored).map_err(|error| error.to_string())).collect()
+        loop {
+            let page = self.reader.page(&*self.store, to, PAGE).map_err(|error| error.to_string())?;
+            let is_last = page.is_empty();
+            let decoded = page.into_iter().map(|(_, stored)| self.decode(&stored)).filter_map(Result::transpose);
+            let frames = decoded.collect::<Result<Vec<Frame>, _>>().map_err(|error| error.to_string())?;
+            if is_last || !frames.is_empty() {
+                return Ok(frames);
+            }
+        }
+    }
+
+    /// The frame, if lines are made of any of its events.
+    fn decode(&self, stored: &[u8]) -> Result<Option<Frame>, CodecError> {
+        codec::has_kind(stored, &self.numbers)?.then(|| codec::decode_frame(stored)).transpose()
     }
 
     fn tell_frame(&mut self, frame: &Frame, after: &Arc<Published>) {

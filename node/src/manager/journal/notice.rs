@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use events::catalogue::NUMBERS;
 use events::spec::defaults::CRASH_LOOP_FROM;
 use events::{
     ClusterInitialised, DesiredCause, FeatureLevelRaised, Kind, LeadershipAssumed, MemberAdded, Named,
@@ -63,7 +64,6 @@ macro_rules! topics {
                 match self { $(Topic::$variant => $plural),* }
             }
 
-            #[cfg(test)]
             const ALL: &[Topic] = &[$(Topic::$variant),*];
         }
     };
@@ -98,6 +98,12 @@ topics! {
     TaskGaveUp "task_desired_state_set" "tasks that are no longer restarted";
     TaskCrashLoop "task_created" "tasks that fail again and again";
     ServiceSetAside "service_set_aside" "services that are set aside";
+}
+
+/// The [numbers](NUMBERS) of the kinds of events that lines are made of: topics have their names.
+pub fn numbers() -> impl Iterator<Item = u32> {
+    let is_topic = |name: &str| Topic::ALL.iter().any(|topic| topic.name() == name);
+    NUMBERS.iter().filter(move |(name, _)| is_topic(name)).map(|(_, number)| *number)
 }
 
 /// The places whose crash loop was logged. Each is logged once, until its tasks run again for long enough to count as healthy.

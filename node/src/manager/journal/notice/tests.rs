@@ -87,8 +87,10 @@ fn told(before: &Cluster, after: &Cluster, kind: &Kind) -> String {
 
 fn told_beside(crash_loops: &mut CrashLoops, before: &Cluster, after: &Cluster, kind: &Kind) -> String {
     let notice = Witness { index: 7, before, after }.notice(kind, crash_loops);
-    notice.map_or("-".to_owned(), |Notice { level, sentence, index, .. }| {
+    notice.map_or("-".to_owned(), |Notice { level, topic, sentence, index, .. }| {
         assert_eq!(index, Some(7));
+        // By its name the event is found in a frame that is not decoded.
+        assert_eq!(topic.name(), kind.name());
         format!("{level:?} {sentence}")
     })
 }
