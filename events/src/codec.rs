@@ -91,7 +91,7 @@ pub fn split_entry(entry: &[u8]) -> Result<Sections<'_>, CodecError> {
 /// # Errors
 /// When the bytes are damaged, or hold an event that this build must know and does not.
 pub fn decode_frame(stored: &[u8]) -> Result<Frame, CodecError> {
-    let mut frame = Frame::decode(stored).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let mut frame = Frame::decode(stored).map_err(malformed)?;
     let unknown = frame.events.iter().any(|event| event.kind.is_none() && event.ignorable != Some(true));
     if unknown || frame.header.format > frame::FORMAT {
         return Err(CodecError::NeedsFeatureLevel { level: frame.header.feature_level, index: frame.header.index });
@@ -106,28 +106,38 @@ pub fn decode_frame(stored: &[u8]) -> Result<Frame, CodecError> {
 /// # Errors
 /// When the bytes are damaged.
 pub fn has_kind(stored: &[u8], numbers: &[u32]) -> Result<bool, CodecError> {
-    find_kind(stored, numbers).map_err(|error| CodecError::Malformed(error.to_string()))
-}
-
-fn find_kind(mut frame: &[u8], numbers: &[u32]) -> Result<bool, DecodeError> {
+    let mut frame = stored;
     while !frame.is_empty() {
-        let (number, wire_type) = decode_key(&mut frame)?;
+        let (number, wire_type) = decode_key(&mut frame).map_err(malformed)?;
         if (number, wire_type) != (EVENTS, WireType::LengthDelimited) {
-            skip_field(wire_type, number, &mut frame, DecodeContext::default())?;
+            skip_field(wire_type, number, &mut frame, DecodeContext::default()).map_err(malformed)?;
             continue;
         }
-        let length = usize::try_from(decode_varint(&mut frame)?).unwrap_or(usize::MAX);
-        let (mut event, rest) = frame.split_at_checked(length).ok_or_else(|| DecodeError::new("cut short"))?;
-        while !event.is_empty() {
-            let (number, wire_type) = decode_key(&mut event)?;
-            if numbers.contains(&number) {
-                return Ok(true);
-            }
-            skip_field(wire_type, number, &mut event, DecodeContext::default())?;
+        let length = decode_varint(&mut frame).map_err(malformed)?;
+        let length = usize::try_from(length).map_err(|_| CodecError::Truncated)?;
+        let (event, rest) = frame.split_at_checked(length).ok_or(CodecError::Truncated)?;
+        if is_kind(event, numbers)? {
+            return Ok(true);
         }
         frame = rest;
     }
     Ok(false)
+}
+
+fn is_kind(mut event: &[u8], numbers: &[u32]) -> Result<bool, CodecError> {
+    while !event.is_empty() {
+        let (number, wire_type) = decode_key(&mut event).map_err(malformed)?;
+        if numbers.contains(&number) {
+            return Ok(true);
+        }
+        skip_field(wire_type, number, &mut event, DecodeContext::default()).map_err(malformed)?;
+    }
+    Ok(false)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` calls")]
+fn malformed(error: DecodeError) -> CodecError {
+    CodecError::Malformed(error.to_string())
 }
 
 /// Decodes a volatile section.
@@ -135,7 +145,7 @@ fn find_kind(mut frame: &[u8], numbers: &[u32]) -> Result<bool, DecodeError> {
 /// # Errors
 /// When the bytes are damaged.
 pub fn decode_volatile(section: &[u8]) -> Result<Vec<VolatilePayload>, CodecError> {
-    let section = VolatileSection::decode(section).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    let section = VolatileSection::decode(section).map_err(malformed)?;
     Ok(section.payloads)
 }
 
