@@ -7,18 +7,18 @@ use wire::v1::Assignment;
 
 use super::items::Assigned;
 
-/// What is to be done.
+/// The changes to make.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changes {
-    /// Tasks of this node that are its no more: they are stopped and removed.
+    /// Tasks that are no longer assigned to this node: they are stopped and removed.
     pub withdrawn: Vec<TaskId>,
-    /// Tasks that the node knows.
+    /// Tasks that the node already has.
     pub updated: Vec<Assignment>,
-    /// Tasks that are new to it.
+    /// Tasks that are new to the node.
     pub begun: Vec<Assignment>,
 }
 
-/// What a set changes for a node that has these tasks.
+/// The changes that an assignment set makes on a node that has these tasks.
 pub fn changes<T>(tasks: &BTreeMap<TaskId, T>, set: Assigned) -> Changes {
     let listed: BTreeSet<TaskId> = set.tasks.iter().map(|assignment| assignment.task).collect();
     let unlisted = tasks.keys().filter(|task| set.complete && !listed.contains(task)).copied();
@@ -27,8 +27,7 @@ pub fn changes<T>(tasks: &BTreeMap<TaskId, T>, set: Assigned) -> Changes {
     let (mut updated, new): (Vec<_>, Vec<_>) =
         set.tasks.into_iter().partition(|assignment| tasks.contains_key(&assignment.task));
     updated.extend(set.refreshed.into_iter().filter(|assignment| tasks.contains_key(&assignment.task)));
-    // A task that the cluster knows to be over and this node knows nothing of needs nothing; should a container of it exist, it
-    // is a stray.
+    // A finished task that this node does not have needs no action. If a container of it exists, the sweep removes it.
     let begun = new.into_iter().filter(|assignment| !assignment.state().is_terminal()).collect();
     Changes { withdrawn, updated, begun }
 }
@@ -48,7 +47,7 @@ mod tests {
         let (known_one, new, over) =
             (assignment(1, TaskState::Running), assignment(4, TaskState::Assigned), assignment(5, TaskState::Failed));
         for (complete, withdrawn) in [(false, vec![id(3)]), (true, vec![id(2), id(3)])] {
-            // A complete set lists everything, and removes nothing.
+            // A complete set lists every task, and contains no removals.
             let removed = if complete { vec![] } else { vec![id(3), id(9)] };
             let tasks = vec![known_one.clone(), new.clone(), over.clone()];
             let found = changes(&known, Assigned { complete, tasks, removed, ..Assigned::default() });

@@ -1,28 +1,28 @@
-//! How long to wait before a manager is asked again.
+//! Backoff between attempts to reach a manager.
 
 use std::time::Duration;
 
 use rand::Rng;
 
 const STEP: Duration = Duration::from_millis(100);
-/// A node that is back in reach is to stop what others do by now within seconds.
+/// A node that is reachable again must stop its replaced tasks within seconds.
 const MAX: Duration = Duration::from_secs(4);
 
-/// Pauses that grow with each failure: a uniform share of min(100 ms + 2 x previous, 4 s), so that thousands of agents
-/// which lose the same manager do not come back in the same instant.
+/// Delays that grow with each failure: a uniform share of min(100 ms + 2 x previous, 4 s), so that thousands of agents that
+/// lose the same manager do not reconnect at the same instant.
 #[derive(Debug, Default)]
 pub struct Backoff {
     ceiling: Duration,
 }
 
 impl Backoff {
-    /// The pause before the next attempt.
+    /// The delay before the next attempt.
     pub fn pause(&mut self, random: &mut impl Rng) -> Duration {
         self.grow();
         random.random_range(Duration::ZERO..self.ceiling)
     }
 
-    /// The same for a share that was drawn elsewhere, from 0 to 1.
+    /// The same, for a share drawn by the caller, from 0 to 1.
     pub(crate) fn share_of_pause(&mut self, share: f64) -> Duration {
         self.grow();
         self.ceiling.mul_f64(share)
@@ -32,7 +32,7 @@ impl Backoff {
         self.ceiling = MAX.min(STEP + self.ceiling * 2);
     }
 
-    /// An attempt succeeded.
+    /// Resets the delay after a successful attempt.
     pub fn reset(&mut self) {
         self.ceiling = Duration::ZERO;
     }
@@ -42,7 +42,7 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    /// Draws nothing but the highest number, so that a pause shows its ceiling.
+    /// Always draws the highest number, so that each pause equals its ceiling.
     struct Highest;
 
     impl rand::RngCore for Highest {

@@ -1,5 +1,5 @@
-//! A command that somebody talks to. Input and output go at the same time, each no faster than its reader, and the command ends
-//! when whoever talks to it is gone.
+//! An interactive session with a command. Input and output flow concurrently, each no faster than its reader, and the command
+//! is terminated when the client disconnects.
 
 use std::io;
 
@@ -16,31 +16,31 @@ use super::executor::{ExecutorError, Inputs, Outputs};
 use super::signal;
 use crate::streams::MESSAGE_BYTES;
 
-/// A command that runs.
+/// A running command.
 #[tonic::async_trait]
 pub(super) trait Command: Send + Sync + 'static {
-    /// Gives its terminal another size.
+    /// Resizes its terminal.
     async fn resize(&self, size: TerminalSize) -> Result<(), ExecutorError>;
 
-    /// Signals it.
+    /// Sends it a signal.
     async fn signal(&self, signal: Signal) -> Result<(), ExecutorError>;
 
-    /// Waits for its end.
+    /// Waits until it exits.
     async fn exit_code(&self) -> Result<i32, ExecutorError>;
 
-    /// Ends it: nobody waits for it any more.
+    /// Terminates it, because no client waits for it.
     async fn hang_up(&self);
 }
 
-/// The ends of a command's streams.
+/// The command's standard streams.
 pub(super) struct Ends {
-    /// Where its input goes; nowhere if it takes none.
+    /// Its standard input; `None` if it takes no input.
     pub(super) stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// What it prints.
+    /// Its output.
     pub(super) output: BoxStream<'static, io::Result<Output>>,
 }
 
-/// Talks with a command until it has ended, or nobody listens any more; what comes out of it.
+/// Runs the session until the command exits or the client disconnects. Returns the command's output.
 pub(super) fn begin(ends: Ends, command: impl Command, inputs: Inputs) -> Outputs {
     let (outputs, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -51,7 +51,7 @@ pub(super) fn begin(ends: Ends, command: impl Command, inputs: Inputs) -> Output
             () = outputs.closed() => None,
         };
         match finished {
-            // Who is gone needs no exit code.
+            // If the client has disconnected, the exit code is not needed.
             Some(last) => drop(outputs.send(last.map(Output::ExitCode)).await),
             None => command.hang_up().await,
         }
@@ -59,7 +59,7 @@ pub(super) fn begin(ends: Ends, command: impl Command, inputs: Inputs) -> Output
     ReceiverStream::new(receiver).boxed()
 }
 
-/// Shows what a command prints, and waits for its end.
+/// Forwards the command's output, then waits for its exit.
 async fn finish(
     mut output: BoxStream<'static, io::Result<Output>>,
     command: &impl Command,
@@ -67,18 +67,18 @@ async fn finish(
 ) -> Result<i32, ExecutorError> {
     while let Some(piece) = output.next().await {
         let piece = piece.map_err(|error| ExecutorError::Temporary(format!("its output broke off: {error}")))?;
-        // Whoever listened is gone, which is seen beside this.
+        // A failed send means that the client has disconnected, which the caller detects.
         let _ = outputs.send(Ok(piece)).await;
     }
     command.exit_code().await
 }
 
-/// Gives a command its input, until nobody gives any more.
+/// Forwards input to the command until the input ends.
 async fn feed(mut inputs: Inputs, mut stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>, command: &impl Command) {
     while let Some(input) = inputs.next().await {
         let done = match input {
             Input::Data(data) => {
-                // A command may close its input before it ends, and what comes then is for nobody.
+                // A command may close its input before it exits; later input is discarded.
                 if let Some(open) = &mut stdin
                     && give(open, &data).await.is_err()
                 {
@@ -88,7 +88,7 @@ async fn feed(mut inputs: Inputs, mut stdin: Option<Box<dyn AsyncWrite + Send + 
             }
             Input::End(_) => {
                 if let Some(mut open) = stdin.take() {
-                    // Closed by the command already, or now.
+                    // The command may already have closed its input, so an error is ignored.
                     let _ = open.shutdown().await;
                 }
                 Ok(())
@@ -110,7 +110,7 @@ async fn give(to: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()>
     to.flush().await
 }
 
-/// What can be read, as it comes.
+/// Reads a stream piece by piece, as data arrives.
 pub(super) fn pieces(
     reader: impl AsyncRead + Send + Unpin + 'static,
     output: fn(Vec<u8>) -> Output,
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes what it is told, and ends when it is asked to.
+    /// Records its calls, and exits when the input asks it to.
     struct Noting {
         told: Arc<Mutex<Vec<String>>>,
         ends: tokio::sync::Mutex<oneshot::Receiver<i32>>,
@@ -170,7 +170,7 @@ mod tests {
         end: oneshot::Sender<i32>,
         inputs: mpsc::Sender<Input>,
         outputs: Outputs,
-        /// The command's side of its streams.
+        /// The command's end of its streams.
         command: tokio::io::DuplexStream,
     }
 
@@ -190,7 +190,7 @@ mod tests {
     async fn input_and_output_go_at_the_same_time_and_the_exit_code_comes_last() {
         let Talk { told, end, inputs, mut outputs, command } = talk();
         let (mut reader, mut writer) = tokio::io::split(command);
-        // An echo whose buffers are far smaller than what goes through it.
+        // An echo command whose buffers are far smaller than the data sent through it.
         let echo = tokio::spawn(async move {
             tokio::io::copy(&mut reader, &mut writer).await.expect("copied");
             writer.shutdown().await.expect("closed");
@@ -231,7 +231,7 @@ mod tests {
                 assert!(outputs.next().await.is_none());
             } else {
                 drop(outputs);
-                // Its receiver goes with the conversation.
+                // The receiver is dropped with the session.
                 inputs.closed().await;
             }
             assert_eq!(*told.lock().expect("whole"), ["hung up"]);

@@ -1,8 +1,8 @@
-//! The attributes that a log driver was told to note of a container: Docker's options `labels` and `env`. Pure.
+//! The container attributes that a log driver adds to its lines: Docker's options `labels` and `env`. Pure.
 
 use std::collections::BTreeMap;
 
-/// The attributes as `key=value` pairs with commas between, in the order of their keys. `options` are the log driver's.
+/// The attributes as comma-separated `key=value` pairs, sorted by key. `options` are the log driver's options.
 pub fn details<'a>(
     options: impl Iterator<Item = (&'a str, &'a str)>,
     labels: &BTreeMap<String, String>,

@@ -1,8 +1,8 @@
-//! The line between what should run and what runs it: an [`Executor`] prepares, starts, watches, stops and removes one
-//! task's container, and knows nothing of clusters, managers or policies.
+//! The boundary between what should run and what runs it: an [`Executor`] prepares, starts, waits for, stops and removes the
+//! container of one task, and knows nothing of clusters, managers or policies.
 //!
-//! Every call is idempotent: the agent repeats it after a crash of its own. A task is named by its id; an executor finds
-//! its containers again by the labels (or files) it gave them.
+//! Every call is idempotent: the agent repeats it after a crash. A task is identified by its id; an executor finds its
+//! containers again by the labels (or files) that it created them with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use wire::v1::task_input::Input;
 use wire::v1::task_output::Output;
 use wire::v1::{LogLine, TaskUsage};
 
-/// One task as an executor sees it: everything that it needs to make the container, and nothing that changes later.
+/// One task as an executor sees it: everything needed to create the container, and nothing that changes later.
 #[derive(Debug, Clone)]
 pub struct Workload {
     /// The cluster that the node belongs to.
@@ -43,15 +43,15 @@ pub struct Workload {
     pub claims: Vec<events::GenericResource>,
     /// Registry credentials in the form of Docker's X-Registry-Auth header, if the service has any.
     pub registry_auth: Option<RegistryAuth>,
-    /// Values of the spec's secret variables, by name.
+    /// Values of the spec's secret environment variables, by name.
     pub env_secrets: BTreeMap<String, SecretText>,
-    /// What is in the configs that the spec refers to.
+    /// The data of the configs that the spec refers to.
     pub configs: BTreeMap<ConfigKey, Bytes>,
-    /// What is in the secrets that the spec refers to, by the names of their payloads, as far as it came.
+    /// The data of the secrets that the spec refers to, by payload name, as far as it has been received.
     pub secrets: BTreeMap<String, SecretBytes>,
-    /// Which of them are still to be expanded.
+    /// The configs and secrets that are templates and not yet expanded.
     pub templates: TemplateFiles,
-    /// What is in the configs into which a secret was expanded. They are in memory only, as secrets are.
+    /// The data of configs whose template reads a secret. They are kept in memory only, as secrets are.
     pub secret_configs: BTreeMap<ConfigKey, SecretBytes>,
 }
 
@@ -65,27 +65,27 @@ pub struct TemplateFiles {
 }
 
 impl TemplateFiles {
-    /// Whether there are none.
+    /// Whether no file is a template.
     pub fn is_empty(&self) -> bool {
         self.configs.is_empty() && self.secrets.is_empty()
     }
 }
 
-/// A file of a task that is in memory only.
+/// A file of a task that is kept in memory only.
 pub struct MemoryFile<'a> {
-    /// Where it goes.
+    /// Its target in the container.
     pub reference: &'a dyn FileReference,
-    /// What is in it, if that came.
+    /// Its data, if it has been received.
     pub data: Option<&'a SecretBytes>,
 }
 
 impl Workload {
-    /// The container that the task is.
+    /// The spec of the task's container.
     pub fn container(&self) -> &ContainerSpec {
         self.spec.template().container()
     }
 
-    /// What templates find in it.
+    /// The values that templates of this workload can refer to.
     pub(super) fn scope<'a>(&'a self, platform: &'a Platform) -> TemplateScope<'a> {
         TemplateScope {
             service: self.service,
@@ -99,7 +99,7 @@ impl Workload {
         }
     }
 
-    /// The same, with the templates in its spec expanded.
+    /// The workload with the templates in its spec expanded.
     pub fn expanded(&self, platform: &Platform) -> Result<Self, TemplateError> {
         let container = template::expand(self.container(), &self.scope(platform))?.into_owned();
         let mut workload = self.clone();
@@ -107,7 +107,7 @@ impl Workload {
         Ok(workload)
     }
 
-    /// The same with these mounts.
+    /// The workload with these mounts.
     pub fn with_mounts(mut self, mounts: Vec<Mount>) -> Self {
         if self.container().mounts != mounts {
             let task = Arc::make_mut(&mut self.spec).task.get_or_insert_default();
@@ -116,7 +116,7 @@ impl Workload {
         self
     }
 
-    /// The same with these devices.
+    /// The workload with these devices.
     pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
         if self.container().devices != devices {
             let task = Arc::make_mut(&mut self.spec).task.get_or_insert_default();
@@ -125,19 +125,19 @@ impl Workload {
         self
     }
 
-    /// The name of a secret variable whose value did not come with the task.
+    /// The name of a secret environment variable whose value was not sent with the task.
     pub fn missing_secret(&self) -> Option<&str> {
         let names = self.container().env_secrets.iter().map(|secret| secret.name.as_str());
         names.into_iter().find(|name| !self.env_secrets.contains_key(*name))
     }
 
-    /// The name of a config whose data is not here.
+    /// The name of a config whose data has not been received.
     pub fn missing_config(&self) -> Option<&str> {
         let is_absent = |of: &&ConfigReference| of.key().is_none_or(|key| !self.configs.contains_key(&key));
         self.container().configs.iter().find(is_absent).map(|reference| reference.name.as_str())
     }
 
-    /// The files that are in memory only: the secrets, then the configs that repeat one.
+    /// The files that are kept in memory only: first the secrets, then the configs that contain a secret.
     pub fn memory_files(&self) -> Vec<MemoryFile<'_>> {
         let secret = |of: &'_ SecretReference| self.secrets.get(&of.key());
         let secrets = self.container().secrets.iter();
@@ -149,21 +149,21 @@ impl Workload {
         secrets.chain(configs).collect()
     }
 
-    /// What is in a config, if it repeats a secret.
+    /// The data of a config, if it contains a secret.
     pub fn secret_config(&self, reference: &ConfigReference) -> Option<&SecretBytes> {
         self.secret_configs.get(&reference.key()?)
     }
 
-    /// The other configs that are files, each with its data.
+    /// The other configs that are mounted as files, each with its data.
     pub fn config_files(&self) -> impl Iterator<Item = (&ConfigReference, &Bytes)> {
         let references = self.container().configs.iter().filter(|of| !of.runtime);
         references.filter_map(|reference| Some((reference, self.configs.get(&reference.key()?)?)))
     }
 
-    /// What the engine is given for a credential spec: JSON for a config, and otherwise where to find it.
+    /// The credential spec as the engine expects it: JSON for a config, otherwise a reference to a file or registry key.
     ///
     /// # Errors
-    /// When the config repeats a secret: engines show what they are given.
+    /// When the config contains a secret: engines show their configuration to any client.
     pub fn credential_spec(&self) -> Result<Option<String>, String> {
         let Some(of) = self.container().privileges.as_ref().and_then(|of| of.credential_spec.as_ref()) else {
             return Ok(None);
@@ -182,7 +182,7 @@ impl Workload {
         Ok(data.map(|data| format!("raw://{}", String::from_utf8_lossy(data))))
     }
 
-    /// The environment that the spec asks for, with the values of its secret variables, and the generic resources claimed as
+    /// The environment of the spec, with the values of its secret variables, and the claimed generic resources as
     /// `DOCKER_RESOURCE_<KIND>=a,b`.
     pub fn environment(&self) -> Vec<String> {
         let mut claims: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -201,7 +201,7 @@ impl Workload {
     }
 }
 
-/// Registry credentials; never printed, and wiped when dropped.
+/// Registry credentials; never printed, and zeroed when dropped.
 #[derive(Clone)]
 pub struct RegistryAuth(pub String);
 
@@ -213,112 +213,113 @@ impl std::fmt::Debug for RegistryAuth {
     }
 }
 
-/// What a registry says of an image.
+/// What a registry reports about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
-    /// The digest that its tag has.
+    /// The digest of its tag.
     pub digest: String,
-    /// The platforms that it is for; none where the registry does not say.
+    /// The platforms it is built for; empty if the registry does not state them.
     pub platforms: Vec<Platform>,
 }
 
-/// How a container ended.
+/// How a container exited.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exit {
-    /// What the executor knows of the container; `exit_code` is set.
+    /// The status of the container; `exit_code` is set.
     pub container: ContainerStatus,
-    /// Why it ended, when more is known than the exit code: "unhealthy container".
+    /// Why it exited, if more than the exit code is known: "unhealthy container".
     pub reason: Option<String>,
 }
 
-/// Why a step did not succeed.
+/// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
-    /// It may succeed when tried again: the engine is away or busy. The task's state does not change.
+    /// A retry may succeed: the engine is unreachable or busy. The task's state does not change.
     #[error("{0}")]
     Temporary(String),
-    /// It will not succeed: the task is rejected (before it started) or failed, with these words of the engine.
+    /// A retry cannot succeed: the task is rejected (before it started) or failed, with the engine's message.
     #[error("{0}")]
     Fatal(String),
 }
 
-/// Which of a task's lines are wanted.
+/// Which log lines of a task are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogQuery {
-    /// Goes on until the container ends.
+    /// Continues until the container exits.
     pub follow: bool,
-    /// Of the lines that there are, only so many, the last ones.
+    /// Only this many of the existing lines, the most recent ones.
     pub tail: Option<u64>,
-    /// Only lines that are as new as this.
+    /// Only lines at or after this time.
     pub since: Option<Timestamp>,
-    /// Only lines that are as old as this; one that follows ends then.
+    /// Only lines at or before this time; with `follow`, the stream ends then.
     pub until: Option<Timestamp>,
 }
 
 impl LogQuery {
-    /// Whether a line of this time is wanted.
+    /// Whether a line of this time is requested.
     pub fn wants(&self, at: Timestamp) -> bool {
         self.since.is_none_or(|since| since <= at) && self.until.is_none_or(|until| at <= until)
     }
 }
 
-/// What a task printed.
+/// The log of a task.
 pub struct TaskLogs {
-    /// Attributes of the log driver: `key=value` pairs with commas between.
+    /// Attributes added by the log driver: comma-separated `key=value` pairs.
     pub details: String,
-    /// Some lines at a time, oldest first. Nothing is read that is not asked for.
+    /// Batches of lines, oldest first. Lines are read only as the stream is polled.
     pub lines: BoxStream<'static, Result<Vec<LogLine>, ExecutorError>>,
 }
 
-/// What somebody gives to a task. Nothing is taken that is not asked for; it ends when they are gone.
+/// The client's input to a task. It is read only as the stream is polled, and ends when the client disconnects.
 pub type Inputs = BoxStream<'static, Input>;
 
-/// What comes out of a task: the last is an exit code, or why there is none. Who drops it wants no more.
+/// The output of a task. The last item is an exit code or the error that replaces it. Dropping the stream cancels it.
 pub type Outputs = BoxStream<'static, Result<Output, ExecutorError>>;
 
-/// Something that runs tasks.
+/// Runs tasks.
 #[tonic::async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// Platform, resources and engine of this machine. Temporary if the engine cannot be reached.
     async fn describe(&self) -> Result<NodeDescription, ExecutorError>;
 
-    /// What an image is at its registry. Nothing where tasks have no images.
+    /// What the registry reports about an image. `None` if tasks of this executor have no images.
     async fn image(&self, _image: &str, _auth: Option<&RegistryAuth>) -> Result<Option<ImageFacts>, ExecutorError> {
         Ok(None)
     }
 
-    /// Makes everything ready to start: pulls the image unless it is here, creates volumes and the container.
-    /// Already prepared is success.
+    /// Prepares the task to start: pulls the image if it is not present, creates volumes and the container. Succeeds if the
+    /// task is already prepared.
     async fn prepare(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError>;
 
-    /// Starts the container and, if it has a health check, waits until it is healthy. Already started is success.
-    /// Fatal if it ended or became unhealthy meanwhile.
+    /// Starts the container and, if it has a health check, waits until it is healthy. Succeeds if it is already started. Fatal
+    /// if it exited or became unhealthy.
     async fn start(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError>;
 
-    /// Waits until the container has ended (or became unhealthy, in which case it is stopped first).
+    /// Waits until the container has exited (or became unhealthy, in which case it is stopped first).
     async fn wait(&self, workload: &Workload) -> Result<Exit, ExecutorError>;
 
-    /// Stops the container within the spec's grace period, then by force; a pull or start under way is given up.
-    /// Already stopped, or never created, is success.
+    /// Stops the container within the spec's grace period, then kills it; cancels a pull or start in progress. Succeeds if it
+    /// is already stopped, or was never created.
     async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError>;
 
-    /// The task has ended, and will not run again: what only a running one needs goes, such as its secrets. Nothing there is
-    /// success.
+    /// Releases what only a running task needs, such as its secrets; the task has ended and will not run again. Succeeds if
+    /// nothing is left.
     async fn release(&self, task: TaskId) -> Result<(), ExecutorError>;
 
-    /// Removes every trace of the task, by force. Nothing there is success.
+    /// Removes every trace of the task, by force. Succeeds if nothing is left.
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError>;
 
-    /// The tasks of which this executor still has traces for this cluster and node, also from before a restart of the agent.
+    /// The tasks of this cluster and node that this executor still has traces of, including those from before a restart of the
+    /// agent.
     async fn inventory(&self, cluster: ClusterId, node: NodeId) -> Result<Vec<TaskId>, ExecutorError>;
 
-    /// What the task printed, also after its end. Fatal if its container is gone, or its log cannot be read.
+    /// The log of the task, also after its end. Fatal if its container no longer exists or its log cannot be read.
     async fn logs(&self, workload: &Workload, query: LogQuery) -> Result<TaskLogs, ExecutorError>;
 
-    /// What the task uses at this moment; nothing if it does not run.
+    /// The task's resource usage at this moment; `None` if it is not running.
     async fn usage(&self, workload: &Workload) -> Result<Option<TaskUsage>, ExecutorError>;
 
-    /// Does something in the running task for somebody who gives input and reads what comes out. It ends when they are gone.
+    /// Executes a command in the running task, or attaches to it. It ends when the client disconnects.
     async fn interact(&self, workload: &Workload, what: What, inputs: Inputs) -> Result<Outputs, ExecutorError>;
 }
 
@@ -328,7 +329,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A task of this container.
+    /// A task with this container spec.
     pub(crate) fn workload(container: ContainerSpec) -> Workload {
         let task = Some(TaskSpec { container: Some(container), ..Default::default() });
         Workload {

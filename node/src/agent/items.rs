@@ -1,5 +1,5 @@
-//! What managers sent in this session: tasks, and what they need. Put together, an item and those that it names are one
-//! [`Assignment`], which is all that the rest of the agent knows.
+//! The items that managers sent in this session: tasks, and the objects that they need. A task item together with the items
+//! that it refers to is one [`Assignment`], the only form that the rest of the agent uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,28 +16,28 @@ pub struct Items {
     configs: BTreeMap<ConfigKey, ConfigItem>,
 }
 
-/// What a set of items comes to.
+/// The result of taking a set of items.
 #[derive(Debug, Default)]
 pub struct Assigned {
-    /// Whether it is everything.
+    /// Whether the set lists every task.
     pub complete: bool,
-    /// Tasks that are new, or of which something else is wanted.
+    /// Tasks that are new, or whose spec or desired state changed.
     pub tasks: Vec<Assignment>,
-    /// Tasks of which nothing else is wanted, but that need something else: to be noted where they are known.
+    /// Tasks that did not change themselves, but refer to an item that did: updated only where the task is known.
     pub refreshed: Vec<Assignment>,
-    /// Tasks to forget.
+    /// Tasks to remove.
     pub removed: Vec<TaskId>,
 }
 
-/// A task came without the spec that it runs.
+/// A task was sent without the spec that it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpecMissing(pub TaskId);
 
 impl Items {
-    /// Takes what a manager sent.
+    /// Takes an assignment set from a manager.
     ///
     /// # Errors
-    /// When a task's spec is not among it.
+    /// When the spec of a task is missing.
     pub fn take(&mut self, set: AssignmentSet) -> Result<Assigned, SpecMissing> {
         if set.complete {
             *self = Self::default();
@@ -65,12 +65,12 @@ impl Items {
         Ok(assigned)
     }
 
-    /// The configs that this node's tasks have.
+    /// The configs of this node's tasks.
     pub fn configs(&self) -> Vec<ConfigItem> {
         self.configs.values().cloned().collect()
     }
 
-    /// Forgets everything, secrets and configs too; what that comes to.
+    /// Removes all items, including secrets and configs. Returns the resulting changes.
     pub fn clear(&mut self) -> Assigned {
         *self = Self::default();
         Assigned { complete: true, ..Assigned::default() }
@@ -84,7 +84,7 @@ impl Items {
         self.configs.retain(|config, _| !configs.contains(config));
     }
 
-    /// A task with all that it needs, as far as it came. What is missing is noticed where it is needed.
+    /// A task with the items that it needs, as far as they were received. A missing item is detected where it is used.
     fn assignment(&self, item: &TaskItem, spec: &ServiceSpec) -> Assignment {
         let container = spec.template().container();
         let value = |of: &EnvSecret| {
@@ -113,7 +113,7 @@ fn key(key: SpecKey) -> (ServiceId, u64) {
     (key.service, key.version)
 }
 
-/// Whether a spec names one of these secrets.
+/// Whether a spec refers to one of these secrets.
 fn needs(spec: &ServiceSpec, secrets: &BTreeSet<String>) -> bool {
     let container = spec.template().container();
     let named = container.env_secrets.iter().any(|secret| secrets.contains(&secret.key));
@@ -141,7 +141,7 @@ mod tests {
         ConfigItem { key: (ConfigId::from_bits(5), 0).into(), data: "data".into(), template: false }
     }
 
-    /// A spec that needs a secret variable and a config.
+    /// A spec that needs a secret environment variable and a config.
     fn spec(version: u64) -> SpecItem {
         let container = ContainerSpec {
             env_secrets: vec![EnvSecret { name: "TOKEN".into(), key: "key".into() }],

@@ -1,10 +1,10 @@
-//! Lines out of what a container prints, whatever the pieces are in which it comes. Pure.
+//! Splits the output of a container into lines, independent of the pieces in which it arrives. Pure.
 
 use bytes::Bytes;
 use events::Timestamp;
 use wire::v1::{LogLine, LogStream};
 
-/// Bytes of the longest line that is kept together; a longer one becomes several. Docker's own limit is 16 KiB.
+/// Maximum bytes of a line; a longer one is split. Docker's own limit is 16 KiB.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// The lines of one container.
@@ -14,7 +14,7 @@ pub struct Lines {
     stderr: Begun,
 }
 
-/// A line whose end has not come.
+/// A line whose end has not arrived yet.
 #[derive(Debug, Default)]
 struct Begun {
     at: Timestamp,
@@ -22,7 +22,7 @@ struct Begun {
 }
 
 impl Lines {
-    /// Takes what came at this time, and gives the lines that are whole.
+    /// Takes output that arrived at this time, and appends the complete lines to `lines`.
     pub fn take(&mut self, stream: LogStream, at: Timestamp, mut bytes: &[u8], lines: &mut Vec<LogLine>) {
         let begun = match stream {
             LogStream::Stdout => &mut self.stdout,
@@ -47,7 +47,7 @@ impl Lines {
         }
     }
 
-    /// Gives what was begun and will not be ended.
+    /// Appends the incomplete lines, which will never be completed.
     pub fn finish(&mut self, lines: &mut Vec<LogLine>) {
         for (stream, begun) in [(LogStream::Stdout, &mut self.stdout), (LogStream::Stderr, &mut self.stderr)] {
             if !begun.text.is_empty() {

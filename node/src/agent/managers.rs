@@ -1,22 +1,22 @@
-//! Which manager an agent asks next. It knows those that it was started with and those that the last session named, keeps the
-//! latter over a restart, and goes through all of them in an order of its own, so that agents spread over the managers, and those
-//! that lose the same one do not all move to the same other.
+//! Chooses the manager that an agent contacts next. The candidates are the addresses of the configuration and those that the
+//! last session announced; the latter survive a restart. They are tried in random order, so that agents spread over the
+//! managers, and agents that lose the same manager do not all move to the same other one.
 
 use rand::seq::SliceRandom;
 
-/// Most managers that are remembered: many times more than any cluster has.
+/// Maximum number of managers that are remembered: many times more than any cluster has.
 const MANAGERS_MAX: usize = 64;
 
 /// The managers' addresses.
 #[derive(Debug)]
 pub(super) struct Managers {
-    /// The addresses that this node was started with: they may be the only ones that lead from here to there.
+    /// The configured addresses: they may be the only ones reachable from this node.
     first: Vec<String>,
-    /// Those that a manager named.
+    /// The addresses that a manager announced.
     named: Vec<String>,
-    /// Those that are asked in this round, the next one last.
+    /// The managers still to try in this round, the next one last.
     round: Vec<String>,
-    /// The one that was asked last.
+    /// The manager that was tried last.
     present: String,
 }
 
@@ -25,7 +25,7 @@ impl Managers {
         Self { first: first.to_vec(), named: remembered, round: Vec::new(), present: String::new() }
     }
 
-    /// The next one to ask.
+    /// The next manager to try.
     pub(super) fn pick(&mut self) -> String {
         if self.round.is_empty() {
             self.begin_round();
@@ -34,10 +34,10 @@ impl Managers {
         self.present.clone()
     }
 
-    /// A manager said who the managers are. Whether that is news, to be remembered.
+    /// Takes the addresses that a manager announced. Returns whether they changed and are to be saved.
     pub(super) fn learn(&mut self, mut addrs: Vec<String>) -> bool {
         addrs.truncate(MANAGERS_MAX);
-        // In whatever order they are named: each manager names itself first.
+        // Sorted, because each manager lists itself first.
         addrs.sort_unstable();
         if addrs.is_empty() || addrs == self.named {
             return false;
@@ -47,12 +47,12 @@ impl Managers {
         true
     }
 
-    /// What a manager named last.
+    /// The addresses that a manager announced last.
     pub(super) fn named(&self) -> &[String] {
         &self.named
     }
 
-    /// All of them in a new order; the one that was asked last comes last.
+    /// Starts a round: all managers in a new random order, with the one tried last at the end.
     fn begin_round(&mut self) {
         let others = self.first.iter().filter(|addr| !self.named.contains(addr));
         self.round = self.named.iter().chain(others).filter(|addr| **addr != self.present).cloned().collect();

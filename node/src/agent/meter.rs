@@ -1,5 +1,5 @@
-//! What tasks of autoscaled services use, averaged over the time that their service says. Managers say of which tasks they want to know
-//! it with each answer to a heartbeat, and each heartbeat says it.
+//! Resource usage of the tasks of autoscaled services, averaged over the service's window. Managers request tasks in each
+//! heartbeat response, and the agent reports their usage with each heartbeat.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use events::{TaskId, Timestamp};
 use wire::v1::{TaskUse, UseOrder};
 
-/// Tasks that are measured at most: 1,000, of which an engine is asked one by one.
+/// Maximum number of measured tasks: 1,000, because the engine is asked for each of them separately.
 pub const TASKS_MAX: usize = 1_000;
-/// Samples that a window is divided into: a task is not read more often, and costs about half a KiB.
+/// Samples per window: no task is read more often, and each costs about half a KiB.
 const SAMPLES: u32 = 16;
 
-/// Readings of the tasks that are wanted.
+/// Readings of the requested tasks.
 #[derive(Debug, Default)]
 pub struct Meter {
     tasks: BTreeMap<TaskId, Measured>,
@@ -24,7 +24,7 @@ struct Measured {
     samples: VecDeque<Sample>,
 }
 
-/// Over which time a task is measured, and what the whole is.
+/// The window over which a task is measured, and the limits that its usage is a share of.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Order {
     window: Duration,
@@ -41,7 +41,7 @@ struct Sample {
 }
 
 impl Meter {
-    /// From now on these tasks are measured and no others.
+    /// Measures these tasks and no others from now on.
     pub fn order(&mut self, orders: &[UseOrder]) {
         let mut before = std::mem::take(&mut self.tasks);
         let wanted = orders.iter().flat_map(|order| {
@@ -51,25 +51,25 @@ impl Meter {
             tasks.iter().map(move |task| (*task, order))
         });
         for (task, order) in wanted.take(TASKS_MAX) {
-            // A reading is of use whatever is made of it.
+            // Samples stay valid when the window or the limits change.
             let samples = before.remove(&task).map(|known| known.samples).unwrap_or_default();
             self.tasks.insert(task, Measured { order, samples });
         }
     }
 
-    /// The tasks whose last reading is old enough for another one.
+    /// The tasks that are due for another reading.
     pub fn due(&self, now: Timestamp) -> Vec<TaskId> {
         self.tasks.iter().filter(|(_, measured)| measured.is_due(now)).map(|(task, _)| *task).collect()
     }
 
-    /// Takes a reading: CPU time since the start of the task, and its memory.
+    /// Adds a reading: CPU time since the task started, and its memory.
     pub fn note(&mut self, task: TaskId, at: Timestamp, cpu_ns: u64, memory_bytes: u64) {
         if let Some(measured) = self.tasks.get_mut(&task) {
             measured.note(Sample { at, cpu_ns, memory_bytes });
         }
     }
 
-    /// What is known of each task that was measured for as long as it has to be.
+    /// The average usage of each task that was measured for a full window.
     pub fn uses(&self, now: Timestamp) -> Vec<TaskUse> {
         let known = self.tasks.iter().filter_map(|(task, measured)| Some((*task, measured.average(now)?)));
         known.map(|(task, (cpu_permille, memory_permille))| TaskUse { task, cpu_permille, memory_permille }).collect()
@@ -87,13 +87,13 @@ impl Measured {
             self.samples.clear();
         }
         self.samples.push_back(sample);
-        // One that is as old as the window stays, to measure from.
+        // The latest sample at least as old as the window is kept as the start of the interval.
         while self.samples.get(1).is_some_and(|second| sample.at.since(second.at) >= self.order.window) {
             self.samples.pop_front();
         }
     }
 
-    /// CPU time and memory in thousandths of the whole, once the window is full; nothing if the last reading is too old.
+    /// CPU and memory use in thousandths of the limit, once the window is full; `None` if the last reading is too old.
     fn average(&self, now: Timestamp) -> Option<(Option<u32>, Option<u32>)> {
         let (first, last) = (self.samples.front()?, self.samples.back()?);
         let covered = last.at.since(first.at);
@@ -108,7 +108,7 @@ impl Measured {
     }
 }
 
-/// Thousandths of the whole; nothing where there is no whole.
+/// Thousandths of the whole; `None` if the whole is 0.
 fn permille(part: u128, whole: u64) -> Option<u32> {
     let permille = (part * 1_000).checked_div(u128::from(whole))?;
     Some(u32::try_from(permille).unwrap_or(u32::MAX))
@@ -132,7 +132,7 @@ mod tests {
         Timestamp::default() + Duration::from_secs(seconds)
     }
 
-    /// Half a processor and `memory` bytes, read every five seconds from one to another.
+    /// Half a processor and `memory` bytes, read every five seconds within this range.
     fn read(meter: &mut Meter, seconds: std::ops::RangeInclusive<u64>, memory: u64) {
         seconds.step_by(5).for_each(|second| meter.note(task(), at(second), second * 500_000_000, memory));
     }
@@ -146,7 +146,7 @@ mod tests {
         read(&mut meter, 60..=60, 800);
         let known = TaskUse { task: task(), cpu_permille: Some(1_000), memory_permille: Some(800) };
         assert_eq!(meter.uses(at(60)), [known]);
-        // What nobody reads any more is not known either.
+        // A task that is no longer read has no average either.
         assert_eq!(meter.uses(at(121)), []);
         read(&mut meter, 65..=600, 800);
         assert_eq!(meter.uses(at(600)), [known]);
@@ -161,7 +161,7 @@ mod tests {
         let mut meter = Meter::default();
         meter.order(&[order(vec![task()])]);
         read(&mut meter, 0..=300, 200);
-        // From here on it does nothing.
+        // From here on the task is idle.
         (305..=330).step_by(5).for_each(|second| meter.note(task(), at(second), 150_000_000_000, 200));
         assert_eq!(meter.uses(at(330))[0].cpu_permille, Some(500));
         (335..=360).step_by(5).for_each(|second| meter.note(task(), at(second), 150_000_000_000, 600));
@@ -176,7 +176,7 @@ mod tests {
         meter.order(&[UseOrder { nano_cpus: 0, memory_bytes: 0, ..order(vec![task()]) }]);
         read(&mut meter, 0..=60, u64::MAX);
         assert_eq!(meter.uses(at(60)), [TaskUse { task: task(), cpu_permille: None, memory_permille: None }]);
-        // A counter that begins again, and a clock that goes back.
+        // A counter that restarts, and a clock that goes back.
         meter.note(task(), at(65), 0, 0);
         assert_eq!(meter.uses(at(65)), []);
         meter.note(task(), at(3), 0, 0);

@@ -1,9 +1,9 @@
-//! The worker's half of a node: it keeps a session with the managers and runs the tasks that it is given.
+//! The agent, the worker part of a node: it keeps a session with the managers and runs the tasks assigned to it.
 //!
-//! What to do is decided elsewhere: `reconcilers::worker` says the next step of a task, an [`executor::Executor`] makes
-//! it so. Here is what connects them: `task` moves one task along, `worker` keeps all of them, `session` brings
-//! assignments, `reporter` takes reports away and `store` remembers. The managers may be gone for any time: tasks
-//! go on, but nothing that ended is started again, since that is for the managers to decide.
+//! Decisions are made elsewhere: `reconcilers::worker` returns the next step of a task, and an [`executor::Executor`] performs
+//! it. This module connects them: `task` drives one task, `worker` owns all of them, `session` receives assignments, `reporter`
+//! sends reports and `store` persists. The managers may be unreachable for any time: running tasks continue, but a task that
+//! ended is not restarted, because only the managers decide that.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,33 +50,33 @@ pub use session::{Connect, ConnectError};
 pub use store::StoreError;
 pub use told::Told;
 
-/// Reads the time; the shell gives the real clock, a test its own.
+/// Reads the time; the daemon passes the real clock, a test its own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The pause after the data key could not be wrapped: the disk may be full.
+/// Delay before the data key is wrapped again after a failure: the disk may be full.
 const REWRAP_PAUSE: Duration = Duration::from_secs(10);
 /// The directory of the agent's files in a state directory.
 const MEMORY: &str = "worker";
 
-/// How many tasks the agent of a state directory knows that are not over: the executor may run them. Changes nothing: whether
-/// the start goes on is not known yet.
+/// The number of unfinished tasks in the agent's store: the executor may be running them. Read-only, because the start may
+/// still be refused.
 ///
 /// # Errors
-/// When the agent's files cannot be used.
+/// When the agent's files cannot be read.
 pub fn tasks_not_over(state_dir: &Path, lock: &KeyLock) -> Result<usize, StoreError> {
     let found = store::examine(&state_dir.join(MEMORY), lock)?;
     Ok(found.records.iter().filter(|record| !record.status.state().is_terminal()).count())
 }
 
-/// The managers that the agent of a state directory remembers. Changes nothing.
+/// The managers in the agent's store. Read-only.
 ///
 /// # Errors
-/// When the agent's files cannot be used.
+/// When the agent's files cannot be read.
 pub(crate) fn known_managers(state_dir: &Path, lock: &KeyLock) -> Result<Vec<String>, StoreError> {
     Ok(store::examine(&state_dir.join(MEMORY), lock)?.managers)
 }
 
-/// Makes the agent's files of a state directory, with a task that is as far as each of these.
+/// Creates the agent's store in a state directory, with one task in each of these states.
 #[cfg(test)]
 pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {
     use events::{Id, TaskId, TaskStatus};
@@ -88,7 +88,7 @@ pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {
     }
 }
 
-/// Refuses a start whose agent's files cannot be used, before anything is changed.
+/// Refuses to start if the agent's files cannot be used, before anything is changed.
 ///
 /// # Errors
 /// When they cannot be used.
@@ -96,12 +96,12 @@ pub(crate) fn require_usable_memory(state_dir: &Path, lock: &KeyLock) -> Result<
     store::examine(&state_dir.join(MEMORY), lock).map(drop).map_err(unusable_memory)
 }
 
-/// The failure of a start whose agent's files cannot be used.
+/// The startup failure for unusable agent files.
 pub(crate) fn unusable_memory(error: StoreError) -> Failure {
     Failure::new(error, "check the owner, mode and disk of the state directory, and that swarmd alone changes it")
 }
 
-/// What an agent has to know.
+/// The configuration of an agent.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The cluster that the node belongs to, from its certificate.
@@ -110,19 +110,19 @@ pub struct Config {
     pub node: NodeId,
     /// The node's name.
     pub hostname: String,
-    /// Where this node's own API can be reached; `None`: where the managers see it.
+    /// The address of this node's own API; `None`: the address that the managers see.
     pub advertise_addr: Option<String>,
-    /// Addresses of managers to begin with; each session brings the current ones. At least one.
+    /// Initial addresses of managers; each session brings the current ones. At least one.
     pub managers: Vec<String>,
     /// The daemon's state directory; the agent's files are in `worker` below it.
     pub state_dir: PathBuf,
-    /// What the operator says the node offers beyond CPU and memory.
+    /// The generic resources that the operator configured, beyond CPU and memory.
     pub generic_resources: Vec<GenericResource>,
-    /// What tasks may have of this machine.
+    /// What tasks may use of this machine.
     pub policy: policy::Policy,
-    /// Where it notes what its sessions tell it of managers and of its own role.
+    /// Receives what sessions report about managers and about the role of this node.
     pub told: Arc<Told>,
-    /// Where it notes whether it has a session.
+    /// Receives whether there is a session.
     pub measures: Arc<Measures>,
     /// What the keys of the node are wrapped with.
     pub lock: Arc<KeyLock>,
@@ -130,13 +130,13 @@ pub struct Config {
 
 /// A node's agent.
 pub struct Agent {
-    /// What it has to know.
+    /// Its configuration.
     pub config: Config,
-    /// What runs its containers.
+    /// Runs its containers.
     pub executor: Arc<dyn executor::Executor>,
-    /// How it reaches managers.
+    /// Connects to managers.
     pub connector: Arc<dyn Connect>,
-    /// Its time.
+    /// Its clock.
     pub clock: Clock,
 }
 
@@ -148,7 +148,7 @@ pub struct OpenAgent {
 }
 
 impl Agent {
-    /// Opens the agent's files, which is all of it that can fail.
+    /// Opens the agent's files, the only step that can fail.
     ///
     /// # Errors
     /// When they cannot be used.
@@ -168,7 +168,7 @@ impl Agent {
 }
 
 impl OpenAgent {
-    /// Runs until `shutdown`, and leaves the containers running then. Nothing that a manager or an engine does ends it.
+    /// Runs until `shutdown`, and leaves the containers running. No manager or engine failure ends it.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { agent: Agent { config, executor, connector, clock }, store, found } = self;
         for damage in found.damage {
@@ -196,7 +196,7 @@ impl OpenAgent {
     }
 }
 
-/// Keeps the agent's data key wrapped with the unlock key of the moment, until `shutdown`.
+/// Keeps the agent's data key wrapped with the current unlock key, until `shutdown`.
 async fn keep_wrapped(store: store::Store, lock: Arc<KeyLock>, shutdown: CancellationToken) {
     let mut wanted = lock.follow();
     let mut before = store.wrapped_with(&lock);

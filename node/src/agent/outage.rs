@@ -1,23 +1,23 @@
-//! What is logged while no manager answers: each reason once, and again each minute that it lasts.
+//! Limits what is logged while no manager is reachable: each reason once, and again every minute.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long the same reason is not worth a line of the log again; an agent tries again every few seconds.
+/// Minimum time between log lines with the same reason; an agent retries every few seconds.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// Reasons that are remembered: some for each manager that there may be. Where there are more, they are logged again.
+/// Maximum number of remembered reasons: several for each possible manager. Reasons beyond that are logged again.
 const REASONS_MAX: usize = 32;
 
-/// The reasons why there is no session, and when each was logged last.
+/// The reasons why there is no session, and when each was last logged.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     logged: BTreeMap<String, Instant>,
 }
 
 impl Outage {
-    /// Whether the reason is worth a line of the log. It is then taken for logged.
+    /// Whether the reason should be logged now. If so, it is recorded as logged.
     pub(super) fn is_news(&mut self, reason: &str, now: Instant) -> bool {
         let is_known = |at: &Instant| now.saturating_duration_since(*at) < SAY_AGAIN_AFTER;
         if self.logged.get(reason).is_some_and(is_known) {
@@ -30,7 +30,7 @@ impl Outage {
         true
     }
 
-    /// A session was opened: whatever ends it is news.
+    /// Clears the reasons when a session was opened: the reason of its end is always logged.
     pub(super) fn end(&mut self) {
         self.logged.clear();
     }
@@ -44,7 +44,7 @@ mod tests {
     fn each_reason_is_logged_once_a_minute_and_again_after_a_session() {
         let (mut outage, start) = (Outage::default(), Instant::now());
         let mut is_news = |reason: &str, second| outage.is_news(reason, start + Duration::from_secs(second));
-        // Two managers that are asked in turn.
+        // Two managers that are tried in turn.
         let told = [("a refused", 0), ("b refused", 1), ("a refused", 2), ("b refused", 3), ("a refused", 60)];
         assert_eq!(told.map(|(reason, second)| is_news(reason, second)), [true, true, false, false, true]);
         assert!(is_news("a closed it", 61));

@@ -1,5 +1,5 @@
-//! Configs and secrets that are templates: the task's node expands them when it makes the container, in memory. A config into
-//! which a secret was expanded is a secret from then on.
+//! Configs and secrets that are templates: the node of the task expands them in memory when it creates the container. A config
+//! whose template reads a secret is treated as a secret from then on.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use events::{Platform, SecretBytes};
 use super::executor::{ExecutorError, Workload};
 use super::secret_files::not_come;
 
-/// Most that a template may come to, in bytes: as much as a config and a secret may have.
+/// Maximum bytes of an expanded template: the limits of a config and of a secret.
 const CONFIG_BYTES_MAX: usize = 1_000 * 1024 - 1;
 const SECRET_BYTES_MAX: usize = 500 * 1024 - 1;
 
-/// The workload, whose spec was expanded before, with its files expanded.
+/// The workload with its files expanded; its spec is already expanded.
 ///
 /// # Errors
-/// Temporary when one that could be read is not here yet, fatal when a template cannot be expanded.
+/// Temporary when a referenced payload has not been received yet, fatal when a template cannot be expanded.
 pub(super) fn expanded(mut workload: Workload, platform: &Platform) -> Result<Workload, ExecutorError> {
     if workload.templates.is_empty() {
         return Ok(workload);
@@ -47,7 +47,7 @@ pub(super) fn expanded(mut workload: Workload, platform: &Platform) -> Result<Wo
     Ok(workload)
 }
 
-/// What a function of a template finds in a task.
+/// Resolves what a template function refers to in the task.
 fn look_up(workload: &Workload, source: Source, name: &str) -> Option<Found> {
     let container = workload.container();
     let (data, is_secret) = match source {
@@ -70,7 +70,7 @@ fn look_up(workload: &Workload, source: Source, name: &str) -> Option<Found> {
     Some(Found { data: data.to_vec(), is_secret })
 }
 
-/// The reason goes into the task's status, which history keeps: it may not repeat a secret.
+/// The reason becomes part of the task's status, which history keeps: it must not contain a secret.
 fn of_config(workload: &Workload, key: ConfigKey, error: &PayloadError) -> ExecutorError {
     let name = workload.container().configs.iter().find(|of| of.key() == Some(key)).map_or("", |of| of.name.as_str());
     let why = if error.reads_secret { "a secret that it reads is not what it expects" } else { error.reason.as_str() };
@@ -101,7 +101,7 @@ mod tests {
         SecretReference { secret, name: format!("s{id}"), file, revision: 1, ..SecretReference::default() }
     }
 
-    /// A task with these configs and secrets, of which those with braces are templates.
+    /// A task with these configs and secrets; those that contain braces are templates.
     fn task(configs: &[(u128, &'static str)], secrets: &[(u128, &'static str)]) -> Workload {
         let mut task = workload(ContainerSpec {
             env: vec!["MODE=fast".into(), "UNSET".into()],

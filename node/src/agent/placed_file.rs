@@ -1,4 +1,4 @@
-//! A config or a secret as a file of this machine.
+//! A config or a secret as a file on this machine.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use events::spec::FileReference;
 
-/// A file that is not whole yet is for its writer alone.
+/// Only its writer can read an unfinished file.
 const UNFINISHED_MODE: u32 = 0o600;
 
-/// Writes what is in it, with its owner and its mode, also once more. It is whole before it has its name: until then it is
-/// `unfinished`.
+/// Writes a file with its owner and mode, replacing an existing one. It is written as `unfinished` and then renamed, so it is
+/// never seen incomplete.
 pub(super) fn write(reference: &dyn FileReference, data: &[u8], path: &Path, unfinished: &Path) -> io::Result<()> {
     unless_absent(fs::remove_file(unfinished))?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(UNFINISHED_MODE).open(unfinished)?;
@@ -25,7 +25,7 @@ pub(super) fn write(reference: &dyn FileReference, data: &[u8], path: &Path, unf
     fs::rename(unfinished, path)
 }
 
-/// Refuses what the host's file system cannot be given, below the directory that a variable names.
+/// Refuses targets that cannot be created on the host, below the directory that an environment variable names.
 pub(super) fn judge(reference: &dyn FileReference, variable: &str) -> Result<(), String> {
     let (noun, name, path) = (reference.noun(), reference.name(), reference.path());
     if !reference.needs_container() {
@@ -41,7 +41,7 @@ pub(super) fn judge(reference: &dyn FileReference, variable: &str) -> Result<(),
     Err(format!("{noun} {name} has the mode {:o}, and on a host may have at most 777", reference.mode()))
 }
 
-/// What was not there to be removed is as good as removed.
+/// Treats "not found" as success when removing.
 pub(super) fn unless_absent(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

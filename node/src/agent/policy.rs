@@ -1,11 +1,11 @@
-//! What tasks may have of this machine, whatever the cluster says: a node's operator decides by flags of `swarmd`, and a
-//! task that asks for more is rejected. Whoever can mount the engine's socket, or the state directory of `swarmd`, is root
-//! here and may be the whole cluster.
+//! What tasks may use of this machine, regardless of the cluster's decisions: the node's operator decides with flags of
+//! `swarmd`, and a task that asks for more is rejected. Anyone who can mount the engine's socket or the state directory of
+//! `swarmd` is root on this machine and may control the whole cluster.
 //!
-//! Pure but for the file system's symbolic links, which are given. A container is made with the places that were judged, all
-//! links followed, and judged again before it starts: a link that was changed in between leads nowhere. What is left is a
-//! task that can write to a directory above a place and puts a link into the way while the engine mounts it, and volumes
-//! that exist on the engine already.
+//! Pure, except that the file system's symbolic links are passed in. A container is created with the resolved paths that were
+//! judged, and judged again before it starts, so a link changed in between has no effect. Two risks remain: a task that can
+//! write to a directory above a path and inserts a link while the engine mounts it, and volumes that already exist on the
+//! engine.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -15,7 +15,7 @@ use events::{
     SelinuxContext,
 };
 
-/// Capabilities that the engine gives every container by itself; asking for them is asking for nothing.
+/// Capabilities that the engine gives every container by default; requesting them needs no permission.
 const ENGINE_DEFAULT: [&str; 14] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -33,10 +33,10 @@ const ENGINE_DEFAULT: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
-/// Types of file systems that hold nothing of this machine: those of a network, and memory.
+/// File system types that give no access to this machine: network file systems and memory.
 const HARMLESS_TYPES: [&str; 4] = ["nfs", "nfs4", "cifs", "tmpfs"];
 
-/// What tasks may ask of a node.
+/// What tasks may request on a node.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     protected: Vec<PathBuf>,
@@ -47,7 +47,7 @@ pub struct Policy {
     exec_disabled: bool,
 }
 
-/// What a container is given of this machine, with the paths as they are without symbolic links.
+/// What a container gets of this machine, with symbolic links in paths resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grant {
     /// Its mounts.
@@ -57,40 +57,42 @@ pub struct Grant {
 }
 
 impl Policy {
-    /// No capabilities but the engine's own, the engine's profiles, and binds of everything but the `protected` places.
+    /// The default policy: only the engine's own capabilities, the engine's profiles, and binds of all paths but the
+    /// `protected` ones.
     pub fn protecting(protected: Vec<PathBuf>) -> Self {
         Self { protected, ..Self::default() }
     }
 
-    /// The same, but only these places, and what is in them, may be bound; all but the protected ones if there are none.
+    /// The policy with bind mounts limited to these paths and what is below them; without any, all but the protected paths are
+    /// allowed.
     pub fn allow_mounts(self, mounts: Vec<PathBuf>) -> Self {
         Self { mounts, ..self }
     }
 
-    /// The same with these capabilities, of whatever spelling.
+    /// The policy with these capabilities allowed, in any spelling.
     pub fn allow_capabilities<'a>(self, names: impl IntoIterator<Item = &'a String>) -> Self {
         Self { capabilities: names.into_iter().map(|name| plain(name)).collect(), ..self }
     }
 
-    /// The same with these devices: a path, with all that is below it, or a driver or capability of device requests.
+    /// The policy with these devices allowed: a path and all that is below it, or a driver or capability of device requests.
     pub fn allow_devices(self, devices: Vec<String>) -> Self {
         Self { devices, ..self }
     }
 
-    /// The same with all capabilities and devices and without confinement, if so.
+    /// The policy with all capabilities and devices allowed and without confinement, if `privileged`.
     pub fn allow_privileged(self, privileged: bool) -> Self {
         Self { privileged, ..self }
     }
 
-    /// The same without commands of operators in its tasks, if so.
+    /// The policy with operators' commands in tasks disabled, if `disabled`.
     pub fn disable_exec(self, disabled: bool) -> Self {
         Self { exec_disabled: disabled, ..self }
     }
 
-    /// Judges whether operators may do something in running tasks.
+    /// Judges whether operators may execute commands in running tasks.
     ///
     /// # Errors
-    /// A sentence, with the flag that forbids it.
+    /// A message that names the flag that forbids it.
     pub fn judge_interaction(&self) -> Result<(), String> {
         if self.exec_disabled {
             return Err("its swarmd was started with --disable-exec, which forbids it".to_owned());
@@ -98,11 +100,11 @@ impl Policy {
         Ok(())
     }
 
-    /// Judges what a container asks for; gives its mounts and devices with the places on this machine as `real` has them, which
-    /// gives a path without symbolic links, or says why it cannot.
+    /// Judges what a container requests. Returns its mounts and devices with the paths on this machine resolved by `real`,
+    /// which returns a path without symbolic links or why it cannot.
     ///
     /// # Errors
-    /// A sentence for what is not allowed, with the flag that allows it.
+    /// A message for what is not allowed, with the flag that allows it.
     pub fn judge(&self, container: &ContainerSpec, real: impl Real) -> Result<Grant, String> {
         let mounts = container.mounts.iter().map(|mount| self.mount(mount, real)).collect::<Result<_, _>>()?;
         let devices = container.devices.iter().map(|device| self.device(device, real)).collect::<Result<_, _>>()?;
@@ -113,7 +115,7 @@ impl Policy {
         Ok(Grant { mounts, devices })
     }
 
-    /// Judges a device of this machine, or a directory of them, and gives its path without symbolic links.
+    /// Judges a device of this machine, or a directory of devices, and returns its path without symbolic links.
     fn device(&self, device: &Device, real: impl Real) -> Result<Device, String> {
         let given = &device.source;
         let refusal = |why: &str| format!("the device {given} is not allowed on this node: {why}");
@@ -133,8 +135,8 @@ impl Policy {
         Ok(Device { source, target, permissions: device.permissions.clone() })
     }
 
-    /// The driver decides which devices it gives, so it is what counts; where there is none, a capability, which any driver that
-    /// answers the request has.
+    /// The driver decides which devices it provides, so the driver is judged if the request names one; otherwise a capability,
+    /// which any driver that serves the request has.
     fn device_request(&self, request: &DeviceRequest) -> Result<(), String> {
         let names = match request.driver.as_str() {
             "" => request.capabilities.as_slice(),
@@ -152,11 +154,11 @@ impl Policy {
     fn privileges(&self, container: &ContainerSpec) -> Result<(), String> {
         let table = [
             (container.privileged, "a privileged container"),
-            // What listens on its loopback interface trusts whoever is on the node.
+            // Services that listen on the node's loopback interface trust every local client.
             (container.network() == NetworkMode::Host, "the network of the node"),
-            // Which cgroup limits a container, and so what it may use of this machine.
+            // The cgroup limits a container, and so what it may use of this machine.
             (!container.cgroup_parent.is_empty(), "a parent cgroup of its own"),
-            // Any container may make device files; this opens them.
+            // Any container may create device files; such a rule makes them usable.
             (!container.device_cgroup_rules.is_empty(), "a device cgroup rule"),
         ];
         table.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, what)| self.needs_privileges(what))
@@ -176,11 +178,11 @@ impl Policy {
         Ok(judged)
     }
 
-    /// The engine's own driver hands its options to mount(2), which can be a bind in other words, or any file system over
-    /// anything on this machine. What another driver does with its options is for whoever installed it to know.
+    /// The engine's local driver passes its options to mount(2), which can express a bind, or mount any file system over any
+    /// path of this machine. What another driver does with its options is the responsibility of the operator who installed it.
     fn volume(&self, driver: &mut Driver, real: impl Real) -> Result<(), String> {
         let binds = driver.options.get("o").is_some_and(|words| words.split(',').any(is_bind));
-        // The kernel looks at no type where it is told to bind.
+        // For a bind, the kernel ignores the type.
         if let Some(device) = driver.options.get_mut("device").filter(|_| binds) {
             *device = self.bind(device, real)?;
         }
@@ -202,7 +204,7 @@ impl Policy {
         self.needs_privileges(&format!("a volume of type {kind} on the device {device}"))
     }
 
-    /// Judges a place on this machine, and gives it without symbolic links.
+    /// Judges a path on this machine, and returns it without symbolic links.
     fn bind(&self, source: &str, real: impl Real) -> Result<String, String> {
         let refused = |why: &str| {
             let what = format!("the bind mount of {source} is not allowed on this node");
@@ -212,13 +214,13 @@ impl Policy {
         if given.components().any(|part| part == Component::ParentDir) {
             return Err(format!("the bind mount of {source} is not allowed: give its path without \"..\""));
         }
-        // Whatever it is relative to, it is not relative to where this process is.
+        // A relative path would be resolved against the engine's working directory, not ours.
         if !given.is_absolute() {
             return Err(format!("the bind mount of {source} is not allowed: give an absolute path"));
         }
         let path =
             real(given).map_err(|why| format!("the bind mount of {source} is not allowed on this node: {why}"))?;
-        // Where swarmd cannot follow one of these, no path that it judges leads to what is behind it.
+        // If swarmd cannot resolve one of these, no path that it judges leads behind it.
         let real_or_given = |place: &PathBuf| real(place).unwrap_or_else(|_| place.clone());
         let (protected, mounts) = (self.protected.iter().map(real_or_given), self.mounts.iter().map(real_or_given));
         let mounts: Vec<PathBuf> = mounts.collect();
@@ -274,23 +276,23 @@ impl Policy {
     }
 }
 
-/// Gives a path of this machine without symbolic links, or says why that cannot be known.
+/// Returns a path of this machine without symbolic links, or why it cannot be resolved.
 pub trait Real: Fn(&Path) -> Result<PathBuf, String> + Copy {}
 
 impl<F: Fn(&Path) -> Result<PathBuf, String> + Copy> Real for F {}
 
-/// A path without symbolic links, as far as it exists; what does not exist yet is left as it is.
+/// Resolves the symbolic links of the existing part of a path; the rest is kept unchanged.
 ///
 /// # Errors
-/// When something on the way exists and cannot be followed: the engine may follow it to a place that was never judged. So it
-/// is with links to nowhere, which may lead somewhere when the engine looks, and with those in `/proc` to what other
-/// processes have, for a `swarmd` without the capability SYS_PTRACE.
+/// When a component exists but cannot be resolved: the engine could follow it to a path that was never judged. This includes
+/// dangling links, which may resolve when the engine follows them, and links in `/proc` to files of other processes, for a
+/// `swarmd` without the capability SYS_PTRACE.
 pub fn real_path(path: &Path) -> Result<PathBuf, String> {
     for above in path.ancestors() {
         match std::fs::canonicalize(above) {
             Ok(real) => {
                 return Ok(match path.strip_prefix(above) {
-                    // Part by part, which leaves out what means nothing, as the engine does.
+                    // Component by component, which drops redundant ones as the engine does.
                     Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest.components().collect::<PathBuf>()),
                     Ok(_) | Err(_) => real,
                 });
@@ -304,7 +306,7 @@ pub fn real_path(path: &Path) -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
-/// Whether there is something with this name, a link to nowhere included, or it cannot be known that there is not.
+/// Whether a file with this name exists, dangling links included, or its absence cannot be verified.
 fn is_there(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     match std::fs::symlink_metadata(path) {
@@ -317,7 +319,7 @@ fn is_bind(word: &str) -> bool {
     matches!(word.trim(), "bind" | "rbind")
 }
 
-/// A capability's name as the table has it.
+/// A capability's name as in the table above.
 fn plain(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
     upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()

@@ -1,7 +1,7 @@
-//! The agent's half of its sessions, without I/O: what to ask of a manager next, and what its answers mean.
+//! The agent's side of its sessions, without I/O: the next requests to a manager, and the handling of its responses.
 //!
-//! A [`SessionMachine`] takes what happened and says what to do. `session` drives it over gRPC, the simulated cluster over a
-//! simulated network. One attempt or session follows the other; the tasks notice nothing of that.
+//! A [`SessionMachine`] takes what happened and returns what to do. `session` drives it over gRPC, the simulated cluster over a
+//! simulated network. Attempts and sessions follow one another; tasks are not affected by them.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -12,35 +12,35 @@ use wire::v1::{AssignmentSet, ReportRequest, TaskReport};
 
 use super::backoff::Backoff;
 
-/// How long a manager may take to answer.
+/// Deadline for a manager's response.
 pub const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a manager may take at least to answer a heartbeat.
+/// Minimum deadline for the response to a heartbeat.
 const HEARTBEAT_DEADLINE_MIN: Duration = Duration::from_millis(1_500);
-/// How long an attempt may take: to describe the node, to connect and to register, each with its deadline.
+/// Maximum duration of an attempt: describing the node, connecting and registering, each with its deadline.
 const OPENING_MAX: Duration = Duration::from_secs(15);
-/// A session that lasted this long was a good one: the next attempt after it comes at once.
+/// A session of at least this length counts as stable: the next attempt after it starts immediately.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
-/// Pause before an attempt that only a person can make succeed.
+/// Delay before an attempt that cannot succeed until an operator intervenes.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(60);
-/// Shortest pause between heartbeats, whatever a manager says.
+/// Shortest heartbeat period, whatever period a manager sets.
 const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
 
-/// What to ask of a manager.
+/// A request to a manager.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
     /// Register with the next manager.
     Open {
-        /// Numbers the attempts.
+        /// The number of the attempt.
         attempt: u64,
     },
-    /// Say that the node is alive.
+    /// Send a heartbeat.
     Heartbeat {
         /// The session.
         session: SessionId,
-        /// Numbers the heartbeats.
+        /// The number of the heartbeat.
         call: u64,
     },
-    /// Say how tasks are.
+    /// Report the status of tasks.
     Report(ReportRequest),
     /// Close the connection: the attempt, or this session, has failed.
     Close {
@@ -51,13 +51,13 @@ pub enum Ask {
     },
 }
 
-/// Why a session, or an attempt at one, ended by what the agent itself found.
+/// Why the agent itself ended a session or an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
-    /// An answer did not come in time.
+    /// A response did not arrive in time.
     #[error("{0} was not answered in time")]
     Late(&'static str),
-    /// A message that cannot come at this point.
+    /// A message that is not allowed at this point.
     #[error("the manager sent {0}")]
     Unexpected(&'static str),
     /// A set of assignments was lost.
@@ -68,7 +68,7 @@ pub enum Broken {
         /// The set that this one follows.
         applies_to: u64,
     },
-    /// The answer to a report is another one's.
+    /// An acknowledgement that does not match the report.
     #[error("the manager acknowledged report {acknowledged} where {sent} was sent")]
     Acknowledged {
         /// The report that was sent.
@@ -81,9 +81,9 @@ pub enum Broken {
 /// When to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Soon, and later the more often it fails.
+    /// Soon, with growing delays.
     Soon,
-    /// Not before a person may have done something about it.
+    /// Not before an operator may have fixed the cause.
     Hopeless,
 }
 
@@ -92,9 +92,9 @@ pub enum Retry {
 pub struct SessionMachine {
     state: State,
     backoff: Backoff,
-    /// When the attempt began that led to the present session.
+    /// When the attempt that led to the current session started.
     begun: Timestamp,
-    /// Numbers attempts and heartbeats.
+    /// Counts attempts and heartbeats.
     calls: u64,
 }
 
@@ -108,15 +108,15 @@ enum State {
 #[derive(Debug)]
 struct Open {
     session: SessionId,
-    /// The last set of assignments that was taken.
+    /// The last set of assignments that was applied.
     assigned: Option<u64>,
     heartbeat: Heartbeat,
     /// The time between heartbeats.
     period: Duration,
     report: Report,
-    /// The last report that was sent.
+    /// The sequence number of the last report that was sent.
     sent: u64,
-    /// Pauses between reports that are not taken.
+    /// Delays between reports that were not accepted.
     backoff: Backoff,
 }
 
@@ -128,12 +128,12 @@ enum Heartbeat {
 
 #[derive(Debug)]
 enum Report {
-    /// The next one goes as soon as there is something to say.
+    /// The next one is sent as soon as there is something to report.
     None,
     Unanswered {
         deadline: Timestamp,
     },
-    /// It was not taken, and goes again then.
+    /// It was not accepted, and is sent again at this time.
     Again(Timestamp),
 }
 
@@ -151,12 +151,12 @@ impl SessionMachine {
         }
     }
 
-    /// Whether this attempt is under way.
+    /// Whether this attempt is in progress.
     pub fn is_opening(&self, attempt: u64) -> bool {
         matches!(self.state, State::Opening { attempt: present, .. } if present == attempt)
     }
 
-    /// When there is something to do although nothing happens.
+    /// When to poll next if nothing happens before.
     pub fn next_wake(&self) -> Timestamp {
         match &self.state {
             State::Pausing { until } => *until,
@@ -174,7 +174,7 @@ impl SessionMachine {
         }
     }
 
-    /// What to ask now. `share` is drawn again for each call, from 0 to 1: how much of a pause is kept.
+    /// The requests to make now. `share` is drawn for each call, from 0 to 1: the share of a delay that is kept.
     pub fn poll(&mut self, reports: &mut Reports, now: Timestamp, share: f64) -> Vec<Ask> {
         match &mut self.state {
             State::Pausing { until } if *until <= now => {
@@ -197,7 +197,7 @@ impl SessionMachine {
         }
     }
 
-    /// A manager welcomed an attempt; whether it was the present one.
+    /// A manager accepted an attempt. Returns whether it is the current one.
     pub fn welcomed(&mut self, attempt: u64, session: SessionId, period: Duration, now: Timestamp) -> bool {
         let present = self.is_opening(attempt);
         if present {
@@ -209,10 +209,10 @@ impl SessionMachine {
         present
     }
 
-    /// Takes the number of a set of assignments; whether it is one of the open session, to be acted on.
+    /// Takes the sequence number of an assignment set. Returns whether it belongs to the open session and is to be applied.
     ///
     /// # Errors
-    /// When one before it is missing: the session is to be ended.
+    /// When a set before it is missing: the session must end.
     pub fn assigned(&mut self, session: SessionId, set: &AssignmentSet) -> Result<bool, Broken> {
         let Some(open) = self.open(session) else { return Ok(false) };
         match open.assigned {
@@ -225,7 +225,7 @@ impl SessionMachine {
         Ok(true)
     }
 
-    /// A heartbeat was answered, with the time to the next one.
+    /// A heartbeat was acknowledged, with the period until the next one.
     pub fn heard(&mut self, session: SessionId, call: u64, period: Duration, now: Timestamp) {
         let Some(open) = self.open(session) else { return };
         if matches!(open.heartbeat, Heartbeat::Unanswered { call: asked, .. } if asked == call) {
@@ -234,15 +234,15 @@ impl SessionMachine {
         }
     }
 
-    /// A report was taken.
+    /// A report was acknowledged.
     ///
     /// # Errors
-    /// When it is not the one that was sent: the session is to be ended.
+    /// When it is not the one that was sent: the session must end.
     pub fn acknowledged(&mut self, session: SessionId, sequence: u64, reports: &mut Reports) -> Result<(), Broken> {
         let Some(open) = self.open(session) else { return Ok(()) };
         match sequence.cmp(&open.sent) {
             Ordering::Greater => Err(Broken::Acknowledged { sent: open.sent, acknowledged: sequence }),
-            // A repetition of an earlier one is answered late.
+            // A late response to an earlier attempt of the same report.
             Ordering::Less => Ok(()),
             Ordering::Equal => {
                 open.report = Report::None;
@@ -253,17 +253,17 @@ impl SessionMachine {
         }
     }
 
-    /// A report was not taken: it is sent again after a pause. Whether the session still holds is for the heartbeats to find out.
+    /// A report was not accepted: it is sent again after a delay. Whether the session is still valid is left to the heartbeats.
     pub fn not_taken(&mut self, session: SessionId, now: Timestamp, share: f64) {
         let Some(open) = self.open(session) else { return };
-        // It may have been given up already.
+        // It may already have been given up.
         if matches!(open.report, Report::Unanswered { .. }) {
             open.report = Report::Again(now + open.backoff.share_of_pause(share));
         }
     }
 
-    /// The attempt or the session has ended; the pause before the next one. Two agents of one identity end each other's
-    /// sessions; neither may do so at full speed.
+    /// The attempt or the session has ended. Returns the delay before the next one. Two agents with the same identity end each
+    /// other's sessions; the delay keeps them from doing so at full speed.
     pub fn ended(&mut self, retry: Retry, reports: &mut Reports, now: Timestamp, share: f64) -> Duration {
         reports.close();
         if now.since(self.begun) >= STABLE_AFTER {
@@ -284,7 +284,7 @@ impl SessionMachine {
         Ask::Close { session, why }
     }
 
-    /// The open session, if it is this one: what belongs to another one is late, and nothing.
+    /// The open session, if it has this id: messages of another session are late and ignored.
     fn open(&mut self, session: SessionId) -> Option<&mut Open> {
         match &mut self.state {
             State::Open(open) if open.session == session => Some(open),
@@ -299,8 +299,8 @@ impl Heartbeat {
     }
 }
 
-/// How long a manager may take to answer a heartbeat. After three periods without one the node counts as lost: whoever cannot reach
-/// its manager has to be with another one by then.
+/// Deadline for the response to a heartbeat. A node counts as down after three missed periods, so an agent that cannot reach
+/// its manager must be connected to another one by then.
 fn heartbeat_deadline(period: Duration) -> Duration {
     (period * 3 / 2).clamp(HEARTBEAT_DEADLINE_MIN, DEADLINE)
 }
@@ -357,7 +357,7 @@ mod tests {
         AssignmentSet { complete, applies_to, results_in, ..AssignmentSet::default() }
     }
 
-    /// A machine with session 1 open at 0 ms, and reports that are open.
+    /// A machine with session 1 open at 0 ms, and open reports.
     fn open() -> (SessionMachine, Reports) {
         let (mut machine, mut reports) = (SessionMachine::new(at(0)), Reports::default());
         assert_eq!(machine.poll(&mut reports, at(0), 1.0), [Ask::Open { attempt: 1 }]);

@@ -1,4 +1,4 @@
-//! Reports on their way to the managers: put in by the tasks at any time, sent in batches while a session lasts.
+//! Queues status reports to the managers: tasks add them at any time, and they are sent in batches during a session.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use events::{TaskId, TaskStatus};
 use reconcilers::worker::Reports;
 use tokio::sync::Notify;
 
-/// What waits to be reported.
+/// The pending reports.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     reports: Mutex<Reports>,
@@ -14,34 +14,34 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Notes how a task is.
+    /// Queues the status of a task.
     pub(super) fn put(&self, task: TaskId, status: TaskStatus) {
         self.lock().put(task, status);
         self.changed.notify_one();
     }
 
-    /// Drops what is known of a task.
+    /// Drops the reports of a task.
     pub(super) fn forget(&self, task: TaskId) {
         self.lock().forget(task);
     }
 
-    /// A session knows all assignments: from now on reports are sent, and everything once again.
+    /// A session has received all assignments: from now on reports are sent, and every status once again.
     pub(super) fn open(&self) {
         self.lock().open();
         self.changed.notify_one();
     }
 
-    /// Ends when there may be something new to send.
+    /// Returns when there may be new reports to send.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Looks at the reports, or changes them.
+    /// Reads or changes the reports.
     pub(super) fn with<T>(&self, look: impl FnOnce(&mut Reports) -> T) -> T {
         look(&mut self.lock())
     }
 
-    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    /// No code panics while it holds the lock, so a poisoned one still guards valid data.
     fn lock(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,8 @@
-//! The files of secrets, and of configs that repeat one: in memory only, on a tmpfs of this machine, in a directory of the task's own, from shortly before the
-//! task starts until it has ended. A container mounts each, a plain process is given the directory.
+//! Files of secrets, and of configs that contain a secret: on a tmpfs only, in a directory per task, from shortly before the
+//! task starts until it has ended. A container mounts each file; a plain process gets the directory.
 //!
-//! The files outlive the agent, as tasks do. Pages of a tmpfs may be swapped out: a node with swap on a disk needs an encrypted one.
+//! The files outlive the agent, as tasks do. Pages of a tmpfs may be swapped out: a node with swap on disk needs encrypted
+//! swap.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -16,28 +17,28 @@ use super::executor::{ExecutorError, MemoryFile, Workload};
 use super::placed_file;
 use super::policy::real_path;
 
-/// Who may list what is in the directories above those of tasks: nobody but the agent. Everybody may pass.
+/// Mode of the directories above those of tasks: only the agent may list them, everyone may traverse them.
 const PASSAGE_MODE: u32 = 0o711;
-/// Nobody but its owner passes: the agent and the engine, or the user that the task runs as.
+/// Only the owner may enter: the agent and the engine, or the user that the task runs as.
 const TASK_MODE: u32 = 0o700;
-/// Within a task's directory the files' own modes say who may read them.
+/// Within a task's directory, the modes of the files decide who may read them.
 const INNER_MODE: u32 = 0o755;
-/// What the file systems in memory are called in the kernel's numbers: tmpfs and ramfs.
+/// The kernel's magic numbers of in-memory file systems: tmpfs and ramfs.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
-/// Bytes of a digest that name an agent's directory.
+/// Bytes of the digest that names an agent's directory.
 const NAME_BYTES: usize = 8;
 
-/// Where an agent keeps the files of its tasks' secrets.
+/// The location of the secret files of an agent's tasks.
 #[derive(Debug, Clone)]
 pub struct SecretFiles {
-    /// The directory of all agents of this user; nothing, if no file system in memory was found.
+    /// The directory of all agents of this user; `None` if no in-memory file system was found.
     shared: Option<PathBuf>,
-    /// The name of this agent's directory there.
+    /// The name of this agent's directory in it.
     name: String,
 }
 
 impl SecretFiles {
-    /// The place for the agent whose own files are in a directory, which tells it from other agents of the machine.
+    /// The location for the agent with this directory, which distinguishes it from other agents on the machine.
     pub fn of(own: &Path) -> Self {
         let user = rustix::process::geteuid();
         let places = [user.is_root().then_some("/run"), Some("/dev/shm")];
@@ -55,11 +56,11 @@ impl SecretFiles {
         Some(self.shared.as_ref()?.join(&self.name).join(task.to_string()))
     }
 
-    /// Writes the files that are not there yet, each to its path below the task's directory. They belong to whom the spec says,
-    /// and the directory to `owner`, or to us.
+    /// Writes the missing files, each to its path below the task's directory. Files belong to the owner of the spec, the
+    /// directory to `owner` or to the current user.
     ///
     /// # Errors
-    /// Temporary when the data of one has not come, fatal when one cannot be written.
+    /// Temporary when the data of one has not been received, fatal when one cannot be written.
     pub(super) fn place(
         &self,
         workload: &Workload,
@@ -100,10 +101,10 @@ impl SecretFiles {
         }
     }
 
-    /// The workload with a mount for each of its files, which lie in its directory under their numbers.
+    /// The workload with a mount for each of its files, which are named by number in its directory.
     pub(super) fn mounted(&self, workload: &Workload) -> Workload {
         let (container, directory) = (workload.container(), self.directory(workload.task).unwrap_or_default());
-        // It is the agent's own: where links to it cannot be followed, the engine will say so.
+        // The directory is the agent's own: if its links cannot be resolved, the engine reports it.
         let directory = real_path(&directory).unwrap_or(directory);
         let mount = |(number, file): (usize, MemoryFile<'_>)| Mount {
             r#type: MountType::Bind.into(),
@@ -116,7 +117,7 @@ impl SecretFiles {
         workload.clone().with_mounts(container.mounts.iter().cloned().chain(files).collect())
     }
 
-    /// Removes a task's files. None there is success.
+    /// Removes a task's files. Succeeds if there are none.
     ///
     /// # Errors
     /// Temporary when they cannot be removed.
@@ -127,7 +128,7 @@ impl SecretFiles {
         removed.map_err(|error| ExecutorError::Temporary(format!("the task's secrets cannot be removed: {error}")))
     }
 
-    /// The tasks that have files here, also those whose container or process is gone.
+    /// The tasks that have files here, including those whose container or process no longer exists.
     ///
     /// # Errors
     /// Temporary when the directory cannot be read.
@@ -142,8 +143,8 @@ impl SecretFiles {
         Ok(names.map_err(unreadable)?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
-    /// Makes a task's directory, and those above it. Whoever made them before has to be this user: in a directory that everybody
-    /// may write to, such as /dev/shm, they could be somebody else's.
+    /// Creates a task's directory, and those above it. Existing ones must belong to this user: in a world-writable directory
+    /// such as /dev/shm they could belong to someone else.
     fn make_directory(&self, directory: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
         let above: Vec<&Path> = directory.ancestors().skip(1).take(2).collect();
         for passage in above.into_iter().rev() {
@@ -159,17 +160,17 @@ impl SecretFiles {
     }
 }
 
-/// Targets in a container may be anywhere, so its files are known by their number in the spec.
+/// Targets in a container can be any path, so its files are named by their number in the spec.
 pub(super) fn numbered(number: usize, _: &dyn FileReference) -> PathBuf {
     number.to_string().into()
 }
 
-/// Why a file cannot be made yet.
+/// The reason why a file cannot be created yet.
 pub(super) fn not_come(of: &dyn FileReference) -> String {
     format!("{} {} has not come from a manager yet", of.noun(), of.name())
 }
 
-/// Makes one directory with exactly this mode, or finds it.
+/// Creates one directory with exactly this mode, or accepts an existing one.
 fn make(directory: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(TASK_MODE).create(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -177,13 +178,13 @@ fn make(directory: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Makes the directories between a task's own and a file.
+/// Creates the directories between a task's directory and a file.
 fn make_inner(directory: &Path, file: &Path) -> io::Result<()> {
     let inner: Vec<&Path> = file.ancestors().skip(1).take_while(|inner| *inner != directory).collect();
     inner.into_iter().rev().try_for_each(|inner| make(inner, INNER_MODE))
 }
 
-/// Where a file is written before it has its name: beside the task's directory, where no target can be.
+/// Where a file is written before it is renamed: beside the task's directory, where no target can be.
 fn unfinished(directory: &Path) -> PathBuf {
     directory.with_added_extension("unfinished")
 }
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!(fs::read(directory.join("deep/key")).expect("it is there"), b"the-marker");
         assert_eq!(fs::read_dir(own.path()).expect("a directory").count(), 0, "nothing is on the disk");
 
-        // A restarted agent may not have the data yet, and needs none.
+        // A restarted agent may not have received the data yet, and does not need it.
         workload.secrets.clear();
         files.place(&workload, None, named).expect("all are there");
         assert_eq!(SecretFiles::of(own.path()).tasks().expect("a list"), [workload.task]);

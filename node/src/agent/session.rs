@@ -1,7 +1,7 @@
-//! The agent's connection to the managers, over gRPC: one session after the other, with whichever manager answers.
+//! The agent's connection to the managers, over gRPC: one session after another, with whichever manager responds.
 //!
-//! What to ask and when says a [`SessionMachine`]. Here its requests are made and its answers awaited, side by side; whatever
-//! fails ends the session, of which the tasks notice nothing.
+//! A [`SessionMachine`] decides what to send and when. This module sends its requests and awaits the responses concurrently;
+//! any failure ends the session without affecting tasks.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -37,52 +37,52 @@ use super::task::AgentContext;
 use super::worker::Worker;
 use crate::metrics::Measures;
 
-/// How often the node looks at itself.
+/// How often the node describes itself again.
 const DESCRIPTION_PERIOD: Duration = Duration::from_secs(20);
-/// How often the loop goes round at least, so that it is seen not to stand still.
+/// Maximum duration of one iteration of the loop, so that a watchdog can see that it is not stuck.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-/// Largest message an agent takes: a complete set with the specs of several thousand tasks.
+/// Largest message an agent accepts: a complete set with the specs of several thousand tasks.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// What a node says when the manager does not know it. Its tasks keep running, as SwarmKit's do: nobody decided to end them,
-/// and the manager may yet be restored from a newer backup, which knows this node and its tasks.
+/// Logged when the manager does not have this node. Its tasks keep running, as SwarmKit's do: no one decided to stop them, and
+/// the manager may still be restored from a newer backup that contains this node and its tasks.
 const NOT_MEMBER: &str = "the manager does not know this node: it was restored from a backup made before this node joined, or \
     removed the node because it did not register within an hour; its tasks keep running, but the cluster does not manage them";
 const NOT_MEMBER_HINT: &str = "restore the manager from a newer backup; or stop swarmd, delete the certificates directory in its \
     state directory, and start it with --join-addr and --join-token: it joins as another node and removes its old tasks";
 
-/// Why there is no connection to a manager.
+/// Why connecting to a manager failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// It cannot be reached for the time being.
+    /// It is currently unreachable.
     #[error("{}", with_causes(.0.as_ref()))]
     Failed(Box<dyn Error + Send + Sync>),
-    /// No manager would take what this node has to show.
+    /// No manager would accept this node's credentials.
     #[error("{why}")]
     Unfit {
         /// Why not.
         why: String,
-        /// What a person can do about it.
+        /// What the operator can do about it.
         hint: &'static str,
     },
 }
 
-/// Opens connections to managers.
+/// Connects to managers.
 #[tonic::async_trait]
 pub trait Connect: Send + Sync + 'static {
     /// A connection to the manager at this address, ready for calls.
     async fn connect(&self, addr: &str) -> Result<Channel, ConnectError>;
 
-    /// The mark of the roots that this node trusts, where it has any.
+    /// The hash of the roots that this node trusts, if it has any.
     fn trust(&self) -> Option<u64> {
         None
     }
 
-    /// Takes the mark of the roots that a manager trusts.
+    /// Compares it with the hash of the roots that a manager trusts.
     fn compare_trust(&self, _announced: u64) {}
 }
 
-/// Why a session ended, or never began.
+/// Why a session ended, or could not be opened.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error("cannot describe this node: {0}")]
@@ -102,13 +102,13 @@ enum Ended {
 }
 
 impl Ended {
-    /// What a manager refused. Only a manager of the cluster can: the connection proved it to be one.
+    /// The kind of a manager's refusal. Only a manager of the cluster can refuse: the connection authenticated it.
     fn refusal(&self) -> Option<RefusalKind> {
         let Self::Refused { status, .. } = self else { return None };
         Refusal::from_status(status).map(|refusal| refusal.kind())
     }
 
-    /// When to try again.
+    /// When to retry.
     fn retry(&self) -> Retry {
         let hopeless = matches!(self.refusal(), Some(RefusalKind::Removed | RefusalKind::NotMember))
             || matches!(self, Self::Connect(ConnectError::Unfit { .. }));
@@ -116,8 +116,7 @@ impl Ended {
     }
 }
 
-/// An error and what caused it, on one line. Transports wrap an error in others that repeat it, or say no more than that it is
-/// theirs.
+/// An error and its causes, on one line. Transport errors often wrap another error and repeat its text, or add nothing.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let (mut said, mut cause): (Vec<String>, _) = (Vec::new(), Some(error));
     while let Some(error) = cause {
@@ -130,13 +129,13 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     if said.is_empty() { error.to_string() } else { said.join(": ") }
 }
 
-/// The answer to a call, if it comes in time.
+/// Awaits the response to a call, up to the deadline.
 async fn within_deadline<T>(call: &'static str, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Ended> {
     let answer = tokio::time::timeout(DEADLINE, answer).await.map_err(|_| Broken::Late(call))?;
     answer.map_err(|status| Ended::Refused { call, status })
 }
 
-/// What a session works with.
+/// The components that a session uses.
 #[derive(Clone, Copy)]
 pub(super) struct Parts<'a> {
     pub(super) site: &'a AgentContext,
@@ -144,9 +143,9 @@ pub(super) struct Parts<'a> {
     pub(super) streams: &'a Arc<Streams>,
 }
 
-/// Keeps a session open, without end.
+/// Keeps a session open; never returns.
 ///
-/// `seen` is the last frame of history that this node knew of before it restarted, `remembered` are the managers that it knew.
+/// `seen` is the last frame of history that this node had seen before it restarted, `remembered` are the managers in its store.
 pub(super) async fn hold(
     config: &Config,
     connector: &dyn Connect,
@@ -176,7 +175,7 @@ pub(super) async fn hold(
     .await
 }
 
-/// What calls need to know of this node.
+/// What calls need of this node.
 #[derive(Clone, Copy)]
 struct Node<'a> {
     config: &'a Config,
@@ -184,7 +183,7 @@ struct Node<'a> {
     site: &'a AgentContext,
 }
 
-/// A session that is open, for as long as this is kept.
+/// Marks a session as open until it is dropped.
 struct Open(Arc<Measures>);
 
 impl Open {
@@ -200,22 +199,22 @@ impl Drop for Open {
     }
 }
 
-/// Does what the machine asks, and tells it what came of that.
+/// Performs the machine's requests, and reports the results to it.
 struct Holder<'a> {
     node: Node<'a>,
     worker: &'a Arc<Worker>,
     streams: &'a Arc<Streams>,
     machine: SessionMachine,
     managers: Managers,
-    /// The last frame of history that a manager named.
+    /// The last frame of history that a manager announced.
     seen: Option<Head>,
     meter: Meter,
-    /// The machine's time is that since then: the clock of the machine may be set.
+    /// The machine's time counts from here, because the system clock may be changed.
     epoch: Instant,
-    /// The manager that is asked.
+    /// The manager that is being contacted.
     manager: String,
     link: Option<Link>,
-    /// Why there was no session, of what was logged.
+    /// Which reasons for having no session were logged.
     outage: Outage,
     calls: FuturesUnordered<BoxFuture<'a, Answer>>,
 }
@@ -225,18 +224,18 @@ struct Link {
     client: DispatcherClient<Channel>,
     stream: Streaming<SessionMessage>,
     heartbeats: Heartbeats,
-    /// What the node said that it is.
+    /// The description with which the node registered.
     description: NodeDescription,
-    /// Whether it is being read what tasks use.
+    /// Whether a usage reading is in progress.
     is_measuring: bool,
     _open: Open,
 }
 
-/// The heartbeats of an open session: each is answered before the next is sent.
+/// The heartbeats of an open session: each is acknowledged before the next is sent.
 struct Heartbeats {
     requests: mpsc::Sender<HeartbeatRequest>,
     replies: Streaming<HeartbeatReply>,
-    /// The session and the number of the one that is not answered.
+    /// The session and the number of the unacknowledged one.
     unanswered: Option<(SessionId, u64)>,
 }
 
@@ -247,14 +246,14 @@ impl Heartbeats {
         Ok(Self { requests, replies: opened.into_inner(), unanswered: None })
     }
 
-    /// Sends one, if the last was taken. Whether it is answered in time, the machine watches.
+    /// Sends one, unless the previous one is still queued. The machine watches the deadline of the response.
     fn send(&mut self, session: SessionId, call: u64, trust: Option<u64>, uses: Vec<TaskUse>) {
         let beat = HeartbeatRequest { session, trust, uses };
         self.unanswered = self.requests.try_send(beat).is_ok().then_some((session, call));
     }
 }
 
-/// What came of something.
+/// The result of a call.
 enum Answer {
     Opened { attempt: u64, result: Result<Box<(Welcome, Link)>, Ended> },
     Heartbeat(Result<Option<HeartbeatReply>, Status>),
@@ -307,7 +306,7 @@ impl Holder<'_> {
                 self.calls.push(Box::pin(async move { Answer::Reported { session, reports, result: sent.await } }));
             }
             (Ask::Close { why, .. }, _) => self.close(&why.into()),
-            // There is a client as long as the machine has a session.
+            // There is a client whenever the machine has a session.
             (Ask::Heartbeat { .. } | Ask::Report(_), None) => {}
         }
     }
@@ -392,8 +391,8 @@ impl Holder<'_> {
         Ok(())
     }
 
-    /// Remembers the last frame of history, also for the next start of this node. It comes with assignments, and so is
-    /// written no oftener than they are.
+    /// Saves the last frame of history, also for the next start of this node. It comes with assignments, so it is written no
+    /// more often than they are.
     fn note_head(&mut self, head: Option<&Head>) {
         let Some(head) = head.filter(|head| self.seen.as_ref() != Some(head)) else { return };
         if let Err(error) = self.node.site.store.save_head(head) {
@@ -402,7 +401,7 @@ impl Holder<'_> {
         self.seen = Some(head.clone());
     }
 
-    /// Remembers who the managers are, also for the next start of this node.
+    /// Saves the managers' addresses, also for the next start of this node.
     fn learn(&mut self, managers: Vec<String>) {
         self.node.config.told.hear_managers(managers.clone());
         if !self.managers.learn(managers) {
@@ -414,7 +413,7 @@ impl Holder<'_> {
         }
     }
 
-    /// Reads what the tasks use that the managers want to know of, unless the last reading still goes on.
+    /// Reads the usage of the tasks that the managers requested, unless the last reading is still in progress.
     fn measure(&mut self, now: Timestamp) {
         let (tasks, Some(link)) = (self.meter.due(now), &mut self.link) else { return };
         if tasks.is_empty() || std::mem::replace(&mut link.is_measuring, true) {
@@ -432,8 +431,8 @@ impl Holder<'_> {
         }));
     }
 
-    /// Ends the session once this node is not what it said when it registered. An engine that cannot be asked for a
-    /// while is no reason: its tasks say so themselves.
+    /// Ends the session when this node no longer matches the description it registered with. An unreachable engine is no
+    /// reason: its tasks report that themselves.
     fn compare(&self, described: Result<NodeDescription, ExecutorError>) -> Result<(), Ended> {
         let registered = self.link.as_ref().map(|link| &link.description);
         match described {
@@ -450,7 +449,7 @@ impl Holder<'_> {
         self.close(ended);
     }
 
-    /// Drops the connection, whose end the machine knows already.
+    /// Drops the connection after the machine has ended it.
     fn close(&mut self, ended: &Ended) {
         self.link = None;
         self.calls.clear();
@@ -502,7 +501,7 @@ impl Node<'_> {
         }
     }
 
-    /// What the executor says of the machine, and what the operator says of the node.
+    /// The machine as the executor describes it, with what the operator configured for the node.
     async fn describe(self) -> Result<NodeDescription, ExecutorError> {
         let late = |_| ExecutorError::Temporary("the engine does not answer".to_owned());
         let described = tokio::time::timeout(DEADLINE, self.site.executor.describe()).await;
@@ -519,7 +518,7 @@ async fn send_report(mut client: DispatcherClient<Channel>, report: ReportReques
     Ok(within_deadline("report", client.report(report)).await?.get_ref().sequence)
 }
 
-/// What the manager of the open session says next; never anything, if there is none.
+/// The manager's next message in the open session; pending if there is none.
 async fn next_answer(link: &mut Option<Link>) -> Answer {
     let Some(link) = link else { return std::future::pending().await };
     tokio::select! {
@@ -532,7 +531,8 @@ fn time_since(epoch: Instant) -> Timestamp {
     Timestamp::from_unix_ns(0) + epoch.elapsed()
 }
 
-/// How much of a pause is kept, so that thousands of agents which lose the same manager do not come back in the same instant.
+/// The share of a delay that is kept, so that thousands of agents that lose the same manager do not reconnect at the same
+/// instant.
 fn share() -> f64 {
     rand::rng().random_range(0.0..1.0)
 }
@@ -541,7 +541,7 @@ fn share() -> f64 {
 mod tests {
     use super::*;
 
-    /// An error that was caused by another one.
+    /// An error with a cause.
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
     struct Caused(&'static str, #[source] Box<dyn Error + Send + Sync>);

@@ -1,8 +1,8 @@
-//! Signals by the names that specs and people use.
+//! Signals by the names used in specs and on the command line.
 
 use rustix::process::Signal;
 
-/// The signals that may be named.
+/// The supported signals.
 const NAMES: [(&str, Signal); 20] = [
     ("HUP", Signal::HUP),
     ("INT", Signal::INT),
@@ -26,10 +26,10 @@ const NAMES: [(&str, Signal); 20] = [
     ("SYS", Signal::SYS),
 ];
 
-/// The signal of a name (`SIGTERM`, `term`) or number; TERM for an empty text.
+/// The signal with a name (`SIGTERM`, `term`) or number; TERM for an empty text.
 ///
 /// # Errors
-/// A sentence for anything else.
+/// A message for anything else.
 pub(super) fn parse(text: &str) -> Result<Signal, String> {
     if text.is_empty() {
         return Ok(Signal::TERM);
@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<Signal, String> {
     named(text).ok_or_else(|| format!("unknown stop signal \"{text}\""))
 }
 
-/// The signal of a name or number.
+/// The signal with a name or number.
 pub(super) fn named(text: &str) -> Option<Signal> {
     let upper = text.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);

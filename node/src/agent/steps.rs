@@ -1,4 +1,4 @@
-//! The steps under way, so that a shutdown can give them up: a pull or a wait for health must not hold it up.
+//! The steps in progress, so that a shutdown can cancel them: it must not wait for a pull or for health.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::executor::ExecutorError;
 
-/// The steps under way, by task.
+/// The steps in progress, by task.
 #[derive(Default)]
 pub(super) struct Steps {
     running: Mutex<BTreeMap<TaskId, Running>>,
@@ -21,7 +21,7 @@ struct Running {
 }
 
 impl Steps {
-    /// Runs one step of a task. It ends early, as Temporary, when the task is given up; dropping it is as safe.
+    /// Runs one step of a task. It ends early, as Temporary, when the task's steps are cancelled; dropping it is equally safe.
     pub(super) async fn run<T>(
         &self,
         task: TaskId,
@@ -29,14 +29,15 @@ impl Steps {
     ) -> Result<T, ExecutorError> {
         let entry = self.enter(task);
         tokio::select! {
-            // First: what a step that is given up comes to, such as the end of the task, is for who gave it up to say.
+            // First, because the result of a cancelled step, such as the end of the task, is reported by the caller that
+            // cancelled it.
             biased;
             () = entry.given_up.cancelled() => Err(ExecutorError::Temporary("given up: the task is being shut down".into())),
             done = step => done,
         }
     }
 
-    /// Ends the steps of a task that are under way; later ones are not touched.
+    /// Cancels the steps of a task that are in progress; later ones are not affected.
     pub(super) fn give_up(&self, task: TaskId) {
         if let Some(running) = self.lock().remove(&task) {
             running.given_up.cancel();
@@ -50,7 +51,7 @@ impl Steps {
         Entry { steps: self, task, given_up: running.given_up.clone() }
     }
 
-    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    /// No code panics while it holds the lock, so a poisoned one still guards valid data.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn a_step_that_ends_because_it_is_given_up_is_given_up() {
         let (steps, task) = (Steps::default(), TaskId::from_bits(1));
-        // Many times: an unfair choice would be seen only now and then.
+        // Repeated often: an unfair choice would only show now and then.
         for _ in 0..100 {
             let (ended, end) = tokio::sync::oneshot::channel();
             let step = async { end.await.map_err(|_| ExecutorError::Fatal("nobody ended it".to_owned())) };

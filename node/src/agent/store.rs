@@ -1,15 +1,15 @@
-//! The agent's memory: one small file for each assigned task, and one for each config that some task has, so that a restarted
-//! agent goes on before it has met a manager; and one for the last frame of history that a manager named, so that it can tell a
-//! manager that was restored meanwhile.
+//! The agent's store: one small file for each assigned task and for each config that a task uses, so that a restarted agent
+//! resumes before it reaches a manager; and one for the last frame of history that a manager announced, so that the agent
+//! detects a manager that was restored from a backup.
 //!
-//! A file is replaced by renaming, so it is whole or absent after the process dies at any moment. Nothing is synced: after
-//! a power cut a file may be old or damaged, and that is enough. The executor's calls are idempotent, so an old state only
-//! repeats a step; a damaged file is set aside, and the managers assign the task again.
+//! A file is replaced by renaming, so it is complete or absent if the process dies at any moment. Nothing is synced: after a
+//! power failure a file may be old or damaged, which is acceptable. The executor's calls are idempotent, so an old state only
+//! repeats a step; a damaged file is quarantined, and the managers assign the task again.
 //!
 //! A spec may hold secrets in its environment, and an assignment the registry's credentials. So each file is sealed for its
-//! task with a data key of the agent's own, which lies beside the directory: wrapped with the cluster's unlock key on a manager
-//! whose keys are, and as it is on a worker, which has to start without anybody's help. Without that key all files are as good as
-//! damaged: they are set aside, a new key is made, and what runs is adopted when the managers assign it again.
+//! task with the agent's own data key, which is stored beside the directory: wrapped with the cluster's unlock key on a manager
+//! of an autolocked cluster, in plain on a worker, which must start unattended. Without that key all files count as damaged:
+//! they are quarantined, a new key is created, and running containers are adopted when the managers assign their tasks again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,43 +33,43 @@ use crate::security::{KeyLock, UnlockKey};
 const HEAD: &str = "head";
 /// The file of the addresses of the managers.
 const MANAGERS: &str = "managers";
-/// Begins the name of a config's file, before the config's id and its revision. No id has a hyphen.
+/// Prefix of the name of a config's file, followed by the config's id and revision. No id contains a hyphen.
 const CONFIG: &str = "config-";
-/// Ends the name of the key's file: `worker.key` beside `worker`.
+/// Extension of the key file: `worker.key` beside `worker`.
 const KEY: &str = "key";
-/// Ends the name of a file that is still being written.
+/// Extension of a file that is being written.
 const UNFINISHED: &str = "new";
-/// Ends the name of a file that could not be read.
+/// Extension of a file that could not be read.
 const DAMAGED: &str = "damaged";
 
-/// What is kept of one task.
+/// The stored record of one task.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
     /// The latest assignment.
     #[prost(message, required, tag = "1")]
     pub(super) assignment: Assignment,
-    /// How far the task is.
+    /// The status of the task.
     #[prost(message, required, tag = "2")]
     pub(super) status: TaskStatus,
-    /// Whether the assignment was taken back, so that only stopping and removing is left to do.
+    /// Whether the assignment was withdrawn, so that the task only has to be stopped and removed.
     #[prost(bool, required, tag = "3")]
     pub(super) withdrawn: bool,
 }
 
-/// Why the memory cannot be used.
+/// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file cannot be used.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Nothing can be sealed.
+    /// Sealing failed.
     #[error("{0}")]
     Seal(#[from] SealError),
 }
@@ -80,35 +80,35 @@ pub(super) struct Store {
     dir: PathBuf,
     seal: Arc<Seal>,
     keys: Arc<KeyFile>,
-    /// Held by whoever seals and writes, or removes.
+    /// Held while files are sealed and written, or removed.
     writing: Arc<Mutex<()>>,
 }
 
-/// What was found when the memory was opened.
+/// The content of the store when it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) records: Vec<Record>,
-    /// The last frame of history that a manager named.
+    /// The last frame of history that a manager announced.
     pub(super) head: Option<Head>,
-    /// The addresses of the managers that the last session named.
+    /// The managers' addresses that the last session announced.
     pub(super) managers: Vec<String>,
-    /// What is in the configs that tasks had.
+    /// The data of the tasks' configs.
     configs: BTreeMap<ConfigKey, ConfigItem>,
-    /// One sentence for each file that was set aside, and for a key that is gone.
+    /// One message for each quarantined file, and for a missing key.
     pub(super) damage: Vec<String>,
 }
 
-/// Reads the memory in `dir`, if there is any, and changes nothing. Whatever makes this fail makes [`Store::open`] fail.
+/// Reads the store in `dir`, if there is one, without changing it. It fails whenever [`Store::open`] would fail.
 ///
 /// # Errors
-/// When the memory cannot be used.
+/// When the store cannot be used.
 pub(super) fn examine(dir: &Path, lock: &KeyLock) -> Result<Found, StoreError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         entries => Some(entries.map_err(failed("read", dir))?),
     };
     let keys = match DataKeys::load(&dir.with_extension(KEY), false, lock.key().as_ref()) {
-        // Without its key the memory is as good as empty, and no reason not to start.
+        // Without its key the store counts as empty, which does not prevent a start.
         Err(SealError::KeyMissing(_) | SealError::KeyDamaged { .. } | SealError::Locked(_)) => None,
         keys => Some(keys?),
     };
@@ -129,13 +129,13 @@ pub(super) fn examine(dir: &Path, lock: &KeyLock) -> Result<Found, StoreError> {
     Ok(found)
 }
 
-/// What a file in the memory is, by its name.
+/// The kind of a file in the store, by its name.
 enum Entry {
-    /// What was kept.
+    /// A stored record.
     Kept,
-    /// What was still being written.
+    /// A file that was being written.
     Unfinished,
-    /// What could not be read earlier.
+    /// A quarantined file.
     Damaged,
 }
 
@@ -150,7 +150,7 @@ impl Entry {
 }
 
 impl Store {
-    /// Opens the memory in `dir`, which is made if it is not there, and reads all of it.
+    /// Opens the store in `dir`, which is created if necessary, and reads all of it.
     pub(super) fn open(dir: &Path, lock: &KeyLock) -> Result<(Self, Found), StoreError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create", dir))?;
         let mut found = Found::default();
@@ -173,8 +173,8 @@ impl Store {
         Self { dir: dir.to_owned(), seal, keys, writing: Arc::default() }
     }
 
-    /// Wraps the data key with this unlock key, or with none; before it was wrapped with that. With an unlock key, everything is
-    /// sealed again with a new data key, and those before are destroyed.
+    /// Wraps the data key, which `before` wraps, with the unlock key `after`, or with none. With an unlock key, all files are
+    /// sealed again with a new data key, and the old ones are destroyed.
     pub(super) fn rewrap(&self, before: Option<&UnlockKey>, after: Option<&UnlockKey>) -> Result<(), StoreError> {
         self.keys.rewrap(before, after)?;
         if after.is_some() {
@@ -184,7 +184,7 @@ impl Store {
         Ok(())
     }
 
-    /// The unlock key that the data key is wrapped with, if this is the one that opened it.
+    /// The unlock key that wraps the data key, if it is the one that opened it.
     pub(super) fn wrapped_with(&self, lock: &KeyLock) -> Option<UnlockKey> {
         if is_wrapped(&self.dir.with_extension(KEY)) { lock.key() } else { None }
     }
@@ -208,7 +208,7 @@ impl Store {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps exactly these configs. What a file says never changes, so one that is there stays as it is.
+    /// Stores exactly these configs. The content of a config never changes, so an existing file is kept.
     pub(super) fn keep_configs(&self, configs: &[ConfigItem]) -> Result<(), StoreError> {
         for item in configs {
             let path = self.dir.join(config_name(item.key.into()));
@@ -227,18 +227,18 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps a task's record, in place of an older one.
+    /// Stores a task's record, replacing an older one.
     pub(super) fn save(&self, record: &Record) -> Result<(), StoreError> {
         let task = record.assignment.task;
         self.write(&self.path(task), &place(task), &Zeroizing::new(sparing_credentials(record).encode_to_vec()))
     }
 
-    /// Keeps the last frame of history that a manager named, in place of an older one.
+    /// Stores the last frame of history that a manager announced, replacing an older one.
     pub(super) fn save_head(&self, head: &Head) -> Result<(), StoreError> {
         self.write(&self.dir.join(HEAD), HEAD.as_bytes(), &head.encode_to_vec())
     }
 
-    /// Keeps the addresses of the managers, in place of those that were known before.
+    /// Stores the addresses of the managers, replacing the previous ones.
     pub(super) fn save_managers(&self, addrs: &[String]) -> Result<(), StoreError> {
         let known = KnownManagers { addrs: addrs.to_vec() };
         self.write(&self.dir.join(MANAGERS), MANAGERS.as_bytes(), &known.encode_to_vec())
@@ -250,7 +250,7 @@ impl Store {
         put(path, &sealed).map_err(failed("write", path))
     }
 
-    /// Forgets a task; one that is not known is forgotten already.
+    /// Removes a task's record; succeeds if there is none.
     pub(super) fn remove(&self, task: TaskId) -> Result<(), StoreError> {
         let path = self.path(task);
         let _writing = self.lock();
@@ -293,7 +293,7 @@ impl Store {
 }
 
 impl Found {
-    /// Gives tasks the configs that were kept for them. One that is not there comes with the next session.
+    /// Adds the stored configs to their tasks. A missing one is sent in the next session.
     fn give_configs(&mut self) {
         for record in &mut self.records {
             let references = &record.assignment.spec.template().container().configs;
@@ -308,19 +308,19 @@ fn config_name((config, revision): ConfigKey) -> String {
     format!("{CONFIG}{config}-{revision}")
 }
 
-/// The config that a file is of, by its name.
+/// The config of a file, by its name.
 fn config_of(path: &Path) -> Option<ConfigKey> {
     let (config, revision) = path.file_name()?.to_str()?.strip_prefix(CONFIG)?.split_once('-')?;
     Some((config.parse().ok()?, revision.parse().ok()?))
 }
 
-/// Only a pull needs the registry's credentials, and only a task that is not over the values of its secret variables: they
-/// are not kept longer.
+/// The record without credentials that are no longer needed: only a pull needs the registry's, and only an unfinished task the
+/// values of its secret variables.
 fn sparing_credentials(record: &Record) -> Record {
     let mut record = record.clone();
-    // Each has a file of its own, however many tasks have it.
+    // Each config has a file of its own, however many tasks use it.
     record.assignment.configs.clear();
-    // In memory only: a restarted agent gets them again, and finds the files of what runs where they are.
+    // Secrets stay in memory: a restarted agent receives them again, and the files of running tasks still exist.
     record.assignment.secrets.clear();
     if record.withdrawn || record.status.state() >= TaskState::Ready {
         record.assignment.registry_auth = None;
@@ -331,7 +331,7 @@ fn sparing_credentials(record: &Record) -> Record {
     record
 }
 
-/// The seal with the key beside `dir`; with a new one where there is none that can be used.
+/// Opens the seal with the key beside `dir`, or with a new key if there is no usable one.
 fn open_seal(dir: &Path, lock: &KeyLock, found: &mut Found) -> Result<Seal, StoreError> {
     let (path, lock) = (dir.with_extension(KEY), lock.key());
     let load = |may_create| DataKeys::load(&path, may_create, lock.as_ref());
@@ -346,7 +346,7 @@ fn open_seal(dir: &Path, lock: &KeyLock, found: &mut Found) -> Result<Seal, Stor
             found.damage.push(format!("{}: {KEYLESS}", set_aside(&path, reason)?));
             load(true)?
         }
-        // The process ended while the manager's keys were being wrapped with another unlock key.
+        // The process was stopped while the keys of the manager were being wrapped with another unlock key.
         Err(SealError::Locked(_)) => {
             found.damage.push(format!("{}: {KEYLESS}", set_aside(&path, "another unlock key wrapped it")?));
             load(true)?
@@ -356,7 +356,7 @@ fn open_seal(dir: &Path, lock: &KeyLock, found: &mut Found) -> Result<Seal, Stor
     Ok(Seal::with(&keys)?)
 }
 
-/// Puts a file with this content in the place of another.
+/// Replaces a file with this content.
 fn put(path: &Path, content: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension(UNFINISHED);
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
@@ -364,7 +364,7 @@ fn put(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&unfinished, path)
 }
 
-/// What the file with this name is sealed for.
+/// The context that the file with this name is sealed for.
 fn place_of(path: &Path) -> Option<Vec<u8>> {
     let name = path.file_name()?.to_str()?;
     if name == HEAD || name == MANAGERS || config_of(path).is_some() {
@@ -373,11 +373,11 @@ fn place_of(path: &Path) -> Option<Vec<u8>> {
     name.parse().ok().map(|task| place(task).to_vec())
 }
 
-/// What the loss of the key means.
+/// The effect of a lost key.
 const KEYLESS: &str =
     "the stored assignments cannot be read, and the managers assign the tasks again; containers keep running";
 
-/// What a record is sealed for: its task, so that no file can stand in for another.
+/// The context that a record is sealed for: its task, so that files cannot be swapped.
 fn place(task: TaskId) -> [u8; 16] {
     task.bits().to_be_bytes()
 }

@@ -1,4 +1,4 @@
-//! One assigned task: acts on what its machine says, until the task is forgotten.
+//! Drives one assigned task according to its state machine, until the task is forgotten.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::policy::{Policy, real_path};
 use super::reporter::Outbox;
 use super::store::{Record, Store, StoreError};
 
-/// What a task finds on its node.
+/// What a task needs of its node.
 pub(super) struct AgentContext {
     pub(super) cluster: ClusterId,
     pub(super) node: NodeId,
@@ -37,11 +37,11 @@ impl AgentContext {
     }
 }
 
-/// What is wanted of a task.
+/// What the managers want for a task.
 #[derive(Debug, Clone)]
 pub(super) struct TaskOrder {
     pub(super) assignment: Arc<Assignment>,
-    /// Once an assignment was taken back it stays so.
+    /// Once an assignment is withdrawn, it stays withdrawn.
     pub(super) withdrawn: bool,
 }
 
@@ -52,24 +52,24 @@ impl TaskOrder {
     }
 }
 
-/// Why a task is tended no longer.
+/// Why a task is no longer driven.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Every trace of it is gone.
+    /// Every trace of it was removed.
     Forgotten,
-    /// The agent stops; the container runs on.
+    /// The agent stops; the container keeps running.
     Leftover,
 }
 
-/// Moves one task along.
+/// Drives one task.
 pub(super) struct TaskRunner {
     site: Arc<AgentContext>,
     machine: TaskMachine,
     orders: watch::Receiver<TaskOrder>,
     in_flight: Option<BoxFuture<'static, StepOutcome>>,
-    /// What the store holds.
+    /// The content of the store.
     noted: Option<(TaskOrder, TaskStatus)>,
-    /// Whether what only a running task needs is gone.
+    /// Whether the resources of the running task were released.
     released: bool,
 }
 
@@ -78,7 +78,7 @@ impl TaskRunner {
         Self { site, machine, orders, in_flight: None, noted: None, released: false }
     }
 
-    /// Tends the task until nothing of it is left, or the agent stops. What is being written then is written to its end.
+    /// Drives the task until it is forgotten or the agent stops. A write in progress is completed.
     pub(super) async fn run(mut self, stopping: &CancellationToken) -> End {
         loop {
             let order = self.orders.borrow_and_update().clone();
@@ -97,7 +97,7 @@ impl TaskRunner {
         }
     }
 
-    /// Does what the machine says; gives its wake-up time, or nothing once the task is forgotten.
+    /// Performs the machine's next step. Returns its wake-up time, or `None` once the task is forgotten.
     async fn act(&mut self, order: TaskOrder) -> Option<Option<Timestamp>> {
         let task = order.assignment.task;
         let Advance { reports, call, then } = self.machine.advance(order.target(), (self.site.clock)());
@@ -111,7 +111,7 @@ impl TaskRunner {
             }
         };
         if let Some(call) = call {
-            // What was under way is dropped by this: the executor never works on two calls of one task.
+            // Replaces and so cancels the previous call: the executor never handles two calls of one task at once.
             tracing::debug!(%task, ?call, "a call of the executor");
             self.in_flight = Some(perform(Arc::clone(&self.site), call, workload(&self.site, &order.assignment)));
         }
@@ -119,7 +119,8 @@ impl TaskRunner {
         Some(wake_at)
     }
 
-    /// Once the task has ended. What cannot be removed goes at the next step, and at last with all traces of the task.
+    /// Runs once the task has ended. Resources that cannot be released are retried at the next step, and finally removed with
+    /// the task.
     async fn release(&mut self, task: TaskId) {
         if self.released || !self.machine.status().state().is_terminal() {
             return;
@@ -130,8 +131,8 @@ impl TaskRunner {
         }
     }
 
-    /// Keeps what has changed. The call that was chosen begins only afterwards, since a future does nothing before it is
-    /// awaited; were its state lost all the same, it would be repeated, which is harmless.
+    /// Stores what changed. The chosen call starts only afterwards, since a future does nothing before it is awaited. If the
+    /// state is lost anyway, the call is repeated, which is harmless.
     async fn note(&mut self, order: TaskOrder) {
         let status = self.machine.status();
         if self.noted.as_ref().is_some_and(|(known, noted)| same(known, &order) && *noted == status) {
@@ -144,7 +145,7 @@ impl TaskRunner {
         }
         let (store, assignment) = (self.site.store.clone(), Assignment::clone(&order.assignment));
         let record = Record { assignment, status: status.clone(), withdrawn: order.withdrawn };
-        // The task goes on if this fails: the managers and the executor know what the file would say.
+        // The task continues if this fails: the managers and the executor have the same information.
         if on_disk(order.assignment.task, move || store.save(&record)).await {
             self.noted = Some((order, status));
         }
@@ -156,7 +157,7 @@ impl TaskRunner {
         on_disk(task, move || store.remove(task)).await;
     }
 
-    /// Logs a failure, and louder one that no status will ever show.
+    /// Logs a failure, at a higher level if no status will ever show it.
     fn note_failure(&self, outcome: &StepOutcome) {
         let StepOutcome::Failed(call, failure) = outcome else { return };
         let task = self.orders.borrow().assignment.task;
@@ -179,7 +180,7 @@ fn same(one: &TaskOrder, other: &TaskOrder) -> bool {
     one.withdrawn == other.withdrawn && Arc::ptr_eq(&one.assignment, &other.assignment)
 }
 
-/// Works on the disk, where it holds up no other task; whether that succeeded.
+/// Runs a disk operation where it blocks no other task. Returns whether it succeeded.
 async fn on_disk(task: TaskId, work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> bool {
     let error = match tokio::task::spawn_blocking(work).await {
         Ok(Ok(())) => return true,
@@ -190,7 +191,7 @@ async fn on_disk(task: TaskId, work: impl FnOnce() -> Result<(), StoreError> + S
     false
 }
 
-/// The result of the call under way; never, if there is none.
+/// The result of the call in progress; pending if there is none.
 async fn result(in_flight: &mut Option<BoxFuture<'static, StepOutcome>>) -> StepOutcome {
     match in_flight {
         Some(call) => call.await,
@@ -231,7 +232,7 @@ async fn attempt(
             StepOutcome::Started(executor.start(&workload).await?)
         }
         Call::Wait => {
-            // Whatever it was made with, it runs: a template that does not expand any more is no reason to lose sight of it.
+            // The task is already running: if its template can no longer be expanded, it must still be watched.
             let workload = expanded(executor, workload.clone(), |workload, _| Ok(workload)).await.unwrap_or(workload);
             let exit = executor.wait(&workload).await?;
             StepOutcome::Ended { container: exit.container, reason: exit.reason }
@@ -244,7 +245,7 @@ async fn attempt(
     })
 }
 
-/// The workload with the places that it mounts and the devices that it uses, if it may be made here and nothing of it is missing.
+/// The workload with its resolved mounts and devices, if the policy allows it and nothing is missing.
 fn allowed(policy: &Policy, workload: Workload) -> Result<Workload, ExecutorError> {
     if let Some(name) = workload.missing_secret() {
         let why = format!("the secret variable {name} has no value: give it again with --env-secret");
@@ -254,8 +255,8 @@ fn allowed(policy: &Policy, workload: Workload) -> Result<Workload, ExecutorErro
     Ok(workload.with_mounts(grant.mounts).with_devices(grant.devices))
 }
 
-/// The workload as this node runs it, with its files as `files` expands them. What stops and removes a task needs no templates,
-/// and must not fail for one.
+/// The workload as this node runs it, with its files expanded by `files`. Stopping and removing a task needs no templates, and
+/// must not fail because of one.
 async fn expanded(
     executor: &dyn Executor,
     workload: Workload,

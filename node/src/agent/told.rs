@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use events::Role;
 use tokio::sync::watch;
 
-/// What was told last.
+/// The latest reports.
 #[derive(Debug)]
 pub struct Told {
     managers: Mutex<Vec<String>>,
@@ -22,7 +22,7 @@ impl Default for Told {
 }
 
 impl Told {
-    /// These are the managers' addresses, to be asked in this order. Who says that there are none knows none.
+    /// Sets the managers' addresses, in the order to try them. An empty list is ignored: the sender has none.
     pub fn hear_managers(&self, managers: Vec<String>) {
         if !managers.is_empty() {
             *self.managers.lock().unwrap_or_else(PoisonError::into_inner) = managers;
@@ -34,7 +34,7 @@ impl Told {
         self.managers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// This is the role that operators want the node to have.
+    /// Sets the role that operators want the node to have.
     pub fn hear_role(&self, role: Role) {
         self.role.send_if_modified(|told| told.replace(role) != Some(role));
     }
@@ -49,7 +49,7 @@ impl Told {
         self.leaves.load(Ordering::Relaxed)
     }
 
-    /// The role that operators want the node to have, and each other one after it.
+    /// Watches the role that operators want the node to have.
     pub fn role(&self) -> watch::Receiver<Option<Role>> {
         self.role.subscribe()
     }

@@ -1,4 +1,4 @@
-//! All tasks of this node: gives each its orders, and removes containers that are nobody's.
+//! All tasks of this node: sends each its orders, and removes orphaned containers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,23 +19,23 @@ use super::items::{Assigned, Items, SpecMissing};
 use super::store::Record;
 use super::task::{AgentContext, End, TaskOrder, TaskRunner};
 
-/// Pause before a sweep that failed is repeated; doubled each time.
+/// Delay before a failed sweep is repeated; doubled each time.
 const SWEEP_PAUSE_FIRST: Duration = Duration::from_secs(1);
-/// Longest such pause.
+/// Maximum delay.
 const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Tasks whose use is read at a time: an engine takes some milliseconds for each.
+/// Tasks whose usage is read concurrently: the engine takes some milliseconds for each.
 const READINGS_AT_A_TIME: usize = 16;
-/// How long one reading may take.
+/// Deadline for one reading.
 const READING_MAX: Duration = Duration::from_secs(10);
 
 /// The tasks of one node.
 pub(super) struct Worker {
     site: Arc<AgentContext>,
     tasks: Mutex<BTreeMap<TaskId, watch::Sender<TaskOrder>>>,
-    /// What the managers sent; a complete set begins again.
+    /// The items that the managers sent; a complete set replaces them.
     items: Mutex<Items>,
-    /// Held by whoever writes configs to the disk.
+    /// Held while configs are written to disk.
     writing_configs: Mutex<()>,
     swept: AtomicBool,
     running: TaskTracker,
@@ -43,7 +43,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// A worker that goes on with what was stored.
+    /// Creates a worker that resumes the stored tasks.
     pub(super) fn resume(site: Arc<AgentContext>, records: Vec<Record>) -> Arc<Self> {
         let worker = Arc::new(Self {
             site,
@@ -63,10 +63,10 @@ impl Worker {
         worker
     }
 
-    /// Takes assignments. The first complete set also tells which containers are nobody's.
+    /// Applies assignments. The first complete set also triggers the sweep of orphaned containers.
     ///
     /// # Errors
-    /// When a task came without its spec.
+    /// When a task was sent without its spec.
     pub(super) fn assign(self: &Arc<Self>, set: AssignmentSet) -> Result<(), SpecMissing> {
         let concerns_configs = set.complete || !set.configs.is_empty() || !set.dropped_configs.is_empty();
         let assigned = self.items().take(set)?;
@@ -77,13 +77,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Brings the configs on the disk to what the managers sent. Tasks do not wait for this: a restarted agent that does not find
-    /// one gets it again.
+    /// Updates the stored configs to those that the managers sent. Tasks do not wait for this: a restarted agent without a
+    /// config receives it again.
     fn keep_configs(self: &Arc<Self>) {
         let worker = Arc::clone(self);
         self.running.spawn_blocking(move || {
             let _one_at_a_time = worker.writing_configs.lock().unwrap_or_else(PoisonError::into_inner);
-            // Read only now: whoever comes last writes what was sent last.
+            // Read only now, so that the last writer writes the latest configs.
             let configs = worker.items().configs();
             if let Err(error) = worker.site.store.keep_configs(&configs) {
                 tracing::error!(%error, "the configs of tasks cannot be kept for a restart");
@@ -91,7 +91,7 @@ impl Worker {
         });
     }
 
-    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    /// No code panics while it holds the lock, so a poisoned one still guards valid data.
     fn items(&self) -> MutexGuard<'_, Items> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,17 +121,17 @@ impl Worker {
         }
     }
 
-    /// Stops and removes everything: the cluster gave this node's tasks to others.
+    /// Stops and removes everything: the cluster has reassigned this node's tasks.
     pub(super) fn withdraw_all(self: &Arc<Self>) {
         let nothing = self.items().clear();
         self.apply(nothing);
         self.keep_configs();
     }
 
-    /// What a task of this node printed.
+    /// The log of a task of this node.
     ///
     /// # Errors
-    /// Why that cannot be read, in words.
+    /// A message that says why it cannot be read.
     pub(super) async fn logs(&self, task: TaskId, query: LogQuery) -> Result<TaskLogs, String> {
         let order = self.lock().get(&task).map(|orders| orders.borrow().clone());
         let order = order.ok_or_else(|| "its node does not have it any more".to_owned())?;
@@ -139,10 +139,10 @@ impl Worker {
         self.site.executor.logs(&workload, query).await.map_err(|error| error.to_string())
     }
 
-    /// What a task of this node uses; nothing if it does not run here.
+    /// The resource usage of a task of this node; `None` if it is not running here.
     ///
     /// # Errors
-    /// Why that cannot be read, in words.
+    /// A message that says why it cannot be read.
     pub(super) async fn usage(&self, task: TaskId) -> Result<Option<TaskUsage>, String> {
         let order = self.lock().get(&task).map(|orders| orders.borrow().clone());
         let Some(order) = order else { return Ok(None) };
@@ -150,10 +150,10 @@ impl Worker {
         self.site.executor.usage(&workload).await.map_err(|error| error.to_string())
     }
 
-    /// Does something in a running task of this node.
+    /// Executes a command in a running task of this node, or attaches to it.
     ///
     /// # Errors
-    /// Why that cannot be done, in words.
+    /// A message that says why that is not possible.
     pub(super) async fn interact(&self, order: InteractOrder, inputs: Inputs) -> Result<Outputs, String> {
         self.site.policy.judge_interaction()?;
         let what = order.what.ok_or_else(|| "its agent does not know what is wanted".to_owned())?;
@@ -163,7 +163,7 @@ impl Worker {
         self.site.executor.interact(&workload, what, inputs).await.map_err(|error| error.to_string())
     }
 
-    /// What these tasks use, of those that run here and can be asked now.
+    /// The usage of those of these tasks that run here and can be read now.
     pub(super) async fn readings(&self, tasks: Vec<TaskId>) -> Vec<TaskUsage> {
         let read = |task: TaskId| async move {
             let reading = tokio::time::timeout(READING_MAX, self.usage(task)).await;
@@ -187,7 +187,7 @@ impl Worker {
         all
     }
 
-    /// Stops tending. Containers run on.
+    /// Stops driving the tasks. Containers keep running.
     pub(super) async fn stop(&self) {
         self.stopping.cancel();
         self.running.close();
@@ -219,7 +219,7 @@ impl Worker {
         }
     }
 
-    /// Removes containers that belong to no assignment, such as those that were removed while this node was away.
+    /// Removes containers without an assignment, such as those of tasks that were removed while this node was disconnected.
     async fn sweep(&self) {
         let mut pause = SWEEP_PAUSE_FIRST;
         while let Err(error) = self.sweep_once().await {
@@ -231,7 +231,7 @@ impl Worker {
 
     async fn sweep_once(&self) -> Result<(), ExecutorError> {
         for task in self.site.executor.inventory(self.site.cluster, self.site.node).await? {
-            // Asked for each again: assignments go on coming in meanwhile.
+            // Checked again for each, because assignments may arrive in the meantime.
             if self.lock().contains_key(&task) {
                 continue;
             }
@@ -241,13 +241,13 @@ impl Worker {
         Ok(())
     }
 
-    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    /// No code panics while it holds the lock, so a poisoned one still guards valid data.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, watch::Sender<TaskOrder>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Gives an order another assignment; whether it is another.
+/// Replaces the assignment of an order. Returns whether it changed.
 fn replace(order: &mut TaskOrder, assignment: Assignment) -> bool {
     let news = *order.assignment != assignment;
     if news {

@@ -1,4 +1,4 @@
-//! A container's own streams, for somebody who looks on.
+//! A container's own streams, for a client that attaches.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{DockerExecutor, UNKNOWN_EXIT_CODE, hijack};
 use crate::agent::conversation;
 use crate::agent::executor::{ExecutorError, Inputs, Outputs, Workload};
 
-/// A container that somebody looks at.
+/// A container that a client is attached to.
 struct Attached {
     engine: Arc<Engine>,
     container: String,
@@ -60,14 +60,14 @@ impl conversation::Command for Attached {
         resized.map_err(|error| self.engine.judge(error))
     }
 
-    /// A task is stopped by its cluster, not by who looks at it.
+    /// Ignored: a task is stopped by its cluster, not by an attached client.
     async fn signal(&self, _: Signal) -> Result<(), ExecutorError> {
         Ok(())
     }
 
     async fn exit_code(&self) -> Result<i32, ExecutorError> {
         let client = self.engine.client()?;
-        // How it ended comes as an error as well, where that is not 0; the container itself says it in either case.
+        // An exit code other than 0 is also returned as an error; the inspection reports it in either case.
         client.wait_container(&self.container, None::<WaitContainerOptions>).next().await;
         let known = client.inspect_container(&self.container, None::<InspectContainerOptions>).await;
         let state = known.map_err(|error| self.engine.judge(error))?.state;
@@ -75,6 +75,6 @@ impl conversation::Command for Attached {
         Ok(code.unwrap_or(UNKNOWN_EXIT_CODE))
     }
 
-    /// The task goes on.
+    /// Does nothing: the task continues.
     async fn hang_up(&self) {}
 }

@@ -1,5 +1,5 @@
-//! From a workload to the body of `POST /containers/create`: what the container is. What the host gives it is in
-//! `host.rs`. Pure, so that the mapping of every field can be held by a table of tests.
+//! Converts a workload into the body of `POST /containers/create`: the container itself. `host.rs` adds the resources of the
+//! host. Pure, so that the mapping of every field can be tested with a table.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::agent::executor::Workload;
 
 /// Label of the cluster that a container belongs to.
 pub(super) const CLUSTER_LABEL: &str = "swarmlog.cluster";
-/// Label of the task that a container is.
+/// Label of the task that a container runs.
 pub(super) const TASK_LABEL: &str = "com.docker.swarm.task.id";
-/// Label of the node that a container was made on.
+/// Label of the node that a container was created on.
 pub(super) const NODE_LABEL: &str = "com.docker.swarm.node.id";
 
-/// The container that a workload asks for.
+/// The request to create a workload's container.
 pub(super) fn create_body(workload: &Workload) -> ContainerCreateBody {
     let spec = workload.container();
     let ports = host_ports(workload);
@@ -41,7 +41,7 @@ pub(super) fn create_body(workload: &Workload) -> ContainerCreateBody {
     }
 }
 
-/// The spec's labels, and those by which Docker's tools and this executor know a task. The latter win.
+/// The spec's labels, and those by which Docker's tools and this executor identify a task. The latter take precedence.
 fn labels(workload: &Workload) -> HashMap<String, String> {
     let own = [
         ("com.docker.swarm.task", String::new()),
@@ -56,7 +56,7 @@ fn labels(workload: &Workload) -> HashMap<String, String> {
     workload.container().labels.clone().into_iter().chain(own).collect()
 }
 
-/// The ports that listen on the host, also those whose number the engine picks.
+/// The ports published on the host, including those whose number the engine chooses.
 pub(super) fn host_ports(workload: &Workload) -> Vec<&PortConfig> {
     let ports = workload.spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
     ports.filter(|port| port.publish_mode() == PublishMode::Host).collect()
@@ -75,7 +75,7 @@ pub(super) fn port_key(port: &PortConfig) -> String {
 fn bindings(ports: &[&PortConfig]) -> Option<PortMap> {
     let mut map = PortMap::new();
     for port in ports {
-        // An empty host port lets the engine pick one.
+        // An empty host port lets the engine choose one.
         let host_port = if port.published_port == 0 { String::new() } else { port.published_port.to_string() };
         let binding = PortBinding { host_ip: None, host_port: Some(host_port) };
         map.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
@@ -83,7 +83,7 @@ fn bindings(ports: &[&PortConfig]) -> Option<PortMap> {
     (!map.is_empty()).then_some(map)
 }
 
-/// Zero means "as the image says" to the engine, as an absent field does.
+/// Zero means "as in the image" to the engine, like an absent field.
 fn health(config: &HealthConfig) -> EngineHealth {
     EngineHealth {
         test: list(&config.test),
@@ -95,28 +95,28 @@ fn health(config: &HealthConfig) -> EngineHealth {
     }
 }
 
-/// A grace period in the engine's unit, rounded up: nobody is killed early.
+/// A grace period in the engine's unit, rounded up so that no container is killed early.
 pub(super) fn whole_seconds(period: Duration) -> i32 {
     let seconds = period.as_secs() + u64::from(period.subsec_nanos() > 0);
     i32::try_from(seconds).unwrap_or(i32::MAX)
 }
 
-/// The engine's API has signed numbers; what does not fit is beyond any machine, so the largest will do.
+/// The engine's API uses signed numbers; a larger value exceeds any machine and is replaced by the maximum.
 pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// An absent field for an empty text.
+/// `None` for an empty text.
 pub(super) fn text(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// An absent field for an empty list.
+/// `None` for an empty list.
 pub(super) fn list(values: &[String]) -> Option<Vec<String>> {
     (!values.is_empty()).then(|| values.to_vec())
 }
 
-/// An absent field for zero.
+/// `None` for zero.
 pub(super) fn number(value: i64) -> Option<i64> {
     (value != 0).then_some(value)
 }

@@ -1,6 +1,6 @@
-//! Configs that a container mounts, because nothing can be copied to their targets before it starts: into a root filesystem
-//! that is read-only, and into a tmpfs, which is made at the start. They lie in a directory of the task's own on this machine,
-//! and the container gets each as a file to read, as Docker does with all configs.
+//! Configs that are mounted because they cannot be copied to their targets before the start: into a read-only root filesystem,
+//! or into a tmpfs, which is created at the start. They are stored in a directory per task on this machine, and the container
+//! gets each as a read-only file, as Docker does with all configs.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -14,10 +14,10 @@ use crate::agent::executor::{ExecutorError, Workload};
 use crate::agent::placed_file;
 use crate::agent::policy::real_path;
 
-/// Nobody but the agent and the engine passes.
+/// Only the agent and the engine may enter.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Whether a config is mounted, and not copied.
+/// Whether a config is mounted rather than copied.
 pub(super) fn is_mounted(reference: &ConfigReference, container: &ContainerSpec) -> bool {
     let path = reference.path();
     let covers = |mount: &Mount| {
@@ -27,7 +27,7 @@ pub(super) fn is_mounted(reference: &ConfigReference, container: &ContainerSpec)
     !reference.runtime && (container.read_only || container.mounts.iter().any(covers))
 }
 
-/// Where an agent keeps the configs that its containers mount.
+/// The directory of the configs that containers mount.
 #[derive(Debug, Clone)]
 pub(super) struct ConfigMounts(PathBuf);
 
@@ -39,7 +39,7 @@ impl ConfigMounts {
     /// The workload with a mount for each such config.
     pub(super) fn added_to(&self, workload: &Workload) -> Workload {
         let (container, directory) = (workload.container(), self.directory(workload.task));
-        // It is the agent's own: where links to it cannot be followed, the engine will say so.
+        // The directory is the agent's own: if its links cannot be resolved, the engine reports it.
         let directory = real_path(&directory).unwrap_or(directory);
         let mount = |(number, reference): (usize, &ConfigReference)| Mount {
             r#type: MountType::Bind.into(),
@@ -54,7 +54,7 @@ impl ConfigMounts {
         workload.clone().with_mounts(mounts)
     }
 
-    /// Writes the files that the workload's container mounts, also once more.
+    /// Writes the files that the workload's container mounts; repeating it is harmless.
     ///
     /// # Errors
     /// Fatal when one cannot be written.
@@ -69,7 +69,7 @@ impl ConfigMounts {
         written.map_err(|error| ExecutorError::Fatal(format!("the configs cannot be written to {shown}: {error}")))
     }
 
-    /// Removes a task's files. None there is success.
+    /// Removes a task's files. Succeeds if there are none.
     ///
     /// # Errors
     /// Temporary when they cannot be removed.
@@ -79,7 +79,7 @@ impl ConfigMounts {
             .map_err(|error| ExecutorError::Temporary(format!("the task's configs cannot be removed: {error}")))
     }
 
-    /// The tasks that have files here, also those whose container is gone.
+    /// The tasks that have files here, including those whose container no longer exists.
     ///
     /// # Errors
     /// Temporary when the directory cannot be read.
@@ -99,7 +99,7 @@ impl ConfigMounts {
     }
 }
 
-/// Targets may be long and deep, so files are known by their number in the spec.
+/// Targets may be long and deeply nested, so files are named by their number in the spec.
 fn file(directory: &Path, number: usize) -> PathBuf {
     directory.join(number.to_string())
 }

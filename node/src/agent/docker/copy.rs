@@ -1,7 +1,6 @@
-//! Files that go into a task's container and come out of it, as the engine packs and unpacks them.
+//! Copies files into and out of a task's container, as archives that the engine packs and unpacks.
 //!
-//! Engines lock a container while they do: nothing else is known of it until then, and it cannot be stopped. So a copy in which nothing
-//! moves is ended.
+//! Engines lock a container during a copy: it can be neither inspected nor stopped until then. So a stalled copy is cancelled.
 
 use std::io;
 use std::time::Duration;
@@ -26,11 +25,11 @@ use super::engine::status;
 use crate::agent::executor::{ExecutorError, Inputs, Outputs, Workload};
 use crate::streams::MESSAGE_BYTES;
 
-/// The longest that one copy may take: the engine answers an upload when all of it is there.
+/// Maximum duration of one copy: the engine responds to an upload only when it is complete.
 const COPY_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How long nothing may move.
+/// A copy without progress for this long has stalled.
 const STALL_MAX: Duration = Duration::from_secs(30);
-/// The bits of Go's file modes that say that something is a directory, or a symbolic link.
+/// The bits of Go's file modes for a directory and a symbolic link.
 const MODE_DIRECTORY: u32 = 1 << 31;
 const MODE_SYMLINK: u32 = 1 << 27;
 
@@ -60,7 +59,7 @@ impl DockerExecutor {
         Ok(first.chain(rest).boxed())
     }
 
-    /// What is at a path, and the path itself: where links are followed, that of what the last one points to.
+    /// The status of a path, and the path itself, or those of the link target if links are followed.
     async fn look(
         &self,
         container: &str,
@@ -69,7 +68,7 @@ impl DockerExecutor {
     ) -> Result<(String, Option<PathStatResponse>), ExecutorError> {
         match self.stat(container, &path).await? {
             Some(found) if follow_link && found.file_mode & MODE_SYMLINK != 0 => {
-                // The engine resolves it as far as it leads.
+                // The engine resolves chains of links.
                 let found_there = self.stat(container, &found.link_target).await?;
                 Ok((found.link_target, found_there))
             }
@@ -81,7 +80,7 @@ impl DockerExecutor {
         let options = ContainerArchiveInfoOptionsBuilder::new().path(path).build();
         match self.engine.client()?.get_container_archive_info(container, Some(options)).await {
             Ok(found) => Ok(Some(found)),
-            // Also for a container that went just now, of which the next call says so.
+            // Also if the container was just removed, which the next call reports.
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.engine.judge(error)),
         }
@@ -98,10 +97,11 @@ impl DockerExecutor {
         Ok(ReceiverStream::new(receiver).boxed())
     }
 
-    /// Unpacks what is given below a directory; an archive without an end is none, so that the engine says that it broke off.
+    /// Unpacks the input below a directory. Input without an end is no complete archive, so the engine reports that it was
+    /// truncated.
     fn upload(&self, container: String, below: String, inputs: Inputs) -> Result<Outputs, ExecutorError> {
         let (engine, client) = (self.engine.clone(), self.engine.patient_client(COPY_MAX)?);
-        // What is a directory stays one, as for `docker cp`.
+        // A directory is never replaced by a file, as with `docker cp`.
         let options = UploadToContainerOptionsBuilder::new().path(&below).no_overwrite_dir_non_dir("true").build();
         let unpacked = async move {
             let uploaded = client.upload_to_container(&container, Some(options), body_try_stream(archive(inputs)));
@@ -111,7 +111,7 @@ impl DockerExecutor {
     }
 }
 
-/// Gives an archive to whoever reads it, unless they stop to.
+/// Sends an archive to its reader, unless the reader stalls.
 async fn give(
     mut archive: BoxStream<'static, Result<Bytes, ExecutorError>>,
     outputs: mpsc::Sender<Result<Output, ExecutorError>>,
@@ -127,7 +127,7 @@ async fn give(
                 Ok(()) => {}
                 Err(SendTimeoutError::Closed(_)) => return,
                 Err(SendTimeoutError::Timeout(_)) => {
-                    // The engine is free again before anybody hears of it.
+                    // The engine is released before the error is reported.
                     drop(archive);
                     let _ = outputs.send(Err(ExecutorError::Temporary(stalled("read")))).await;
                     return;
@@ -135,7 +135,7 @@ async fn give(
             }
         }
     };
-    // Who is gone needs no end.
+    // Ignored: the reader may have disconnected.
     let _ = outputs.send(end).await;
 }
 
@@ -146,7 +146,7 @@ fn stalled(done: &str) -> String {
     )
 }
 
-/// The bytes that are given, up to their end.
+/// The bytes of the input, up to its end.
 fn archive(inputs: Inputs) -> impl stream::Stream<Item = io::Result<Bytes>> + Send + 'static {
     stream::unfold(Some(inputs), |inputs| async {
         let mut inputs = inputs?;
@@ -164,7 +164,7 @@ fn archive(inputs: Inputs) -> impl stream::Stream<Item = io::Result<Bytes>> + Se
     })
 }
 
-/// The directory that a path is in, and its name there.
+/// The parent directory of a path, and its name there.
 fn split(path: &str) -> (&str, &str) {
     let path = path.trim_end_matches("/.").trim_end_matches('/');
     match path.rsplit_once('/') {

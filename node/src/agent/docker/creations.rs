@@ -1,5 +1,5 @@
-//! Containers that the engine is making. The engine finishes what it was asked for even if nobody waits for the answer any
-//! more, so a creation is never broken off, and a task is not gone before its last one is through.
+//! Containers that are being created. The engine completes a creation even if the client disconnects, so a creation is never
+//! cancelled, and a task counts as removed only after its last one has completed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use events::TaskId;
 use tokio::task::JoinError;
 
-/// The creations under way, by task: whoever holds a task's lock makes its container.
+/// The creations in progress, by task; the lock of a task is held while its container is created.
 #[derive(Default)]
 pub(super) struct Creations {
     under_way: Mutex<BTreeMap<TaskId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Creations {
-    /// Makes a task's container. It is made to the end also if this future is dropped.
+    /// Creates a task's container. The creation completes even if this future is dropped.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         task: TaskId,
@@ -30,7 +30,7 @@ impl Creations {
         .await
     }
 
-    /// Waits until nothing is being made for a task.
+    /// Waits until no creation is in progress for a task.
     pub(super) async fn are_through(&self, task: TaskId) {
         let lock = self.lock().get(&task).cloned();
         if let Some(lock) = lock {
@@ -38,12 +38,12 @@ impl Creations {
         }
     }
 
-    /// Forgets a task for which nothing will be made any more.
+    /// Removes a task for which no more containers will be created.
     pub(super) fn forget(&self, task: TaskId) {
         self.lock().remove(&task);
     }
 
-    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    /// No code panics while it holds the lock, so a poisoned one still guards valid data.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Arc<tokio::sync::Mutex<()>>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }

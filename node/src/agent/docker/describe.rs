@@ -1,4 +1,4 @@
-//! What this machine and its engine are. Pure but for the two questions that `mod.rs` asks.
+//! Describes this machine and its engine. Pure, except for the two requests that `mod.rs` makes.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(super) fn node(info: SystemInfo, version: SystemVersion) -> NodeDescription 
     }
 }
 
-/// Engine labels come as `key=value`; a label without `=` is a key with an empty value.
+/// Engine labels have the form `key=value`; a label without `=` is a key with an empty value.
 fn labels(texts: &[String]) -> BTreeMap<String, String> {
     let pairs = texts.iter().map(|text| text.split_once('=').unwrap_or((text, "")));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()

@@ -6,7 +6,7 @@ use events::{Device, DeviceRequest, GenericResource};
 use super::config::{list, number};
 use super::host::map;
 
-/// What a container may do with a device unless its spec says less: read, write, mknod.
+/// The permissions of a container on a device unless its spec restricts them: read, write, mknod.
 const ALL_PERMISSIONS: &str = "rwm";
 
 /// Devices of the node, each with its path in the container.
@@ -20,7 +20,7 @@ pub(super) fn mappings(devices: &[Device]) -> Option<Vec<DeviceMapping>> {
     (!devices.is_empty()).then(|| devices.iter().map(mapping).collect())
 }
 
-/// Requests to drivers. One for what the task claims names the devices that the scheduler chose for it.
+/// Requests to device drivers. A request for claimed resources lists the devices that the scheduler chose.
 pub(super) fn requests(requests: &[DeviceRequest], claims: &[GenericResource]) -> Option<Vec<EngineRequest>> {
     let request = |request: &DeviceRequest| {
         let claimed = claims.iter().filter(|claim| !request.claimed.is_empty() && claim.kind == request.claimed);
@@ -29,7 +29,7 @@ pub(super) fn requests(requests: &[DeviceRequest], claims: &[GenericResource]) -
             driver: Some(request.driver.clone()),
             count: number(request.count),
             device_ids: list(&ids),
-            // The engine takes one of several lists; all of one have to hold.
+            // The engine accepts alternatives; here there is a single one, which must hold completely.
             capabilities: list(&request.capabilities).map(|all| vec![all]),
             options: map(&request.options),
         }

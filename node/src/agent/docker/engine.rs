@@ -1,4 +1,4 @@
-//! The connection to a Docker Engine, and what its errors mean to a task.
+//! The connection to a Docker Engine, and the meaning of its errors for a task.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 
 use crate::agent::executor::ExecutorError;
 
-/// Time for one answer of the engine. A busy one needs seconds for a create; two minutes mean that it hangs.
+/// Deadline for one response of the engine. A busy engine needs seconds for a create; after two minutes it is unresponsive.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A Docker Engine on a unix socket.
 ///
-/// The client is made at the first use that finds the socket, so that an agent may start before its engine.
+/// The client is created at the first use that finds the socket, so that an agent may start before its engine.
 #[derive(Debug)]
 pub(super) struct Engine {
     path: String,
@@ -23,7 +23,7 @@ pub(super) struct Engine {
 impl Engine {
     /// The engine at an address of the form `unix:///var/run/docker.sock`.
     ///
-    /// # Errors
+    /// A message when the address has another form.
     /// A sentence when the address is of another form.
     pub(super) fn new(address: &str) -> Result<Self, String> {
         match address.strip_prefix("unix://") {
@@ -37,7 +37,7 @@ impl Engine {
     /// The client.
     ///
     /// # Errors
-    /// Temporary when the socket is not there.
+    /// Temporary when the socket does not exist.
     pub(super) fn client(&self) -> Result<&Docker, ExecutorError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
@@ -47,23 +47,23 @@ impl Engine {
         Ok(self.client.get_or_init(|| client))
     }
 
-    /// A client that waits longer for the first answer than usual.
+    /// A client with an extended deadline for the first response.
     ///
     /// # Errors
-    /// Temporary when the socket is not there.
+    /// Temporary when the socket does not exist.
     pub(super) fn patient_client(&self, extra: Duration) -> Result<Docker, ExecutorError> {
         Ok(self.client()?.clone().with_timeout(ANSWER_TIMEOUT + extra))
     }
 
-    /// Where its socket is.
+    /// The path of its socket.
     pub(super) fn socket(&self) -> &str {
         &self.path
     }
 
-    /// What an error means: no answer, or a passing one, is Temporary; a refusal is Fatal, in the engine's own words.
+    /// Classifies an error: no response, or a temporary one, is Temporary; a refusal is Fatal, with the engine's message.
     ///
-    /// Docker answers 500 to whatever it has no class for, such as a port in use, so 500 is a refusal like any other:
-    /// a task that retried without end would never be placed elsewhere.
+    /// Docker answers 500 to everything without a class of its own, such as a port in use, so 500 counts as a refusal: a task
+    /// that retried forever would never be placed on another node.
     pub(super) fn judge(&self, error: Error) -> ExecutorError {
         tracing::debug!(status = status(&error), %error, "a call of the engine did not succeed");
         match error {
@@ -98,12 +98,12 @@ pub(super) fn status(error: &Error) -> Option<u16> {
     }
 }
 
-/// Success for an answer that says that there is nothing to do, such as "no such container".
+/// Treats a response with this status as success, such as "no such container" for a removal.
 pub(super) fn unless_status<T: Default>(result: Result<T, Error>, ignored: u16) -> Result<T, Error> {
     result.or_else(|error| if status(&error) == Some(ignored) { Ok(T::default()) } else { Err(error) })
 }
 
-/// HTTP libraries wrap what the kernel said in three layers of "client error".
+/// HTTP libraries wrap the operating system's error in three layers of "client error".
 fn root_cause(error: &Error) -> String {
     if let Error::SocketNotFoundError(_) = error {
         return "no such socket".to_owned();

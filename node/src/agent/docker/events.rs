@@ -1,8 +1,8 @@
-//! News of containers: one stream of engine events for all tasks of this executor.
+//! Container events: one stream of engine events for all tasks of this executor.
 //!
-//! An event only says "look again": whoever waits inspects its container and judges by what it finds, so that a lost,
-//! repeated or reordered event does no harm. Everybody looks again after a reconnection too. The one fact kept from an
-//! event is the exit code, for a container that is gone by the time we look.
+//! An event is only a hint to inspect: a waiter inspects its container and judges by the result, so a lost, repeated or
+//! reordered event is harmless. All waiters also inspect after a reconnection. The only data taken from an event is the exit
+//! code, for a container that no longer exists at the inspection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,13 +19,13 @@ use super::config::TASK_LABEL;
 use super::engine::Engine;
 use crate::agent::executor::ExecutorError;
 
-/// Pauses between attempts to reach the engine again: the first, and the longest.
+/// Delays between reconnection attempts: the first, and the maximum.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// The engine drops events for a reader that is slow for 100 ms, so a waiter looks again by itself now and then.
+/// The engine drops events for a reader that is slow for 100 ms, so a waiter also inspects periodically.
 const RESYNC: Duration = Duration::from_secs(60);
 
-/// News for those who wait for containers.
+/// Notifies those who wait for containers.
 pub(super) struct News {
     shared: Arc<Shared>,
     listener: OnceLock<AbortOnDropHandle<()>>,
@@ -36,13 +36,13 @@ struct Shared {
     waiting: Mutex<BTreeMap<TaskId, watch::Sender<Latest>>>,
 }
 
-/// What the stream said of a task's container so far.
+/// The latest events of a task's container.
 #[derive(Debug, Default, Clone, Copy)]
 struct Latest {
     exit_code: Option<i32>,
 }
 
-/// One task's share of the news.
+/// The notifications for one task.
 pub(super) struct Subscription {
     task: TaskId,
     shared: Arc<Shared>,
@@ -55,7 +55,7 @@ impl News {
         Self { shared: Arc::new(shared), listener: OnceLock::new() }
     }
 
-    /// News of a task from now on. Subscribe first, look then: nothing falls between.
+    /// Subscribes to events of a task. Subscribe before inspecting, so that no event is missed in between.
     pub(super) fn subscribe(&self, task: TaskId) -> Subscription {
         let latest = self.shared.lock().entry(task).or_default().subscribe();
         self.listener.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(listen(self.shared.clone()))));
@@ -64,13 +64,13 @@ impl News {
 }
 
 impl Subscription {
-    /// Returns when it is time to look again.
+    /// Returns when the container should be inspected again.
     pub(super) async fn next(&mut self) {
-        // Neither end is an error: the sender lives as long as its subscriptions, and a timeout is a reason to look.
+        // Both outcomes are fine: the sender lives as long as its subscriptions, and a timeout is a reason to inspect.
         let _ = tokio::time::timeout(RESYNC, self.latest.changed()).await;
     }
 
-    /// The exit code that the stream reported, if it did.
+    /// The exit code that the stream reported, if any.
     pub(super) fn exit_code(&self) -> Option<i32> {
         self.latest.borrow().exit_code
     }
@@ -79,7 +79,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut waiting = self.shared.lock();
-        // One receiver is this one's own, dropped after this.
+        // One receiver is this subscription's own, which is dropped after this.
         if waiting.get(&self.task).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiting.remove(&self.task);
         }
@@ -87,7 +87,7 @@ impl Drop for Subscription {
 }
 
 impl Shared {
-    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    /// No code panics while it holds the lock, so a poisoned one still guards valid data.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, watch::Sender<Latest>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,7 +106,7 @@ impl Shared {
     }
 }
 
-/// Follows the stream without end, through any number of engine restarts.
+/// Follows the stream forever, across engine restarts.
 async fn listen(shared: Arc<Shared>) {
     let mut pause = RECONNECT.0;
     loop {
@@ -119,8 +119,8 @@ async fn listen(shared: Arc<Shared>) {
     }
 }
 
-/// Follows one connection. What happened before this engine process began is seen by looking, so all are woken; what
-/// happened since is repeated from the engine's buffer (`since=0`). Between them no moment is left out.
+/// Follows one connection. Events from before the engine process started are covered by inspections, so all waiters are
+/// notified; later events are replayed from the engine's buffer (`since=0`). Together they leave no gap.
 async fn follow(shared: &Shared, pause: &mut Duration) -> Result<(), ExecutorError> {
     let docker = shared.engine.client()?;
     docker.ping().await.map_err(|error| shared.engine.judge(error))?;

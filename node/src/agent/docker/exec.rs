@@ -1,4 +1,4 @@
-//! Commands that run beside a task, in its container.
+//! Commands executed beside a task, in its container.
 
 use std::fs;
 use std::sync::Arc;
@@ -18,14 +18,13 @@ use super::{DockerExecutor, hijack};
 use crate::agent::conversation;
 use crate::agent::executor::{ExecutorError, Inputs, Outputs, Workload};
 
-/// Pause before the engine is asked again: at first, and at most.
+/// Delay before the engine is polled again: the first, and the maximum.
 const ASK_PAUSE_FIRST: Duration = Duration::from_millis(10);
 const ASK_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How often a command is given its size until it has a terminal, which it gets a moment after its start; the pauses add up to half a
-/// second.
+/// How often a resize is tried until the command has a terminal, shortly after its start; the delays add up to half a second.
 const RESIZES_MAX: u32 = 10;
 const RESIZE_PAUSE: Duration = Duration::from_millis(10);
-/// How long a command may go on whose operator is gone.
+/// How long a command may continue after its client disconnected.
 const HANG_UP_GRACE: Duration = Duration::from_secs(5);
 
 /// A command in a container.
@@ -37,7 +36,7 @@ struct Exec {
 }
 
 impl DockerExecutor {
-    /// Runs a command in the container of a task.
+    /// Executes a command in the container of a task.
     pub(super) async fn exec(
         &self,
         workload: &Workload,
@@ -60,13 +59,13 @@ impl DockerExecutor {
         let start = serde_json::to_string(&start).map_err(|error| ExecutorError::Fatal(error.to_string()))?;
         let hijacked = hijack::call(&self.engine, &format!("/exec/{}/start", made.id), start).await?;
         let exec = Exec { engine: Arc::clone(&self.engine), id: made.id, container, has_terminal };
-        // Engines before API 1.42 take no size with the start.
+        // Engines before API 1.42 accept no size at the start.
         let inputs = stream::iter(size.map(Input::Size)).chain(inputs).boxed();
         Ok(conversation::begin(hijacked.ends(takes_input, has_terminal), exec, inputs))
     }
 }
 
-/// What the engine is asked for.
+/// The engine's request for a command.
 fn config(spec: ExecSpec) -> ExecConfig {
     let attach = Some(!spec.detach);
     ExecConfig {
@@ -83,18 +82,18 @@ fn config(spec: ExecSpec) -> ExecConfig {
     }
 }
 
-/// A size as the engine has it.
+/// A terminal size in the engine's order.
 fn rows_first(size: TerminalSize) -> Vec<usize> {
     [size.rows, size.columns].map(|length| usize::from(clamped(length))).to_vec()
 }
 
-/// Nobody has a terminal of more than 65,535 lines.
+/// Limits a dimension to 65,535, more than any terminal has.
 pub(super) fn clamped(length: u32) -> u16 {
     u16::try_from(length).unwrap_or(u16::MAX)
 }
 
 impl Exec {
-    /// Asks the engine until it knows this: a command begins and ends a moment before that.
+    /// Polls the engine until an inspection has the value: its state lags behind the start and exit of a command.
     async fn known<T>(&self, look: impl Fn(&ExecInspectResponse) -> Option<T>) -> Result<T, ExecutorError> {
         let mut pause = ASK_PAUSE_FIRST;
         loop {
@@ -108,7 +107,7 @@ impl Exec {
     }
 }
 
-/// How a command ended; nothing before that.
+/// The exit code of a command; `None` while it is running.
 fn end(seen: &ExecInspectResponse) -> Option<i32> {
     let code = seen.exit_code.filter(|_| seen.running == Some(false))?;
     Some(i32::try_from(code).unwrap_or(super::UNKNOWN_EXIT_CODE))
@@ -139,7 +138,7 @@ impl conversation::Command for Exec {
 
     async fn signal(&self, signal: Signal) -> Result<(), ExecutorError> {
         let pid = self.known(|seen| end(seen).map(|_| None).or_else(|| pid(seen).map(Some))).await?;
-        // One that has ended needs none.
+        // A command that has exited needs no signal.
         pid.map_or(Ok(()), |pid| signal_in(&self.container, pid, signal).map_err(ExecutorError::Fatal))
     }
 
@@ -162,7 +161,8 @@ impl conversation::Command for Exec {
     }
 }
 
-/// Signals a process of a container. The engine has no call for that, so it works where its processes are those of this machine.
+/// Signals a process of a container. The engine has no call for this, so it works only if the container's processes are visible
+/// on this machine.
 fn signal_in(container: &str, pid: Pid, signal: Signal) -> Result<(), String> {
     let fail = |why: std::io::Error| format!("cannot signal the command: {why}");
     let handle = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -170,7 +170,7 @@ fn signal_in(container: &str, pid: Pid, signal: Signal) -> Result<(), String> {
         Err(rustix::io::Errno::SRCH) => return Ok(()),
         Err(error) => return Err(fail(error.into())),
     };
-    // The handle is of whoever has the pid now; if that is in the container, it is so for good.
+    // The handle refers to the current owner of the pid; if that is in the container, it stays valid for it.
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).map_err(fail)?;
     if !groups.contains(container) {
         return Err("cannot signal the command: its process is not found on this machine".to_owned());

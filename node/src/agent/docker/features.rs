@@ -1,6 +1,6 @@
-//! Which fields of a spec need a newer API of the engine than the oldest that we meet (1.40). An engine leaves unknown
-//! fields aside without a word, so a task that relies on one would run other than asked; it is refused instead. A task that
-//! only runs less well gets a warning.
+//! Spec fields that need a newer engine API than the oldest supported one (1.40). An engine silently ignores unknown fields, so
+//! a task that depends on one would run differently than specified; it is refused instead. If the field is only an improvement,
+//! the task gets a warning.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,15 +29,15 @@ impl FromStr for ApiVersion {
     }
 }
 
-/// A field that a workload uses, and the first API that knows it.
+/// A field that a workload uses, and the first API version that supports it.
 pub(super) type Need = (&'static str, ApiVersion);
 
-/// Everything that a workload cannot do without and an older engine would leave aside.
+/// The fields that a workload depends on and an older engine would ignore.
 pub(super) fn needs(workload: &Workload) -> Vec<Need> {
     workload.container().mounts.iter().flat_map(mount_needs).collect()
 }
 
-/// Everything that a workload can do without: without probes of their own at the start, a task is healthy some seconds later.
+/// The fields that a workload does not depend on: without a start interval, a task becomes healthy some seconds later.
 pub(super) fn preferences(workload: &Workload) -> Vec<Need> {
     let health = workload.container().healthcheck.as_ref();
     let early = health.filter(|health| health.start_interval_ns != 0);
@@ -60,7 +60,7 @@ fn mount_needs(mount: &Mount) -> Vec<Need> {
     table.into_iter().filter(|(used, ..)| *used).map(|(_, what, since)| (what, since)).collect()
 }
 
-/// A sentence for each need that an engine cannot meet.
+/// A message for each field that an engine does not support.
 pub(super) fn unmet(needs: &[Need], api: ApiVersion) -> Vec<String> {
     let unmet = needs.iter().filter(|(_, since)| api < *since);
     unmet.map(|(what, since)| format!("{what} needs engine API {since}, and this engine has {api}")).collect()

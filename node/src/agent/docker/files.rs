@@ -1,5 +1,5 @@
-//! Configs that are copied into a container before it starts: one archive in the form of tar, which the engine unpacks from
-//! the root directory on.
+//! Configs that are copied into a container before it starts, as one tar archive that the engine unpacks into the root
+//! directory.
 
 use bytes::Bytes;
 use events::ConfigReference;
@@ -8,25 +8,25 @@ use events::spec::FileReference;
 use super::config_mounts::is_mounted;
 use crate::agent::executor::Workload;
 
-/// The unit of an archive.
+/// The block size of a tar archive.
 const BLOCK_BYTES: usize = 512;
-/// Longest path that a header has room for; a longer one goes before it as an entry of its own, as GNU tar writes it.
+/// Longest path that fits in a header; a longer one precedes it as a separate entry, as in GNU tar.
 const NAME_BYTES: usize = 100;
 const FILE: u8 = b'0';
 const LONG_NAME: u8 = b'L';
-/// What fills the last block of an entry.
+/// Padding of the last block of an entry.
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
-/// Ends an archive.
+/// The end marker of an archive.
 const END: Bytes = Bytes::from_static(&[0; 2 * BLOCK_BYTES]);
 
-/// The configs of a workload that are not mounted, as an archive, piece by piece: all tasks that have a config share its data.
-/// Nothing if it has none.
+/// The configs of a workload that are not mounted, as an archive in pieces, so that all tasks with a config share its data.
+/// `None` if there are none.
 pub(super) fn archive(workload: &Workload) -> Option<Vec<Bytes>> {
     let mut archive = Vec::new();
     let copied = |of: &(&ConfigReference, &Bytes)| !is_mounted(of.0, workload.container());
     for (reference, data) in workload.config_files().filter(copied) {
         let path = reference.path();
-        // A reference with another owner was refused with its spec.
+        // References with an invalid owner were refused with their spec.
         let owner = reference.owner().unwrap_or_default();
         append(&mut archive, path.trim_start_matches('/').as_bytes(), reference.mode(), owner, data);
     }
@@ -54,7 +54,7 @@ fn entry(archive: &mut Vec<Bytes>, name: &[u8], kind: u8, mode: u32, (uid, gid):
     number(&mut header[136..148], 0);
     header[156] = kind;
     header[257..265].copy_from_slice(b"ustar  \0");
-    // The sum is made with blanks in its own place.
+    // The checksum is computed with blanks in its own field.
     header[148..156].fill(b' ');
     let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
     number(&mut header[148..155], sum);
@@ -62,7 +62,7 @@ fn entry(archive: &mut Vec<Bytes>, name: &[u8], kind: u8, mode: u32, (uid, gid):
     archive.extend([Bytes::copy_from_slice(&header), data.clone(), Bytes::from_static(&ZEROS[..padding])]);
 }
 
-/// A number in octal digits and a zero byte; one that is too large for them in binary, marked by the first bit.
+/// A number as NUL-terminated octal digits, or as base-256 marked by the first bit if it is too large.
 fn number(field: &mut [u8], value: u64) {
     let digits = field.len() - 1;
     let octal = format!("{value:0digits$o}");
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What the system's tar says of an archive.
+    /// The listing of an archive by the system's tar.
     fn listed(archive: &[u8]) -> String {
         let mut tar = Command::new("tar");
         tar.args(["--numeric-owner", "-tvf", "-"]).env("TZ", "UTC").stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -1,7 +1,7 @@
-//! Connections of the engine that become streams: the command's own bytes go both ways.
+//! Hijacked connections of the engine, which become raw streams in both directions.
 //!
-//! Bollard has these calls as well, but takes what a terminal shows for frames where it begins like one, and then holds as much of
-//! it as the frame seems to be long.
+//! Bollard has these calls as well, but parses terminal output as a frame if it starts like one, and then buffers the supposed
+//! length of the frame.
 
 use std::io;
 
@@ -24,26 +24,26 @@ use crate::agent::conversation;
 use crate::agent::executor::ExecutorError;
 use crate::streams::MESSAGE_BYTES;
 
-/// Longest refusal that is read.
+/// Maximum bytes of an error response.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
-/// What a frame begins with: the stream, three zeros, and its length.
+/// A frame header: the stream, three zeros, and the length.
 const HEADER_BYTES: usize = 8;
-/// The number of the standard error in a frame.
+/// The stream number of standard error in a frame.
 const STDERR: u8 = 2;
 
-/// A stream of the engine, both ways.
+/// A bidirectional stream of the engine.
 pub(super) struct Hijacked {
     reader: ReadHalf<TokioIo<Upgraded>>,
     pub(super) writer: WriteHalf<TokioIo<Upgraded>>,
 }
 
-/// Calls the engine in whichever version of its API it has, and takes the connection over.
+/// Calls the engine with the API version of its client, and takes over the connection.
 pub(super) async fn call(engine: &Engine, path: &str, body: String) -> Result<Hijacked, ExecutorError> {
     let broken = |error: io::Error| engine.judge(Error::from(error));
     let lost = |error: hyper::Error| broken(io::Error::other(error));
     let stream = UnixStream::connect(engine.socket()).await.map_err(broken)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-    // It ends with the connection, whose errors the reader sees.
+    // The task ends with the connection, whose errors the reader gets.
     tokio::spawn(connection.with_upgrades());
     let request = Request::builder()
         .method(Method::POST)
@@ -63,7 +63,7 @@ pub(super) async fn call(engine: &Engine, path: &str, body: String) -> Result<Hi
     Ok(Hijacked { reader, writer })
 }
 
-/// The engine's own words, as for its other calls.
+/// The engine's message, as for its other calls.
 async fn refusal(status: StatusCode, body: Incoming) -> Error {
     #[derive(serde::Deserialize)]
     struct Refusal {
@@ -75,7 +75,7 @@ async fn refusal(status: StatusCode, body: Incoming) -> Error {
     Error::DockerResponseServerError { status_code: status.as_u16(), message }
 }
 
-/// What comes out: of a terminal as it is, else in frames that name the stream.
+/// The output: raw for a terminal, otherwise in frames with the stream number.
 pub(super) fn output(reader: ReadHalf<TokioIo<Upgraded>>, is_terminal: bool) -> BoxStream<'static, io::Result<Output>> {
     if is_terminal { conversation::pieces(reader, Output::Stdout) } else { framed(reader) }
 }
@@ -89,7 +89,7 @@ impl Hijacked {
     }
 }
 
-/// The payloads of frames, in pieces that are no longer than a message may be.
+/// The payloads of frames, in pieces no longer than a message may be.
 fn framed(reader: impl AsyncRead + Send + Unpin + 'static) -> BoxStream<'static, io::Result<Output>> {
     let frames = Frames { reader, stream: 0, left: 0, buffer: vec![0; MESSAGE_BYTES] };
     let pieces =
@@ -99,7 +99,7 @@ fn framed(reader: impl AsyncRead + Send + Unpin + 'static) -> BoxStream<'static,
 
 struct Frames<R> {
     reader: R,
-    /// Of the frame that is read: its stream, and what is left of it.
+    /// The current frame: its stream, and the remaining bytes.
     stream: u8,
     left: usize,
     buffer: Vec<u8>,
@@ -109,7 +109,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     async fn next(&mut self) -> io::Result<Option<Output>> {
         while self.left == 0 {
             let mut header = [0; HEADER_BYTES];
-            // Nothing, or the beginning of a header, is the end.
+            // Nothing, or an incomplete header, is the end.
             match self.reader.read_exact(&mut header).await {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
                 read => read.map(drop)?,

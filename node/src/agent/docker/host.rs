@@ -1,4 +1,4 @@
-//! What the host gives a container: resources, mounts, ports, names, privileges. Pure.
+//! The host configuration of a container: resources, mounts, ports, names, privileges. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,14 +14,14 @@ use super::config::{list, number, signed, text};
 use super::{devices, mounts};
 use crate::agent::executor::Workload;
 
-/// The host's side of the container that a workload asks for.
+/// The host configuration of a workload's container.
 pub(super) fn host_config(workload: &Workload, port_bindings: Option<PortMap>) -> HostConfig {
     let task = workload.spec.template();
     let spec = task.container();
     let dns = spec.dns.clone().unwrap_or_default();
     let (binds, mounts) = mounts::mounts(&spec.mounts);
     HostConfig {
-        // A task is one-shot: the orchestrator makes another when this one ends.
+        // A task is one-shot: the orchestrator creates another when this one ends.
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
         log_config: task.log_driver.as_ref().map(log_config),
         port_bindings,
@@ -53,7 +53,7 @@ pub(super) fn host_config(workload: &Workload, port_bindings: Option<PortMap>) -
     }
 }
 
-/// Limits and the memory reservation; CPU reservations are the scheduler's alone.
+/// Limits and the memory reservation; CPU reservations concern only the scheduler.
 fn resources(workload: &Workload) -> HostConfig {
     let Some(wanted) = workload.spec.template().resources.as_ref() else { return HostConfig::default() };
     let memory = |of: Option<&Resources>| of.and_then(|resources| number(signed(resources.memory_bytes)));
@@ -67,7 +67,7 @@ fn resources(workload: &Workload) -> HostConfig {
     }
 }
 
-/// The engine limits memory and swap together.
+/// The engine has one limit for memory and swap together.
 fn memory_and_swap(wanted: &ResourceRequirements) -> Option<i64> {
     let memory = wanted.limits.as_ref().map_or(0, |limits| signed(limits.memory_bytes));
     wanted.swap_bytes.map(|swap| if swap < 0 { swap } else { memory.saturating_add(swap) })
@@ -77,11 +77,11 @@ fn log_config(driver: &Driver) -> HostConfigLogConfig {
     HostConfigLogConfig { typ: text(&driver.name), config: map(&driver.options) }
 }
 
-/// Security options in the words of `docker run --security-opt`.
+/// Security options in the syntax of `docker run --security-opt`.
 fn security(workload: &Workload) -> Vec<String> {
     let Some(privileges) = &workload.container().privileges else { return Vec::new() };
     let mut options = Vec::new();
-    // One that repeats a secret was refused.
+    // A credential spec that contains a secret was refused before.
     options.extend(workload.credential_spec().ok().flatten().map(|of| format!("credentialspec={of}")));
     if let Some(selinux) = &privileges.selinux {
         if selinux.disable {
@@ -111,7 +111,7 @@ fn security(workload: &Workload) -> Vec<String> {
     options
 }
 
-/// Lines of hosts(5), an address and its names, as the engine wants them: `name:address`, one for each name.
+/// Converts lines of hosts(5), an address and its names, to the engine's form: `name:address`, one for each name.
 fn extra_hosts(lines: &[String]) -> Vec<String> {
     let entries = lines.iter().flat_map(|line| {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
@@ -121,7 +121,7 @@ fn extra_hosts(lines: &[String]) -> Vec<String> {
     entries.collect()
 }
 
-/// An absent field for the engine's own choice.
+/// `None` for the engine's default.
 fn network(network: NetworkMode) -> Option<String> {
     match network {
         NetworkMode::Default => None,
@@ -147,7 +147,7 @@ fn ulimits(spec: &ContainerSpec) -> Option<Vec<ResourcesUlimits>> {
     (!spec.ulimits.is_empty()).then(|| limits.collect())
 }
 
-/// An absent field for an empty map.
+/// `None` for an empty map.
 pub(super) fn map(values: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
     (!values.is_empty()).then(|| values.clone().into_iter().collect())
 }

@@ -1,4 +1,4 @@
-//! What a container printed, as the engine kept it.
+//! The log of a container, as stored by the engine.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +15,22 @@ use crate::agent::details::details;
 use crate::agent::executor::{ExecutorError, LogQuery};
 use crate::agent::lines::Lines;
 
-/// Pieces that are taken at once, if they are there: each is at most 16 KiB.
+/// Maximum pieces taken at once, if available: each is at most 16 KiB.
 const PIECES_MAX: usize = 32;
-/// Nanoseconds of a second.
+/// Nanoseconds per second.
 const SECOND: i64 = 1_000_000_000;
 
-/// What is asked of the engine, which knows whole seconds only.
+/// The engine's query, which supports only whole seconds.
 pub(super) fn options(query: LogQuery) -> LogsOptions {
     let seconds = |ns: i64| i32::try_from(ns.div_euclid(SECOND)).unwrap_or(if ns < 0 { 0 } else { i32::MAX });
     let options = LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true).follow(query.follow);
     let options = options.tail(&query.tail.map_or_else(|| "all".to_owned(), |tail| tail.to_string()));
-    // 0 is no bound.
+    // 0 means unbounded.
     let options = options.since(query.since.map_or(0, |since| seconds(since.unix_ns()).max(0)));
     options.until(query.until.map_or(0, |until| seconds(until.unix_ns().saturating_add(SECOND - 1)).max(1))).build()
 }
 
-/// The attributes that the container's log driver notes.
+/// The attributes that the container's log driver adds.
 pub(super) fn attributes(container: &ContainerInspectResponse) -> String {
     let options = container.host_config.as_ref().and_then(|host| host.log_config.as_ref()?.config.as_ref());
     let config = container.config.as_ref();
@@ -41,7 +41,7 @@ pub(super) fn attributes(container: &ContainerInspectResponse) -> String {
     details(options, &labels, &env)
 }
 
-/// The lines of what the engine sends.
+/// The lines in the engine's stream.
 pub(super) fn lines(
     engine: std::sync::Arc<Engine>,
     query: LogQuery,
@@ -62,7 +62,7 @@ pub(super) fn lines(
                 for piece in some {
                     match piece {
                         Ok(piece) => take(&piece, &mut lines, &mut whole),
-                        // What came before it is told all the same.
+                        // Lines before the error are returned first.
                         Err(error) if whole.is_empty() => return Some((Err(engine.judge(error)), None)),
                         Err(error) => {
                             tracing::debug!(%error, "the engine broke a log off");
@@ -78,11 +78,11 @@ pub(super) fn lines(
     .boxed()
 }
 
-/// Each piece begins with the time at which the engine took it.
+/// Each piece starts with the time at which the engine received it.
 fn take(piece: &LogOutput, lines: &mut Lines, whole: &mut Vec<LogLine>) {
     let (stream, bytes) = match piece {
         LogOutput::StdErr { message } => (LogStream::Stderr, message),
-        // A terminal has one stream.
+        // A terminal has only one stream.
         LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
             (LogStream::Stdout, message)
         }
@@ -91,7 +91,7 @@ fn take(piece: &LogOutput, lines: &mut Lines, whole: &mut Vec<LogLine>) {
     lines.take(stream, at, text, whole);
 }
 
-/// The time that a piece begins with, and the rest of it. A piece without one is told as if it were as old as can be.
+/// The timestamp of a piece, and its content. A piece without one gets the oldest possible time.
 fn dated(bytes: &[u8]) -> (Timestamp, &[u8]) {
     let space = bytes.iter().position(|byte| *byte == b' ');
     let split = space.map(|space| (&bytes[..space], &bytes[space + 1..]));
@@ -99,7 +99,7 @@ fn dated(bytes: &[u8]) -> (Timestamp, &[u8]) {
     read.unwrap_or((Timestamp::default(), bytes))
 }
 
-/// A time of the engine. Some log drivers give it in the time zone of the machine.
+/// Parses a time of the engine. Some log drivers use the time zone of the machine.
 fn time(text: &str) -> Option<Timestamp> {
     if text.ends_with('Z') {
         return text.parse().ok();
@@ -142,7 +142,7 @@ mod tests {
         let err = |text: &str| LogOutput::StdErr { message: text.to_owned().into() };
         let pieces = [
             out("2026-01-31T12:00:00.000000001Z old\n"),
-            // Longer than what the engine keeps in one piece.
+            // Longer than what the engine stores in one piece.
             out("2026-01-31T12:00:01.500000000Z be"),
             err("2026-01-31T12:00:02.000000000Z oops\n"),
             out("2026-01-31T12:00:03.000000000Z gun\n"),

@@ -1,8 +1,8 @@
-//! Tasks as containers of a Docker Engine.
+//! Runs tasks as containers of a Docker Engine.
 //!
-//! The engine holds all the state: containers are found again by name and labels, so a new executor takes over where an
-//! older one ended. Calls are few, for each costs time that a task's start feels: a create and no question before it (the
-//! engine itself says when the image is missing), a start between two inspections of one millisecond each.
+//! The engine holds all state: containers are found by name and labels, so a restarted executor takes over from the previous
+//! one. Calls are kept to a minimum, because each delays the start of a task: a create without a query before it (the engine
+//! itself reports a missing image), and a start between two inspections of one millisecond each.
 
 mod attach;
 mod config;
@@ -58,10 +58,10 @@ use super::secret_files::{self, SecretFiles};
 use super::steps::Steps;
 use crate::clock;
 
-/// The reason of a task that its health check ended.
+/// The reason of a task that was stopped by its health check.
 const UNHEALTHY: &str = "unhealthy container";
 
-/// Pause before an engine that answers events but no inspection is asked again.
+/// Delay before retrying an engine that sends events but answers no inspection.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs tasks as containers of one Docker Engine.
@@ -75,11 +75,12 @@ pub struct DockerExecutor {
 }
 
 impl DockerExecutor {
-    /// An executor for the engine at an address of the form `unix:///var/run/docker.sock`, with a directory for the configs that
-    /// its containers mount. Their secrets are in memory, in a directory that no other agent of the machine has. The engine is not asked yet: [`Executor::describe`] tells whether it can be reached.
+    /// An executor for the engine at an address of the form `unix:///var/run/docker.sock`, with a directory for the configs
+    /// that its containers mount. Their secrets are in memory, in a directory specific to this agent. The engine is not
+    /// contacted yet: [`Executor::describe`] reports whether it can be reached.
     ///
     /// # Errors
-    /// A sentence when the address is of another form.
+    /// A message when the address has another form.
     pub fn new(address: &str, configs: PathBuf) -> Result<Self, String> {
         let engine = Arc::new(Engine::new(address)?);
         Ok(Self {
@@ -97,8 +98,8 @@ impl DockerExecutor {
         self.secret_files.mounted(&self.config_mounts.added_to(workload))
     }
 
-    /// Refuses a workload of which this engine would silently leave aside what it needs; gives warnings of what it only wished
-    /// for. Asks the engine only for workloads that use such a thing.
+    /// Refuses a workload that depends on a field which this engine would silently ignore; returns warnings for fields that are
+    /// only an improvement. Asks the engine for its version only if the workload uses such a field.
     async fn check_features(&self, workload: &Workload) -> Result<Vec<String>, ExecutorError> {
         workload.credential_spec().map_err(ExecutorError::Fatal)?;
         let (needs, preferences) = (features::needs(workload), features::preferences(workload));
@@ -116,7 +117,7 @@ impl DockerExecutor {
         }
     }
 
-    /// Makes the container, pulling its image if the engine lacks it; or finds the one made before.
+    /// Creates the container, pulling its image if the engine does not have it; or finds the existing one.
     async fn create(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
         let options = CreateContainerOptionsBuilder::new().name(&workload.name).build();
         let body = config::create_body(workload);
@@ -151,7 +152,7 @@ impl DockerExecutor {
         }
     }
 
-    /// Pulls the image of a container that is to be created, where its policy says so; tells whether it did.
+    /// Pulls the image before the container is created, if the pull policy requires it. Returns whether it did.
     async fn pull_first(&self, workload: &Workload) -> Result<bool, ExecutorError> {
         match workload.container().pull_policy() {
             PullPolicy::Missing | PullPolicy::Never => Ok(false),
@@ -164,7 +165,7 @@ impl DockerExecutor {
         }
     }
 
-    /// Puts the configs into a container that was not started yet.
+    /// Copies the configs into a container that was not started yet.
     async fn place_configs(&self, workload: &Workload, made: &ContainerStatus) -> Result<(), ExecutorError> {
         let was_started = made.pid != 0 || made.exit_code.is_some();
         let Some(archive) = files::archive(workload).filter(|_| !was_started) else { return Ok(()) };
@@ -179,7 +180,7 @@ impl DockerExecutor {
         })
     }
 
-    /// The name is taken: by this task's own container, made before, or by a stranger's.
+    /// The name is in use: by this task's own container, created earlier, or by a foreign one.
     async fn adopt(&self, workload: &Workload, conflict: Error) -> Result<ContainerStatus, ExecutorError> {
         match self.inspect(workload).await? {
             Some(observed) => Ok(observed.status),
@@ -187,12 +188,12 @@ impl DockerExecutor {
         }
     }
 
-    /// Looks at the task's container; `None` if there is none, or another's under its name.
+    /// Inspects the task's container; `None` if there is none, or a foreign one has its name.
     async fn inspect(&self, workload: &Workload) -> Result<Option<Observed>, ExecutorError> {
         Ok(self.container(workload).await?.map(|answer| observed::observe(answer, workload)))
     }
 
-    /// The task's container as the engine describes it; `None` if there is none, or another's under its name.
+    /// The engine's description of the task's container; `None` if there is none, or a foreign one has its name.
     async fn container(&self, workload: &Workload) -> Result<Option<ContainerInspectResponse>, ExecutorError> {
         match self.engine.client()?.inspect_container(&workload.name, None::<InspectContainerOptions>).await {
             Ok(container) if observed::is_ours(&container, workload) => Ok(Some(container)),
@@ -207,11 +208,11 @@ impl DockerExecutor {
         let gone = || ExecutorError::Fatal(format!("no such container: {}", workload.name));
         let mut observed = self.inspect(workload).await?.ok_or_else(gone)?;
         if observed.phase == Phase::Ended {
-            // It was started before, and whether it had been healthy is not known any more: `wait` tells how it ended.
+            // It was started before, and whether it was ever healthy is unknown: `wait` reports how it ended.
             return Ok(observed.status);
         }
         if observed.phase == Phase::Created {
-            // They may have gone with the memory of the machine since the container was made.
+            // The secrets may have been lost in a reboot since the container was created.
             self.secret_files.place(workload, None, secret_files::numbered)?;
             if let Some(place) = observed.foreign_bind(&self.with_files(workload)) {
                 let why = "the path in its spec points elsewhere since the container was created";
@@ -235,8 +236,8 @@ impl DockerExecutor {
         }
     }
 
-    /// Starts a container and looks at it, whatever the engine answered: an error may come after the start, and a connection
-    /// may break that brought it. Only a container that was not started was refused.
+    /// Starts a container and inspects it whatever the engine answered: an error may follow a successful start, and the
+    /// connection may break after it. The start failed only if the container was never started.
     async fn launch(&self, workload: &Workload, id: &str) -> Result<Option<Observed>, ExecutorError> {
         let started = self.engine.client()?.start_container(id, None::<StartContainerOptions>).await;
         let observed = self.inspect(workload).await?;
@@ -251,7 +252,7 @@ impl DockerExecutor {
         }
     }
 
-    /// Stops a container within the spec's grace period, then by force. Gone or stopped already is success.
+    /// Stops a container within the spec's grace period, then kills it. Succeeds if it is stopped or does not exist.
     async fn stop(&self, workload: &Workload, id: &str) -> Result<(), ExecutorError> {
         let grace = workload.container().stop_grace();
         let options = StopContainerOptionsBuilder::new().t(config::whole_seconds(grace)).build();
@@ -259,17 +260,17 @@ impl DockerExecutor {
         unless_status(stopped, 404).map_err(|error| self.engine.judge(error))
     }
 
-    /// Removes a container, by force, and its anonymous volumes. Gone already is success.
+    /// Removes a container by force, with its anonymous volumes. Succeeds if it does not exist.
     async fn remove_container(&self, id: &str) -> Result<(), ExecutorError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.engine.client()?.remove_container(id, Some(options)).await {
-            // Another removal is under way; the task is not gone before that one ends.
+            // Another removal is in progress; the task counts as removed only after it.
             Err(error) if status(&error) == Some(409) => Err(ExecutorError::Temporary(error.to_string())),
             removed => unless_status(removed, 404).map_err(|error| self.engine.judge(error)),
         }
     }
 
-    /// The labels of all containers, running or not, that carry these.
+    /// The names and labels of all containers with these labels, running or not.
     async fn labelled(&self, labels: Vec<String>) -> Result<Vec<(String, HashMap<String, String>)>, ExecutorError> {
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -324,7 +325,7 @@ impl Executor for DockerExecutor {
                     Phase::Created => return Err(ExecutorError::Fatal("the container was never started".into())),
                 },
                 Ok(None) => return Ok(vanished(news.exit_code())),
-                // The engine is away, which is no news of the container: it may well run on.
+                // The engine is unreachable, which says nothing about the container: it may still be running.
                 Err(ExecutorError::Temporary(error)) => {
                     tracing::debug!(task = %workload.task, %error, "waiting for the engine");
                     tokio::time::sleep(RETRY).await;
@@ -341,7 +342,7 @@ impl Executor for DockerExecutor {
         match observed.phase {
             Phase::Ended => Ok(Some(observed.status)),
             Phase::Created => {
-                // A start that was given up may still be on its way inside the engine; what is gone cannot start.
+                // A cancelled start may still be in progress inside the engine; a removed container cannot start.
                 self.remove_container(&observed.status.container_id).await?;
                 Ok(Some(observed.status))
             }
@@ -412,14 +413,14 @@ impl Executor for DockerExecutor {
     }
 }
 
-/// The engine answers 404 for a missing image, but also for other missing things, which no pull brings.
+/// The engine answers 404 for a missing image, but also for other missing objects, which a pull does not provide.
 fn is_missing_image(error: &Error) -> bool {
     let Error::DockerResponseServerError { status_code: 404, message } = error else { return false };
     message.to_lowercase().contains("no such image")
 }
 
-/// A container that ended before `start` returned. It did run, and `wait` tells how it ended, unless it was to be
-/// healthy first: then it failed to start.
+/// A container that ended before `start` returned. It did run, and `wait` reports how it ended, unless it had to become healthy
+/// first: then it failed to start.
 fn ended_at_start(observed: Observed) -> Result<ContainerStatus, ExecutorError> {
     let code = observed.status.exit_code.unwrap_or(UNKNOWN_EXIT_CODE);
     if observed.has_health_check && code != 0 {
@@ -428,7 +429,7 @@ fn ended_at_start(observed: Observed) -> Result<ContainerStatus, ExecutorError> 
     Ok(observed.status)
 }
 
-/// The exit of a container that somebody removed.
+/// The exit of a container that was removed from outside.
 fn vanished(exit_code: Option<i32>) -> Exit {
     let container = ContainerStatus { exit_code: Some(exit_code.unwrap_or(UNKNOWN_EXIT_CODE)), ..Default::default() };
     Exit { container, reason: Some("the container was removed from outside".into()) }

@@ -1,7 +1,7 @@
-//! Mounts in the engine's terms. Pure.
+//! Converts mounts to the engine's API. Pure.
 //!
-//! Engines before API 1.42 cannot create a missing source of a bind mount in the long form, but all do it in the short
-//! form (`source:target:options`). So a bind that asks for it takes the short form wherever that can say all of it.
+//! Engines before API 1.42 cannot create a missing bind source in the long form, but all can in the short form
+//! (`source:target:options`). So a bind that requests it uses the short form if that can express all its options.
 
 use bollard::models::{
     Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum as EnginePropagation, MountTmpfsOptions,
@@ -12,13 +12,13 @@ use events::{BindOptions, BindPropagation, Mount, MountConsistency, MountType, T
 use super::config::{number, signed, text};
 use super::host::map;
 
-/// The mounts in the short form and those in the long form.
+/// The mounts in short form and those in long form.
 pub(super) fn mounts(mounts: &[Mount]) -> (Vec<String>, Vec<EngineMount>) {
     let (short, long): (Vec<&Mount>, Vec<&Mount>) = mounts.iter().partition(|mount| fits_short_form(mount));
     (short.into_iter().map(short_form).collect(), long.into_iter().map(long_form).collect())
 }
 
-/// Whether a mount is a bind that creates its source and needs nothing that the short form lacks.
+/// Whether a mount is a bind that creates its source and needs no option that the short form lacks.
 pub(super) fn fits_short_form(mount: &Mount) -> bool {
     let Some(bind) = mount.bind.filter(|bind| mount.r#type() == MountType::Bind && bind.create_mountpoint) else {
         return false;
@@ -31,7 +31,7 @@ fn short_form(mount: &Mount) -> String {
     let mut options = vec![if mount.read_only { "ro" } else { "rw" }];
     options.extend(consistency(mount.consistency()));
     match mount.bind.unwrap_or_default().propagation() {
-        // What the engine does by itself.
+        // The engine's default.
         BindPropagation::Rprivate => {}
         BindPropagation::Private => options.push("private"),
         BindPropagation::Rshared => options.push("rshared"),
@@ -102,7 +102,7 @@ fn volume_options(volume: &VolumeOptions) -> MountVolumeOptions {
     }
 }
 
-/// Options come as `noexec,uid=1`; the engine takes a list of one or two words each.
+/// Options have the form `noexec,uid=1`; the engine expects a list of one or two words each.
 fn tmpfs_options(tmpfs: &TmpfsOptions) -> MountTmpfsOptions {
     let words = tmpfs.options.split(',').map(str::trim).filter(|option| !option.is_empty());
     let options: Vec<Vec<String>> = words.map(|option| option.splitn(2, '=').map(str::to_owned).collect()).collect();
@@ -113,7 +113,7 @@ fn tmpfs_options(tmpfs: &TmpfsOptions) -> MountTmpfsOptions {
     }
 }
 
-/// An absent field for false, so that engines that do not know the option are not bothered.
+/// `None` for false, so that the field is not sent to engines without it.
 fn flag(value: bool) -> Option<bool> {
     value.then_some(true)
 }

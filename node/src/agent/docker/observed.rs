@@ -1,4 +1,4 @@
-//! What the engine says of a container, reduced to what a task needs to know. Pure.
+//! The engine's view of a container, reduced to what a task needs. Pure.
 
 use std::collections::BTreeSet;
 
@@ -11,28 +11,28 @@ use events::{ContainerStatus, MountType, PortConfig};
 use super::config::{CLUSTER_LABEL, TASK_LABEL, host_ports, port_key};
 use crate::agent::executor::{Exit, Workload};
 
-/// The exit code of a container whose own is not known, as Docker has it.
+/// The exit code of a container whose own is unknown, as in Docker.
 pub(super) const UNKNOWN_EXIT_CODE: i32 = 255;
 
-/// A container of ours.
+/// A container of this executor.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Observed {
-    /// How far it is.
+    /// Its phase.
     pub(super) phase: Phase,
     /// Whether it has a health check, from the spec or the image.
     pub(super) has_health_check: bool,
-    /// What is reported of it.
+    /// The reported status.
     pub(super) status: ContainerStatus,
-    /// Why it ended, when the engine knows more than the exit code.
+    /// Why it ended, if the engine knows more than the exit code.
     pub(super) reason: Option<String>,
-    /// The places of this machine that it mounts.
+    /// The paths of this machine that it mounts.
     pub(super) binds: Vec<String>,
 }
 
-/// How far a container is.
+/// The phase of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Made, never started.
+    /// Created, never started.
     Created,
     /// Running, and healthy if it has a health check.
     Running,
@@ -40,12 +40,12 @@ pub(super) enum Phase {
     Starting,
     /// Running, but its health check failed.
     Unhealthy,
-    /// Over.
+    /// Exited.
     Ended,
 }
 
 impl Observed {
-    /// A place of this machine that it mounts, and that is not among those of its task.
+    /// A path of this machine that it mounts but that is not in the task's spec.
     pub(super) fn foreign_bind(&self, workload: &Workload) -> Option<&str> {
         let mounts = &workload.container().mounts;
         let is_own =
@@ -53,20 +53,20 @@ impl Observed {
         self.binds.iter().map(String::as_str).find(|place| !is_own(place))
     }
 
-    /// How the container ended.
+    /// The exit of the container.
     pub(super) fn exit(self) -> Exit {
         Exit { container: self.status, reason: self.reason }
     }
 }
 
-/// Whether a container that has a task's name is that task's.
+/// Whether a container with a task's name belongs to that task.
 pub(super) fn is_ours(answer: &ContainerInspectResponse, workload: &Workload) -> bool {
     let labels = answer.config.as_ref().and_then(|config| config.labels.as_ref());
     let is = |key, value: String| labels.and_then(|labels| labels.get(key)).is_some_and(|label| *label == value);
     is(TASK_LABEL, workload.task.to_string()) && is(CLUSTER_LABEL, workload.cluster.to_string())
 }
 
-/// Reads the answer to an inspection.
+/// Reads the response to an inspection.
 pub(super) fn observe(answer: ContainerInspectResponse, workload: &Workload) -> Observed {
     let state = answer.state.unwrap_or_default();
     let (phase, has_health_check) = phase(&state);
@@ -112,8 +112,8 @@ fn phase(state: &ContainerState) -> (Phase, bool) {
     (phase, has_health_check)
 }
 
-/// The spec's host ports with the numbers that the engine picked. Where it picked several for one target, they are handed
-/// out in the spec's order.
+/// The spec's host ports with the numbers that the engine chose. If it chose several for one target, they are assigned in the
+/// spec's order.
 fn ports(workload: &Workload, bound: &PortMap) -> Vec<PortConfig> {
     let wanted = host_ports(workload);
     let mut taken: BTreeSet<(String, u32)> =

@@ -1,5 +1,5 @@
-//! Pulling an image that is not here. Dropping the future ends the request, and the engine gives the pull up; what it
-//! has fetched stays, so a later try goes on from there.
+//! Pulls a missing image. Dropping the future cancels the request, and the engine cancels the pull; downloaded layers are kept,
+//! so the next attempt continues from there.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::engine::Engine;
 use super::registry::with_credentials;
 use crate::agent::executor::{ExecutorError, RegistryAuth};
 
-/// A pull without a sign of progress for so long is given up and tried again: the registry hangs.
+/// A pull without progress for this long is cancelled and retried: the registry is unresponsive.
 const STALL: Duration = Duration::from_secs(600);
 
 /// Pulls an image.
 ///
 /// # Errors
-/// Fatal with the engine's words when the registry or the engine refuses, also when the registry cannot be reached;
-/// Temporary when the engine itself cannot.
+/// Fatal with the engine's message when the registry or the engine refuses, or the registry cannot be reached; Temporary when
+/// the engine itself cannot be reached.
 pub(super) async fn pull(engine: &Engine, image: &str, auth: Option<&RegistryAuth>) -> Result<(), ExecutorError> {
     let docker = with_credentials(engine.patient_client(STALL)?, auth)?;
     tracing::debug!(image, "pulling an image");
@@ -34,7 +34,7 @@ pub(super) async fn pull(engine: &Engine, image: &str, auth: Option<&RegistryAut
     }
 }
 
-/// The image to ask for: without a tag or digest the engine would pull every tag there is.
+/// The image to pull: without a tag or digest the engine would pull every tag.
 fn reference(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }

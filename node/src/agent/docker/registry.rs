@@ -1,4 +1,4 @@
-//! What registries say, asked through the engine: it knows their addresses, certificates and mirrors.
+//! Queries registries through the engine, which has their addresses, certificates and mirrors configured.
 
 use bollard::Docker;
 use events::Platform;
@@ -7,9 +7,9 @@ use http::HeaderValue;
 use super::engine::Engine;
 use crate::agent::executor::{ExecutorError, ImageFacts, RegistryAuth};
 
-/// Platforms of one image that are kept.
+/// Maximum platforms per image.
 const PLATFORMS_MAX: usize = 32;
-/// What a registry says of entries that are no images.
+/// What a registry states for entries that are not images.
 const UNKNOWN: &str = "unknown";
 /// An architecture whose name differs between images and nodes.
 const ARM: &str = "arm";
@@ -20,7 +20,7 @@ const ARM: &str = "arm";
 /// Fatal when they cannot be sent.
 pub(super) fn with_credentials(docker: Docker, auth: Option<&RegistryAuth>) -> Result<Docker, ExecutorError> {
     let Some(auth) = auth else { return Ok(docker) };
-    // Not through bollard's credentials: it encodes them in the alphabet of base64 that engines do not read.
+    // Not through bollard's credentials: it encodes them in a base64 alphabet that engines do not accept.
     let mut header = HeaderValue::from_str(&auth.0)
         .map_err(|_| ExecutorError::Fatal("the registry credentials of the service are malformed".into()))?;
     header.set_sensitive(true);
@@ -30,10 +30,10 @@ pub(super) fn with_credentials(docker: Docker, auth: Option<&RegistryAuth>) -> R
     }))
 }
 
-/// What an image is at its registry.
+/// What the registry reports about an image.
 ///
 /// # Errors
-/// In the engine's words when the registry refuses or cannot be reached.
+/// The engine's message when the registry refuses or cannot be reached.
 pub(super) async fn image(
     engine: &Engine,
     image: &str,
@@ -48,8 +48,8 @@ pub(super) async fn image(
     Ok(ImageFacts { digest, platforms: platforms_of(platforms) })
 }
 
-/// The platforms that a node can have. What describes an image stands beside it as of an unknown one. Nodes say which ARM they have
-/// (`armv7l`), and images do not, so that each of those will do, as for Docker's own client.
+/// The platforms that a node can have. Entries that describe an image (attestations) have an unknown platform and are skipped.
+/// Nodes report their ARM variant (`armv7l`) and images do not, so any variant matches, as in Docker's own client.
 fn platforms_of(said: impl Iterator<Item = (String, String)>) -> Vec<Platform> {
     let mut platforms = Vec::new();
     for (os, architecture) in said.filter(|(os, architecture)| os != UNKNOWN && architecture != UNKNOWN) {

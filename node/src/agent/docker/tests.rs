@@ -1,5 +1,4 @@
-//! The mapping of every field of a spec to the engine's API, as JSON, which is what the engine reads; and of the
-//! engine's answers back.
+//! The mapping of every spec field to the engine's API, as the JSON that the engine reads, and of the engine's responses back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,7 +44,7 @@ fn body(workload: &Workload) -> Value {
     serde_json::to_value(config::create_body(workload)).expect("JSON")
 }
 
-/// Each row: what the container spec says; where the body says it; and what.
+/// Each row: the container spec, the JSON pointer in the body, and the expected value.
 #[test]
 fn each_field_of_a_container_has_its_place() {
     let rows = [
@@ -196,7 +195,7 @@ fn devices_have_their_place() {
             "/HostConfig/DeviceRequests/0",
             json!({ "Driver": "nvidia", "DeviceIDs": ["0"], "Options": { "mode": "mig" } }),
         ),
-        // The names that the task claims of this kind.
+        // The devices of this kind that the task claims.
         (
             request(json!({ "claimed": "gpu", "capabilities": ["gpu"] })),
             "/HostConfig/DeviceRequests/0",
@@ -206,7 +205,7 @@ fn devices_have_their_place() {
     expect_places(&rows);
 }
 
-/// What is asked of a container, where it stands in the engine's request, and as what.
+/// Checks each row: the spec, the JSON pointer in the engine's request, and the expected value.
 fn expect_places(rows: &[(Value, &str, Value)]) {
     for (spec, place, wanted) in rows {
         let body = body(&container(spec.clone()));

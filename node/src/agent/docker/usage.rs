@@ -1,10 +1,10 @@
-//! What a container uses, as the engine counts it.
+//! Resource usage of a container, from the engine's counters.
 
 use ::events::{TaskId, Timestamp};
 use bollard::models::{ContainerMemoryStats, ContainerStatsResponse};
 use wire::v1::TaskUsage;
 
-/// The reading of a running container; nothing where the engine has none.
+/// The reading of a running container; `None` if the engine has none.
 pub(super) fn reading(task: TaskId, at: Timestamp, stats: &ContainerStatsResponse) -> Option<TaskUsage> {
     let memory = stats.memory_stats.as_ref()?;
     let cpu_ns = stats.cpu_stats.as_ref()?.cpu_usage.as_ref()?.total_usage?;
@@ -33,8 +33,8 @@ pub(super) fn reading(task: TaskId, at: Timestamp, stats: &ContainerStatsRespons
     })
 }
 
-/// Without the pages of files that the kernel would drop first, as Docker shows it: `total_inactive_file` in version 1 of control
-/// groups, `inactive_file` in version 2.
+/// Without the page cache that the kernel would reclaim first, as Docker shows it: `total_inactive_file` in cgroup version 1,
+/// `inactive_file` in version 2.
 fn memory_bytes(memory: &ContainerMemoryStats) -> Option<u64> {
     let usage = memory.usage?;
     let stats = memory.stats.as_ref();
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(reading(task, at, &stats), Some(expected));
         let version_1 = ContainerStatsResponse { memory_stats: Some(memory("total_inactive_file")), ..stats.clone() };
         assert_eq!(reading(task, at, &version_1).map(|reading| reading.memory_bytes), Some(700));
-        // What the engine says of a container that has ended.
+        // The engine's statistics of a container that has exited.
         let ended = ContainerStatsResponse { memory_stats: Some(ContainerMemoryStats::default()), ..stats };
         assert_eq!(reading(task, at, &ended), None);
     }

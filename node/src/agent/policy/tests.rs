@@ -1,4 +1,4 @@
-//! What the policy of a node allows, and the sentences for what it does not.
+//! What a node's policy allows, and the messages for what it forbids.
 
 use super::*;
 use events::{NetworkMode, Seccomp, VolumeOptions};
@@ -56,7 +56,7 @@ fn binds_reach_what_they_may() {
 
 #[test]
 fn a_volume_mounts_what_this_node_does_not_mind() {
-    /// The driver, its options, and the words of the refusal.
+    /// The driver, its options, and the text of the refusal.
     type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
     const LOWER: &str = "lowerdir=/var/lib/swarmd:/run,upperdir=/srv/a,workdir=/srv/b";
     let rows: [Row<'_>; 16] = [
@@ -178,7 +178,7 @@ fn devices_are_allowed_by_path_and_requests_by_driver_or_capability() {
         let sentence = judge(&open, &asked).expect_err(flag);
         assert!(sentence.contains(flag), "{sentence}");
     }
-    // The engine meets no link, and the container the path that it asked for.
+    // The engine gets the resolved path, and the container the path that it requested.
     let real = |path: &Path| Ok(if path == Path::new("/dev/gpu") { "/dev/dri/card0".into() } else { path.to_owned() });
     let grant = open.judge(&device("/dev/gpu"), real).expect("it leads to one that is allowed");
     assert_eq!((grant.devices[0].source.as_str(), grant.devices[0].target.as_str()), ("/dev/dri/card0", "/dev/gpu"));
@@ -215,11 +215,11 @@ fn what_exists_and_cannot_be_followed_is_refused() {
     }
 }
 
-/// Another process has other files: whoever may not look into it cannot know where its links in `/proc` lead.
+/// A process without the required capability cannot resolve links in `/proc` of another process.
 #[test]
 fn what_leads_through_another_process_is_refused_without_the_capability_and_nothing_else_is() {
     let judged = std::thread::spawn(|| {
-        // Capabilities are a thread's own.
+        // Capabilities are per thread.
         let kept = CapabilitySet::DAC_OVERRIDE;
         let all = rustix::thread::capabilities(None).expect("read");
         let few = CapabilitySets { effective: all.effective & kept, ..all };

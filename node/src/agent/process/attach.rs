@@ -1,4 +1,4 @@
-//! What a command prints, for somebody who looks on. It has no terminal, and takes no input.
+//! The output of a running command, for a client that attaches. The command has no terminal, and takes no input.
 
 use futures_util::stream::{self, StreamExt};
 use wire::v1::LogStream;
@@ -9,7 +9,7 @@ use super::{ProcessExecutor, ended};
 use crate::agent::executor::{Executor, ExecutorError, Inputs, LogQuery, Outputs, Workload};
 
 impl ProcessExecutor {
-    /// Shows what a task prints from now on, and at last how it ended.
+    /// Streams what a task prints from now on, and finally its exit code.
     pub(super) async fn attach(
         &self,
         workload: &Workload,
@@ -24,7 +24,7 @@ impl ProcessExecutor {
         });
         let files = self.files(workload.task);
         let shown = printed.chain(stream::once(exit_code(files, task)));
-        // Input means nothing, but its end means that nobody looks any more.
+        // Input is ignored, but its end means that the client has disconnected.
         let gone = async move { while inputs.next().await.is_some() {} };
         Ok(shown.take_until(gone).boxed())
     }

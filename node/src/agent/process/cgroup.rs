@@ -1,4 +1,4 @@
-//! Limits of CPU, memory and processes by a control group, version 1 or 2, where this process may make one.
+//! Limits CPU, memory and processes with a control group, version 1 or 2, where this process may create one.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -8,19 +8,19 @@ use super::order::Limits;
 /// Where control groups are mounted.
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
-/// Our own level below the root.
+/// Our parent group below the root.
 const PARENT: &str = "swarmlog";
 
-/// Length of the period over which CPU time is shared out, in microseconds; the kernel's own default.
+/// The period over which CPU time is distributed, in microseconds; the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
 
-/// The control groups of one task: one directory in version 2, one for each controller in version 1.
+/// The control groups of one task: one directory in version 2, one per controller in version 1.
 #[derive(Debug, Default)]
 pub(super) struct Cgroup {
     dirs: Vec<PathBuf>,
 }
 
-/// One limit: its name for people, its controller, and the file and value in version 1 and 2.
+/// One limit: its display name, its controller, and the file and value in version 1 and 2.
 struct Setting {
     what: &'static str,
     controller: &'static str,
@@ -29,7 +29,7 @@ struct Setting {
 }
 
 impl Cgroup {
-    /// Makes the groups that the limits need, and says which limits could not be set.
+    /// Creates the groups that the limits need. Also returns which limits could not be set.
     pub(super) fn create(root: &Path, name: &str, limits: &Limits) -> (Self, Vec<String>) {
         let mut group = Self::default();
         let mut warnings = Vec::new();
@@ -50,7 +50,7 @@ impl Cgroup {
             self.dirs.push(dir.clone());
         }
         if unified {
-            // A controller works below a group only when the group hands it down.
+            // A controller is available below a group only when the group delegates it.
             for above in [root, &parent] {
                 fs::write(above.join("cgroup.subtree_control"), format!("+{}", setting.controller))?;
             }
@@ -59,12 +59,12 @@ impl Cgroup {
         fs::write(dir.join(file), value)
     }
 
-    /// Puts a process, and all that it will start, under the limits.
+    /// Adds a process, whose later children inherit the limits.
     pub(super) fn add(&self, pid: u32) -> io::Result<()> {
         self.dirs.iter().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
     }
 
-    /// Whether the kernel killed a process of the group for want of memory.
+    /// Whether the kernel's OOM killer killed a process of the group.
     pub(super) fn is_oom_killed(&self) -> bool {
         let files = self.dirs.iter().flat_map(|dir| [dir.join("memory.events"), dir.join("memory.oom_control")]);
         files.filter_map(|file| fs::read_to_string(file).ok()).any(|text| {
@@ -73,16 +73,16 @@ impl Cgroup {
         })
     }
 
-    /// The directories made, to be given to [`remove`].
+    /// The created directories, to pass to [`remove`].
     pub(super) fn dirs(&self) -> &[PathBuf] {
         &self.dirs
     }
 }
 
-/// Removes the directories of control groups. Nothing there is success.
+/// Removes the directories of control groups. Succeeds if there are none.
 ///
 /// # Errors
-/// When a process is still in one.
+/// When a group still contains a process.
 pub(super) fn remove(dirs: &[PathBuf]) -> io::Result<()> {
     dirs.iter().try_for_each(|dir| match fs::remove_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

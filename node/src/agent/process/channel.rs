@@ -1,5 +1,6 @@
-//! The words between agent, supervisor and command: an order goes in, an answer comes out, over a socket that is the
-//! standard input of whoever is to obey. An answer is lines, `warning: ...` or `failure: ...`, and its end means "done".
+//! The protocol between agent, supervisor and command: an order goes in and a response comes out, over a socket that is the
+//! standard input of the receiver. A response consists of lines, `warning: ...` or `failure: ...`, and is complete at end of
+//! file.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -8,48 +9,49 @@ use std::os::unix::net::UnixStream;
 
 use super::order::Order;
 
-/// Longest order or answer. Environments are bounded by the kernel's own limit for them, which is 2 MiB.
+/// Maximum bytes of an order or response. The kernel limits environments to 2 MiB.
 const BYTES_MAX: u64 = 8 << 20;
 
-/// The socket that this process was given as its standard input. Closed by itself when a command takes the process over.
+/// The socket that is this process's standard input. It closes itself when the process executes the command.
 pub(super) fn from_stdin() -> io::Result<UnixStream> {
     Ok(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
-/// Gives an order.
+/// Sends an order.
 pub(super) fn send(to: &mut UnixStream, order: &Order) -> io::Result<()> {
     to.write_all(&serde_json::to_vec(order)?)?;
     to.shutdown(Shutdown::Write)
 }
 
-/// Takes an order. One that was not given to its end is an error.
+/// Receives an order. An incomplete one is an error.
 pub(super) fn receive(from: &mut UnixStream) -> io::Result<Order> {
     let mut bytes = Vec::new();
     from.take(BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// Reads the answer to its end.
+/// Reads the response to its end.
 pub(super) fn answer(from: &mut UnixStream) -> io::Result<Result<Vec<String>, String>> {
     let mut text = String::new();
     from.take(BYTES_MAX).read_to_string(&mut text)?;
     Ok(read_answer(&text))
 }
 
-/// The warnings of an answer, or what failed.
+/// The warnings of a response, or its failure.
 fn read_answer(text: &str) -> Result<Vec<String>, String> {
     let failure = text.lines().find_map(|line| line.strip_prefix("failure: "));
     let warnings = text.lines().filter_map(|line| line.strip_prefix("warning: "));
     failure.map_or_else(|| Ok(warnings.map(str::to_owned).collect()), |words| Err(words.to_owned()))
 }
 
-/// Gives an answer and ends the talk, for the other side too: the standard input stays open as long as we live.
+/// Sends a response and shuts the socket down, so that the peer sees the end: standard input stays open as long as this process
+/// lives.
 pub(super) fn reply(to: &mut UnixStream, answer: &Result<Vec<String>, String>) -> io::Result<()> {
     to.write_all(write_answer(answer).as_bytes())?;
     to.shutdown(Shutdown::Both)
 }
 
-/// The text of an answer.
+/// Formats a response.
 fn write_answer(answer: &Result<Vec<String>, String>) -> String {
     let line = |kind: &str, words: &String| format!("{kind}: {}\n", words.replace('\n', " "));
     match answer {

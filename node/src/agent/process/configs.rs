@@ -1,8 +1,9 @@
-//! Configs as files of the host, in a directory of the task's own, which its variable `SWARM_CONFIG_DIR` names.
+//! Configs as files on the host, in a directory per task that the environment variable `SWARM_CONFIG_DIR` names.
 //!
-//! An agent that is root keeps them below `/run`, where a task that runs as somebody else can reach them, and any other in the
-//! task's directory. One that repeats a secret is in memory, where the task's secrets are, and what is here is a link to it. A process sees the host's own files, so that a config with an absolute target is refused: it would be
-//! everybody's. So is one that gives whoever executes it the rights of its owner.
+//! An agent that runs as root creates them below `/run`, where a task that runs as another user can read them; any other agent
+//! creates them in the task's directory. A config that contains a secret is in memory beside the task's secrets, with a link to
+//! it here. A process sees the host's file system, so a config with an absolute target is refused: every process would see it.
+//! A config with a setuid or setgid mode is refused too.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -15,28 +16,28 @@ use events::{ConfigReference, TaskId};
 use crate::agent::executor::{ExecutorError, Workload};
 use crate::agent::placed_file;
 
-/// The variable that names the directory.
+/// The environment variable with the path of the directory.
 pub(super) const VARIABLE: &str = "SWARM_CONFIG_DIR";
-/// Where an agent that is root keeps the directories of its tasks.
+/// Where an agent that runs as root creates the directories of its tasks.
 const SHARED: &str = "/run/swarmlog/configs";
-/// The highest directory that is made there.
+/// The topmost directory that is created there.
 const SHARED_TOP: &str = "/run/swarmlog";
-/// Where those that repeat a secret are, below the directory of secrets.
+/// Where configs that contain a secret are, below the directory of secrets.
 const IN_MEMORY: &str = ".configs";
-/// Everybody may pass, whatever the umask of the agent.
+/// Everyone may traverse it, regardless of the agent's umask.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// The directory of a task's configs; `own` is where everything else of it is.
+/// The directory of a task's configs; `own` is the task's directory.
 pub(super) fn directory(own: &Path, task: TaskId) -> PathBuf {
     if rustix::process::geteuid().is_root() { Path::new(SHARED).join(task.to_string()) } else { own.join("configs") }
 }
 
-/// Where one that repeats a secret is, below the directory of the task's secrets.
+/// The path of a config that contains a secret, below the directory of the task's secrets.
 pub(super) fn in_memory(reference: &dyn FileReference) -> PathBuf {
     Path::new(IN_MEMORY).join(reference.given_path())
 }
 
-/// Puts the configs in place, also once more. Those that repeat a secret are in `memory`.
+/// Writes the configs; repeating it is harmless. Those that contain a secret are in `memory`.
 pub(super) fn place(workload: &Workload, directory: &Path, memory: Option<&Path>) -> Result<(), ExecutorError> {
     let unplaced = |reference: &ConfigReference, error: io::Error| {
         let name = &reference.name;
@@ -48,20 +49,20 @@ pub(super) fn place(workload: &Workload, directory: &Path, memory: Option<&Path>
     }
     for reference in workload.container().configs.iter().filter(|of| workload.secret_config(of).is_some()) {
         placed_file::judge(reference, VARIABLE).map_err(ExecutorError::Fatal)?;
-        // Without memory for it, placing it there says why.
+        // Without a directory in memory, writing the file there has already failed with a reason.
         let Some(memory) = memory else { continue };
         link(reference, &memory.join(in_memory(reference)), directory).map_err(|error| unplaced(reference, error))?;
     }
     Ok(())
 }
 
-/// Forgets a task's configs. None there is success.
+/// Removes a task's configs. Succeeds if there are none.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
     placed_file::unless_absent(fs::remove_file(unfinished(directory)))?;
     placed_file::unless_absent(fs::remove_dir_all(directory))
 }
 
-/// Where a file is written before it has its name: beside the directory, where no target can be.
+/// Where a file is written before it is renamed: beside the directory, where no target can be.
 fn unfinished(directory: &Path) -> PathBuf {
     directory.with_added_extension("unfinished")
 }
@@ -78,7 +79,7 @@ fn link(reference: &dyn FileReference, to: &Path, directory: &Path) -> io::Resul
     fs::rename(&unfinished, path)
 }
 
-/// The path of a file, the way to which is made.
+/// The path of a file, whose parent directories are created.
 fn make_way(reference: &dyn FileReference, directory: &Path) -> io::Result<PathBuf> {
     let path = directory.join(reference.given_path());
     if let Some(parent) = path.parent() {

@@ -1,4 +1,4 @@
-//! What this machine is, by its own word.
+//! Describes this machine from what its kernel reports.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ pub(super) fn node() -> Result<NodeDescription, ExecutorError> {
     })
 }
 
-/// The memory of the machine from the text of /proc/meminfo; 0 if it does not say.
+/// The memory of the machine from the text of /proc/meminfo; 0 if it is missing there.
 fn memory_bytes(meminfo: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or_default() * 1024

@@ -1,7 +1,7 @@
-//! Commands that run beside a task: as its user, in its directory, with its environment and under its limits.
+//! Commands executed beside a task: as its user, in its directory, with its environment and under its limits.
 //!
-//! As with the task itself, this program comes first: what it runs as a third stage enters the task's control groups, gives up
-//! what it must, and becomes the command. Its order comes in variables that only it sees.
+//! As for the task itself, this program runs first: a third stage enters the task's control groups, drops its privileges, and
+//! executes the command. Its order is passed in an environment variable that only it sees.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -38,13 +38,13 @@ const ORDER: &str = "SWARMLOG_SUPERVISE_EXEC";
 const PIECE_BYTES: usize = 96 * 1024;
 /// What a terminal is taken for where the task does not say.
 const TERM: &str = "xterm";
-/// How long a command may go on whose operator is gone.
+/// How long a command may continue after its client disconnected.
 const HANG_UP_GRACE: Duration = Duration::from_secs(5);
-/// What a shell gives for a command that is not there, and for one that cannot be run.
+/// The exit codes of a shell for a command that is not found, and for one that cannot be executed.
 const NOT_FOUND: i32 = 127;
 const NOT_RUNNABLE: i32 = 126;
 
-/// What the third stage becomes.
+/// The order of the third stage.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     order: Order,
@@ -60,7 +60,7 @@ struct Exec {
 }
 
 impl ProcessExecutor {
-    /// Runs a command beside a task.
+    /// Executes a command beside a task.
     pub(super) async fn exec(
         &self,
         workload: &Workload,
@@ -81,9 +81,9 @@ impl ProcessExecutor {
         }
         if spec.detach {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            // Through tokio, which also waits for children that nobody waits for.
+            // Spawned through tokio, which also reaps children that are never waited for.
             let child = spawn(command)?;
-            // One that has ended already needs no end.
+            // A command that has already exited needs no record.
             if let Some(identity) = child.id().and_then(Identity::of) {
                 files.write_beside(&identity).map_err(broken)?;
                 tokio::spawn(end_with(task.command, identity, files));
@@ -95,7 +95,7 @@ impl ProcessExecutor {
             None => with_pipes(command, spec.stdin)?,
         };
         let Some(identity) = child.id().and_then(Identity::of) else {
-            // It cannot have ended by itself before it was waited for.
+            // Its pid is still its own, because it has not been waited for.
             child.start_kill().map_err(broken)?;
             return Err(ExecutorError::Temporary("the command cannot be found in /proc".to_owned()));
         };
@@ -105,7 +105,7 @@ impl ProcessExecutor {
         Ok(conversation::begin(ends, exec, inputs))
     }
 
-    /// What to run beside a task.
+    /// The order of a command beside a task.
     fn beside(&self, workload: &Workload, spec: &ExecSpec) -> Result<Order, ExecutorError> {
         let mut order = self.order(workload)?;
         order.argv.clone_from(&spec.argv);
@@ -124,7 +124,7 @@ impl ProcessExecutor {
     }
 }
 
-/// Ends a command when its task does. After another start of the agent, the end of the task does it ([`end_all`]).
+/// Kills a command when its task ends. After a restart of the agent, [`end_all`] does this when the task ends.
 async fn end_with(task: Identity, command: Identity, files: TaskFiles) {
     tokio::select! {
         _ = task.ended() => {
@@ -133,7 +133,7 @@ async fn end_with(task: Identity, command: Identity, files: TaskFiles) {
             }
         }
         _ = command.ended() => {
-            // Whoever has its pid later is another process.
+            // A record whose pid was reused identifies no process.
             if let Err(error) = files.forget_beside(&command) {
                 tracing::debug!(%error, "a command beside a task cannot be forgotten");
             }
@@ -141,7 +141,7 @@ async fn end_with(task: Identity, command: Identity, files: TaskFiles) {
     }
 }
 
-/// Ends all commands beside a task that has ended.
+/// Kills all commands beside a task that has ended.
 pub(super) fn end_all(files: &TaskFiles) -> io::Result<()> {
     files.beside()?.iter().try_for_each(|command| command.signal_group(Signal::KILL))
 }
@@ -180,11 +180,11 @@ fn in_terminal(mut command: Command, size: TerminalSize, takes_input: bool) -> R
     let copy = || theirs.try_clone().map_err(broken);
     command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
     let child = spawn(command)?;
-    // It can be waited for and read and written like a pipe.
+    // The terminal can be polled, read and written like a pipe.
     let reader = pipe::Receiver::from_file_unchecked(reader).map_err(broken)?;
     let writer = pipe::Sender::from_file_unchecked(writer).map_err(broken)?;
     let output = conversation::pieces(reader, Output::Stdout).take_while(|piece| {
-        // What a terminal says once nobody has its other end any more.
+        // The error of a terminal whose other end is closed everywhere.
         let is_closed =
             matches!(piece, Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()));
         std::future::ready(!is_closed)
@@ -211,7 +211,7 @@ impl conversation::Command for Exec {
 
     async fn exit_code(&self) -> Result<i32, ExecutorError> {
         let status = self.child.lock().await.wait().await.map_err(broken)?;
-        // As a shell has it.
+        // The shell's convention.
         Ok(status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(UNKNOWN_EXIT_CODE))
     }
 
@@ -230,8 +230,8 @@ impl conversation::Command for Exec {
     }
 }
 
-/// The third stage: becomes the command that its variables order; nothing where there is no such order. What goes wrong is said
-/// as a shell says it.
+/// The third stage: executes the command in its environment variable; returns `None` if there is no such variable. Errors are
+/// reported as by a shell.
 pub(super) fn become_command() -> Option<i32> {
     let pieces = (0..).map_while(|number| std::env::var_os(variable(number)));
     let order = pieces.flat_map(OsStringExt::into_vec).collect::<Vec<u8>>();
@@ -258,7 +258,7 @@ fn variable(number: usize) -> String {
 /// Enters the place of the task, and becomes the command; why it did not.
 fn enter(entry: Entry) -> io::Result<(String, io::Error)> {
     let Entry { order, cgroups, has_terminal } = entry;
-    // A session of its own: signals for the agent are not for the command, and its terminal is its own.
+    // Its own session: signals to the agent do not reach the command, and the terminal is its own.
     rustix::process::setsid()?;
     if has_terminal {
         rustix::process::ioctl_tiocsctty(io::stdin())?;
@@ -266,7 +266,7 @@ fn enter(entry: Entry) -> io::Result<(String, io::Error)> {
     let own = std::process::id();
     cgroups.iter().try_for_each(|dir| std::fs::write(dir.join("cgroup.procs"), own.to_string()))?;
     for limit in &order.ulimits {
-        // What this machine does not allow, the status of the task says.
+        // The status of the task reports limits that this machine does not allow.
         let _ = ulimits::set(own, limit);
     }
     let [program, args @ ..] = order.argv.as_slice() else {

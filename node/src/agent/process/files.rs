@@ -1,5 +1,4 @@
-//! What is kept of a task on disk, in a directory of its own: enough for a later agent to find the process and to learn
-//! its exit code.
+//! The files of a task on disk, in a directory of its own: enough for a restarted agent to find the process and its exit code.
 //!
 //! | file | written by | when |
 //! |---|---|---|
@@ -7,12 +6,12 @@
 //! | `lock` | supervisor | held while it lives, so that no two run one task |
 //! | `started.json` | supervisor | the command runs |
 //! | `ended.json` | supervisor | it has ended |
-//! | `beside/<pid>` | agent | a command of an operator runs beside it |
+//!  `ended.json` | supervisor | it has exited |
 //! | `stopped` | agent | a shutdown was asked for: nothing starts any more |
-//! | `output`, `output.1` | supervisor | what the command printed (`output.rs`), the newest and the part before |
+//!  `stopped` | agent | a shutdown was requested: nothing is started from now on |
 //! | `supervisor.log` | supervisor | what went wrong with itself |
-//!
-//! Files appear whole, by a rename. They are not synced: after a power cut there is no process to know about.
+//!  `supervisor.log` | supervisor | its own errors |
+//! Files appear complete, by renaming. They are not synced: after a power failure there is no process left to track.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -25,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 
-/// Where the commands beside a task are noted.
+/// The directory of the records of commands beside the task.
 const BESIDE: &str = "beside";
 
 fn beside(command: &Identity) -> String {
@@ -38,38 +37,38 @@ pub(super) struct TaskFiles {
     dir: PathBuf,
 }
 
-/// The task itself.
+/// The record of the task.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// The cluster it belongs to.
+    /// Its cluster.
     pub(super) cluster: ClusterId,
-    /// The node it was made on.
+    /// The node it was created on.
     pub(super) node: NodeId,
     /// Its name.
     pub(super) name: String,
-    /// The image it would be made from on an engine.
+    /// The image that a container engine would use.
     pub(super) image: String,
 }
 
-/// A command that runs or ran.
+/// A command that was started.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Started {
     /// The process that waits for the command.
     pub(super) supervisor: Identity,
     /// The command, which leads its process group.
     pub(super) command: Identity,
-    /// What could not be applied, in sentences.
+    /// Messages about settings that could not be applied.
     pub(super) warnings: Vec<String>,
-    /// Directories of the control groups made for it.
+    /// The directories of its control groups.
     pub(super) cgroups: Vec<PathBuf>,
 }
 
-/// A command that has ended.
+/// A command that has exited.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ended {
-    /// Its exit code; 128 and the signal's number for one that was killed.
+    /// Its exit code; 128 plus the signal number if a signal killed it.
     pub(super) exit_code: i32,
-    /// Whether the kernel killed it for want of memory.
+    /// Whether the kernel's OOM killer killed it.
     pub(super) oom_killed: bool,
 }
 
@@ -84,18 +83,18 @@ impl TaskFiles {
         &self.dir
     }
 
-    /// Where the command's output goes.
+    /// The file of the command's output.
     pub(super) fn output(&self) -> PathBuf {
         self.dir.join("output")
     }
 
-    /// Makes the directory, for us alone, and the task's record, unless they are there.
+    /// Creates the directory, readable only by this user, and the task's record, unless they exist.
     pub(super) fn create(&self, record: &Record) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         if self.record()?.is_none() { self.write("task.json", record) } else { Ok(()) }
     }
 
-    /// The task's record, if it was prepared.
+    /// The record of the task, if it was prepared.
     pub(super) fn record(&self) -> io::Result<Option<Record>> {
         self.read("task.json")
     }
@@ -105,28 +104,28 @@ impl TaskFiles {
         self.read("started.json")
     }
 
-    /// The end, if it came.
+    /// The exit of the command, if it has exited.
     pub(super) fn ended(&self) -> io::Result<Option<Ended>> {
         self.read("ended.json")
     }
 
-    /// Records that the command runs.
+    /// Records that the command was started.
     pub(super) fn write_started(&self, started: &Started) -> io::Result<()> {
         self.write("started.json", started)
     }
 
-    /// Records that the command has ended.
+    /// Records that the command has exited.
     pub(super) fn write_ended(&self, ended: &Ended) -> io::Result<()> {
         self.write("ended.json", ended)
     }
 
-    /// Records that a command runs beside it.
+    /// Records a command beside the task.
     pub(super) fn write_beside(&self, command: &Identity) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(self.dir.join(BESIDE))?;
         self.write(&beside(command), command)
     }
 
-    /// The commands that run beside it, or ran.
+    /// The recorded commands beside the task; some may have exited.
     pub(super) fn beside(&self) -> io::Result<Vec<Identity>> {
         let entries = match fs::read_dir(self.dir.join(BESIDE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -135,7 +134,7 @@ impl TaskFiles {
         let mut commands = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
-            // What is not whole has another ending, and is of an agent that ended while it wrote it.
+            // An unfinished file has another extension: the agent stopped while writing it.
             if name.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
                 commands.extend(self.read(&format!("{BESIDE}/{}", name.display()))?);
             }
@@ -143,7 +142,7 @@ impl TaskFiles {
         Ok(commands)
     }
 
-    /// Forgets a command beside it, which has ended.
+    /// Removes the record of a command beside the task, which has exited.
     pub(super) fn forget_beside(&self, command: &Identity) -> io::Result<()> {
         match fs::remove_file(self.dir.join(beside(command))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -151,17 +150,17 @@ impl TaskFiles {
         }
     }
 
-    /// Asks that nothing be started here any more.
+    /// Marks the task as stopped: nothing is started here from now on.
     pub(super) fn mark_stopped(&self) -> io::Result<()> {
         File::create(self.dir.join("stopped")).map(drop)
     }
 
-    /// Whether a shutdown was asked for.
+    /// Whether the task was marked as stopped.
     pub(super) fn is_stopped(&self) -> bool {
         self.dir.join("stopped").exists()
     }
 
-    /// The lock that a supervisor holds while it lives; `None` if another does.
+    /// The lock that a supervisor holds while it lives; `None` if another one holds it.
     pub(super) fn lock(&self) -> io::Result<Option<File>> {
         let file = File::create(self.dir.join("lock"))?;
         match file.try_lock() {
@@ -171,12 +170,12 @@ impl TaskFiles {
         }
     }
 
-    /// The file for what goes wrong with the supervisor itself.
+    /// The file for the supervisor's own errors.
     pub(super) fn supervisor_log(&self) -> io::Result<File> {
         File::options().create(true).append(true).open(self.dir.join("supervisor.log"))
     }
 
-    /// Deletes everything. Nothing there is success.
+    /// Deletes all files. Succeeds if there are none.
     pub(super) fn remove(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

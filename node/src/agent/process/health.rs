@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const RETRIES: u32 = 3;
 const START_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A health check without gaps.
+/// A health check with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Check {
     argv: Vec<String>,
@@ -26,22 +26,22 @@ pub(super) struct Check {
     start_interval: Duration,
 }
 
-/// What the probes so far amount to.
+/// The health according to the probes so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
     /// No probe has succeeded yet.
     Starting,
-    /// The last decision was good.
+    /// The last decision was "healthy".
     Healthy,
-    /// Too many probes in a row failed.
+    /// Too many consecutive probes failed.
     Unhealthy,
 }
 
 impl Check {
-    /// The check that a spec asks for; `None` if it has none.
+    /// The check that a spec defines; `None` if it has none.
     ///
     /// # Errors
-    /// A sentence when the test is of no known form.
+    /// A message when the form of the test is unknown.
     pub(super) fn new(config: Option<&HealthConfig>) -> Result<Option<Self>, String> {
         let Some(config) = config else { return Ok(None) };
         let argv = match config.test.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -61,7 +61,7 @@ impl Check {
         }))
     }
 
-    /// Probes until the health is decided: from `Starting` until it is healthy or not, from `Healthy` until it is not.
+    /// Probes until the health changes: from `Starting` until it is healthy or unhealthy, from `Healthy` until it is unhealthy.
     pub(super) async fn decide(&self, from: Health, order: &Order) -> Health {
         let begin = Instant::now();
         let mut tracker = Tracker { health: from, failures: 0 };
@@ -76,7 +76,7 @@ impl Check {
         }
     }
 
-    /// One probe; one that takes too long, or cannot run, has failed.
+    /// Runs one probe; a timeout or a probe that cannot run counts as failed.
     async fn probe(&self, order: &Order) -> bool {
         let [program, args @ ..] = self.argv.as_slice() else { return false };
         let mut command = Command::new(program);
@@ -89,7 +89,7 @@ impl Check {
     }
 }
 
-/// Counts failures in a row.
+/// Counts consecutive failures.
 #[derive(Debug, Clone, Copy)]
 struct Tracker {
     health: Health,
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn failures_count_in_a_row_and_after_the_start_period() {
-        // Probes as `+` good, `-` bad, `s` bad within the start period.
+        // Probes as `+` success, `-` failure, `s` failure within the start period.
         for (probes, wanted) in [
             ("", Health::Starting),
             ("--", Health::Starting),

@@ -1,4 +1,4 @@
-//! Which process is meant: a pid comes around again, so it goes with the time its process began and the boot it began in.
+//! Identifies a process: a pid is reused, so it is combined with the start time of the process and the boot it started in.
 
 use std::fs;
 use std::io;
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// One process, never mistaken for a later one with its pid.
+/// One process, never confused with a later one with the same pid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     /// Its process id, also that of the group it leads.
     pub(super) pid: u32,
-    /// When it began, in clock ticks after the boot.
+    /// Its start time, in clock ticks since boot.
     start_ticks: u64,
-    /// The boot it began in.
+    /// The id of the boot it was started in.
     boot: String,
 }
 
 impl Identity {
-    /// The process that has this pid now; `None` if none lives.
+    /// The process that currently has this pid; `None` if there is none.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         Some(Self { pid, start_ticks: living_since(&stat)?, boot: boot.trim().to_owned() })
     }
 
-    /// Whether this very process still runs. One that ended and was not yet waited for does not.
+    /// Whether this process is still running. A zombie is not.
     pub(super) fn is_alive(&self) -> bool {
         Self::of(self.pid).as_ref() == Some(self)
     }
 
-    /// Returns when the process has ended. Needs not be its parent. Dropping the future is safe.
+    /// Returns when the process has exited. It need not be a child. Dropping the future is safe.
     ///
     /// # Errors
     /// When the kernel cannot watch processes (Linux before 5.3).
@@ -47,14 +47,14 @@ impl Identity {
             Err(rustix::io::Errno::SRCH) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        // The handle is of whoever has the pid now; if that is still our process, it is ours for good.
+        // The handle refers to the current owner of the pid; if that is still our process, it stays valid for it.
         if self.is_alive() {
             AsyncFd::with_interest(handle, Interest::READABLE)?.readable().await?.retain_ready();
         }
         Ok(())
     }
 
-    /// Signals the group that the process leads. A process that has ended gets nothing.
+    /// Signals the group that the process leads. A process that has exited gets no signal.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -71,8 +71,8 @@ impl Identity {
     }
 }
 
-/// The start time in a line of /proc/PID/stat; `None` for a process that has ended. The name, in brackets, may hold
-/// anything, so fields are counted from the last bracket on.
+/// The start time in a line of /proc/PID/stat; `None` for a process that has exited. The name, in parentheses, may contain any
+/// character, so fields are counted from the last parenthesis.
 fn living_since(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
@@ -105,7 +105,7 @@ mod tests {
         assert!(!other.is_alive());
         other.ended().await.expect("another process counts as ended");
         child.kill().expect("killed");
-        // Not waited for yet: a zombie has ended all the same.
+        // Not waited for yet: a zombie counts as exited.
         identity.ended().await.expect("watched");
         assert!(!identity.is_alive());
         child.wait().expect("waited");

@@ -1,4 +1,4 @@
-//! Reads what a command printed from its files, while its supervisor goes on writing them.
+//! Reads the output of a command from its files, while its supervisor keeps writing them.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,9 +16,9 @@ use crate::agent::executor::{ExecutorError, LogQuery};
 use crate::agent::lines::Lines;
 use crate::clock;
 
-/// Bytes of a reading. With the lines that were begun, this is what one reader costs.
+/// Bytes per read. Together with the incomplete lines, this is the memory of one reader.
 const READ_BYTES: usize = 32 << 10;
-/// How often a file that was read to its end is looked at again.
+/// How often a file is polled after it was read to its end.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The lines of a task.
@@ -41,12 +41,12 @@ pub(super) async fn lines(
     Ok(lines.boxed())
 }
 
-/// Works on the disk, where it holds up nobody else.
+/// Runs a disk operation where it blocks no other task.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// What a reading gave.
+/// The result of a read.
 enum Reading {
     Lines(Vec<LogLine>),
     /// There may be more later.
@@ -54,14 +54,14 @@ enum Reading {
     End,
 }
 
-/// Where a reader is.
+/// The position of a reader.
 struct Reader {
     files: TaskFiles,
     query: LogQuery,
-    /// What is still to be read, oldest first.
+    /// The files still to be read, oldest first.
     parts: VecDeque<Part>,
     lines: Lines,
-    /// Lines to pass over, so that only the last ones come.
+    /// Lines to skip, so that only the last ones are returned.
     skip: u64,
     finished: bool,
 }
@@ -77,16 +77,16 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The files that there are, as long as they are now.
+    /// The existing files, with their current lengths.
     fn present(&self) -> io::Result<VecDeque<Part>> {
         let path = self.files.output();
-        // In this order: a file that is set aside between the two is seen twice, and not missed.
+        // In this order, a file that is rotated in between is seen twice rather than missed.
         let newest = Part::open(&path)?;
         let older = Part::open(&previous(&path))?.filter(|older| newest.as_ref().is_none_or(|of| of.id != older.id));
         Ok(older.into_iter().chain(newest).collect())
     }
 
-    /// How many of the lines that there are are wanted.
+    /// The number of existing lines that match the query.
     fn count(&self) -> io::Result<u64> {
         let (mut parts, mut lines, mut count) = (self.present()?, Lines::default(), 0);
         let mut whole = Vec::new();
@@ -104,7 +104,7 @@ impl Reader {
         if self.finished {
             return Ok(Reading::End);
         }
-        // Before the look at the files: what was written before the end is read.
+        // Checked before reading the files, so that all output written before the exit is read.
         let over = !self.query.follow || self.is_over()?;
         let (mut whole, mut more) = (Vec::new(), true);
         while whole.is_empty() && more {
@@ -122,7 +122,7 @@ impl Reader {
         })
     }
 
-    /// Reads some of what there is; whether there may be more.
+    /// Reads some of the available output. Returns whether there may be more.
     fn page(&mut self, whole: &mut Vec<LogLine>) -> io::Result<bool> {
         let mut bytes = 0;
         while bytes < READ_BYTES {
@@ -143,7 +143,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Goes on with the next file where the one that was read was set aside; whether it was.
+    /// Continues with the next file if the current one was rotated. Returns whether it was.
     fn turn_over(&mut self, last: Option<(u64, u64)>) -> io::Result<bool> {
         if !self.query.follow {
             return Ok(false);
@@ -154,7 +154,7 @@ impl Reader {
         if next.is_empty() {
             return Ok(false);
         }
-        // Something may have been written to it since it was read to its end.
+        // Output may have been written to it after it was read to its end.
         if let Some(last) = self.parts.pop_back() {
             next.push_front(last);
         }
@@ -162,7 +162,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Leaves the lines that are wanted.
+    /// Keeps only the lines that match the query.
     fn select(&mut self, lines: &mut Vec<LogLine>) {
         lines.retain(|line| self.query.wants(line.at));
         let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(lines.len());
@@ -170,7 +170,7 @@ impl Reader {
         self.skip -= skipped as u64;
     }
 
-    /// Whether nothing more is written, or nothing that is wanted.
+    /// Whether no more output, or none that matches the query, can follow.
     fn is_over(&self) -> io::Result<bool> {
         if self.query.until.is_some_and(|until| until < clock::now()) {
             return Ok(true);
@@ -185,13 +185,13 @@ impl Reader {
 /// One of the files.
 struct Part {
     file: File,
-    /// What it is, wherever it is moved to.
+    /// Identifies the file, even when it is renamed.
     id: (u64, u64),
-    /// How long it was when it was opened.
+    /// Its length when it was opened.
     end: u64,
-    /// What is read of it.
+    /// The offset up to which it was read.
     offset: u64,
-    /// Read and not taken yet.
+    /// Bytes that were read but not yet consumed.
     buffer: Vec<u8>,
     taken: usize,
 }
@@ -208,7 +208,7 @@ impl Part {
         Ok(Some(Self { file, id, end, offset: 0, buffer: Vec::new(), taken: 0 }))
     }
 
-    /// Takes the next piece; whether a whole one is there. `bounded`: of what there was when the file was opened.
+    /// Takes the next piece. Returns whether there was a complete one. `bounded`: only output present when the file was opened.
     fn piece(&mut self, bounded: bool, take: impl FnOnce(Head, &[u8])) -> io::Result<bool> {
         let Some(head) = self.want(Head::BYTES, bounded)?.and_then(|bytes| bytes.first_chunk().copied()) else {
             return Ok(false);
@@ -222,7 +222,7 @@ impl Part {
         Ok(true)
     }
 
-    /// The next bytes, so many; nothing if there are fewer.
+    /// The next bytes, exactly this many; `None` if there are fewer.
     fn want(&mut self, bytes: usize, bounded: bool) -> io::Result<Option<&[u8]>> {
         if self.buffer.len() - self.taken < bytes {
             self.buffer.drain(..self.taken);
@@ -270,7 +270,7 @@ mod tests {
         }
     }
 
-    /// All that a reader gives until it has nothing more.
+    /// All line numbers that a reader returns until it has no more.
     fn read(reader: &mut Reader) -> Vec<u32> {
         let mut numbers = Vec::new();
         while let Reading::Lines(lines) = reader.read().expect("read") {

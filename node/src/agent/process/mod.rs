@@ -1,10 +1,10 @@
-//! Tasks as plain child processes of the host: what a machine without a container engine can run.
+//! Runs tasks as plain child processes of the host, for machines without a container engine.
 //!
-//! Each task has a directory of small files and, while it runs, a supervisor process (`supervise.rs`) that the agent only
-//! talks to through them. So tasks run on while the agent is away, and the next one takes them over. A process sees the
-//! host's files and network; what of a spec it cannot have is refused (mounts) or said in the status's warnings. It runs as
-//! the spec's user, as `nobody` without one, as root only where the operator of the node allows that, and it never gains
-//! privileges, whatever it executes.
+//! Each task has a directory of small files and, while it runs, a supervisor process (`supervise.rs`) with which the agent
+//! communicates only through those files. So tasks keep running while the agent is stopped, and the next agent adopts them. A
+//! process sees the host's files and network; parts of a spec that it cannot have are refused (mounts) or reported as warnings
+//! in the status. It runs as the user of the spec, as `nobody` if there is none, as root only where the node's operator allows
+//! it, and it never gains privileges, whatever it executes.
 
 mod attach;
 mod cgroup;
@@ -51,23 +51,23 @@ use super::signal;
 use super::steps::Steps;
 use crate::clock;
 
-/// The reason of a task that its health check ended.
+/// The reason of a task that was stopped by its health check.
 const UNHEALTHY: &str = "unhealthy: its health check failed";
 
-/// The variable that names the directory of a task's secrets.
+/// The environment variable with the path of a task's secrets.
 const SECRETS_VARIABLE: &str = "SWARM_SECRET_DIR";
 
-/// Why no files are copied.
+/// Why files cannot be copied.
 const COPIES_NOTHING: &str = "plain processes have no files of their own: those of the node are copied there";
 
 /// Why nobody types into a task.
 const TAKES_NO_INPUT: &str = "plain processes take no input: attach with --no-stdin";
 
-/// The exit code of a process whose own is not known.
+/// The exit code of a process whose own exit code is unknown.
 const UNKNOWN_EXIT_CODE: i32 = 255;
 
-/// Time for a supervisor to start a command, and for the kernel to end a killed one: milliseconds, unless the machine is
-/// very busy.
+/// Deadline for a supervisor to start a command, and for the kernel to end a killed one: normally milliseconds, unless the
+/// machine is overloaded.
 const PROMPT: Duration = Duration::from_secs(30);
 
 /// Runs tasks as child processes.
@@ -81,8 +81,8 @@ pub struct ProcessExecutor {
 }
 
 impl ProcessExecutor {
-    /// An executor that keeps its tasks below `root`. `supervisor` makes the command that runs [`supervise`] for a task's
-    /// directory: this program again, with a subcommand of its own. No task runs as root unless `allow_root`.
+    /// An executor that stores its tasks below `root`. `supervisor` returns the command that runs [`supervise`] for a task's
+    /// directory: this program with an internal subcommand. No task runs as root unless `allow_root`.
     pub fn new(root: PathBuf, allow_root: bool, supervisor: impl Fn(&Path) -> Command + Send + Sync + 'static) -> Self {
         let secret_files = SecretFiles::of(&root);
         let (steps, processes) = (Steps::default(), Arc::default());
@@ -97,7 +97,7 @@ impl ProcessExecutor {
         TaskFiles::new(self.root.join(task.to_string()))
     }
 
-    /// What to run, with the directories of its configs and secrets in its environment.
+    /// The order of the task, with the directories of its configs and secrets in its environment.
     fn order(&self, workload: &Workload) -> Result<Order, ExecutorError> {
         let mut order = order::order(workload, &self.users()).map_err(ExecutorError::Fatal)?;
         if !workload.container().configs.is_empty() {
@@ -112,7 +112,7 @@ impl ProcessExecutor {
         Ok(order)
     }
 
-    /// Puts the secrets, and the configs that repeat one, into a directory that the task's user alone may enter.
+    /// Writes the secrets, and the configs that contain one, into a directory that only the task's user may enter.
     fn place_secrets(&self, workload: &Workload, order: &Order) -> Result<(), ExecutorError> {
         for reference in &workload.container().secrets {
             placed_file::judge(reference, SECRETS_VARIABLE).map_err(ExecutorError::Fatal)?;
@@ -120,7 +120,7 @@ impl ProcessExecutor {
         let owner = order.user.map(|user| (user.uid, user.gid));
         let secrets = workload.container().secrets.len();
         self.secret_files.place(workload, owner, |number, reference| {
-            // The configs come after the secrets.
+            // The configs follow the secrets.
             if number < secrets { reference.given_path().into() } else { configs::in_memory(reference) }
         })
     }
@@ -129,13 +129,14 @@ impl ProcessExecutor {
         configs::directory(self.files(task).dir(), task)
     }
 
-    /// Has a supervisor start the command. Dropped on the way, it has either started the command and recorded it, or
-    /// never will: an order cut short is not obeyed.
+    /// Has a supervisor start the command. If this is dropped, the command was either started and recorded, or will never be:
+    /// an incomplete order is ignored.
     async fn launch(&self, files: &TaskFiles, order: &Order) -> Result<(), ExecutorError> {
         let (ours, theirs) = UnixStream::pair().map_err(broken)?;
         let mut command = (self.supervisor)(files.dir());
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(files.supervisor_log().map_err(broken)?);
-        // Through tokio, which also waits for children that nobody waits for. Both ends of theirs are gone after this.
+        // Spawned through tokio, which also reaps children that are never waited for. Both copies of the supervisor's end are
+        // closed after this.
         let spawned = tokio::process::Command::from(command).spawn();
         let child = spawned.map_err(|error| ExecutorError::Fatal(format!("cannot start a supervisor: {error}")))?;
         let order = order.clone();
@@ -165,14 +166,14 @@ impl ProcessExecutor {
             if files.is_stopped() {
                 return Err(ExecutorError::Fatal("the task was shut down before it started".into()));
             }
-            // They may have gone with the memory of the machine since they were prepared.
+            // The secrets may have been lost in a reboot since the task was prepared.
             self.place_secrets(workload, &order)?;
             self.launch(&files, &order).await?;
         }
         let Some(started) = files.started().map_err(broken)? else {
             return Err(ExecutorError::Temporary("the supervisor is just starting the task".into()));
         };
-        // Started before and ended since: whether it had been healthy is not known any more; `wait` tells how it ended.
+        // It was started and exited before this start: whether it was ever healthy is unknown; `wait` reports how it exited.
         if let Some(check) = check.filter(|_| !was_over) {
             self.gate(workload, &files, &started, &order, &check).await?;
         }
@@ -329,7 +330,7 @@ impl Executor for ProcessExecutor {
         let Some(started) = started.filter(|started| started.command.is_alive()) else { return Ok(None) };
         let (processes, task, at) = (Arc::clone(&self.processes), workload.task, clock::now());
         let limit_bytes = order::limits(workload).memory_bytes;
-        // The supervisor leads the session of all that the task starts.
+        // The supervisor leads the session of all processes of the task.
         let read = move || processes.usage(task, started.supervisor.pid, limit_bytes, at);
         let usage = tokio::task::spawn_blocking(read).await;
         usage.map(Some).map_err(|error| ExecutorError::Temporary(error.to_string()))
@@ -351,7 +352,7 @@ impl Executor for ProcessExecutor {
     }
 }
 
-/// Forbids any start from now on. Temporary while a supervisor is between its look at this and its record.
+/// Prevents any start from now on. Temporary while a supervisor is between checking the mark and recording its start.
 fn halt(files: &TaskFiles) -> Result<(), ExecutorError> {
     files.mark_stopped().map_err(broken)?;
     if files.started().map_err(broken)?.is_none() && files.lock().map_err(broken)?.is_none() {
@@ -360,7 +361,7 @@ fn halt(files: &TaskFiles) -> Result<(), ExecutorError> {
     Ok(())
 }
 
-/// Stops a command by the spec's signal and, after its grace period, by force.
+/// Stops a command with the spec's signal and, after its grace period, with SIGKILL.
 async fn stop(workload: &Workload, files: &TaskFiles, started: &Started) -> Result<(), ExecutorError> {
     let signal = signal::parse(&workload.container().stop_signal).map_err(ExecutorError::Fatal)?;
     started.command.signal_group(signal).map_err(broken)?;
@@ -370,7 +371,7 @@ async fn stop(workload: &Workload, files: &TaskFiles, started: &Started) -> Resu
     }
 }
 
-/// Ends a command by force, and waits until its supervisor has recorded that.
+/// Kills a command, and waits until its supervisor has recorded the exit.
 async fn kill(started: &Started) -> Result<(), ExecutorError> {
     started.command.signal_group(Signal::KILL).map_err(broken)?;
     let gone = async {
@@ -381,24 +382,24 @@ async fn kill(started: &Started) -> Result<(), ExecutorError> {
     timeout(PROMPT, gone).await.map_err(late)?.map_err(broken)
 }
 
-/// Waits for the end of a command: its exit code.
+/// Waits for the exit of a command. Returns its exit code.
 async fn ended(files: &TaskFiles, started: &Started) -> Result<i32, ExecutorError> {
     started.supervisor.ended().await.map_err(broken)?;
-    // Killed itself, the supervisor leaves its command running, and nobody to learn the exit code.
+    // A supervisor that was killed leaves its command running, and the exit code unknown.
     started.command.ended().await.map_err(broken)?;
     Ok(files.ended().map_err(broken)?.map_or(UNKNOWN_EXIT_CODE, |ended| ended.exit_code))
 }
 
-/// How a command ended, from its last status.
+/// The exit of a command, from its last status.
 fn exit(reason: Option<String>, container: ContainerStatus, files: &TaskFiles) -> Exit {
     let lost = matches!(files.ended(), Ok(None)).then(|| "the exit code was lost with the supervisor".to_owned());
     Exit { container, reason: reason.or(lost) }
 }
 
-/// What is known of a task.
+/// The status of a task.
 fn status(workload: &Workload, files: &TaskFiles) -> Result<ContainerStatus, ExecutorError> {
     let started = files.started().map_err(broken)?;
-    // In this order: a supervisor writes the end down before its own.
+    // In this order, because a supervisor records the exit before it exits itself.
     let is_gone = started.as_ref().is_some_and(|started| !started.supervisor.is_alive() && !started.command.is_alive());
     let end = files.ended().map_err(broken)?;
     let exit_code = end.as_ref().map(|end| end.exit_code).or(is_gone.then_some(UNKNOWN_EXIT_CODE));
@@ -416,8 +417,8 @@ fn status(workload: &Workload, files: &TaskFiles) -> Result<ContainerStatus, Exe
     })
 }
 
-/// The host's own failures: a full disk, a file that cannot be read. They pass, or a person must see to them; either way
-/// the task is not to blame.
+/// Failures of the host: a full disk, an unreadable file. They are temporary or need an operator; the task is not at fault in
+/// either case.
 fn broken(error: io::Error) -> ExecutorError {
     ExecutorError::Temporary(format!("process executor: {error}"))
 }

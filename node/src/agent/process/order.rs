@@ -1,5 +1,5 @@
-//! From a workload to an order: what the supervisor is to run, and what of the spec a plain process cannot have. Pure but
-//! for the user database and the current user, which are given.
+//! Converts a workload into an order for the supervisor, and reports which parts of the spec a plain process cannot have. Pure,
+//! except that the user database and the current user are passed in.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,32 +10,32 @@ use serde::{Deserialize, Serialize};
 use super::user::{Ids, Users};
 use crate::agent::executor::Workload;
 
-/// Where commands are looked for when the spec sets no PATH.
+/// The PATH if the spec sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What to run. It travels from agent to supervisor through a socket and is never written to disk: an environment often
-/// holds secrets.
+/// The command to run. It is sent from the agent to the supervisor through a socket and never written to disk, because an
+/// environment often contains secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Order {
     /// The program and its arguments; never empty.
     pub(super) argv: Vec<String>,
-    /// The whole environment.
+    /// The complete environment.
     pub(super) env: BTreeMap<String, String>,
     /// The working directory.
     pub(super) dir: PathBuf,
-    /// Whom to become; `None`: stay.
+    /// The user to run as; `None`: the current one.
     pub(super) user: Option<Ids>,
     /// Limits by setrlimit(2).
     pub(super) ulimits: Vec<events::Ulimit>,
     /// Limits by a control group.
     pub(super) limits: Limits,
-    /// Adjustment of the kernel's preference among victims when memory is short.
+    /// Adjustment of the kernel's OOM score.
     pub(super) oom_score_adj: i64,
-    /// A name for the control group.
+    /// The name of the control group.
     pub(super) name: String,
 }
 
-/// What a control group limits; 0: no limit.
+/// The limits of a control group; 0: no limit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Limits {
     /// Billionths of a core.
@@ -49,7 +49,7 @@ pub(super) struct Limits {
 /// The order for a workload.
 ///
 /// # Errors
-/// A sentence for a workload that a plain process cannot be.
+/// A message for a workload that cannot run as a plain process.
 pub(super) fn order(workload: &Workload, users: &Users) -> Result<Order, String> {
     let spec = workload.container();
     let argv: Vec<String> = spec.command.iter().chain(&spec.args).cloned().collect();
@@ -78,7 +78,7 @@ pub(super) fn order(workload: &Workload, users: &Users) -> Result<Order, String>
     })
 }
 
-/// What a control group is to limit.
+/// The limits of the task's control group.
 pub(super) fn limits(workload: &Workload) -> Limits {
     let limits = workload.spec.template().resources.as_ref().and_then(|resources| resources.limits.as_ref());
     Limits {
@@ -103,7 +103,7 @@ fn environment(workload: &Workload) -> BTreeMap<String, String> {
     env
 }
 
-/// What of the spec has no effect on a plain process, in sentences.
+/// Messages about parts of the spec that have no effect on a plain process.
 pub(super) fn warnings(workload: &Workload) -> Vec<String> {
     let spec = workload.container();
     let resources = workload.spec.template().resources.as_ref();
@@ -138,7 +138,7 @@ pub(super) fn warnings(workload: &Workload) -> Vec<String> {
     warnings
 }
 
-/// Whether a spec asks for a profile of SELinux, seccomp or AppArmor. What it says of new privileges is always so.
+/// Whether a spec has an SELinux, seccomp or AppArmor profile. No-new-privileges is not checked: it always applies.
 fn has_profiles(spec: &ContainerSpec) -> bool {
     spec.privileges
         .as_ref()
@@ -149,7 +149,7 @@ fn has_devices(spec: &ContainerSpec) -> bool {
     !(spec.devices.is_empty() && spec.device_requests.is_empty() && spec.device_cgroup_rules.is_empty())
 }
 
-/// The ports that are open on the host: a process shares its network, so each target port is its own published one.
+/// The ports that are open on the host: a process shares its network, so each target port is also the published one.
 pub(super) fn ports(workload: &Workload) -> Vec<PortConfig> {
     host_ports(workload).map(|port| PortConfig { published_port: port.target_port, ..port.clone() }).collect()
 }

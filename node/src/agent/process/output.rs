@@ -1,6 +1,6 @@
-//! What a command prints, kept in two files of bounded size: the newest, and the part before it.
+//! Stores the output of a command in two files of bounded size: the newest, and the part before it.
 //!
-//! A file is a row of pieces as they came through the pipes: each a head (see [`Head`]) and its bytes.
+//! A file is a sequence of pieces as they arrived through the pipes, each with a header (see [`Head`]) and its bytes.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,24 +12,24 @@ use wire::v1::LogStream;
 
 use crate::clock;
 
-/// Size at which a file is set aside; twice this is kept of a task. Docker's own default keeps everything, and fills disks.
+/// Size at which a file is rotated; twice this is kept per task. Docker's own default keeps everything, and fills disks.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-/// Bytes of the largest piece.
+/// Maximum bytes of a piece.
 pub(super) const PIECE_BYTES_MAX: usize = 16 << 10;
 
-/// What comes before the bytes of a piece.
+/// The header of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
-    /// When it came.
+    /// When it arrived.
     pub(super) at: Timestamp,
-    /// Where it came from.
+    /// The stream it arrived on.
     pub(super) stream: LogStream,
     /// How many bytes follow.
     pub(super) bytes: usize,
 }
 
 impl Head {
-    /// Its length on the disk.
+    /// Its encoded length.
     pub(super) const BYTES: usize = 13;
 
     fn encode(self) -> [u8; Self::BYTES] {
@@ -43,7 +43,7 @@ impl Head {
         bytes
     }
 
-    /// Reads one; nothing if it is none.
+    /// Decodes a header; `None` if it is invalid.
     pub(super) fn decode(bytes: &[u8; Self::BYTES]) -> Option<Self> {
         let [a, b, c, d, e, f, g, h, stream, size @ ..] = *bytes;
         let stream = match stream {
@@ -56,14 +56,14 @@ impl Head {
     }
 }
 
-/// The file before the one at this path.
+/// The path of the rotated file.
 pub(super) fn previous(path: &Path) -> PathBuf {
     let mut previous = path.as_os_str().to_owned();
     previous.push(".1");
     PathBuf::from(previous)
 }
 
-/// The files of one command.
+/// The output files of one command.
 pub(super) struct Output {
     path: PathBuf,
     bytes_max: u64,
@@ -76,10 +76,10 @@ struct Open {
 }
 
 impl Output {
-    /// Empty files at `path` and, later, `path.1`.
+    /// Creates empty files: `path` and, after the first rotation, `path.1`.
     ///
     /// # Errors
-    /// When they cannot be made.
+    /// When they cannot be created.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         Self::bounded(path, FILE_BYTES_MAX)
     }
@@ -92,7 +92,7 @@ impl Output {
     /// Copies everything from `source`, until its end.
     ///
     /// # Errors
-    /// When a file cannot be written. The rest is then read and dropped, so that the command never waits for us.
+    /// When a file cannot be written. The rest is then read and discarded, so that the command never blocks.
     pub(super) fn keep(&self, stream: LogStream, mut source: impl Read) -> io::Result<()> {
         let kept = self.copy(stream, &mut source);
         if kept.is_err() {
@@ -110,7 +110,7 @@ impl Output {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            // Nobody panics while holding it, so a poisoned one still holds whole data.
+            // No code panics while it holds the lock, so a poisoned one still guards valid data.
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             // The time is read under the lock, so that it never goes back from one piece to the next.
             let head = Head { at: clock::now(), stream, bytes };

@@ -1,9 +1,8 @@
-//! The supervisor: a process of its own for each task, which starts the command, waits for it and writes down how it
-//! ended. So a command outlives the agent, and a later agent still learns its exit code.
+//! The supervisor: a separate process for each task, which starts the command, waits for it and records its exit. So a command
+//! outlives the agent, and a restarted agent still gets its exit code.
 //!
-//! It runs in two stages of the same program. The first leads a session of its own, waits and records; the second is what
-//! it starts: it holds still until its limits are set, then becomes the command. Nothing of this needs code between fork
-//! and exec.
+//! It runs in two stages of the same program. The first leads its own session, waits and records; it starts the second, which
+//! waits until its limits are set, then executes the command. None of this needs code between fork and exec.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -31,11 +30,11 @@ use crate::security::hardening;
 /// Set for the second stage.
 const STAGE: &str = "SWARMLOG_SUPERVISE_COMMAND";
 
-/// Time to read what a command has printed last. A process that left its group may keep the pipe open.
+/// Time to read the last output of a command. A process that left its group may keep the pipe open.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Supervises the task whose files are in `dir`; the order comes through the standard input. To be called at the very
-/// start of a process that does nothing else. What goes wrong is reported to the agent, or to the standard error.
+/// Supervises the task whose files are in `dir`; the order arrives on standard input. Must be called first in a process that
+/// does nothing else. Errors are reported to the agent, or to standard error.
 pub fn supervise(dir: &Path) -> ExitCode {
     if let Some(code) = exec::become_command() {
         return ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX));
@@ -50,27 +49,28 @@ pub fn supervise(dir: &Path) -> ExitCode {
     }
 }
 
-/// A command that runs under this supervisor.
+/// A command running under this supervisor.
 struct Running {
     child: Child,
-    /// Its other ends are gone when all that the command printed was kept.
+    /// Its senders are dropped once all output was stored.
     drained: mpsc::Receiver<()>,
-    /// What could not be applied.
+    /// Messages about settings that could not be applied.
     warnings: Vec<String>,
 }
 
 /// The first stage.
 fn start_and_wait(dir: &Path) -> io::Result<()> {
-    // Away from the agent's session: signals of its terminal are not ours. Already leading one is as good.
+    // Leaves the agent's session, so that signals of its terminal do not arrive here. Fails harmlessly if it already leads a
+    // session.
     let _ = rustix::process::setsid();
-    // The order holds the task's secrets. Not in the second stage, whose /proc files this one writes to.
+    // The order contains the task's secrets. The second stage is not hardened, because this one writes to its /proc files.
     for failed in hardening::harden(false) {
         eprintln!("{failed}");
     }
     let files = TaskFiles::new(dir.to_owned());
     let mut agent = channel::from_stdin()?;
     let order = channel::receive(&mut agent)?;
-    // Held to the end of this process, unless the start fails.
+    // Held until this process exits, unless the start fails.
     let lock = match files.lock() {
         Ok(Some(lock)) => lock,
         Ok(None) => return Ok(()),
@@ -82,7 +82,7 @@ fn start_and_wait(dir: &Path) -> io::Result<()> {
     let (cgroup, warnings) = Cgroup::create(Path::new(cgroup::ROOT), &order.name, &order.limits);
     match start(&files, &order, &cgroup, warnings) {
         Ok(running) => {
-            // An agent that is gone looks at the files later.
+            // If the agent is gone, a later one reads the files.
             if let Err(error) = channel::reply(&mut agent, &Ok(running.warnings.clone())) {
                 eprintln!("the agent did not wait for the answer: {error}");
             }
@@ -90,7 +90,7 @@ fn start_and_wait(dir: &Path) -> io::Result<()> {
             cgroup::remove(cgroup.dirs())
         }
         Err(words) => {
-            // All traces go before the answer, for the agent may try again at once.
+            // All traces are removed before the response, because the agent may retry immediately.
             cgroup::remove(cgroup.dirs())?;
             drop(lock);
             channel::reply(&mut agent, &Err(words))
@@ -98,7 +98,7 @@ fn start_and_wait(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Starts the command and records it. No command is left running that is not recorded, for nobody would ever find it.
+/// Starts the command and records it. A command that cannot be recorded is killed, because no agent could find it.
 fn start(files: &TaskFiles, order: &Order, cgroup: &Cgroup, mut warnings: Vec<String>) -> Result<Running, String> {
     let pipes = || Ok((io::pipe()?, io::pipe()?, Output::create(&files.output())?));
     let ((out, to_out), (err, to_err), output) = pipes().map_err(|error: io::Error| error.to_string())?;
@@ -113,7 +113,7 @@ fn start(files: &TaskFiles, order: &Order, cgroup: &Cgroup, mut warnings: Vec<St
     }
 }
 
-/// Lets the second stage become the command.
+/// Lets the second stage execute the command.
 fn release(mut command: UnixStream, child: &Child, order: &Order) -> Result<Identity, String> {
     let identity = Identity::of(child.id()).ok_or("the command cannot be found in /proc")?;
     let talk = channel::send(&mut command, order).and_then(|()| channel::answer(&mut command));
@@ -127,7 +127,7 @@ fn record(files: &TaskFiles, command: Identity, warnings: &[String], cgroup: &Cg
     files.write_started(&started).map_err(|error| format!("cannot record the task: {error}"))
 }
 
-/// Keeps what the command prints, on a thread for each stream.
+/// Stores the command's output, with a thread for each stream.
 fn drain(out: io::PipeReader, err: io::PipeReader, output: Output) -> mpsc::Receiver<()> {
     let (done, drained) = mpsc::channel();
     let output = Arc::new(output);
@@ -152,7 +152,7 @@ fn spawn(out: io::PipeWriter, err: io::PipeWriter) -> io::Result<(UnixStream, Ch
     Ok((ours, command.spawn()?))
 }
 
-/// Limits the second stage while it holds still; returns what could not be applied.
+/// Limits the second stage while it waits; returns what could not be applied.
 fn limit(pid: u32, order: &Order, cgroup: &Cgroup) -> Vec<String> {
     let mut warnings: Vec<String> = order.ulimits.iter().filter_map(|limit| ulimits::set(pid, limit).err()).collect();
     if let Err(error) = cgroup.add(pid) {
@@ -165,18 +165,18 @@ fn limit(pid: u32, order: &Order, cgroup: &Cgroup) -> Vec<String> {
     warnings
 }
 
-/// Waits for the command, ends what is left of its group and records the exit.
+/// Waits for the command, kills what is left of its group and records the exit.
 fn wait(files: &TaskFiles, running: Running, cgroup: &Cgroup) -> io::Result<()> {
     let status = reap(running.child)?;
     if running.drained.recv_timeout(DRAIN) == Err(mpsc::RecvTimeoutError::Timeout) {
         eprintln!("the command's output is held open by a process that left its group");
     }
-    // As a shell has it.
+    // The shell's convention.
     let exit_code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(255);
     files.write_ended(&Ended { exit_code, oom_killed: cgroup.is_oom_killed() })
 }
 
-/// Waits for a child and ends its group. The child stays a zombie meanwhile, so its group's number cannot come around.
+/// Waits for a child and kills its group. The child stays a zombie until then, so the id of its group cannot be reused.
 fn reap(mut child: Child) -> io::Result<ExitStatus> {
     let pid = raw_pid(&child)?;
     while let Err(error) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
@@ -188,7 +188,7 @@ fn reap(mut child: Child) -> io::Result<ExitStatus> {
     child.wait()
 }
 
-/// Kills the group that a child leads. An empty one is success.
+/// Kills the group that a child leads. Succeeds if it is empty.
 fn kill_group(child: &Child) -> io::Result<()> {
     match kill_process_group(raw_pid(child)?, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -201,8 +201,8 @@ fn raw_pid(child: &Child) -> io::Result<Pid> {
     pid.ok_or_else(|| io::Error::other("the kernel gave a process no id"))
 }
 
-/// The second stage: waits for the order, which comes when the limits are set, and becomes the command. Returns only when
-/// it cannot.
+/// The second stage: waits for the order, which arrives after the limits are set, and executes the command. Returns only on
+/// failure.
 fn become_command() -> io::Result<()> {
     let mut supervisor = channel::from_stdin()?;
     let order = channel::receive(&mut supervisor)?;
@@ -214,7 +214,7 @@ fn become_command() -> io::Result<()> {
     if let Some(user) = order.user {
         command.uid(user.uid).gid(user.gid);
     }
-    // Kept through the exec and by all that it starts: programs that are setuid or have capabilities give it none.
+    // Inherited across exec and by all children: setuid programs and file capabilities grant no privileges.
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
         return channel::reply(&mut supervisor, &Err(format!("cannot give up new privileges: {error}")));
     }

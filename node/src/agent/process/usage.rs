@@ -1,6 +1,6 @@
-//! What a task's processes use: the sums over all of its session, of what the kernel counts for each.
+//! Resource usage of a task: the sums over all processes of its session, from the kernel's counters.
 //!
-//! Network use is not known: they share that of their host.
+//! Network usage is unknown: the processes share the network of the host.
 
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,28 +10,28 @@ use events::{TaskId, Timestamp};
 use tokio::time::Instant;
 use wire::v1::TaskUsage;
 
-/// How long a look at all processes of the machine serves: so many tasks may be read one after the other.
+/// How long a scan of all processes is reused, so that many tasks can be read one after another.
 const LOOK_AGE_MAX: Duration = Duration::from_millis(250);
 
-/// The processes of this machine, as they were at the last look.
+/// The processes of this machine at the last scan.
 #[derive(Default)]
 pub(super) struct Processes {
     last: Mutex<Option<(Instant, Arc<Vec<Process>>)>>,
 }
 
-/// What proc(5) says of a process.
+/// The counters of a process from proc(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {
     pid: u32,
     session: u32,
-    /// Its own time and that of children which ended, in clock ticks.
+    /// Its own time and that of its reaped children, in clock ticks.
     ticks: u64,
     threads: u64,
     resident_pages: u64,
 }
 
 impl Processes {
-    /// What the session of this leader uses, without the leader itself.
+    /// The usage of this leader's session, without the leader itself.
     pub(super) fn usage(&self, task: TaskId, leader: u32, limit_bytes: u64, at: Timestamp) -> TaskUsage {
         let all = self.look();
         let members = || all.iter().filter(|process| process.session == leader && process.pid != leader);
@@ -54,7 +54,8 @@ impl Processes {
     }
 
     fn look(&self) -> Arc<Vec<Process>> {
-        // Nobody panics while holding it, so a poisoned one still holds whole data. Held while looking: others want the same.
+        // No code panics while it holds the lock, so a poisoned one still guards valid data. Held during the scan, because
+        // others need its result.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, processes)) = last.as_ref().filter(|(at, _)| at.elapsed() < LOOK_AGE_MAX) {
             return Arc::clone(processes);
@@ -65,27 +66,27 @@ impl Processes {
     }
 }
 
-/// All processes that can be seen. One that ends meanwhile is left out.
+/// All visible processes. One that exits during the scan is skipped.
 fn processes() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: u32| parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
 }
 
-/// Reads /proc/PID/stat. The command's name may have anything in it, so fields are counted from the last bracket on, where the
-/// third of proc(5) comes first.
+/// Parses /proc/PID/stat. The name of the command may contain any character, so fields are counted from the last parenthesis;
+/// the first one after it is the third of proc(5).
 fn parse(pid: u32, stat: &str) -> Option<Process> {
     const STATE: usize = 3;
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let field = |number: usize| fields.get(number - STATE)?.parse::<u64>().ok();
-    // Those of children may be negative on old kernels.
+    // Children's times may be negative on old kernels.
     let ticks = (14..=17).filter_map(field).sum();
     let session = u32::try_from(field(6)?).ok()?;
     Some(Process { pid, session, ticks, threads: field(20)?, resident_pages: field(24)? })
 }
 
-/// Bytes that a process had read from and written to disks; nothing where we may not know.
+/// Bytes that a process read from and wrote to disk; `None` without permission to read them.
 fn blocks(pid: u32) -> Option<(u64, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
     let count = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());

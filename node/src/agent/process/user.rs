@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A user's and a group's number.
+/// A user id and a group id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ids {
     /// The user.
@@ -11,35 +11,35 @@ pub(super) struct Ids {
     pub(super) gid: u32,
 }
 
-/// User and group of a task that names no user, where the machine has no user `nobody`: Linux's own numbers for nobody.
+/// User and group of a task whose spec names no user, if this machine has no user `nobody`: the ids that Linux reserves for it.
 const NOBODY: Ids = Ids { uid: 65_534, gid: 65_534 };
 
-/// Who there is on this machine, and who we are.
+/// The users of this machine, and the current one.
 #[derive(Clone)]
 pub(super) struct Users {
     /// The text of /etc/passwd.
     pub(super) passwd: String,
     /// The text of /etc/group.
     pub(super) group: String,
-    /// Whom this process runs as.
+    /// The ids of this process.
     pub(super) own: Ids,
     /// Whether tasks may run as root, or in its group.
     pub(super) allow_root: bool,
 }
 
 impl Users {
-    /// The users of this machine. A file that cannot be read knows nobody, and numbers still work.
+    /// The users of this machine. An unreadable file counts as empty; numeric ids still work.
     pub(super) fn of_this_machine(allow_root: bool) -> Self {
         let own = Ids { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         Self { passwd: read("/etc/passwd"), group: read("/etc/group"), own, allow_root }
     }
 
-    /// Whom to become for a spec's `user[:group]`; `None` to stay who we are. Without a user it is `nobody`, where we are root,
-    /// and otherwise who we are.
+    /// The ids for a spec's `user[:group]`; `None` to keep the current ones. Without a user it is `nobody` if this process is
+    /// root, otherwise the current user.
     ///
     /// # Errors
-    /// A sentence for an unknown user or group, for one that only root can become, and for root itself where it is not
+    /// A message for an unknown user or group, for one that only root can switch to, and for root itself where it is not
     /// allowed.
     pub(super) fn resolve(&self, user: &str) -> Result<Option<Ids>, String> {
         if user.is_empty() {
@@ -50,7 +50,7 @@ impl Users {
         }
         let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
         let known = self.named(name);
-        // A number that no user of this machine has gets nobody's group: zero would be root's.
+        // A uid without an entry on this machine gets the group of `nobody`: 0 would be root's.
         let number = || Some(Ids { uid: name.parse().ok()?, gid: NOBODY.gid });
         let mut ids = known.or_else(number).ok_or_else(|| format!("unknown user \"{name}\" on this host"))?;
         if let Some(group) = group {
@@ -67,7 +67,7 @@ impl Users {
         Ok(Some(ids))
     }
 
-    /// Whether a process may run as this user, in this group.
+    /// Checks that tasks may run as this user and group.
     fn allowed(&self, ids: Ids) -> Result<(), String> {
         if self.allow_root || (ids.uid != 0 && ids.gid != 0) {
             return Ok(());
@@ -76,14 +76,14 @@ impl Users {
         Err(format!("this node runs no process {what}: start its swarmd with --process-allow-root to allow it"))
     }
 
-    /// A user of this machine, by name or number, in its own group.
+    /// A user of this machine, by name or uid, with its primary group.
     fn named(&self, name: &str) -> Option<Ids> {
         let entry = entry(&self.passwd, name)?;
         Some(Ids { uid: number_of(&entry, 2)?, gid: number_of(&entry, 3)? })
     }
 }
 
-/// The fields of the line whose first field, or whose number, is this.
+/// The fields of the line with this name or number.
 fn entry<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
     lines.find(|fields| fields.first() == Some(&name) || fields.get(2) == Some(&name))

@@ -1,4 +1,4 @@
-//! What is kept is read again whole, and what is damaged, torn or another's is set aside.
+//! Stored records are read back unchanged; damaged, torn or foreign files are quarantined.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ fn open(dir: &Path) -> (Store, Found) {
     Store::open(dir, &KeyLock::default()).expect("a store")
 }
 
-/// The directory of an agent's files, which needs room for a key beside it.
+/// The directory of an agent's files; the key is stored beside it.
 fn worker() -> (tempfile::TempDir, PathBuf) {
     let state_dir = tempfile::tempdir().expect("a directory");
     let dir = state_dir.path().join("worker");
@@ -69,7 +69,7 @@ fn a_config_is_kept_sealed_for_as_long_as_a_task_may_need_it() {
         assert_eq!(found.damage, Vec::<String>::new());
         found.records[0].assignment.configs.clone()
     };
-    // One of no task of ours is kept as well: the next task may need it.
+    // A config that no task uses is kept as well: the next task may need it.
     let all = [item(5, "the-marker"), item(6, "other"), item(7, "of no task")];
     assert_eq!(found_with(&all), all[..2]);
     for (path, bytes) in bytes(state_dir.path()) {
@@ -91,7 +91,7 @@ fn the_last_frame_of_history_is_kept_sealed_and_replaced() {
     }
     let (store, found) = open(&dir);
     assert_eq!((found.head, found.records.len(), found.damage), (Some(head(8)), 0, vec![]));
-    // A task's record is not taken for it, nor is damage a reason not to go on.
+    // A task's record is not accepted in its place, and damage does not prevent a start.
     store.save(&record(1, TaskState::Running)).expect("saved");
     fs::copy(store.path(TaskId::from_bits(1)), dir.join(HEAD)).expect("copied");
     let (_, found) = open(&dir);
@@ -111,7 +111,7 @@ fn the_managers_are_kept_and_replaced() {
     }
 }
 
-/// The files in and beside a directory, and what they hold.
+/// The files in and beside a directory, with their content.
 fn bytes(state_dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = |dir: &Path| {
         fs::read_dir(dir).map(|entries| entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>())
@@ -141,7 +141,7 @@ fn what_is_examined_is_left_as_it_is() {
         assert_eq!(examine(&dir, &KeyLock::default()).expect("usable").records.len(), records);
         assert_eq!(bytes(state_dir.path()), before);
     }
-    // What opening would refuse.
+    // A case that opening would refuse.
     fs::create_dir(dir.with_extension(KEY)).expect("made");
     assert!(examine(&dir, &KeyLock::default()).is_err() && Store::open(&dir, &KeyLock::default()).is_err());
     fs::remove_dir_all(&dir).expect("removed");

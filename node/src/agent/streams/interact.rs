@@ -1,4 +1,4 @@
-//! What somebody does in a task of this node.
+//! Interactive sessions in tasks of this node: exec and attach.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{Outbound, Unwanted};
 use crate::agent::executor::Inputs;
 use crate::agent::worker::Worker;
 
-/// Serves what was ordered until it has ended, or the manager wants no more.
+/// Serves an interactive session until it ends or the manager cancels it.
 pub(super) async fn serve(worker: &Arc<Worker>, order: InteractOrder, more: mpsc::Receiver<Told>, outbound: &Outbound) {
     let task = order.task;
     let (used, uses) = watch::channel(0);
@@ -26,12 +26,12 @@ pub(super) async fn serve(worker: &Arc<Worker>, order: InteractOrder, more: mpsc
     };
     if let Ok(Some(sentence)) = served {
         let failure = Said::Failure(LogFailure { task, sentence });
-        // The manager may be gone by now.
+        // Best effort: the manager may have disconnected.
         let _ = outbound.send(FromTask { opens: None, message: Some(failure) }).await;
     }
 }
 
-/// What the manager gives, which may give more for each that is taken.
+/// The input that the manager sends; taking a piece grants it credit for another.
 fn inputs(more: mpsc::Receiver<Told>, used: watch::Sender<u32>) -> Inputs {
     let inputs = stream::unfold((more, used), |(mut more, used)| async move {
         loop {
@@ -48,7 +48,7 @@ fn inputs(more: mpsc::Receiver<Told>, used: watch::Sender<u32>) -> Inputs {
     inputs.boxed()
 }
 
-/// Sends what comes out of the task; why it failed, if it did.
+/// Forwards the output of the task. Returns an error message if it failed.
 async fn talk(
     mut outputs: crate::agent::executor::Outputs,
     mut uses: watch::Receiver<u32>,

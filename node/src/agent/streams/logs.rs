@@ -1,4 +1,4 @@
-//! The lines of tasks of this node, for one reader.
+//! Log lines of tasks of this node, for one reader.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::agent::executor::{LogQuery, TaskLogs};
 use crate::agent::worker::Worker;
 use crate::streams::{Gather, Line, MESSAGE_BYTES, Piece, batches, encoded};
 
-/// Tasks of one stream: each holds some of its lines, and a connection of the engine.
+/// Maximum tasks per stream: each buffers some lines, and holds a connection of the engine.
 const TASKS_MAX: usize = 256;
 
-/// Sends lines until all tasks have ended, or the manager wants no more.
+/// Sends lines until all tasks have ended or the manager cancels the stream.
 pub(super) async fn serve(worker: &Arc<Worker>, order: LogsOrder, mut more: mpsc::Receiver<Told>, outbound: &Outbound) {
     let follow = order.follow;
     let mut reader = Reader { worker, outbound, gather: Gather::new(follow), known: BTreeSet::new() };
@@ -37,7 +37,7 @@ pub(super) async fn serve(worker: &Arc<Worker>, order: LogsOrder, mut more: mpsc
                     Some(Told::Credit(_) | Told::Input(_)) => {
                         tracing::debug!("a manager says what means nothing on a stream of logs");
                     }
-                    // Gone is the one who gives credit: nothing is wanted any more.
+                    // The manager, which grants credit, is disconnected: the stream is cancelled.
                     None => return,
                 }
             }
@@ -59,7 +59,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Begins with these tasks too.
+    /// Adds these tasks to the stream.
     async fn add(&mut self, order: LogsOrder) -> Result<(), Unwanted> {
         let LogsOrder { tasks, follow, until, details } = order;
         let opened = tasks.into_iter().map(|wanted| {
@@ -93,7 +93,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What comes next; who follows waits for further tasks when all have ended.
+    /// The next piece; with `follow`, waits for further tasks when all have ended.
     async fn next(&mut self, follow: bool) -> Option<Piece<LogFailure>> {
         match self.gather.next().await {
             None if follow => future::pending().await,
@@ -101,7 +101,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Sends a piece, with lines that are there already as long as a message has room for them.
+    /// Sends a piece, batched with lines that are already available as long as they fit in a message.
     async fn send(&mut self, piece: Piece<LogFailure>) -> Result<(), Unwanted> {
         let (mut message, mut bytes, mut full) = (Vec::new(), 0, false);
         let mut next = Some(piece);
@@ -140,7 +140,7 @@ async fn flush(outbound: &Outbound, lines: &mut Vec<Line>) -> Result<(), Unwante
     outbound.send(FromTask { opens: None, message: said }).await
 }
 
-/// The lines of a task as pieces; a failure is the last of them.
+/// The lines of a task as pieces; a failure is the last one.
 fn pieces(
     task: TaskId,
     lines: BoxStream<'static, Result<Vec<wire::v1::LogLine>, crate::agent::executor::ExecutorError>>,

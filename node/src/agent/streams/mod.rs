@@ -1,6 +1,6 @@
-//! The streams that managers order: this node calls the manager that wants one, and serves it until either side ends.
+//! Streams that managers request: this node calls the requesting manager, and serves the stream until either side ends it.
 //!
-//! They have connections of their own, one to each manager that wants any: what they carry never waits before a heartbeat.
+//! They use separate connections, one to each requesting manager, so their data never delays a heartbeat.
 
 mod interact;
 mod logs;
@@ -24,41 +24,41 @@ use super::worker::Worker;
 use super::{Connect, with_causes};
 use crate::streams::{Credit, INPUTS_MAX};
 
-/// Streams at a time. Each holds its credit and a message or two of each of its tasks.
+/// Maximum concurrent streams. Each holds its credit and a message or two for each of its tasks.
 const STREAMS_MAX: usize = 64;
-/// How long it may take until a manager has a stream that it ordered; it does not wait longer either.
+/// Deadline for opening a requested stream; the manager waits no longer either.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
-/// Orders and inputs on a stream that wait for this node: then the manager waits.
+/// Maximum orders and inputs of a stream queued on this node; beyond that the manager has to wait.
 const ORDERS_MAX: usize = INPUTS_MAX as usize;
 
 /// The streams of this node.
 pub(super) struct Streams {
     connector: Arc<dyn Connect>,
     worker: Arc<Worker>,
-    /// Connections that streams use.
+    /// The connections in use.
     links: Mutex<BTreeMap<String, Weak<Link>>>,
     places: Arc<Semaphore>,
     stopping: CancellationToken,
 }
 
-/// A connection to a manager, for as long as streams use it.
+/// A connection to a manager, kept as long as streams use it.
 type Link = OnceCell<Channel>;
 
-/// The way to the manager that wants a stream.
+/// The sending side of a stream to the manager that requested it.
 struct Outbound {
     messages: mpsc::Sender<FromTask>,
     credit: Arc<Credit>,
 }
 
-/// The manager does not want the stream any more.
+/// The manager cancelled the stream.
 struct Unwanted;
 
 impl Outbound {
-    /// Sends a message, when there is credit for it.
+    /// Sends a message when there is credit for it.
     async fn send(&self, message: FromTask) -> Result<(), Unwanted> {
         tokio::select! {
             () = self.credit.spend(&message) => {}
-            // Who gives credit is gone.
+            // The manager, which grants credit, is disconnected.
             () = self.messages.closed() => return Err(Unwanted),
         }
         self.messages.send(message).await.map_err(|_| Unwanted)
@@ -71,7 +71,8 @@ impl Streams {
         Arc::new(Self { connector, worker, links, places, stopping })
     }
 
-    /// Serves what a manager ordered in the session with `manager`. What cannot be served, that one learns by its absence.
+    /// Serves a stream that a manager requested in the session with `manager`. If it cannot be served, the manager notices by
+    /// timeout.
     pub(super) fn begin(self: &Arc<Self>, order: StreamOrder, manager: &str) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let why = format!("it serves {STREAMS_MAX} already");
@@ -96,7 +97,7 @@ impl Streams {
         let opening = async {
             let channel = link.get_or_try_init(|| self.connector.connect(addr)).await;
             let mut client = DispatcherClient::new(channel.map_err(|error| error.to_string())?.clone());
-            // Boxed in the channel, it is there before the call.
+            // Queued before the call, so that it is the first message.
             let first = FromTask { opens: Some(order.id), message: None };
             messages.send(first).await.map_err(|_| "it ended before it began".to_owned())?;
             let opened = client.task_stream(ReceiverStream::new(receiver)).await;
@@ -106,7 +107,7 @@ impl Streams {
         let inbound = opened.map_err(|_| "the manager does not answer".to_owned())??;
         let credit = Arc::new(Credit::new(order.credit));
         let (said_more, more) = mpsc::channel(ORDERS_MAX);
-        // Credit comes in while the tasks' lines wait for it.
+        // Credit is received while lines of the tasks wait for it.
         let told = tokio::spawn(listen(inbound, Arc::clone(&credit), said_more));
         let outbound = Outbound { messages, credit };
         match wanted {
@@ -114,13 +115,13 @@ impl Streams {
             Order::Usage(usage) => usage::serve(&self.worker, usage, more, &outbound).await,
             Order::Interact(order) => interact::serve(&self.worker, order, more, &outbound).await,
         }
-        // What is on its way would be lost if this end went first.
+        // Queued messages would be lost if this end closed first.
         drop(outbound);
         told.await.map_err(|error| error.to_string())
     }
 
     fn link(&self, addr: &str) -> Arc<Link> {
-        // Nobody panics while holding it, so a poisoned one still holds whole data.
+        // No code panics while it holds the lock, so a poisoned one still guards valid data.
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|_, link| link.strong_count() > 0);
         if let Some(link) = links.get(addr).and_then(Weak::upgrade) {
@@ -132,13 +133,14 @@ impl Streams {
     }
 }
 
-/// Takes what the manager says, until it wants nothing more or has all: then the sender of what it said is gone.
+/// Receives the manager's messages until it cancels the stream or has sent everything; then the sender of its orders is
+/// dropped.
 async fn listen(mut inbound: Streaming<ToTask>, credit: Arc<Credit>, said_more: mpsc::Sender<Said>) {
     while let Ok(Some(said)) = inbound.message().await {
         match said.message {
             Some(Said::Credit(bytes)) => credit.earn(bytes),
             Some(more) => {
-                // Nobody takes it where everything was told already.
+                // Fails if no receiver is left because all orders were already given.
                 drop(said_more.send(more).await);
             }
             None => tracing::debug!("a manager says something on a stream that this version does not know"),

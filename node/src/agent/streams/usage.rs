@@ -1,4 +1,4 @@
-//! What tasks of this node use, for one reader.
+//! Resource usage of tasks of this node, for one reader.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use wire::v1::{FromTask, LogFailure, UsageOrder, UsageReadings};
 use super::{Outbound, Unwanted};
 use crate::agent::worker::Worker;
 
-/// Tasks that are read at a time: an engine takes some milliseconds for each.
+/// Tasks that are read concurrently: the engine takes some milliseconds for each.
 const AT_A_TIME: usize = 16;
-/// Readings in one message: about 8 KiB.
+/// Maximum readings per message: about 8 KiB.
 const READINGS_MAX: usize = 64;
-/// Shortest period: readings cost the engine something.
+/// Shortest period: readings are costly for the engine.
 const PERIOD_MIN: Duration = Duration::from_millis(100);
 
-/// Sends readings of these tasks, until there were enough, or the manager wants no more.
+/// Sends readings of these tasks, until the requested number is reached or the manager cancels the stream.
 pub(super) async fn serve(
     worker: &Arc<Worker>,
     order: UsageOrder,
@@ -47,7 +47,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Reads each task once. A task that cannot be read is said once.
+/// Reads each task once. A task that cannot be read is reported once.
 async fn round(
     worker: &Arc<Worker>,
     tasks: &[TaskId],

@@ -1,4 +1,4 @@
-//! A manager in the test's hand: it speaks the real protocol over connections in memory, and does what it is told.
+//! A manager controlled by the test: it speaks the real protocol over in-memory connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::agent::{Connect, ConnectError};
 pub const CLUSTER: u128 = 7;
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// What the manager has seen, and how it behaves.
+/// What the manager has received, and how it behaves.
 #[derive(Default)]
 pub struct Seen {
     pub away: bool,
@@ -30,7 +30,7 @@ pub struct Seen {
     pub other_cluster: bool,
     /// How registrations are refused.
     pub refuses: Option<RefusalKind>,
-    /// Why the node's certificate opens no connection, and how often that was tried.
+    /// Why connections with the node's certificate are refused, and how often that happened.
     pub unfit: Option<&'static str>,
     pub refused: u32,
     pub registrations: Vec<RegisterRequest>,
@@ -71,14 +71,14 @@ impl Manager {
         result.expect("the change was made")
     }
 
-    /// Waits until this has been seen, for an hour of the paused clock.
+    /// Waits until this has been received, for an hour of paused time.
     pub async fn until(&self, what: &str, seen: impl FnMut(&Seen) -> bool) {
         let mut receiver = self.seen.subscribe();
         let waited = tokio::time::timeout(Duration::from_secs(3600), receiver.wait_for(seen)).await;
         assert!(waited.is_ok_and(|found| found.is_ok()), "never seen: {what}");
     }
 
-    /// Waits until an acknowledged report says this of the task, and gives the report.
+    /// Waits until an acknowledged report has this state for the task, and returns its status.
     pub async fn reported(&self, task: TaskId, state: TaskState) -> TaskStatus {
         let says = |report: &&TaskReport| report.task == task && report.status.state() == state;
         self.until(&format!("{task} {state:?}"), |seen| seen.acknowledged.iter().any(|report| says(&report))).await;
@@ -90,7 +90,7 @@ impl Manager {
         self.until(&format!("registration {times}"), |seen| seen.registrations.len() >= times).await;
     }
 
-    /// Cuts all sessions and answers nobody.
+    /// Closes all sessions and accepts no requests.
     pub fn go_away(&self) {
         self.change(|seen| {
             seen.away = true;
@@ -98,7 +98,7 @@ impl Manager {
         });
     }
 
-    /// Cuts all sessions; new ones may be opened.
+    /// Closes all sessions; new ones may be opened.
     pub fn cut(&self) {
         self.change(|seen| seen.session = None);
     }
@@ -111,7 +111,7 @@ impl Manager {
         self.say(Message::Assignments(set)).await;
     }
 
-    /// Orders a stream.
+    /// Requests a stream.
     pub async fn order(&self, order: StreamOrder) {
         self.say(Message::Order(order)).await;
     }

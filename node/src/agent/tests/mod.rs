@@ -1,4 +1,4 @@
-//! The agent against a simulated executor and a manager in the test's hand, on paused time.
+//! Tests the agent against a simulated executor and a manager controlled by the test, on paused time.
 
 mod manager;
 mod simulated;
@@ -24,7 +24,7 @@ use manager::{CLUSTER, Manager};
 use simulated::Simulated;
 
 thread_local! {
-    /// Removed at the end of the test's thread and so after its runtime: until then an agent may be writing.
+    /// Removed at the end of the test's thread and so after its runtime: until then an agent may still be writing.
     static DIRS: RefCell<Vec<TempDir>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -80,7 +80,7 @@ impl Scene {
         (&mut self.agent).await.expect("the agent ends");
     }
 
-    /// A session with this complete set, results in 1.
+    /// A session with this complete set, which results in 1.
     async fn assigned(tasks: Vec<Assignment>) -> Self {
         let scene = Self::start();
         scene.manager.registered(1).await;
@@ -88,7 +88,7 @@ impl Scene {
         scene
     }
 
-    /// Waits until this holds of the engine, for an hour of the paused clock.
+    /// Waits until this holds for the engine, for an hour of paused time.
     async fn engine_until(&self, holds: impl Fn(&Simulated) -> bool) {
         let waited = tokio::time::timeout(Duration::from_secs(3600), self.executor.until(holds)).await;
         waited.expect("the engine never got there");
@@ -124,7 +124,7 @@ fn change(applies_to: u64, tasks: Vec<Assignment>, removed: Vec<TaskId>) -> Assi
     AssignmentSet { complete: false, applies_to, results_in: applies_to + 1, removed, ..items(tasks) }
 }
 
-/// Assignments as the items that a manager sends.
+/// Converts assignments to the items that a manager sends.
 fn items(tasks: Vec<Assignment>) -> AssignmentSet {
     let mut set = AssignmentSet::default();
     for of in tasks {
@@ -279,13 +279,13 @@ async fn a_forgotten_task_leaves_no_file() {
     scene.manager.reported(id(1), TaskState::Running).await;
     scene.manager.send(change(1, vec![], vec![id(1)])).await;
     scene.engine_until(|engine| !engine.has(id(1))).await;
-    // The file goes last, which stopping waits for.
+    // The file is removed last, and stopping waits for that.
     scene.manager.send(change(2, vec![assignment(3, "sim/exit-0")], vec![])).await;
     scene.manager.reported(id(3), TaskState::Complete).await;
     scene.stop_agent().await;
     let mut files = scene.files();
     files.sort();
-    // The last one remembers where the managers are.
+    // The last file stores the managers' addresses.
     assert_eq!(files, [id(2).to_string(), id(3).to_string(), "managers".to_owned()]);
 }
 
@@ -539,7 +539,7 @@ async fn a_task_waits_for_its_config_also_after_a_restart_and_one_that_runs_is_l
     scene.start_agent();
     scene.manager.registered(3).await;
     scene.manager.send(complete_set()).await;
-    // The config is there again for tasks to come, and nothing was done to the one that has it.
+    // The config is available again for later tasks, and the task that already has it was not touched.
     let mut next = change(1, vec![Assignment { task: id(2), ..with_config(vec![]) }], vec![]);
     next.specs.clear();
     scene.manager.send(next).await;

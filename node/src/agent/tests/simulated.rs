@@ -1,17 +1,19 @@
-//! An executor without containers, for tests and load: what a task does is written in its image and its service's labels.
+//! An executor without containers, for tests and load: the image and the service's labels define what a task does.
 //!
 //! | image | what happens |
 //! |---|---|
 //! | `sim/exit-<code>` | the container ends with this code |
-//! | `sim/oom` | it is killed for want of memory |
+//!  `sim/oom` | it is killed because it is out of memory |
 //! | `sim/unhealthy` | it starts and then becomes unhealthy |
-//! | `sim/missing` | there is no such image |
-//! | `sim/busy` | the engine is busy the first two times it is asked to prepare |
+//!  `sim/missing` | the image does not exist |
+//!  `sim/busy` | the engine is busy at the first two attempts to prepare it |
 //! | `sim/slow-pull` | pulling takes 10 s |
 //! | any other | it runs until it is stopped |
 //!
-//! In a running task, `cat` gives its input back, `exit <code>` ends with that code, and any other command with 0. A task prints as many lines as the label `sim.lines` says. The labels `sim.pull-ms` and `sim.run-ms` set how long pulling and running take. Time is tokio's, so a test that pauses
-//! it is deterministic. Containers live as long as this object: hand it to another agent to play a restart.
+//! In a running task, `cat` echoes its input, `exit <code>` exits with that code, and any other command with 0. A task prints
+//! as many lines as its label `sim.lines` says. The labels `sim.pull-ms` and `sim.run-ms` set how long pulling and running
+//! take. Time is tokio's, so a test that pauses it is deterministic. Containers live as long as this object: pass it to another
+//! agent to simulate a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,11 +32,11 @@ use super::super::executor::{Executor, ExecutorError, Exit, Inputs, LogQuery, Ou
 
 const SLOW_PULL: Duration = Duration::from_secs(10);
 const BUSY_TIMES: u32 = 2;
-/// What a shell gives for a process that was asked to end, and one that was killed.
+/// The exit codes of a process that was terminated, and of one that was killed.
 const EXIT_TERMINATED: i32 = 143;
 const EXIT_KILLED: i32 = 137;
 
-/// An engine that only plays.
+/// A simulated engine.
 #[derive(Debug, Default)]
 pub struct Simulated {
     engine: Mutex<Engine>,
@@ -58,7 +60,7 @@ enum Container {
     Ended(Exit),
 }
 
-/// What an image and its service's labels say.
+/// The behaviour defined by an image and its service's labels.
 struct Script {
     pull: Duration,
     missing: bool,
@@ -117,18 +119,18 @@ fn ended(task: TaskId, end: &Exit) -> Exit {
 }
 
 impl Simulated {
-    /// Takes the engine away, or brings it back. Containers run on meanwhile.
+    /// Makes the engine unreachable, or reachable again. Containers keep running.
     pub fn set_away(&self, away: bool) {
         self.lock().away = away;
         self.changed.notify_waiters();
     }
 
-    /// Changes how many billionths of a core the machine has.
+    /// Sets the CPU capacity of the machine, in billionths of a core.
     pub fn set_nano_cpus(&self, nano_cpus: u64) {
         self.lock().nano_cpus = nano_cpus;
     }
 
-    /// Ends a running container with this exit code, as if its process had ended.
+    /// Ends a running container with this exit code, as if its process had exited.
     pub fn end(&self, task: TaskId, code: i32) {
         if let Some(container @ Container::Running { .. }) = self.lock().containers.get_mut(&task) {
             *container = Container::Ended(exit(code));
@@ -136,17 +138,17 @@ impl Simulated {
         self.changed.notify_waiters();
     }
 
-    /// Puts a running container there that no agent made.
+    /// Adds a running container that no agent created.
     pub fn plant(&self, task: TaskId) {
         self.lock().containers.insert(task, Container::Running { ends_at: None, end: exit(0) });
         self.changed.notify_waiters();
     }
 
-    /// Waits until this holds; it is looked at whenever a container changes.
+    /// Waits until this holds; it is evaluated whenever a container changes.
     pub async fn until(&self, holds: impl Fn(&Self) -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Before the look, so that a change right after it is not missed.
+            // Enabled before the check, so that a change right after it is not missed.
             changed.as_mut().enable();
             if holds(self) {
                 return;
@@ -155,7 +157,7 @@ impl Simulated {
         }
     }
 
-    /// Whether the task's container runs.
+    /// Whether the task's container is running.
     pub fn is_running(&self, task: TaskId) -> bool {
         let mut engine = self.lock();
         matches!(engine.container(task), Some(Container::Running { .. }))
@@ -166,7 +168,7 @@ impl Simulated {
         self.lock().containers.contains_key(&task)
     }
 
-    /// Whether what only a running task needs is gone.
+    /// Whether the resources of the running task were released.
     pub fn is_released(&self, task: TaskId) -> bool {
         self.lock().released.contains(&task)
     }
@@ -176,7 +178,7 @@ impl Simulated {
         self.lock().starts.get(&task).copied().unwrap_or(0)
     }
 
-    /// No code panics while it holds the lock, so a poisoned one still holds whole data.
+    /// No code panics while it holds the lock, so a poisoned one still guards valid data.
     fn lock(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,7 +191,7 @@ impl Simulated {
         Ok(engine)
     }
 
-    /// The task's end if it is over, or the time at which it will be.
+    /// The task's exit if it has ended, or the time at which it will.
     fn look(&self, task: TaskId) -> Result<Result<Exit, Option<Instant>>, ExecutorError> {
         match self.present()?.container(task) {
             Some(Container::Ended(end)) => Ok(Ok(ended(task, end))),
@@ -201,7 +203,7 @@ impl Simulated {
 }
 
 impl Engine {
-    /// The container as it is now: one whose time is over has ended.
+    /// The container in its current state: one whose time has elapsed has exited.
     fn container(&mut self, task: TaskId) -> Option<&mut Container> {
         let container = self.containers.get_mut(&task)?;
         if let Container::Running { ends_at: Some(ends_at), end } = container
@@ -264,7 +266,7 @@ impl Executor for Simulated {
     async fn wait(&self, workload: &Workload) -> Result<Exit, ExecutorError> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Before the look, so that a change right after it is not missed.
+            // Enabled before the check, so that a change right after it is not missed.
             changed.as_mut().enable();
             match self.look(workload.task)? {
                 Ok(end) => return Ok(end),
@@ -345,7 +347,7 @@ impl Executor for Simulated {
         })
     }
 
-    /// As many lines as the label `sim.lines` says, of about a hundred bytes.
+    /// As many lines as the label `sim.lines` says, of about a hundred bytes each.
     async fn logs(&self, workload: &Workload, query: LogQuery) -> Result<TaskLogs, ExecutorError> {
         if self.present()?.container(workload.task).is_none() {
             return Err(ExecutorError::Fatal("its container is gone".to_owned()));

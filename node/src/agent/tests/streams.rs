@@ -1,4 +1,4 @@
-//! What managers order, as the agent serves it.
+//! Tests the streams that managers request from the agent.
 
 use tokio::time::timeout;
 use wire::v1::stream_order::Order;
@@ -14,9 +14,9 @@ use super::manager::Opened;
 use super::*;
 use crate::streams::Credit;
 
-/// Long enough for anything, on paused time.
+/// Longer than anything takes, on paused time.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// So long nothing comes where nothing is to come.
+/// How long to wait before concluding that nothing will arrive.
 const SILENCE: Duration = Duration::from_secs(60);
 
 fn order(stream: u64, credit: u64, tasks: &[u128], follow: bool) -> StreamOrder {
@@ -25,7 +25,7 @@ fn order(stream: u64, credit: u64, tasks: &[u128], follow: bool) -> StreamOrder 
     StreamOrder { id: stream, manager: None, credit, order: Some(Order::Logs(logs)) }
 }
 
-/// A task that has printed so many lines.
+/// A task that has printed this many lines.
 fn chatty(number: u128, lines: u32) -> Assignment {
     let mut assignment = assignment(number, "sim/ok");
     let labels = &mut assignment.spec.annotations.get_or_insert_default().labels;
@@ -37,7 +37,7 @@ async fn next(stream: &mut Opened) -> Option<FromTask> {
     timeout(PATIENCE, stream.inbound.message()).await.expect("it never came").expect("a stream")
 }
 
-/// The lines of a stream to its end, or until nothing comes for long; each is paid for if that is wanted.
+/// The lines of a stream to its end, or until none arrive for long; grants credit for each if `pay`.
 async fn lines(stream: &mut Opened, credit: u64, pay: bool) -> (Vec<TaskId>, u64) {
     let (mut tasks, mut cost) = (Vec::new(), 0);
     while let Ok(Ok(Some(message))) = timeout(SILENCE, stream.inbound.message()).await {
@@ -136,7 +136,7 @@ async fn what_tasks_use_comes_once_a_period_until_it_was_read_often_enough() {
     assert!(began.elapsed() >= Duration::from_secs(1), "a period lies between two readings");
 }
 
-/// What somebody wants in the first task.
+/// A command in the first task.
 fn exec(stream: u64, words: &[&str]) -> StreamOrder {
     let argv = words.iter().map(|word| (*word).to_owned()).collect();
     let what = Some(interact_order::What::Exec(ExecSpec { argv, stdin: true, ..ExecSpec::default() }));
@@ -149,7 +149,7 @@ async fn give(stream: &Opened, input: Input) {
     stream.told.send(Ok(ToTask { message: Some(Told::Input(input)) })).await.expect("it listens");
 }
 
-/// All that a stream says, to its end.
+/// All remaining messages of a stream.
 async fn rest(stream: &mut Opened) -> Vec<from_task::Message> {
     let mut said = Vec::new();
     while let Some(message) = next(stream).await {
