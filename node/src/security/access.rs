@@ -1,7 +1,7 @@
-//! Who may call which RPC: one table, and the layer that holds every server of a manager to it.
+//! Access control of RPCs: one table, and the layer that enforces it on every server of a manager.
 //!
-//! An RPC without a row does not exist for anybody. Handlers find the proven caller of their request with [`caller`], which
-//! fails where the layer is missing: so nothing is served that was not judged here.
+//! An RPC without a row does not exist. Handlers get the authenticated caller of their request from [`caller`], which fails if
+//! the layer is missing, so nothing is served that was not judged here.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,15 +19,15 @@ use super::authorise::{AccessError, Allowed};
 use super::caller::Caller;
 use super::peer::Peer;
 
-/// What the path of every RPC begins with.
+/// The prefix of every RPC's path.
 const PACKAGE: &str = "/swarmlog.wire.v1.";
 
-/// Every RPC of a manager, and whom it serves.
+/// Every RPC of a manager, and the callers that it serves.
 pub const TABLE: &[(&str, Allowed)] = &[
-    // Each command is judged by its own row in `commands::Actor::may`, as soon as it is read and once more in its turn.
+    // Each command is also judged by its own row in `commands::Actor::may`, when it is read and again in its turn.
     ("Control/Execute", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ExecuteStream", Allowed::Operators(OperatorRole::Viewer)),
-    // Changes nothing; each command is judged as if it were meant.
+    // Read-only; each command is judged as if it were executed.
     ("Control/ReadAfter", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Preview", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Survive", Allowed::Operators(OperatorRole::Viewer)),
@@ -44,18 +44,18 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/ReadConfigs", Allowed::Operators(OperatorRole::Viewer)),
     // Without their data.
     ("Control/DescribeSecrets", Allowed::Operators(OperatorRole::Viewer)),
-    // Makes the engine call the registry that the caller names.
+    // Makes the engine call a registry that the caller names.
     ("Control/ResolveImage", Allowed::Operators(OperatorRole::Operator)),
     ("Control/Events", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Logs", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Usage", Allowed::Operators(OperatorRole::Viewer)),
-    // What is done in the task is a command besides, with a row of its own.
+    // What is done in the task is also a command, with a row of its own.
     ("Control/Interact", Allowed::Operators(OperatorRole::Operator)),
     ("Control/ListSinks", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListOperators", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ListAuditKeys", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/GetCheckpoint", Allowed::Operators(OperatorRole::Viewer)),
-    // Frames hold what events show, and no secret.
+    // Frames contain what events show, and no secrets.
     ("Control/ProveFrame", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ProveConsistency", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/ReadFrames", Allowed::Operators(OperatorRole::Viewer)),
@@ -65,21 +65,21 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Control/PlanUndo", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/Compare", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/CreateOperator", Allowed::Operators(OperatorRole::Admin)),
-    // The handler takes it of operators with a certificate alone.
+    // The handler accepts only operators with a certificate.
     ("Control/RenewOperator", Allowed::Operators(OperatorRole::Viewer)),
     ("Control/GetUnlockKey", Allowed::Operators(OperatorRole::Admin)),
     ("Control/Backup", Allowed::Operators(OperatorRole::Admin)),
     ("Lock/Unlock", Allowed::Operators(OperatorRole::Admin)),
     ("LocalNode/Leave", Allowed::Operators(OperatorRole::Admin)),
     ("Certificates/GetRoot", Allowed::Anyone),
-    // The join token decides.
+    // Authorised by the join token.
     ("Certificates/Join", Allowed::Anyone),
     ("Certificates/Renew", Allowed::Nodes),
     ("Dispatcher/Session", Allowed::Nodes),
     ("Dispatcher/Heartbeats", Allowed::Nodes),
     ("Dispatcher/Report", Allowed::Nodes),
     ("Dispatcher/Leave", Allowed::Nodes),
-    // The handler takes it of the node that was given the order alone.
+    // The handler accepts only the node that received the order.
     ("Dispatcher/TaskStream", Allowed::Nodes),
     ("Managers/Deliver", Allowed::Peers),
     ("Managers/Announce", Allowed::Peers),
@@ -88,26 +88,26 @@ pub const TABLE: &[(&str, Allowed)] = &[
     ("Managers/HandOver", Allowed::Peers),
 ];
 
-/// The row of the RPC with this path; nothing if there is no such RPC.
+/// The row of the RPC with this path; `None` if there is no such RPC.
 fn row(path: &str) -> Option<(&'static str, Allowed)> {
     let name = path.strip_prefix(PACKAGE)?;
     TABLE.iter().find(|(rpc, _)| *rpc == name).copied()
 }
 
-/// The caller of a request that was let through; put there by the layer.
+/// The authenticated caller of an allowed request; set by the layer.
 #[derive(Debug, Clone)]
 struct Proven(Peer);
 
-/// Who calls, as the connection proved and the table allows.
+/// The caller, as the connection authenticated it and the table allows.
 ///
 /// # Errors
-/// When nobody judged the request.
+/// When the request was not judged.
 pub fn caller<T>(request: &tonic::Request<T>) -> Result<Peer, AccessError> {
     request.extensions().get().map(|Proven(peer)| peer.clone()).ok_or(AccessError::Unknown)
 }
 
-/// Lets through the calls that the table allows; the closure judges a caller of an RPC by the state of that moment. It is shared:
-/// servers make a copy of their services for each call.
+/// Passes the calls that the table allows; the closure judges a caller by the current state. It is shared, because servers
+/// clone their services for each call.
 #[derive(Debug)]
 pub struct AccessLayer<J> {
     judge: Arc<J>,
@@ -123,7 +123,7 @@ impl<J> AccessLayer<J>
 where
     J: Fn(&Peer, &'static str, Allowed) -> Result<Peer, AccessError>,
 {
-    /// The layer that asks this judge.
+    /// The layer with this judge.
     pub fn new(judge: J) -> Self {
         Self { judge: Arc::new(judge) }
     }

@@ -1,12 +1,12 @@
-//! Which connections a manager keeps, which it refuses, and which it ends to make room: bookkeeping without sockets or
-//! clocks.
+//! Decides which connections a manager keeps, which it refuses, and which it closes to make room: pure accounting without
+//! sockets or clocks.
 //!
-//! A connection is *silent* until its first message of TLS has come, and then *shaking* until its handshake is done. After
-//! that it belongs to a *member*, known by its certificate, or it is *anonymous*. Each class has its own places, so that no
-//! crowd in one takes those of another; and within a class each source (an address, or a node for members) has a bound of
-//! its own. Many members may share one address: only those that have proven nothing are counted by address, and apart from
-//! them those that introduced themselves with a join token. A handshake of a node that introduced itself is counted as the
-//! node's, so that nobody else behind its address holds it up.
+//! A connection is *silent* until its ClientHello has arrived, and then *shaking* until its handshake is complete. After that
+//! it belongs to a *member*, identified by its certificate, or it is *anonymous*. Each class has its own places, so that a
+//! flood in one class does not take those of another; and within a class each source (an address, or a node for members) has
+//! its own limit. Many members may share one address: only unauthenticated connections are counted by address, separately for
+//! those that introduced themselves with a join token. A handshake of a node that introduced itself is counted for that node,
+//! so that no other client behind the same address delays it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,55 +16,55 @@ use events::NodeId;
 
 use crate::metrics::ConnectionClass;
 
-/// Names a connection; a later one has a greater number.
+/// Identifies a connection; ids are ascending.
 pub(super) type ConnectionId = u64;
 
-/// The bounds of one class of connections.
+/// The limits of one class of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Connections of the class.
+    /// Maximum connections of the class.
     pub(super) total: usize,
-    /// Connections of one source.
+    /// Maximum connections of one source.
     pub(super) each: usize,
 }
 
-/// How many connections a manager keeps.
+/// The limits of a manager's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub(super) silent: Bounds,
     pub(super) shaking: Bounds,
     pub(super) anonymous: Bounds,
     pub(super) members: Bounds,
-    /// Connections of operators to the control socket.
+    /// Maximum connections of operators to the control socket.
     pub(super) operators: usize,
 }
 
-/// File descriptors that connections of nodes never take: the log holds up to 128 tables open besides its journals, an
-/// operator at the control socket needs one, and so do the engine's connections and each task's pipes. A sixteenth of all
-/// that there are, within these bounds.
+/// File descriptors that connections of nodes never use: the log keeps up to 128 tables open in addition to its journals, and
+/// an operator at the control socket, the engine's connections and each task's pipes need some too. One sixteenth of all
+/// descriptors, within these limits.
 const RESERVE_MIN: usize = 512;
 const RESERVE_MAX: usize = 2_048;
-/// Connections that have said nothing yet: an honest one has when it is accepted, or a moment later.
+/// Connections that have sent nothing yet: an honest client's data has arrived when it is accepted, or shortly after.
 const SILENT_MAX: usize = 1_024;
-/// Connections of one address that have said nothing yet.
+/// Silent connections of one address.
 const SILENT_EACH_MAX: usize = 256;
-/// Handshakes in progress: each costs up to some 20 KiB, so that these cost at most 80 MiB.
+/// Handshakes in progress: each uses up to about 20 KiB, so all together at most 80 MiB.
 const SHAKING_MAX: usize = 4_096;
-/// Handshakes in progress of one address: of ten thousand honest ones a second, each done within 50 ms.
+/// Handshakes in progress of one address: enough for ten thousand honest ones per second, each complete within 50 ms.
 const SHAKING_EACH_MAX: usize = 512;
-/// Connections without a certificate. Each is there for one call, which takes some milliseconds.
+/// Connections without a certificate. Each is open for a single call, which takes some milliseconds.
 const ANONYMOUS_MAX: usize = 1_024;
-/// Connections without a certificate of one address: that many joiners behind one gateway are served at a time.
+/// Connections without a certificate of one address: the number of nodes behind one gateway that can join at a time.
 const ANONYMOUS_EACH_MAX: usize = 128;
-/// Places below which those without a certificate have an eighth, or a quarter, of all that there are: a share that only
-/// suffices where there are many.
+/// Minimum places of connections without a certificate, which otherwise get an eighth, or for handshakes a quarter, of all: a
+/// share that is only sufficient if there are many.
 const UNPROVEN_MIN: usize = 256;
 const SHAKING_MIN: usize = 1_024;
-/// Connections of one node: one for its session, one for a renewal, and as many again that are lost and not timed out.
+/// Connections of one node: its session, its streams and a renewal, and as many again that are broken and not timed out yet.
 const MEMBER_EACH_MAX: usize = 8;
 
 impl Limits {
-    /// The limits of a process that may have this many file descriptors open.
+    /// The limits of a process with this maximum of open file descriptors.
     pub fn of_descriptors(descriptors: usize) -> Self {
         let reserve = (descriptors / 16).clamp(RESERVE_MIN, RESERVE_MAX).min(descriptors / 2);
         let free = descriptors - reserve;
@@ -79,14 +79,14 @@ impl Limits {
         Self { silent, shaking, anonymous, members, operators: (reserve / 2).max(1) }
     }
 
-    /// Connections of members that are kept at a time.
+    /// Maximum open connections of members.
     pub fn members_max(&self) -> usize {
         self.members.total
     }
 }
 
-/// Where a connection comes from, as far as unproven callers can be told apart: an IPv4 address, or the network of an IPv6
-/// address, since one machine commands 2^64 of those.
+/// The source of a connection, by which unauthenticated clients are distinguished: an IPv4 address, or the network of an IPv6
+/// address, since one machine controls 2^64 of those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Source(pub(super) IpAddr);
 
@@ -99,23 +99,23 @@ impl Source {
     }
 }
 
-/// Whom a connection is, before that is proven: as its first message introduces it, or by where it comes from.
+/// The presumed client of a connection before it is authenticated: by its introduction, or by its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Applicant {
-    /// This node, as whoever watched it could say, too.
+    /// Claims to be this node, which an eavesdropper could claim too.
     Node(NodeId),
-    /// Somebody there who knows a join token, or watched one who does.
+    /// Knows a join token, or replays the introduction of a client that does.
     Joiner(Source),
-    /// Anybody there.
+    /// Any other client at this source.
     Stranger(Source),
 }
 
-/// What is known of the other end of a connection.
+/// What is known of the client of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// It has said nothing yet.
+    /// It has sent nothing yet.
     Silent(Source),
-    /// It has begun its handshake, which is not done.
+    /// Its handshake is in progress.
     Shaking(Applicant),
     /// It has no certificate.
     Anonymous(Applicant),
@@ -124,7 +124,7 @@ pub(super) enum Class {
 }
 
 impl Class {
-    /// The class without whose it is.
+    /// The class without its source.
     pub(super) fn counted_as(self) -> ConnectionClass {
         match self {
             Self::Silent(_) => ConnectionClass::Silent,
@@ -135,14 +135,14 @@ impl Class {
     }
 }
 
-/// What becomes of a connection that asks for a place.
+/// The decision on a connection that requests a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It has one.
+    /// It gets one.
     Admit,
-    /// It takes that of another, which has to end.
+    /// It replaces another connection, which must be closed.
     Replace(ConnectionId),
-    /// There is none for it.
+    /// No place is available.
     Refuse,
 }
 
@@ -158,17 +158,18 @@ pub(super) struct Admission {
 impl Admission {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            // Of those that prove nothing, the newest is the likeliest to be honest: who is, does not stay for long.
+            // Among silent connections, the newest is the most likely to be honest: an honest one does not stay silent for
+            // long.
             silent: Places::new(limits.silent, 1, Own::Replaced),
-            // Were these replaced by their own kind, no handshake of a crowd behind one address would ever be done.
+            // If handshakes replaced each other, none of many clients behind one address would ever complete.
             shaking: Places::new(limits.shaking, 1, Own::Kept),
             anonymous: Places::new(limits.anonymous, 1, Own::Replaced),
-            // The only connection of a node is its session, which nobody else's replaces.
+            // The only connection of a node is its session, which another node's connection never replaces.
             members: Places::new(limits.members, 2, Own::Replaced),
         }
     }
 
-    /// Gives a connection a place, if it can; a connection that is replaced has lost its own.
+    /// Takes a place for a connection, if possible; a connection that is replaced has lost its own.
     pub(super) fn enter(&mut self, id: ConnectionId, class: Class) -> Verdict {
         match class {
             Class::Silent(source) => self.silent.enter(id, source),
@@ -178,7 +179,7 @@ impl Admission {
         }
     }
 
-    /// Takes back the place of a connection, if it still has one.
+    /// Releases the place of a connection, if it still has one.
     pub(super) fn leave(&mut self, id: ConnectionId, class: Class) {
         match class {
             Class::Silent(source) => self.silent.leave(id, source),
@@ -189,12 +190,12 @@ impl Admission {
     }
 }
 
-/// What becomes of a source's connections when it opens more than its places.
+/// What happens when a source exceeds its own limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Own {
-    /// The newest takes the place of the oldest.
+    /// The newest connection replaces the oldest.
     Replaced,
-    /// They go on, and the newest is refused.
+    /// The existing connections stay, and the newest is refused.
     Kept,
 }
 
@@ -202,11 +203,11 @@ enum Own {
 #[derive(Debug)]
 struct Places<K> {
     bounds: Bounds,
-    /// Connections from which on a source has to give one up for another source's.
+    /// From this number of connections, a source has to yield one to another source.
     yields_from: usize,
     own: Own,
     held: BTreeMap<K, BTreeSet<ConnectionId>>,
-    /// Every source with its number of connections and its oldest: last is the one that gives one up first.
+    /// Every source with its number of connections and its oldest one; the last source yields first.
     ranks: BTreeSet<(usize, Reverse<ConnectionId>, K)>,
     total: usize,
 }
@@ -216,8 +217,8 @@ impl<K: Ord + Copy> Places<K> {
         Self { bounds, yields_from, own, held: BTreeMap::new(), ranks: BTreeSet::new(), total: 0 }
     }
 
-    /// A source that has all its places replaces its own oldest connection, or is refused; when all places are taken, the
-    /// source with the most connections gives up its oldest.
+    /// A source at its limit replaces its own oldest connection, or is refused; when all places are taken, the source with the
+    /// most connections yields its oldest.
     fn enter(&mut self, id: ConnectionId, source: K) -> Verdict {
         let own = self.held.get(&source);
         let (held, oldest) = own.map_or((0, None), |own| (own.len(), own.first().copied()));
@@ -242,10 +243,10 @@ impl<K: Ord + Copy> Places<K> {
         victim.map_or(Verdict::Admit, |(_, oldest)| Verdict::Replace(oldest))
     }
 
-    /// Connections from which on a source has to give one up for another that holds so many.
+    /// From this number of connections, a source has to yield one to another that holds `held`.
     fn yields_to(&self, held: usize) -> usize {
         match self.own {
-            // Two sources that take turns at each other's places would never get anything done.
+            // Otherwise two sources could replace each other's connections forever, and complete none.
             Own::Kept if held > 0 => self.yields_from.max(held + 2),
             Own::Kept | Own::Replaced => self.yields_from,
         }
@@ -257,7 +258,7 @@ impl<K: Ord + Copy> Places<K> {
         }
     }
 
-    /// Changes the connections of a source, and its rank with them.
+    /// Changes the connections of a source, and its rank accordingly.
     fn change(&mut self, source: K, change: impl FnOnce(&mut BTreeSet<ConnectionId>) -> bool) -> bool {
         let own = self.held.entry(source).or_default();
         let rank = |own: &BTreeSet<ConnectionId>| own.first().map(|oldest| (own.len(), Reverse(*oldest), source));
@@ -281,8 +282,8 @@ mod tests {
     use super::*;
     use events::Id;
 
-    /// Six places for who is silent and as many for handshakes, three of each address; four for callers without certificate,
-    /// two of each address; four for members, two of each.
+    /// Six places for silent connections and as many for handshakes, three for each address; four for clients without a
+    /// certificate, two for each address; four for members, two for each.
     fn admission() -> Admission {
         let bounds = |total, each| Bounds { total, each };
         Admission::new(Limits {
@@ -314,7 +315,7 @@ mod tests {
         Class::Member(NodeId::from_bits(node))
     }
 
-    /// What the case is about, the class of each connection that comes, numbered from 1, and what becomes of it.
+    /// The name of the case, and the class of each arriving connection, numbered from 1, with its verdict.
     type Case<'a> = (&'a str, &'a [(Class, Verdict)]);
 
     fn judge(cases: &[Case<'_>]) {
@@ -472,7 +473,7 @@ mod tests {
             assert_eq!(admission.enter(id, silent(1)), Admit);
         }
         admission.leave(1, silent(1));
-        // Twice is once: who is replaced has left already.
+        // Releasing twice is harmless: a replaced connection has already been released.
         admission.leave(1, silent(1));
         assert_eq!(admission.enter(4, silent(1)), Admit);
         assert_eq!(admission.enter(5, silent(1)), Replace(2));
@@ -504,7 +505,7 @@ mod tests {
         }
         let few = Limits::of_descriptors(1_024);
         assert_eq!((few.silent.total, few.shaking.total, few.anonymous.total, few.members.total), (64, 128, 64, 256));
-        // Where files are few, members have most of them.
+        // If descriptors are scarce, members get most of them.
         assert!(Limits::of_descriptors(20_000).members.total > 17_000 - 8);
         let usual = Limits::of_descriptors(1_048_576);
         assert_eq!(usual.silent, Bounds { total: 1_024, each: 256 });

@@ -1,4 +1,4 @@
-//! Who may call what. The caller is the one that the connection proved; messages are not asked.
+//! Access control of calls. The caller is the authenticated peer of the connection; messages are not trusted.
 
 use std::fmt;
 
@@ -13,32 +13,32 @@ use super::subject::Subject;
 /// The callers that an RPC serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowed {
-    /// Managers, operators at the unix socket, and those with a certificate that gives this role or a higher one.
+    /// Managers, operators at the unix socket, and operators whose certificate has this role or a higher one.
     Operators(OperatorRole),
-    /// Managers alone.
+    /// Managers only.
     Managers,
     /// Managers and workers.
     Nodes,
-    /// Other managers, also those that this one does not know yet: it may be the one that lags behind.
+    /// Other managers, including those not yet in this manager's state: it may be the one that lags behind.
     Peers,
-    /// Also callers without certificate: the RPC itself asks for a join token, or what it tells is public.
+    /// Any caller, even without a certificate: the RPC itself requires a join token, or its response is public.
     Anyone,
 }
 
-/// What a node is to a cluster whose certificate it has.
+/// The relation of a node to the cluster that issued its certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
-    /// It is one of its nodes.
+    /// It is a member.
     Member,
-    /// It was, until somebody removed it.
+    /// It was a member until it was removed.
     Removed,
-    /// The cluster knows nothing of it.
+    /// The cluster has no such node.
     Unknown,
-    /// This manager knows nothing of it, and may only lag behind the one that leads.
+    /// This manager has no such node, but may lag behind the leader.
     Unheard,
 }
 
-/// Judges calls for one cluster.
+/// Judges calls to one cluster.
 #[derive(Clone)]
 pub struct Gate<M, O> {
     cluster: ClusterId,
@@ -52,60 +52,60 @@ pub enum AccessError {
     /// The call needs a certificate.
     #[error("this call is for {allowed}, and the caller has no certificate")]
     Anonymous {
-        /// Whom it is for.
+        /// The callers that it serves.
         allowed: Allowed,
     },
-    /// The certificate is good, but its role is not enough.
+    /// The certificate is valid, but its role is not sufficient.
     #[error("this call is for {allowed}, but the certificate of node {} says {}", .subject.node, .subject.role.name())]
     Role {
-        /// Whom it is for.
+        /// The callers that it serves.
         allowed: Allowed,
-        /// Who called.
+        /// The caller.
         subject: Subject,
     },
-    /// The call is for the nodes themselves.
+    /// The call is only for nodes themselves.
     #[error("this call is for {allowed}, and the caller is no node")]
     NoNode {
-        /// Whom it is for.
+        /// The callers that it serves.
         allowed: Allowed,
     },
-    /// The operator's role is not enough.
+    /// The operator's role is not sufficient.
     #[error("this call is for {allowed}, and the caller has the role {}", .role.name())]
     OperatorRole {
-        /// Whom it is for.
+        /// The callers that it serves.
         allowed: Allowed,
         /// The caller's role.
         role: OperatorRole,
     },
-    /// The cluster does not know the operator.
+    /// The cluster has no such operator.
     #[error("operator {0} was revoked, or is another cluster's")]
     NotOperator(OperatorId),
     /// The same root, but another cluster.
     #[error("the certificate of node {node} belongs to another cluster: {cluster}")]
     OtherCluster {
-        /// Who called.
+        /// The caller.
         node: NodeId,
-        /// Where it belongs.
+        /// Its cluster.
         cluster: ClusterId,
     },
-    /// The node was a member once.
+    /// The node is no longer a member.
     #[error("node {0} was removed from the cluster")]
     Removed(NodeId),
-    /// The cluster does not know the node.
+    /// The cluster has no such node.
     #[error(
         "node {0} is not a member: it joined after the backup that this manager was restored from, or was removed because it never registered"
     )]
     NotMember(NodeId),
-    /// This manager does not know the node, and is not the one to say that the cluster does not.
+    /// This manager has no such node, but cannot conclude that the cluster has none.
     #[error("this manager does not know node {0} yet: it has not caught up with the manager that leads")]
     Unheard(NodeId),
-    /// The request came over a connection that tells nothing of its other end: our mistake, and no reason to trust it.
+    /// The connection has no authenticated peer: a bug, so the request is not trusted.
     #[error("the connection does not say who is calling")]
     Unknown,
 }
 
 impl AccessError {
-    /// What to do about it.
+    /// What the caller can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Anonymous { .. } => "join the cluster first, or call over the unix socket of a manager",
@@ -126,7 +126,7 @@ impl AccessError {
         }
     }
 
-    /// Whether the caller lacks the certificate or the role; else this manager cannot judge it.
+    /// Whether the certificate or the role is insufficient; otherwise this manager cannot judge the call.
     pub fn is_denial(&self) -> bool {
         match self {
             Self::Anonymous { .. }
@@ -163,14 +163,14 @@ impl From<AccessError> for Status {
 }
 
 impl<M: Fn(NodeId) -> Membership, O: Fn(OperatorId) -> Option<OperatorRole>> Gate<M, O> {
-    /// The gate of `cluster`, whose nodes `membership` tells from others, and whose `operators` have these roles.
+    /// The gate of `cluster`; `membership` classifies its nodes, and `operators` returns the roles of operators.
     pub fn new(cluster: ClusterId, membership: M, operators: O) -> Self {
         Self { cluster, membership, operators }
     }
 
-    /// The caller, if it is among those allowed.
+    /// Returns the caller, if it is allowed.
     ///
-    /// Where anyone may call, a node that is no member counts as a caller without certificate: it can join again as a new node.
+    /// Where anyone may call, a non-member counts as a caller without a certificate: it can join again as a new node.
     pub fn judge(&self, peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
         self.judged(peer, allowed).inspect_err(|refusal| failures::note(peer, refusal))
     }

@@ -1,4 +1,4 @@
-//! The cluster's certificate authority: a root certificate and its key, and what they sign.
+//! The cluster's certificate authority: a root certificate and its key, and the certificates that they sign.
 
 use std::fmt;
 
@@ -16,25 +16,25 @@ use super::certificate;
 use super::subject::{Holder, Subject};
 use super::{CertificateError, KeyError, PrivateKey, RootCertificate};
 
-/// The authority's name, and the server name that a joiner expects of a manager.
+/// The authority's name, and the server name that a joining node expects of a manager.
 pub(super) const AUTHORITY_NAME: &str = "swarm-ca";
 
 /// How long a root is valid: 20 years of 365 days.
 const ROOT_EXPIRY: Duration = Duration::from_secs(630_720_000);
 
-/// How long a node's certificate is valid unless the cluster says otherwise: 90 days.
+/// The default validity of a node's certificate: 90 days.
 pub const NODE_EXPIRY_DEFAULT: Duration = Duration::from_secs(2_160 * 3_600);
 
-/// The shortest validity of a node's certificate; less would leave no time to renew it.
+/// The minimum validity of a node's certificate; less would leave no time for renewal.
 pub const NODE_EXPIRY_MIN: Duration = Duration::from_secs(3_600);
 
-/// Certificates are valid from this long before they were issued, so that a node whose clock is behind accepts them.
+/// Certificates are backdated by this time, so that a node whose clock is behind accepts them.
 pub(super) const BACKDATE: Duration = Duration::from_secs(3_600);
 
-/// Length of an ECDSA P-256 public key: one byte of form, two coordinates.
+/// Length of an ECDSA P-256 public key: one byte for its form, two coordinates.
 const P256_POINT_BYTES: usize = 65;
 
-/// Longest request that is looked at; one with a P-256 key and no names has some 400 bytes. Anybody may send one.
+/// Maximum bytes of a request; one with a P-256 key and no names has about 400. Unauthenticated clients may send one.
 const REQUEST_BYTES_MAX: usize = 4 * 1024;
 
 /// Length of a serial number: 126 random bits.
@@ -46,18 +46,18 @@ pub struct Authority {
     key: PrivateKey,
 }
 
-/// A certificate that was issued.
+/// An issued certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
     /// The certificate, in PEM.
     pub cert_pem: String,
-    /// The last instant at which it is valid.
+    /// The end of its validity.
     pub not_after: Timestamp,
     /// Its serial number, in hexadecimal.
     pub serial: String,
 }
 
-/// The public key that a sound request is about: two requests for it are of the same asker.
+/// The public key of a valid request: two requests with the same key come from the same requester.
 #[derive(Debug)]
 pub struct RequestedKey(PublicKey);
 
@@ -67,7 +67,7 @@ impl RequestedKey {
         self.0.der_bytes()
     }
 
-    /// Whether a certificate is for this key.
+    /// Whether a certificate was issued for this key.
     pub fn is_certified_by(&self, cert_pem: &str) -> bool {
         let certificates = certificate::all_in(cert_pem).unwrap_or_default();
         let Some(certificate) = certificates.first() else { return false };
@@ -76,10 +76,10 @@ impl RequestedKey {
     }
 }
 
-/// Why an authority cannot be made or does not sign.
+/// Why an authority cannot be created or does not sign.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// The request is the asker's fault.
+    /// The request is invalid.
     #[error("the certificate request is not valid: {0}")]
     Request(&'static str),
     /// The root certificate is not usable.
@@ -88,19 +88,19 @@ pub enum AuthorityError {
     /// The root key is not usable.
     #[error("the root key cannot be used: {0}")]
     Key(#[source] KeyError),
-    /// Certificate and key are not a pair.
+    /// Certificate and key do not match.
     #[error("the root key does not belong to the root certificate")]
     KeyMismatch,
-    /// Nothing that is signed now would be valid.
+    /// Certificates signed now would not be valid.
     #[error("the root certificate expired at {0}")]
     Expired(Timestamp),
     /// Its name cannot be written in a certificate that signs it.
     #[error("the name of the root certificate has a form that cannot be repeated in another certificate")]
     RootName,
-    /// The system gave no random bytes.
+    /// The system provided no random bytes.
     #[error("the system provides no random bytes")]
     Random,
-    /// The signature failed.
+    /// Signing failed.
     #[error("the certificate cannot be signed: {0}")]
     Signing(#[source] rcgen::Error),
 }
@@ -117,7 +117,7 @@ impl Authority {
         Ok(Self { root, key })
     }
 
-    /// The authority with this root certificate and this key, both in PEM.
+    /// The authority with this root certificate and key, both in PEM.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
         let root = RootCertificate::from_pem(cert_pem).map_err(AuthorityError::Root)?;
         let key = PrivateKey::from_pem(key_pem).map_err(AuthorityError::Key)?;
@@ -133,12 +133,12 @@ impl Authority {
         &self.root
     }
 
-    /// The root's key: whoever holds it is the cluster.
+    /// The root's key: its holder controls the cluster.
     pub fn key(&self) -> &PrivateKey {
         &self.key
     }
 
-    /// The root certificate `next` as this root signs it: by it, whoever trusts this one trusts what `next` signs.
+    /// Cross-signs the root certificate `next`: nodes that trust this root then trust certificates of `next`.
     pub fn cross_sign(&self, next: &RootCertificate, now: Timestamp) -> Result<String, AuthorityError> {
         let parsed = certificate::parse(next.der()).map_err(AuthorityError::Root)?;
         let key = SubjectPublicKeyInfo::from_der(parsed.public_key().raw).map_err(AuthorityError::Signing)?;
@@ -148,7 +148,7 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
         let issuer = Issuer::from_ca_cert_der(self.root.der(), self.key.pair()).map_err(AuthorityError::Signing)?;
         let certificate = params.signed_by(&key, &issuer).map_err(AuthorityError::Signing)?;
-        // What the next root signs names it by these very bytes.
+        // Certificates of the next root contain its name in exactly these bytes.
         let signed = certificate::parse(certificate.der()).map_err(AuthorityError::Root)?;
         if signed.subject().as_raw() != parsed.subject().as_raw() {
             return Err(AuthorityError::RootName);
@@ -156,7 +156,7 @@ impl Authority {
         Ok(super::key::pem("CERTIFICATE", certificate.der()))
     }
 
-    /// A request to sign this root, for another authority, in PEM.
+    /// A PEM request to sign this root, for another authority.
     pub fn request(&self) -> Result<String, AuthorityError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = root_params()?.distinguished_name;
@@ -164,7 +164,7 @@ impl Authority {
         request.map_err(AuthorityError::Signing)
     }
 
-    /// Whether this authority would sign the request now, without signing: the key that it would certify.
+    /// The key of a request that this authority would sign now. Does not sign.
     ///
     /// # Errors
     /// As [`sign`](Self::sign).
@@ -172,11 +172,11 @@ impl Authority {
         judge(&self.root, csr_pem, now)
     }
 
-    /// Issues a certificate that speaks for `holder` to whoever has the key behind `csr_pem`.
+    /// Issues a certificate to `holder` for the key in `csr_pem`.
     ///
-    /// Of the request only the public key counts, once its signature proves that the asker holds the private half: names,
-    /// usages and everything else that it asks for are ignored. The certificate is valid for `expiry` from `now`, but at
-    /// least [`NODE_EXPIRY_MIN`], and no longer than the root.
+    /// Only the public key of the request is used, after its signature has proved that the requester holds the private key;
+    /// names, usages and everything else are ignored. The certificate is valid for `expiry` from `now`, but at least
+    /// [`NODE_EXPIRY_MIN`], and no longer than the root.
     pub fn sign(
         &self,
         csr_pem: &str,
@@ -203,10 +203,10 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Whether a request would be signed for this root now: the key that would be certified.
+/// The key of a request that would be signed for this root now.
 ///
 /// # Errors
-/// When the request is not valid, or nothing that is signed now would be.
+/// When the request is invalid, or a certificate signed now would not be valid.
 pub fn judge(root: &RootCertificate, csr_pem: &str, now: Timestamp) -> Result<RequestedKey, AuthorityError> {
     let public_key = requested_key(csr_pem)?;
     if root.not_after() <= now {
@@ -215,7 +215,7 @@ pub fn judge(root: &RootCertificate, csr_pem: &str, now: Timestamp) -> Result<Re
     Ok(RequestedKey(public_key))
 }
 
-/// The name of a root, to be written in another certificate as it is there.
+/// The name of a root, in a form that can be written unchanged in another certificate.
 fn name_of(root: &X509Certificate<'_>) -> Result<DistinguishedName, AuthorityError> {
     let mut name = DistinguishedName::new();
     for attribute in root.subject().iter_attributes() {
@@ -242,7 +242,7 @@ fn name_of(root: &X509Certificate<'_>) -> Result<DistinguishedName, AuthorityErr
     Ok(name)
 }
 
-/// The public key of a request whose signature is right.
+/// The public key of a request with a valid signature.
 fn requested_key(csr_pem: &str) -> Result<PublicKey, AuthorityError> {
     if csr_pem.len() > REQUEST_BYTES_MAX {
         return Err(AuthorityError::Request("it is longer than 4 KiB"));
@@ -253,7 +253,7 @@ fn requested_key(csr_pem: &str) -> Result<PublicKey, AuthorityError> {
         _ => AuthorityError::Request("it is not a certificate signing request in PEM"),
     })?;
     let key = request.public_key;
-    // The algorithm that a request names is the one of its signature, which says nothing of the curve: the length does.
+    // The algorithm in a request is that of its signature and does not identify the curve, but the length does.
     if key.algorithm() == &PKCS_ECDSA_P256_SHA256 && key.der_bytes().len() == P256_POINT_BYTES {
         Ok(key)
     } else {
@@ -261,11 +261,11 @@ fn requested_key(csr_pem: &str) -> Result<PublicKey, AuthorityError> {
     }
 }
 
-/// What every root certificate says.
+/// The parameters of every root certificate.
 fn root_params() -> Result<CertificateParams, AuthorityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    // As cfssl writes it: should it sign this root, the name has to be the same to the last byte.
+    // As cfssl writes it: if cfssl signs this root, the name must be identical byte by byte.
     let name = AUTHORITY_NAME.try_into().map(DnValue::PrintableString).map_err(AuthorityError::Signing)?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -273,7 +273,7 @@ fn root_params() -> Result<CertificateParams, AuthorityError> {
     Ok(params)
 }
 
-/// What every certificate for `holder` says, whoever asks.
+/// The parameters of every certificate for `holder`, whoever requests it.
 fn params_of(holder: Holder) -> Result<CertificateParams, AuthorityError> {
     let [name, unit, cluster] = holder.names();
     let mut params = CertificateParams::default();
@@ -307,12 +307,12 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, not_after: Times
     params.not_after = epoch + since_epoch(not_after);
 }
 
-/// Certificates know no fractions of a second.
+/// Certificates have no fractions of a second.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_unix_ns(at.unix_ns() / 1_000_000_000 * 1_000_000_000)
 }
 
-/// A positive number of full length, so that its text has one form.
+/// A positive number of full length, so that its text has a fixed length.
 fn random_serial() -> Result<[u8; SERIAL_BYTES], AuthorityError> {
     let mut serial = [0; SERIAL_BYTES];
     SystemRandom::new().fill(&mut serial).map_err(|_| AuthorityError::Random)?;

@@ -1,8 +1,8 @@
-//! The one moment at which a machine talks to a cluster that it does not trust yet: to get the root certificate.
+//! The only communication with a cluster that is not trusted yet: downloading the root certificate.
 //!
-//! Nobody vouches for the server then, and anybody may answer. So the connection that accepts any certificate exists only
-//! inside [`fetch_root`], carries one public document, and what comes back is worth nothing until its digest is the one in
-//! the join token.
+//! At this point the server is unauthenticated, and anyone may answer. So the connection that accepts any certificate exists
+//! only inside [`fetch_root`], transfers one public document, and the result is rejected unless its digest is the one in the
+//! join token.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{CertificateError, Connector, JoinToken, RootCertificate, WrongRoot, tls};
 
-/// Why there is no root certificate to trust.
+/// Why the root certificate could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError<E: std::error::Error + 'static> {
-    /// The download did not work; it may be tried again.
+    /// The download failed; it may be retried.
     #[error(transparent)]
     Download(E),
-    /// What came is no root certificate.
+    /// The response is not a root certificate.
     #[error("what the manager sent as root certificate is not usable: {0}")]
     Certificate(#[source] CertificateError),
-    /// It is a root certificate, but not the one that the token was made for. Trying again does not help.
+    /// The certificate is not the one that the token was created for. A retry does not help.
     #[error(transparent)]
     WrongRoot(WrongRoot),
     /// TLS cannot be set up at all.
@@ -30,10 +30,10 @@ pub enum BootstrapError<E: std::error::Error + 'static> {
     Tls(rustls::Error),
 }
 
-/// The root certificate of the cluster that `token` was made for.
+/// The root certificate of the cluster that `token` was created for.
 ///
-/// `download` asks a manager for it over the given connector and gives back the PEM text; it must send nothing secret over
-/// it, in particular not the token. The connector shows a digest of the token, from which nobody gets it back.
+/// `download` requests it from a manager over the given connector and returns the PEM text; it must send nothing secret, in
+/// particular not the token. The connector presents a digest of the token, from which the token cannot be recovered.
 pub async fn fetch_root<E, F>(
     token: &JoinToken,
     download: impl FnOnce(Connector) -> F,
@@ -55,8 +55,8 @@ fn trusting_anybody() -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(tls::finish(builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()))
 }
 
-/// Accepts the certificate of whoever answers. The handshake's own signature is still checked, so that the connection is
-/// at least with the one holder of that certificate's key from beginning to end.
+/// Accepts the certificate of any server. The handshake's signature is still verified, so the whole connection is at least with
+/// the holder of that certificate's key.
 #[derive(Debug)]
 struct AnyServerForRootDownload(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! The caller of a connection, as every request on it carries it, and the one call of those without a certificate.
+//! The caller of a connection, attached to every request on it, and the single call of clients without a certificate.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,38 +17,38 @@ use wire::v1::RefusalKind;
 
 use super::peer::Peer;
 
-/// How long after the answer to its one call a connection without a certificate stays, so that the answer gets there.
+/// How long a connection without a certificate stays open after the response to its call, so that the response is delivered.
 const AFTER_ANSWER: Duration = Duration::from_secs(1);
 
-/// Who calls over a connection; each of its requests has it in its extensions.
+/// The caller of a connection; each of its requests has it in its extensions.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The other end of the connection.
+    /// The peer of the connection.
     pub peer: Peer,
-    /// Ends the connection.
+    /// Closes the connection.
     end: CancellationToken,
-    /// For callers without a certificate: whether the one call was made that the connection is for.
+    /// For callers without a certificate: whether their single call has been made.
     one_call: Option<Arc<AtomicBool>>,
 }
 
 impl Caller {
-    /// A caller that may call as often as it likes; `end` ends its connection.
+    /// A caller without a limit of calls; `end` closes its connection.
     pub(super) fn free(peer: Peer, end: CancellationToken) -> Self {
         Self { peer, end, one_call: None }
     }
 
-    /// A caller that may call once.
+    /// A caller with a single call.
     pub(super) fn once(peer: Peer, end: CancellationToken) -> Self {
         Self { peer, end, one_call: Some(Arc::default()) }
     }
 
-    /// What ends the connection, with all that waits to be sent over it.
+    /// The token that closes the connection, with all data queued for it.
     pub fn end(&self) -> CancellationToken {
         self.end.clone()
     }
 }
 
-/// The one call was answered.
+/// Closes the connection after its single call was answered.
 fn answered(end: CancellationToken) {
     tokio::spawn(async move {
         tokio::time::sleep(AFTER_ANSWER).await;
@@ -56,7 +56,7 @@ fn answered(end: CancellationToken) {
     });
 }
 
-/// Holds callers without a certificate to one call a connection, and ends the connection after it.
+/// Limits callers without a certificate to one call per connection, and closes the connection after it.
 #[derive(Debug, Clone, Copy)]
 pub struct OneCallLayer;
 

@@ -1,4 +1,4 @@
-//! A connection whose other end is known, and how long it lasts.
+//! An authenticated connection and its lifetime.
 
 use std::io;
 use std::pin::Pin;
@@ -16,27 +16,26 @@ use super::lease::Lease;
 use super::{Holder, Introduction};
 use crate::metrics::OpenConnection;
 
-/// A connection whose other end is known. It ends, as if the other end had closed it, when its place is needed or its time
-/// is over.
+/// An authenticated connection. It ends, as if the peer had closed it, when its place is needed or its lifetime is over.
 #[derive(Debug)]
 pub struct Connection<S> {
     pub(super) stream: S,
     pub(super) caller: Caller,
-    /// What was read of the stream already, and is read again by whoever serves it.
+    /// Data that was already read from the stream, and is returned again to the server.
     pub(super) read_ahead: &'static [u8],
     pub(super) place: Place,
 }
 
-/// What a connection holds while it lives.
+/// What a connection holds while it is open.
 pub(super) enum Place {
-    /// Of a node, or of whoever has no certificate.
+    /// The place of a node, or of a client without a certificate.
     Leased {
-        /// Done when the connection has to end.
+        /// Completes when the connection must end.
         over: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
         is_over: bool,
         _lease: Lease,
     },
-    /// Of an operator.
+    /// The place of an operator.
     Permitted { _permit: OwnedSemaphorePermit, _open: OpenConnection },
 }
 
@@ -52,11 +51,11 @@ impl Place {
         Self::Leased { over, is_over: false, _lease: lease }
     }
 
-    /// Whether the connection has to end; if not, whoever asked is woken when it has to.
+    /// Whether the connection must end; otherwise the task is woken when it must.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
             Self::Leased { over, is_over, .. } => {
-                // A future that has ended must not be polled again, but connections are.
+                // A completed future must not be polled again, but connections are.
                 *is_over = *is_over || over.as_mut().poll(cx).is_ready();
                 *is_over
             }
@@ -74,11 +73,11 @@ impl std::fmt::Debug for Place {
     }
 }
 
-/// How long a connection that keeps its place lasts.
+/// The lifetime of a connection, unless its place is taken.
 pub(super) enum Until {
-    /// As long as its node is a member, and the certificate that opened it is valid.
+    /// As long as its node is a member and the certificate of the connection is valid.
     Membership { members: Arc<dyn Members>, holder: Holder, changed: Arc<Notify>, expiry: Option<Expiry> },
-    /// So long, as it has proven nothing.
+    /// A fixed time, because the client is unauthenticated.
     Deadline(Duration),
 }
 
@@ -107,13 +106,13 @@ impl Until {
     }
 }
 
-/// Who the cluster's members are.
+/// The members of the cluster.
 pub trait Members: Send + Sync + 'static {
-    /// Whether the node with this certificate is a member now, or the operator may still operate the cluster.
+    /// Whether the node with this certificate is currently a member, or the operator may still operate the cluster.
     fn is_member(&self, holder: Holder) -> bool;
-    /// What is notified whenever something about a node changes, its membership included, for as long as it is held.
+    /// Notified whenever the node changes, including its membership, for as long as it is held.
     fn changes(&self, node: NodeId) -> Arc<Notify>;
-    /// Whether the introduction is that of a member, or of whoever has a join token.
+    /// Whether the introduction is that of a member, or of a client with a join token.
     fn knows(&self, introduction: &Introduction) -> bool;
 }
 
@@ -156,7 +155,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // One that is over waits for nobody to read a farewell.
+        // When it must end, it does not wait for the peer to read the shutdown.
         if self.place.poll_over(cx) {
             return Poll::Ready(Ok(()));
         }

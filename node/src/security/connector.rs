@@ -1,4 +1,4 @@
-//! Opening TLS connections to managers, in the form that tonic takes.
+//! Opens TLS connections to managers, as a connector for tonic.
 
 use std::future::Future;
 use std::io;
@@ -20,24 +20,24 @@ use super::authority::AUTHORITY_NAME;
 use super::subject::unit_of;
 use super::{Credentials, Introduction, JoinToken, RootCertificate, Subject, tls};
 
-/// How long TCP and TLS together may take until a connection stands.
+/// Deadline for TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects to managers, for `Endpoint::connect_with_connector`.
 ///
-/// The endpoint's address is `http://host:port`: TLS is this connector's business, and tonic refuses `https` unless it
-/// does TLS itself.
+/// The endpoint's address is `http://host:port`: this connector does TLS itself, and tonic refuses `https` unless its own TLS
+/// is used.
 #[derive(Debug, Clone)]
 pub struct Connector {
     caller: Caller,
-    /// The only node that is accepted as server, if not any manager is.
+    /// The only node accepted as server; `None` accepts any manager.
     node: Option<NodeId>,
 }
 
-/// As whom connections are opened.
+/// The identity with which connections are opened.
 #[derive(Debug, Clone)]
 enum Caller {
-    /// A node of the cluster, with the certificate that it has at that moment.
+    /// A node of the cluster, with its current certificate.
     Member(Arc<Credentials>),
     /// A machine without a certificate, with these settings.
     Anonymous(Arc<ClientConfig>),
@@ -49,22 +49,22 @@ impl Connector {
         Self { caller: Caller::Member(credentials), node: None }
     }
 
-    /// Connects as a machine that knows the cluster's root but is not a member yet; only a manager is accepted as server.
+    /// Connects as a machine that has the cluster's root but is not a member yet; only a manager is accepted as server.
     pub fn joiner(root: &RootCertificate) -> Result<Self, rustls::Error> {
         Ok(Self { caller: Caller::Anonymous(tls::joiner_config(root)?), node: None })
     }
 
-    /// Connects with settings that trust anybody; see [`fetch_root`](super::fetch_root).
+    /// Connects with settings that accept any server; see [`fetch_root`](super::fetch_root).
     pub(super) fn stranger(config: Arc<ClientConfig>) -> Self {
         Self { caller: Caller::Anonymous(config), node: None }
     }
 
-    /// The same, but only this node is accepted as server.
+    /// Accepts only this node as server.
     pub fn to_node(self, node: NodeId) -> Self {
         Self { node: Some(node), ..self }
     }
 
-    /// The same, but it shows that it knows the token: by a digest, which is no help in joining.
+    /// Presents a digest of the token, which is not sufficient to join.
     pub fn introduced_by(self, token: &JoinToken) -> Self {
         match self.caller {
             Caller::Member(_) => self,
@@ -125,7 +125,7 @@ async fn connect(
     TlsConnector::from(config).connect(server_name, tcp).await
 }
 
-/// Refuses any other node than the one that was meant: another manager may have its address by now.
+/// Rejects any other node: another manager may have taken over the address.
 fn require(stream: &TlsStream<TcpStream>, node: NodeId) -> io::Result<()> {
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let found = certificate.and_then(|certificate| Subject::of(certificate).ok()).map(|subject| subject.node);
@@ -136,12 +136,12 @@ fn require(stream: &TlsStream<TcpStream>, node: NodeId) -> io::Result<()> {
     Err(io::Error::other(format!("{found} answered there instead of node {node}")))
 }
 
-/// The usual certificate troubles in words that say what they mean here.
+/// Describes common certificate errors in terms of the cluster.
 fn reason(error: &io::Error) -> String {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     let Some(rustls::Error::InvalidCertificate(certificate)) = cause else { return error.to_string() };
     match certificate {
-        // All roots have the same name, so another cluster's certificate shows as a wrong signature.
+        // All roots have the same name, so a certificate of another cluster appears as a wrong signature.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => "it belongs to another cluster".to_owned(),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is not a manager".to_owned()

@@ -1,4 +1,4 @@
-//! A node's way into a cluster, and how it stays: joining with a token, and renewing its certificate in time.
+//! Enrolment of a node: joining a cluster with a token, and renewing its certificate in time.
 
 use std::error::Error as _;
 use std::io;
@@ -22,33 +22,35 @@ use crate::security::{
     IdentityError, JoinToken, PendingJoin, PrivateKey, Subject, TrustedRoots, certificate, fetch_root,
 };
 
-/// How often a joiner asks, and how long it waits in between.
+/// How often a joining node retries, and how long it waits in between.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// Attempts in all.
+    /// The total number of attempts.
     pub attempts: u32,
-    /// The pause between two of them.
+    /// The delay between two attempts.
     pub pause: Duration,
-    /// How long a manager that is there but busy is asked besides, with pauses that grow to seconds.
+    /// How long to retry, in addition, while the manager is busy, with delays that grow to seconds.
     pub busy: Duration,
 }
 
 impl Timeouts {
-    /// SwarmKit's, and long enough for the last of ten thousand machines that start at once: a manager lets in 50 a second.
+    /// As in SwarmKit, and long enough for the last of ten thousand machines that start at the same time: a manager admits 50
+    /// per second.
     pub const OF_A_JOINER: Self = Self { attempts: 5, pause: Duration::from_secs(2), busy: Duration::from_secs(300) };
 }
 
-/// How long one answer may take: a manager answers a join once it is on its disk.
+/// Deadline for one response: a manager answers a join once it is on disk.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
-/// Pauses after a renewal that failed: they double from the first to the last.
+/// Delays after a failed renewal: they double from the first to the last.
 const RENEW_PAUSE_MIN: Duration = Duration::from_secs(5);
 const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// The longest one while the node is to have another role: somebody waits for that.
+/// Maximum delay while the node waits for a certificate with another role: an operator is waiting.
 const ROLE_PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Longest sleep before the clock is read again: a machine that is suspended stops its timers, but no certificate's time.
+/// Longest sleep before the clock is read again: suspending a machine stops its timers, but not the lifetime of its
+/// certificate.
 const NAP_MAX: Duration = Duration::from_secs(3600);
 
-/// Opens connections to managers with this node's certificate.
+/// Connects to managers with this node's certificate.
 pub struct MemberConnect(pub Arc<Credentials>);
 
 #[tonic::async_trait]
@@ -68,7 +70,7 @@ impl Connect for MemberConnect {
     }
 }
 
-/// The node's identity, unless its time is over: TLS would only say that an alert was received.
+/// The node's identity, unless it has expired: TLS would only report an alert.
 fn unexpired(credentials: &Credentials) -> Result<Identity, IdentityError> {
     let identity = credentials.identity();
     if identity.not_after() < clock::now() {
@@ -77,7 +79,7 @@ fn unexpired(credentials: &Credentials) -> Result<Identity, IdentityError> {
     Ok(identity)
 }
 
-/// Why a manager could not be asked.
+/// Why a call to a manager failed.
 #[derive(Debug, thiserror::Error)]
 enum DialError {
     #[error("\"{0}\" is not an address of the form host:port")]
@@ -91,7 +93,7 @@ enum DialError {
 }
 
 impl DialError {
-    /// Whether the same call may succeed later, or has perhaps succeeded and its answer was lost.
+    /// Whether a retry may succeed; the call itself may also have succeeded and its response been lost.
     fn may_pass(&self) -> bool {
         match self {
             Self::Address(_) => false,
@@ -109,7 +111,7 @@ impl DialError {
         }
     }
 
-    /// Whether a manager is there and has too much to do: it says so, or ends the connection to make room for others.
+    /// Whether the manager is reachable but busy: it answers so, or closes the connection to make room for others.
     fn is_busy(&self) -> bool {
         match self {
             Self::Address(_) | Self::Late => false,
@@ -119,7 +121,7 @@ impl DialError {
     }
 }
 
-/// Whether a connection was made, and the other end ended it.
+/// Whether the connection was established and then closed by the peer.
 fn was_ended(error: &tonic::transport::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let mut cause = error.source();
@@ -133,7 +135,7 @@ fn was_ended(error: &tonic::transport::Error) -> bool {
     false
 }
 
-/// The words of the operating system or of TLS, below tonic's "transport error".
+/// The message of the operating system or of TLS, below tonic's "transport error".
 fn innermost(error: &tonic::transport::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
@@ -147,13 +149,13 @@ async fn dial(addr: &str, connector: Connector) -> Result<Channel, DialError> {
     Ok(endpoint.connect_with_connector(connector).await?)
 }
 
-/// Joins the cluster whose manager is at `addr` and keeps the certificate that it gives.
+/// Joins the cluster whose manager is at `addr` and stores the issued certificate.
 ///
-/// What is asked is kept before it is asked: however often the answer is lost, even if this process ends meanwhile, the same
-/// request is repeated and the cluster gains one node. `before` is told the role in the certificate before that is kept.
+/// The request is stored before it is sent: even if responses are lost or this process restarts, the same request is repeated
+/// and the cluster gains only one node. `before` is called with the role in the certificate before that is stored.
 ///
 /// # Errors
-/// When the token is of another cluster, the manager cannot be reached, or it refuses.
+/// When the token belongs to another cluster, the manager cannot be reached, or it refuses.
 pub async fn join(
     certificates: &CertificateStore,
     addr: &str,
@@ -178,7 +180,7 @@ pub async fn join(
         Ok(reply) => reply,
         Err(error) if error.may_pass() => return Err(unanswered(addr, &error)),
         Err(error) => {
-            // This request will never be let in; the next attempt is another.
+            // This request will never be accepted; the next attempt is a new one.
             certificates.forget_pending_join()?;
             return Err(unreachable(addr, &error));
         }
@@ -191,14 +193,14 @@ pub async fn join(
     Ok(certificates.load(clock::now())?)
 }
 
-/// The roots that came with a certificate, if they may be trusted: whoever sent them proved to belong to one that is.
+/// The roots sent with a certificate, if they may be trusted: their sender was authenticated by a trusted root.
 fn trusted(reply: &CertificateReply, may: impl FnOnce(&TrustedRoots) -> bool) -> Result<TrustedRoots, Failure> {
     let unusable = |why: String| Failure::new(format!("the manager sent no usable root certificate: {why}"), "");
     let roots = TrustedRoots::from_pem(&reply.roots_pem).map_err(|error| unusable(error.to_string()))?;
     if may(&roots) { Ok(roots) } else { Err(unusable("it is not the one that the join token was made for".to_owned())) }
 }
 
-/// The join that was begun here before, or a new one.
+/// The pending join of an earlier attempt, or a new one.
 fn pending_join(certificates: &CertificateStore) -> Result<PendingJoin, Failure> {
     if let Some(pending) = certificates.load_pending_join()? {
         tracing::info!("continuing a join that was not answered");
@@ -210,7 +212,7 @@ fn pending_join(certificates: &CertificateStore) -> Result<PendingJoin, Failure>
     Ok(pending)
 }
 
-/// Calls the manager until it answers or the patience ends. Only what may be repeated is called so.
+/// Calls the manager until it answers or the timeout expires. Only for idempotent calls.
 async fn until_answered<T>(
     addr: &str,
     connector: &Connector,
@@ -256,7 +258,7 @@ fn no_root(addr: &str, error: BootstrapError<DialError>) -> Failure {
     }
 }
 
-/// A join that may have been heard.
+/// The failure of a join that the manager may have received.
 fn unanswered(addr: &str, error: &DialError) -> Failure {
     let Failure { sentence, hint, code } = unreachable(addr, error);
     let again = "start swarmd again: it continues the same join";
@@ -286,8 +288,8 @@ fn role_in(cert_pem: &str) -> Result<Role, Failure> {
     Subject::of(own).map(|subject| subject.role).map_err(unfit)
 }
 
-/// Renews the node's certificate each time its time comes, and when the node is told that it is to have another role, until
-/// `shutdown`. Connections show the new one from then on. `before` is told the role in the new certificate before that is kept.
+/// Renews the node's certificate whenever it is due, and when the desired role changes, until `shutdown`. New connections use
+/// the new one. `before` is called with the role in the new certificate before that is stored.
 pub async fn keep_renewed(
     credentials: Arc<Credentials>,
     certificates: CertificateStore,
@@ -306,7 +308,7 @@ pub async fn keep_renewed(
                     (due, pause) = (clock::now(), RENEW_PAUSE_MIN);
                 }
             }
-            // The pause after a failure is kept: heartbeats would otherwise make this node ask every few seconds.
+            // The delay after a failure still applies: otherwise every heartbeat would trigger an attempt.
             () = credentials.outdated(), if pause == RENEW_PAUSE_MIN => due = clock::now(),
             () = shutdown.cancelled() => return,
         }
@@ -337,7 +339,7 @@ fn wait_until(due: Timestamp, now: Timestamp) -> Duration {
     due.since(now).min(NAP_MAX)
 }
 
-/// Renews the certificate at one of these managers, which are asked in turn.
+/// Renews the certificate at one of these managers, which are tried in turn.
 async fn renew(
     credentials: &Arc<Credentials>,
     certificates: &CertificateStore,
@@ -367,7 +369,7 @@ async fn renew_at(
         let channel = dial(manager, Connector::member(Arc::clone(credentials))).await?;
         Ok(CertificatesClient::new(channel).renew(renewal).await?.into_inner())
     };
-    // Without an end to the wait, a manager that hangs would be the last that was ever asked.
+    // Without a deadline, an unresponsive manager would block all further attempts.
     let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
     let reply = answered.map_err(|error| unreachable(manager, &error))?;
     let roots = trusted(&reply, |_| true)?;

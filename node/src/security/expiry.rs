@@ -1,4 +1,4 @@
-//! The end of a certificate, as a timer: what was proved with it at the handshake is proved no longer.
+//! The expiry of a certificate as a timer: the connection that it authenticated ends with it.
 
 use std::io;
 
@@ -8,24 +8,24 @@ use rustls_pki_types::CertificateDer;
 use super::certificate;
 use crate::clock;
 
-/// Longest time between two looks at the wall clock, which may be set, or have stood still while the machine slept.
+/// Maximum time between two reads of the wall clock, which may be set, or may have stopped while the machine was suspended.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
-/// When a certificate stops being valid.
+/// When a certificate expires.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expiry {
     not_after: Timestamp,
 }
 
 impl Expiry {
-    /// The end of this certificate.
+    /// The expiry of this certificate.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> io::Result<Self> {
         let parsed = certificate::parse(certificate).map_err(io::Error::other)?;
         let (_, not_after) = certificate::validity(&parsed);
         Ok(Self { not_after })
     }
 
-    /// Done once it has come.
+    /// Completes when it has expired.
     pub(super) async fn over(self) {
         loop {
             let now = clock::now();

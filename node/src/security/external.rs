@@ -1,8 +1,9 @@
-//! An authority outside the cluster: servers that speak cfssl's protocol, hold the key of the cluster's root, and sign what the
-//! managers ask them to.
+//! A certificate authority outside the cluster: servers that speak cfssl's protocol, hold the key of the cluster's root, and
+//! sign requests of the managers.
 //!
-//! The managers decide who gets which certificate, as ever; a server is told whose it is to be, and trusts the managers by their own
-//! certificates. What it answers is used only where it is what was asked for: for this key, this holder, by this root.
+//! The managers still decide who gets which certificate; a server only receives the requested subject, and authenticates
+//! managers by their certificates. A response is used only if it matches the request: the same key, the same holder, the same
+//! root.
 
 mod cfssl;
 
@@ -20,22 +21,22 @@ use super::subject::{Holder, OPERATOR_UNIT, Subject, unit_of};
 use super::{Authority, CertificateRequest, Credentials, Identity, Issued, RootCertificate, certificate, key};
 use cfssl::SignRequest;
 
-/// How long one server may take; SwarmKit's.
+/// Deadline for one server, as in SwarmKit.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long all of it may take, with the wait for a place: less than whoever asks for a certificate waits for it, and enough to ask
-/// each of four silent servers.
+/// Deadline for all attempts, including the wait for a slot: shorter than the requester waits, and enough to try each of four
+/// unresponsive servers.
 const SIGN_PATIENCE: Duration = Duration::from_secs(25);
-/// How often all servers are asked, and the pause in between. Whoever needs the certificate asks again later.
+/// How often all servers are tried, and the delay in between. The requester retries later.
 const ROUNDS: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(500);
-/// Calls that are under way at once on one manager: a thousand nodes that renew while a server is silent wait for their turn.
+/// Maximum concurrent calls of one manager: when a server is unresponsive, the renewals of a thousand nodes are queued.
 const CALLS_MAX: usize = 16;
-/// Longest text about a failure, in characters: a server says what it likes.
+/// Maximum length of an error text, in characters, because a server may send any text.
 const WHY_CHARS_MAX: usize = 300;
-/// How long a new root that a server signs has to be valid: a rotation waits for nodes that are away.
+/// Minimum remaining validity of a cross-signed root: a rotation waits for nodes that are offline.
 const CROSS_VALIDITY_MIN: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How a manager calls these servers: by its own certificate, if it has one, and with a bounded number of calls at once.
+/// Calls these servers with the manager's certificate, if it has one, and a bounded number of concurrent calls.
 pub struct ExternalClient {
     credentials: Option<Arc<Credentials>>,
     calls: Semaphore,
@@ -51,33 +52,33 @@ pub struct ExternalAuthority {
 /// Why no server signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExternalError {
-    /// What the last of them did instead.
+    /// The failure of the last server that was tried.
     #[error("the external certificate authority at {url} did not sign: {why}")]
     Failed {
-        /// Where it is.
+        /// Its URL.
         url: String,
-        /// Why it did not.
+        /// The reason.
         why: String,
     },
-    /// Too many calls are under way, or the servers are silent.
+    /// Too many calls are in progress, or the servers do not respond.
     #[error("no external certificate authority signed within {} s", SIGN_PATIENCE.as_secs())]
     Late,
 }
 
 impl ExternalClient {
-    /// A client that shows this node's certificate.
+    /// A client that presents this node's certificate.
     pub fn new(credentials: Arc<Credentials>) -> Self {
         Self { credentials: Some(credentials), calls: Semaphore::new(CALLS_MAX) }
     }
 
-    /// A client without a certificate, as a manager is that lost its own: the server decides whether it signs for such.
+    /// A client without a certificate, for a manager that lost its own: the server decides whether it signs for it.
     pub fn anonymous() -> Self {
         Self { credentials: None, calls: Semaphore::new(CALLS_MAX) }
     }
 }
 
 impl ExternalAuthority {
-    /// Those of the servers in the settings that sign for this root; nothing if there are none.
+    /// The configured servers that sign for this root; `None` if there are none.
     pub fn of(root: &RootCertificate, settings: &[ExternalCa]) -> Option<Self> {
         let signs = |ca: &&ExternalCa| RootCertificate::from_pem(&ca.ca_cert_pem).is_ok_and(|of| of == *root);
         let urls: Vec<String> = settings.iter().filter(signs).map(|ca| ca.url.clone()).collect();
@@ -89,10 +90,10 @@ impl ExternalAuthority {
         &self.root
     }
 
-    /// Has a request signed for `holder`, by the first server that does it.
+    /// Has a request signed for `holder` by the first server that accepts it.
     ///
     /// # Errors
-    /// When none of them signs, or what the last one signed is not what it was asked for.
+    /// When none of them signs, or the last signed certificate does not match the request.
     pub async fn sign(
         &self,
         client: &ExternalClient,
@@ -105,10 +106,10 @@ impl ExternalAuthority {
         self.ask(client, &request, |cert_pem| accept(&self.root, cert_pem, key, holder, now)).await
     }
 
-    /// Has the root of `next` signed, so that whoever trusts this root trusts what `next` signs.
+    /// Has the root of `next` signed, so that nodes that trust this root also trust certificates of `next`.
     ///
     /// # Errors
-    /// As [`sign`](Self::sign).
+    /// As for [`sign`](Self::sign).
     pub async fn cross_sign(
         &self,
         client: &ExternalClient,
@@ -121,7 +122,7 @@ impl ExternalAuthority {
         self.ask(client, &request, |cert_pem| accept_root(&self.root, cert_pem, next, now)).await
     }
 
-    /// Asks one server after the other, until what one of them answers is accepted.
+    /// Asks one server after another, until a response is accepted.
     async fn ask<T>(
         &self,
         client: &ExternalClient,
@@ -129,7 +130,7 @@ impl ExternalAuthority {
         accept: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, ExternalError> {
         let asked = async {
-            // It is never closed.
+            // The semaphore is never closed.
             let _place = client.calls.acquire().await;
             let mut failed = ExternalError::Late;
             for round in 0..ROUNDS {
@@ -149,7 +150,7 @@ impl ExternalAuthority {
         timeout(SIGN_PATIENCE, asked).await.unwrap_or(Err(ExternalError::Late))
     }
 
-    /// What one server answers. It proves itself by a certificate of the root that it signs for.
+    /// The response of one server, which authenticates with a certificate of the root that it signs for.
     async fn ask_one(
         &self,
         url: &str,
@@ -161,7 +162,7 @@ impl ExternalAuthority {
     }
 }
 
-/// Logs what a server did, and keeps it for whoever asked.
+/// Logs a server's failure, and returns it for the requester.
 fn noted(url: &str, why: &str) -> ExternalError {
     let why: String = why.chars().take(WHY_CHARS_MAX).collect();
     let failed = ExternalError::Failed { url: url.to_owned(), why };
@@ -169,7 +170,7 @@ fn noted(url: &str, why: &str) -> ExternalError {
     failed
 }
 
-/// Takes a certificate if it is what was asked for.
+/// Accepts a certificate if it matches the request.
 fn accept(
     root: &RootCertificate,
     cert_pem: &str,
@@ -197,14 +198,14 @@ fn accept(
     if not_after < now + NODE_EXPIRY_MIN {
         return Err(unfit("a certificate that is valid for less than an hour"));
     }
-    // By the root itself: nodes tell by that whether they have moved to it.
+    // It must be signed by the root itself: nodes detect by this whether they have moved to it.
     verify_chain([root], own, &[], now)
         .map_err(|error| unfit(&format!("with another key than that of the root {}: {error}", root.digest())))?;
     let serial = parsed.raw_serial_as_string().replace(':', "");
     Ok(Issued { cert_pem: key::pem("CERTIFICATE", own), not_after, serial })
 }
 
-/// Takes a signed root if whoever trusts `root` trusts by it what `next` signs.
+/// Accepts a signed root if it makes certificates of `next` trusted wherever `root` is trusted.
 fn accept_root(root: &RootCertificate, cert_pem: &str, next: &Authority, now: Timestamp) -> Result<String, String> {
     let unfit = |what: String| format!("it signed {what}");
     let cross = certificate::all_in(cert_pem).map_err(|error| error.to_string())?;
@@ -217,7 +218,7 @@ fn accept_root(root: &RootCertificate, cert_pem: &str, next: &Authority, now: Ti
         let days = CROSS_VALIDITY_MIN.as_secs() / 86_400;
         return Err(unfit(format!("a root that is valid for less than {days} days; its profile \"CA\" says how long")));
     }
-    // The proof is a certificate that the new root signs: it is verified as every node will.
+    // Tested with a certificate that the new root signs, verified as every node will.
     let sample = CertificateRequest::new().map_err(|error| error.to_string())?;
     let holder = Subject { node: events::NodeId::default(), role: events::Role::Manager, cluster: Default::default() };
     let sample = next.sign(&sample.csr_pem, holder, now, NODE_EXPIRY_MIN).map_err(|error| error.to_string())?;
@@ -234,7 +235,7 @@ fn has_name(certificate: &X509Certificate<'_>, name: &str) -> bool {
     })
 }
 
-/// The names in a certificate, besides its subject.
+/// The names in a certificate, in addition to its subject.
 fn hosts(holder: Holder) -> Vec<String> {
     let (unit, name) = match holder {
         Holder::Node(Subject { node, role, .. }) => (unit_of(role), node.to_string()),

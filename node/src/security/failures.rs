@@ -1,5 +1,5 @@
-//! Failed authentications in the log: who tried, from where, and why not. A flood of them fills no log: a few lines a while,
-//! and then how many there were besides.
+//! Logs failed authentications: who tried, from where, and why it failed. The rate is limited, so that a flood does not fill
+//! the log: a few lines per window, and then the number of suppressed ones.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
@@ -8,14 +8,14 @@ use events::{Duration, Timestamp};
 
 use crate::clock;
 
-/// Lines in one window.
+/// Maximum lines per window.
 const LINES_MAX: u32 = 10;
-/// Length of a window: with ten lines each, a day of attacks is at most 14,400 lines.
+/// Length of a window: with ten lines each, a day of attacks produces at most 14,400 lines.
 const WINDOW: Duration = Duration::from_secs(60);
 
 static LIMIT: Mutex<Limit> = Mutex::new(Limit::new());
 
-/// Logs a failed authentication, unless there were many just now.
+/// Logs a failed authentication, unless there were too many recently.
 pub fn note(from: &dyn Display, why: &dyn Display) {
     let admitted = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).admit(clock::now());
     let Some(unlogged) = admitted else { return };
@@ -25,7 +25,7 @@ pub fn note(from: &dyn Display, why: &dyn Display) {
     tracing::warn!(addr = %from, error = %why, "authentication failed");
 }
 
-/// How many lines were written in this window, and how many were not.
+/// How many lines were logged and how many suppressed in this window.
 #[derive(Debug)]
 struct Limit {
     since: Timestamp,
@@ -38,9 +38,9 @@ impl Limit {
         Self { since: Timestamp::from_unix_ns(0), lines: 0, unlogged: 0 }
     }
 
-    /// Whether one more may be logged, and if so, how many were not since the last line.
+    /// Whether another line may be logged; if so, how many were suppressed since the last one.
     fn admit(&mut self, now: Timestamp) -> Option<u64> {
-        // A clock that was set back begins a window too.
+        // A clock that was set back also starts a new window.
         if now < self.since || now.since(self.since) >= WINDOW {
             (self.since, self.lines) = (now, 0);
         }

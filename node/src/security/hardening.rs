@@ -1,18 +1,18 @@
-//! What this process gives up at its start, before any thread: being dumped, being looked into, and gaining privileges.
+//! Restricts this process at startup, before any thread is created: no core dumps, no attaching, no new privileges.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
-/// Gives it up; whatever does not work is returned as a sentence, since a node runs without it too.
+/// Applies the restrictions; failures are returned as messages, since a node can run without them.
 pub fn harden(core_dumps: bool) -> Vec<String> {
     let mut failed = Vec::new();
     let mut note = |what: &str, done: rustix::io::Result<()>| {
         failed.extend(done.err().map(|error| format!("{what}: {error}")));
     };
-    // Neither what we start nor a program with the setuid bit needs more than we have.
+    // Neither a child process nor a setuid program needs more privileges than this process.
     note("privileges can still be gained", rustix::thread::set_no_new_privs(true));
     if !core_dumps {
-        // Keys, tokens and secrets are in memory, and a core dump is a file. This also keeps processes of the same user from
-        // attaching. An exec undoes the first, and a task may raise its soft limit.
+        // Keys, tokens and secrets are in memory, and a core dump would write them to a file. This also prevents processes of
+        // the same user from attaching. An exec resets the former, and a task may raise its soft limit.
         let dumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         note("core dumps cannot be switched off", dumpable);
         let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Core);
@@ -46,7 +46,7 @@ mod tests {
         assert!(rustix::thread::no_new_privs().expect("it can be asked"));
     }
 
-    /// Whatever holds a key, a token or the value of a secret: what is added belongs here.
+    /// Every type that holds a key, a token or the value of a secret; add new ones here.
     #[test]
     fn every_secret_is_wiped_from_memory_when_it_is_dropped() {
         fn is_wiped<T: ZeroizeOnDrop>() {}

@@ -1,4 +1,4 @@
-//! A node's identity: its certificate with the key that belongs to it and the root that vouches for it.
+//! A node's identity: its certificate, the matching key and the root that issued it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use super::authority::BACKDATE;
 use super::subject::Subject;
 use super::{CertificateError, Introduction, KeyError, PrivateKey, RootCertificate, TrustedRoots, certificate, tls};
 
-/// The share of its lifetime after which a certificate may be renewed, and the span over which nodes spread.
+/// The share of its lifetime after which a certificate may be renewed, and the range over which nodes are spread.
 const RENEW_FROM: f64 = 0.5;
 const RENEW_SPREAD: f64 = 0.3;
 
-/// A key that is waiting for its certificate.
+/// A key without a certificate yet.
 pub struct CertificateRequest {
     /// The new private key; it stays on the node.
     pub key: PrivateKey,
-    /// What the authority is asked to sign, in PEM. It names nobody: the authority writes the subject.
+    /// The certificate signing request, in PEM. It contains no names: the authority sets the subject.
     pub csr_pem: String,
 }
 
@@ -32,7 +32,7 @@ impl CertificateRequest {
         Self::of(PrivateKey::generate()?)
     }
 
-    /// A request for a key that was made before.
+    /// A request for an existing key.
     pub fn of(key: PrivateKey) -> Result<Self, KeyError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -48,7 +48,7 @@ impl fmt::Debug for CertificateRequest {
     }
 }
 
-/// Who this node is, and the proof. Made only of parts that fit together and are valid.
+/// The identity of this node and its proof. Can only be created from parts that match and are valid.
 #[derive(Clone)]
 pub struct Identity {
     subject: Subject,
@@ -71,7 +71,7 @@ pub enum IdentityError {
     File {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A certificate is damaged.
@@ -85,38 +85,38 @@ pub enum IdentityError {
     /// The key is damaged.
     #[error("swarm-node.key is not usable: {0}")]
     Key(#[source] KeyError),
-    /// The key is wrapped with an unlock key that is not known.
+    /// The key is wrapped with an unlock key that is not available.
     #[error("swarm-node.key is locked, and needs the cluster's unlock key")]
     Locked,
-    /// The key cannot be wrapped or opened at all.
+    /// Wrapping or unwrapping the key failed.
     #[error("swarm-node.key: {0}")]
     Wrap(#[source] super::seal::SealError),
     /// The certificate was issued for another key.
     #[error("the node's key does not belong to its certificate")]
     KeyMismatch,
-    /// The certificate was issued by somebody else than the root.
+    /// The certificate was not issued by the root.
     #[error("the node's certificate was not issued by the root certificate: {0}")]
     Untrusted(#[source] rustls::Error),
-    /// The certificate was valid once; a manager can still tell by it which node this is.
+    /// The certificate has expired; a manager can still identify the node by it.
     #[error("the certificate of {subject} expired at {not_after}")]
     Expired {
-        /// Whom it spoke for.
+        /// The holder.
         subject: Subject,
-        /// Its last valid instant.
+        /// The end of its validity.
         not_after: Timestamp,
     },
-    /// The certificate will be valid later: a clock is wrong.
+    /// The certificate is not valid yet: a clock is wrong.
     #[error("the certificate of {subject} is not valid before {not_before}")]
     NotYetValid {
-        /// Whom it will speak for.
+        /// The holder.
         subject: Subject,
-        /// Its first valid instant.
+        /// The start of its validity.
         not_before: Timestamp,
     },
 }
 
 impl IdentityError {
-    /// What to do about it.
+    /// What the operator can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Missing(_) => "join a cluster with --join-addr and --join-token",
@@ -138,8 +138,8 @@ impl IdentityError {
 }
 
 impl Identity {
-    /// The identity that these parts make at `now`, if they belong together: certificate to root, key to certificate.
-    /// `cert_pem` starts with the node's own certificate; intermediates may follow.
+    /// Creates the identity from these parts if they match at `now`: certificate and root, key and certificate. `cert_pem`
+    /// starts with the node's own certificate; intermediates may follow.
     pub fn new(
         roots: impl Into<TrustedRoots>,
         cert_pem: &str,
@@ -156,7 +156,7 @@ impl Identity {
         if !key.fits(own).map_err(damaged)? {
             return Err(IdentityError::KeyMismatch);
         }
-        // The chain is judged within the certificate's lifetime, so that "expired" is only said of a genuine one.
+        // The chain is verified within the certificate's lifetime, so that "expired" is only reported for a genuine one.
         let at = now.max(not_before).min(not_after);
         verify_chain(roots.iter(), own, intermediates, at).map_err(IdentityError::Untrusted)?;
         let is_newest = verify_chain([roots.newest()], own, &[], at).is_ok();
@@ -167,7 +167,7 @@ impl Identity {
         if now < not_before {
             return Err(IdentityError::NotYetValid { subject, not_before });
         }
-        // The library wipes what it makes of the key.
+        // The library zeroes its own copy of the key.
         let signing = any_supported_type(&key.der()).map_err(IdentityError::Untrusted)?;
         let certified = CertifiedKey::new(chain, signing);
         certified.keys_match().map_err(IdentityError::Untrusted)?;
@@ -175,12 +175,12 @@ impl Identity {
         Ok(Self { subject, not_before, not_after, roots, trust, certified: Arc::new(certified), introduction })
     }
 
-    /// Whom the certificate speaks for.
+    /// The subject of the certificate.
     pub fn subject(&self) -> Subject {
         self.subject
     }
 
-    /// The last instant at which the certificate is valid.
+    /// The end of the certificate's validity.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
@@ -190,27 +190,27 @@ impl Identity {
         &self.roots
     }
 
-    /// The mark of these roots; 0 where the newest of them did not sign the certificate.
+    /// The hash of these roots; 0 if the newest of them did not sign the certificate.
     pub fn trust(&self) -> u64 {
         self.trust
     }
 
-    /// When to ask for a new certificate: after 50 % to 80 % of the lifetime, as `fraction` (0 to 1, random, so that nodes
-    /// that joined together do not renew together) says, or at once if that is past.
+    /// When to request a new certificate: after 50 % to 80 % of the lifetime depending on `fraction` (0 to 1, random, so that
+    /// nodes that joined together do not renew together), or now if that time has passed.
     pub fn renew_at(&self, now: Timestamp, fraction: f64) -> Timestamp {
-        // Counted from the issue: an hour's certificate, backdated by an hour, is not half over when it is new.
+        // Counted from the issue: a one-hour certificate, backdated by an hour, has not used half its lifetime when it is new.
         let issued = self.not_before + BACKDATE;
         let share = RENEW_FROM + RENEW_SPREAD * fraction.clamp(0.0, 1.0);
         let lifetime: Duration = self.not_after.since(issued);
         now.max(issued + lifetime.mul_f64(share))
     }
 
-    /// How the node introduces itself.
+    /// The introduction that the node sends.
     pub(super) fn introduction(&self) -> Introduction {
         self.introduction
     }
 
-    /// Certificate chain and key in the form that rustls takes.
+    /// Certificate chain and key as rustls expects them.
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }
@@ -224,7 +224,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Verifies as a server would verify a client: that covers signatures, validity and usage.
+/// Verifies as a server verifies a client, which covers signatures, validity and usage.
 pub(super) fn verify_chain<'a>(
     roots: impl IntoIterator<Item = &'a RootCertificate>,
     own: &CertificateDer<'_>,

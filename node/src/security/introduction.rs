@@ -1,11 +1,11 @@
-//! How a client introduces itself in its first message of TLS: a node with a digest of its certificate, a joiner with one of
+//! How a client introduces itself in its ClientHello: a node with a digest of its certificate, a joining node with a digest of
 //! its token.
 //!
-//! A handshake costs a manager a signature before the client has proven anything. So a client first shows something that only
-//! members, or holders of a token, can know: whoever knows neither waits apart, and holds up neither, wherever it calls from.
-//! An introduction opens nothing, and whoever watches the line can repeat it: all that this costs is the turns of the one node
-//! that it names, or those that joiners share. It is one of the application protocols that the client offers, and no manager
-//! ever chooses it.
+//! A handshake costs a manager a signature before the client is authenticated. So a client first presents something that only
+//! members, or holders of a token, can know; all other clients wait in a separate queue, and delay neither, wherever they
+//! connect from. An introduction grants no access. An eavesdropper can replay it, but only uses up the turns of the one node
+//! that it identifies, or those that joining nodes share. It is sent as one of the application protocols (ALPN) that the client
+//! offers, and no manager ever selects it.
 
 use events::certificate::{self, CertificateDigest};
 use events::{Id, NodeId};
@@ -17,21 +17,21 @@ use super::JoinToken;
 const NODE: &[u8] = b"swarmlog/node/";
 const JOINER: &[u8] = b"swarmlog/join/";
 
-/// What a digest of a token's secret begins with, so that it is of no use anywhere else.
+/// The prefix of what is digested with a token's secret, so that the digest is useless for any other purpose.
 const PURPOSE: &[u8] = b"swarmlog introduction of a joiner";
 const DIGEST_BYTES: usize = 16;
 
-/// What a client shows of itself before anything is proven.
+/// What a client presents before it is authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Introduction {
-    /// It is this node, and knows its certificate.
+    /// The client claims to be this node, and knows its certificate.
     Node {
         /// The node.
         node: NodeId,
         /// The digest of its certificate.
         certificate: CertificateDigest,
     },
-    /// It knows a join token.
+    /// The client knows a join token.
     Joiner {
         /// A digest of the token's secret.
         token: [u8; DIGEST_BYTES],
@@ -39,17 +39,17 @@ pub enum Introduction {
 }
 
 impl Introduction {
-    /// That of the node with this certificate.
+    /// The introduction of the node with this certificate.
     pub fn of_node(node: NodeId, cert_pem: &str) -> Self {
         Self::Node { node, certificate: certificate::digest(cert_pem) }
     }
 
-    /// That of whoever has this token.
+    /// The introduction of a client with this token.
     pub fn of_joiner(token: &JoinToken) -> Self {
         Self::of_secret(&token.secret_sha256())
     }
 
-    /// That of whoever has the token with this digest, which the log keeps.
+    /// The introduction of a client with the token of this digest, which is stored in the log.
     pub fn of_secret(secret_sha256: &[u8; 32]) -> Self {
         let whole = Sha256::new().chain_update(PURPOSE).chain_update(secret_sha256).finalize();
         let mut token = [0; DIGEST_BYTES];
@@ -57,7 +57,7 @@ impl Introduction {
         Self::Joiner { token }
     }
 
-    /// The name of the protocol that says it.
+    /// The name of the application protocol that carries it.
     pub fn protocol(&self) -> Vec<u8> {
         match self {
             Self::Node { node, certificate } => [NODE, &node.bits().to_be_bytes(), certificate].concat(),
@@ -65,7 +65,7 @@ impl Introduction {
         }
     }
 
-    /// The introduction in a client's first message.
+    /// The introduction in a ClientHello.
     pub(super) fn within(hello: &ClientHello<'_>) -> Option<Self> {
         hello.alpn()?.find_map(Self::read)
     }

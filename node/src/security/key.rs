@@ -1,4 +1,4 @@
-//! Private keys: ECDSA P-256, never printed, wiped from our memory when dropped.
+//! Private keys: ECDSA P-256, never printed, zeroed in our memory when dropped.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use zeroize::Zeroizing;
 
 use super::certificate::{self, CertificateError};
 
-/// Bytes that one line of 64 characters of PEM holds.
+/// Bytes encoded by one 64-character line of PEM.
 const BYTES_PER_LINE: usize = 48;
 
 /// The private key of a node or of the cluster's authority.
 pub struct PrivateKey(KeyPair);
 
-/// Why a key cannot be made or read; says nothing of the key itself.
+/// Why a key cannot be created or read; contains nothing of the key itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The system gave no key.
+    /// The system generated no key.
     #[error("a new key cannot be made: {0}")]
     Generation(rcgen::Error),
-    /// The text is no private key in PEM.
+    /// The text is not a private key in PEM.
     #[error("it is not a private key in PEM")]
     Malformed,
-    /// A key of another algorithm.
+    /// A key for another algorithm.
     #[error("it is not an ECDSA P-256 key")]
     Algorithm,
 }
@@ -43,7 +43,7 @@ impl PrivateKey {
         if key.0.algorithm() == &PKCS_ECDSA_P256_SHA256 { Ok(key) } else { Err(KeyError::Algorithm) }
     }
 
-    /// The key as PEM (PKCS#8), in memory that is wiped when dropped.
+    /// The key as PEM (PKCS#8), in memory that is zeroed when dropped.
     pub fn to_pem(&self) -> Zeroizing<String> {
         Zeroizing::new(pem("PRIVATE KEY", self.0.serialized_der()))
     }
@@ -53,12 +53,12 @@ impl PrivateKey {
         Ok(certificate::parse(certificate)?.public_key().raw == self.0.subject_public_key_info())
     }
 
-    /// The pair that signs.
+    /// The key pair for signing.
     pub(super) fn pair(&self) -> &KeyPair {
         &self.0
     }
 
-    /// The key in the form that rustls takes, in our own memory.
+    /// The key as rustls expects it, in our own memory.
     pub(super) fn der(&self) -> PrivateKeyDer<'_> {
         PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.0.serialized_der()))
     }
@@ -72,8 +72,8 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// PEM in its canonical form: lines of 64 characters, line feeds, no headers. Written in place, without copies that could
-/// not be wiped.
+/// PEM in canonical form: lines of 64 characters, line feeds, no headers. Written in place, without copies that could not be
+/// zeroed.
 pub(super) fn pem(label: &str, der: &[u8]) -> String {
     let frame = 2 * (label.len() + "-----BEGIN -----\n".len());
     let mut text = String::with_capacity(frame + der.len().div_ceil(BYTES_PER_LINE) * 65);

@@ -1,5 +1,5 @@
-//! The place that a connection holds: given by [`Admission`], left when the connection is dropped, and lost when another
-//! needs it more.
+//! The place that a connection holds: assigned by [`Admission`], released when the connection is dropped, and lost when another
+//! connection takes it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::admission::{Admission, Class, ConnectionId, Limits, Verdict};
 use crate::metrics::{Connections, OpenConnection};
 
-/// The shortest time between two lines in the log about connections that found no place.
+/// Minimum time between two log lines about connections without a place.
 const WARN_PERIOD: Duration = Duration::from_secs(60);
 
 /// The places of a manager's connections.
@@ -22,10 +22,10 @@ pub(super) struct Places(Arc<Mutex<Table>>);
 
 struct Table {
     admission: Admission,
-    /// The end of every connection that has a place.
+    /// The cancellation token of every connection that has a place.
     ends: BTreeMap<ConnectionId, CancellationToken>,
     last: ConnectionId,
-    /// Connections that were refused or replaced since the log said so.
+    /// Connections that were refused or replaced since the last log line.
     turned_away: u64,
     warned_at: Option<Instant>,
     counts: Arc<Connections>,
@@ -39,7 +39,7 @@ impl Places {
         Self(Arc::new(Mutex::new(Table { admission, ends, last: 0, turned_away: 0, warned_at: None, counts })))
     }
 
-    /// A place for a connection, if there is one for it.
+    /// Takes a place for a connection, if one is available.
     pub(super) fn enter(&self, class: Class, address: SocketAddr) -> Option<Lease> {
         let mut table = self.table();
         table.last += 1;
@@ -51,7 +51,7 @@ impl Places {
                 if let Some(end) = table.ends.remove(&other) {
                     end.cancel();
                 }
-                // Only its own class takes a connection's place.
+                // A connection is only ever replaced by one of its own class.
                 table.counts.replace(class.counted_as());
                 table.turned_away(address);
             }
@@ -69,13 +69,13 @@ impl Places {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // No code panics while it holds the lock, so a poisoned one still holds whole data.
+        // No code panics while it holds the lock, so a poisoned one still guards valid data.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Table {
-    /// Counts a connection that found no place, and says so in the log now and then.
+    /// Counts a connection that got no place, and logs this with a limited rate.
     fn turned_away(&mut self, address: SocketAddr) {
         self.turned_away += 1;
         let now = Instant::now();
@@ -88,7 +88,7 @@ impl Table {
     }
 }
 
-/// One place. Whoever holds it ends when it is told to.
+/// One place. Its connection ends when the lease is cancelled.
 pub(super) struct Lease {
     places: Places,
     id: ConnectionId,
@@ -98,17 +98,17 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Done when the place is lost.
+    /// Completes when the place is lost.
     pub(super) fn ended(&self) -> WaitForCancellationFutureOwned {
         self.end.clone().cancelled_owned()
     }
 
-    /// Ends the connection that holds the place.
+    /// The token that ends the connection of this place.
     pub(super) fn end(&self) -> CancellationToken {
         self.end.clone()
     }
 
-    /// The same connection's place in another class, if there is one.
+    /// Exchanges it for a place of the same connection in another class, if one is available.
     pub(super) fn promote(self, class: Class, address: SocketAddr) -> Option<Self> {
         self.places.enter(class, address)
     }

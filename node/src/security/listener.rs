@@ -1,5 +1,5 @@
-//! Accepting connections: over TLS from other machines, over a unix socket from this one, as streams for tonic's
-//! `serve_with_incoming`. Each request finds the [`Peer`] of its connection in its extensions.
+//! Accepts connections: over TLS from other machines, over a unix socket from this one, as streams for tonic's
+//! `serve_with_incoming`. Each request has the [`Peer`] of its connection in its extensions.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,29 +30,28 @@ use super::subject::Holder;
 use super::{Credentials, Introduction, Peer, failures};
 use crate::metrics::{ConnectionClass, Connections};
 
-/// How long the other end of a connection may take to show who it is.
+/// Deadlines for the client to authenticate.
 #[derive(Debug, Clone, Copy)]
 struct Deadlines {
-    /// Until its first message of TLS has come: every client sends it at once.
+    /// Until its ClientHello arrives, which every client sends immediately.
     hello: Duration,
-    /// From then until the handshake is done and HTTP/2 is spoken.
+    /// From then until the handshake is complete and HTTP/2 has started.
     handshake: Duration,
-    /// For the one call of a connection without a certificate.
+    /// For the single call of a connection without a certificate.
     anonymous: Duration,
 }
 
 const DEADLINES: Deadlines =
     Deadlines { hello: Duration::from_secs(3), handshake: Duration::from_secs(10), anonymous: Duration::from_secs(30) };
 
-/// The pause after an accept that failed for want of something (file descriptors, memory), which would fail again at once.
+/// Delay after an accept that failed for lack of resources (file descriptors, memory), which would fail again immediately.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What every client of HTTP/2 says first (RFC 9113, 3.4). From then on the server asks for signs of life by itself.
+/// The connection preface of HTTP/2 (RFC 9113, 3.4). From then on the server sends keepalive pings itself.
 const GREETING: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The TLS connections that come in, each with the credentials shown at that moment, at most as many as the limits say.
-/// A certificate of a node that is no member is worth as much as none. Never ends and never fails: a handshake that does
-/// not work out is logged and forgotten.
+/// The incoming TLS connections, limited in number, each with the current server credentials. The certificate of a node that is
+/// not a member counts as none. Never ends and never fails: a failed handshake is logged and dropped.
 pub fn incoming(
     tcp: TcpListener,
     credentials: Arc<Credentials>,
@@ -64,8 +63,8 @@ pub fn incoming(
     stream::unfold(listener, |mut listener| async move { Some((Ok(listener.next().await), listener)) })
 }
 
-/// The connections to a unix socket, at most as many as the limits say; more wait in the system's queue. Whoever the
-/// socket's mode lets in, and is root or our own user, is a local operator.
+/// The connections to a unix socket, limited in number; more wait in the system's queue. A client is a local operator if the
+/// socket's mode admits it and it is root or our own user.
 pub fn incoming_local(
     unix: UnixListener,
     limits: Limits,
@@ -74,7 +73,7 @@ pub fn incoming_local(
     let places = Arc::new(Semaphore::new(limits.operators));
     stream::unfold((unix, places, counts), |(unix, places, counts)| async move {
         loop {
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             let permit = Arc::clone(&places).acquire_owned().await.ok()?;
             match unix.accept().await {
                 Ok((stream, _)) => match operator(stream, permit, &counts) {
@@ -95,7 +94,7 @@ fn operator(
     permit: OwnedSemaphorePermit,
     counts: &Arc<Connections>,
 ) -> io::Result<Connection<UnixStream>> {
-    // Nothing ends the connection of an operator.
+    // The connection of an operator is never closed by the server.
     let caller = Caller::free(Peer::operator(&stream)?, CancellationToken::new());
     let place = Place::Permitted { _permit: permit, _open: counts.open(ConnectionClass::Operator) };
     Ok(Connection { caller, stream, read_ahead: &[], place })
@@ -111,7 +110,7 @@ struct TlsListener {
     deadlines: Deadlines,
     members: Arc<dyn Members>,
     counts: Arc<Connections>,
-    /// As many as have a place; ends with the listener.
+    /// Limited by the number of places; dropped with the listener.
     handshakes: JoinSet<Handshake>,
 }
 
@@ -139,8 +138,8 @@ impl TlsListener {
                 arrived = self.tcp.accept() => match arrived {
                     Ok((stream, address)) => {
                         self.begin(stream, address);
-                        // Whoever came before goes on first: so a crowd of honest callers is accepted no faster than its
-                        // handshakes are done, and none of them loses its place to the next.
+                        // Handshakes in progress are polled first, so many concurrent clients are accepted no faster than their
+                        // handshakes complete, and none loses its place to the next.
                         tokio::task::yield_now().await;
                     }
                     Err(error) => accept_failed(&error).await,
@@ -166,7 +165,7 @@ impl TlsListener {
 fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStream<TcpStream>>> {
     match finished {
         Ok(Ok(connection)) => Some(connection),
-        // What rustls refuses is a certificate, or no TLS at all; the rest is a connection that was lost.
+        // rustls rejects certificates and data that is not TLS; other errors are lost connections.
         Ok(Err((address, error))) if error.kind() == io::ErrorKind::InvalidData => {
             failures::note(&address, &error);
             None
@@ -203,7 +202,7 @@ struct Shake {
 }
 
 impl Shake {
-    /// The connection, once its other end has shown who it is and speaks HTTP/2.
+    /// The connection, once the client is authenticated and speaks HTTP/2.
     async fn run(self, stream: TcpStream, lease: Lease) -> io::Result<Connection<TlsStream<TcpStream>>> {
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
         // A manager that stood still finds the attempts of all that time waiting: those that were given up are nobody's turn.
@@ -220,7 +219,8 @@ impl Shake {
         let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
         let (class, until) = self.classify(&peer, applicant, expiry);
         attempt.done(class);
-        // The place of a handshake is kept until it is done: whoever says nothing after it holds a place that others may take.
+        // The place of the handshake is held until it is complete: a client that is silent afterwards holds a place that others
+        // may take.
         let lease = lease.promote(class, self.address).ok_or_else(too_many)?;
         unless_ended(&lease, self.deadlines.handshake, greeted(&mut stream)).await?;
         let caller = match class {
@@ -230,7 +230,7 @@ impl Shake {
         Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, until) })
     }
 
-    /// Waits until one more handshake may begin. Whoever has gone meanwhile costs nothing more.
+    /// Waits until the handshake may start. A client that disconnects meanwhile costs nothing more.
     async fn await_turn(&self, lease: &Lease, stream: &TcpStream, begun: &Begun) -> io::Result<()> {
         let turn = async {
             loop {
@@ -238,7 +238,7 @@ impl Shake {
                 if wait.is_zero() {
                     return Ok(());
                 }
-                // Those before it may be done sooner than was reckoned.
+                // Handshakes before it may complete earlier than estimated.
                 let _ = tokio::time::timeout(wait, begun.sooner.notified()).await;
             }
         };
@@ -246,7 +246,7 @@ impl Shake {
         require_there(stream)
     }
 
-    /// Whom the other end is taken for until it has proven more.
+    /// The applicant that the client claims to be, until it is authenticated.
     fn applicant(&self, introduction: Option<Introduction>) -> Applicant {
         let source = Source::of(self.address.ip());
         match introduction.filter(|introduction| self.members.knows(introduction)) {
@@ -260,17 +260,17 @@ impl Shake {
         locked(&self.pace)
     }
 
-    /// What the other end proved to be, and how long its connection lasts.
+    /// The class of the authenticated client, and the lifetime of its connection.
     fn classify(&self, peer: &Peer, applicant: Applicant, expiry: Option<Expiry>) -> (Class, Until) {
         if let Some((node, holder)) = holder_of(peer) {
-            // Followed first, so that no change after the look is missed.
+            // Subscribed first, so that no change after the check is missed.
             let (members, changed) = (Arc::clone(&self.members), self.members.changes(node));
             if members.is_member(holder) {
                 return (Class::Member(node), Until::Membership { members, holder, changed, expiry });
             }
         }
         let applicant = match applicant {
-            // It showed no certificate, or that of another.
+            // It presented no certificate, or one of another node.
             Applicant::Node(_) => Applicant::Stranger(Source::of(self.address.ip())),
             Applicant::Joiner(_) | Applicant::Stranger(_) => applicant,
         };
@@ -297,8 +297,8 @@ impl Shake {
     }
 }
 
-/// Whose a connection with a certificate is, and the node whose places it takes. No two objects of a cluster have the same id:
-/// an operator's places are those of the node that would have its id.
+/// The holder of a connection's certificate, and the node whose places it uses. No two objects of a cluster have the same id,
+/// so an operator uses the places of the node id equal to its own.
 fn holder_of(peer: &Peer) -> Option<(NodeId, Holder)> {
     match peer {
         Peer::Node { subject, .. } => Some((subject.node, Holder::Node(*subject))),
@@ -311,30 +311,30 @@ fn holder_of(peer: &Peer) -> Option<(NodeId, Holder)> {
 }
 
 fn locked(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
-    // No code panics while it holds the lock, so a poisoned one still holds whole data.
+    // No code panics while it holds the lock, so a poisoned one still guards valid data.
     pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A handshake that took its turn. What it pays is settled when it ends, however that happens.
+/// A handshake that has its turn. Its tokens are settled when it is dropped, whatever the outcome.
 struct Attempt<'a> {
     pace: &'a Mutex<Pace>,
     begun: Begun,
     stage: Stage,
 }
 
-/// How far a handshake is.
+/// The stage of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Waiting,
     Shaking,
-    /// Done, by somebody who proved to be nobody.
+    /// Complete, but the client is not a member.
     Done,
-    /// Done, by a member.
+    /// Complete, and the client is a member.
     Proven,
 }
 
 impl Attempt<'_> {
-    /// The handshake is done.
+    /// Records that the handshake is complete.
     fn done(mut self, class: Class) {
         self.stage = match class {
             Class::Member(_) => Stage::Proven,
@@ -349,14 +349,14 @@ impl Drop for Attempt<'_> {
         match self.stage {
             Stage::Waiting => pace.left(&self.begun, now),
             Stage::Shaking => pace.failed(&self.begun, now),
-            // What it took is spent, and no more.
+            // Its tokens are spent, without a penalty.
             Stage::Done => {}
             Stage::Proven => pace.proven(&self.begun, now),
         }
     }
 }
 
-/// The beginning of HTTP/2. Whoever has nothing to ask gets no connection, which would have no end of its own.
+/// Reads the HTTP/2 preface. A client that sends none gets no connection, because that would have no deadline.
 async fn greeted(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     let mut greeting = [0; GREETING.len()];
     stream.read_exact(&mut greeting).await?;
@@ -366,13 +366,13 @@ async fn greeted(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"))
 }
 
-/// The first message of TLS.
+/// Reads the ClientHello.
 async fn hello(stream: TcpStream) -> io::Result<StartHandshake<TcpStream>> {
     stream.set_nodelay(true)?;
     LazyConfigAcceptor::new(Acceptor::default(), stream).await
 }
 
-/// A step of a handshake, if it is done in time and before the place of its connection is lost.
+/// Runs a step of a handshake, limited by its deadline and by the place of its connection.
 async fn unless_ended<T>(lease: &Lease, within: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the client took too long over its handshake");
     tokio::select! {
@@ -389,7 +389,7 @@ fn too_many() -> io::Error {
     io::Error::other("as many connections as there may be are open")
 }
 
-/// Pauses unless only the one connection was lost.
+/// Pauses, unless only a single connection was lost.
 async fn accept_failed(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected) {

@@ -21,7 +21,7 @@ use super::testing::{DAY, KnownMembers, identity, subject, wall_clock};
 use super::*;
 use crate::metrics::{ConnectionClass, Connections};
 
-/// How long the tests wait for what must happen at once.
+/// How long the tests wait for something that must happen immediately.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const REMOVED: u128 = 13;
@@ -39,7 +39,7 @@ fn worker(authority: &Authority) -> Connector {
     Connector::member(credentials(authority, subject(2, Role::Worker)))
 }
 
-/// Tells callers who they are: by the path, to anyone, to nodes or to managers.
+/// Returns the caller's identity: depending on the path, to anyone, to nodes or to managers.
 async fn answer(request: http::Request<Body>) -> Result<http::Response<Body>, std::convert::Infallible> {
     let (parts, _) = request.into_parts();
     let allowed = match parts.uri.path() {
@@ -72,7 +72,7 @@ async fn serve_manager(authority: &Authority) -> SocketAddr {
     serve(credentials(authority, subject(1, Role::Manager))).await
 }
 
-/// What the server says, or how the connection failed.
+/// The server's status, or how the connection failed.
 async fn call(connector: Connector, address: SocketAddr, path: &str) -> Result<Status, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
     let mut channel =
@@ -82,7 +82,7 @@ async fn call(connector: Connector, address: SocketAddr, path: &str) -> Result<S
     Ok(Status::from_header_map(response.headers()).expect("a status"))
 }
 
-/// Asserts that an error or one of its causes says `words`.
+/// Asserts that an error or one of its causes contains `words`.
 fn expect_says(error: impl std::error::Error + 'static, words: &str) {
     let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
     let whole = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
@@ -141,7 +141,8 @@ async fn a_connection_without_a_certificate_ends_after_one_call() {
         let second = call().await.expect("an answer");
         assert_eq!(second.message().ends_with("is for one call"), ends, "{second}");
         if ends {
-            // The next one opens another as soon as this one has ended; a call that meets its end has no answer.
+            // The next call opens another connection once this one has closed; a call interrupted by the close gets no
+            // response.
             let another = async { while call().await.is_none_or(|status| status.code() != Code::Ok) {} };
             tokio::time::timeout(PATIENCE, another).await.expect("in time");
         }
@@ -191,7 +192,7 @@ async fn servers_must_be_managers_of_the_same_root() {
     expect_says(refused, "it belongs to another cluster");
 }
 
-/// A client that trusts `authority` whatever it shows itself.
+/// A client that trusts `authority`, whatever certificate it presents itself.
 fn raw_client(
     authority: &Authority,
     shown: &Identity,
@@ -203,8 +204,9 @@ fn raw_client(
     Arc::new(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown.certified()))))
 }
 
-/// Shakes hands, says something, and waits for the server's first bytes: with TLS 1.3 only they show that it accepted the
-/// client. It answers nobody who says nothing; but what it has not read when it refuses may cost the client the reason.
+/// Performs the handshake, sends data, and waits for the server's first bytes: with TLS 1.3 only they show that the server
+/// accepted the client. The server does not answer a silent client; data still unread when it refuses may cost the client the
+/// reason.
 async fn greet(config: Arc<ClientConfig>, address: SocketAddr, says: &[u8]) -> std::io::Result<()> {
     let tcp = TcpStream::connect(address).await?;
     let name = ServerName::try_from("swarm-manager").expect("a name");
@@ -237,7 +239,7 @@ async fn older_tls_is_refused() {
     expect_says(refused, "ProtocolVersion");
 }
 
-/// The certificate that the server shows to a new connection.
+/// The certificate that the server presents to a new connection.
 async fn shown_by(address: SocketAddr, mut connector: Connector) -> CertificateDer<'static> {
     let uri: Uri = format!("http://{address}").parse().expect("an address");
     let stream = connector.call(uri).await.expect("a connection").into_inner();
@@ -286,12 +288,12 @@ async fn while_nodes_move_to_another_root_each_trusts_all_that_it_can_meet() {
     let cross = old.cross_sign(new.root(), wall_clock()).expect("signed");
     let kinds = |node| {
         let before = trusting(&old, "", node, &[&old]);
-        // It got the roots, and its process ended before it got the certificate.
+        // It received the roots, and its process was stopped before it received the certificate.
         let half = trusting(&old, "", node, &[&old, &new]);
         let moved = trusting(&new, &cross, node, &[&old, &new]);
         [before, half, moved, trusting(&new, &cross, node, &[&new])]
     };
-    // Of nodes before, half way, moved and done: whether each reaches each of the others.
+    // For nodes before, during, after the move, and after the rotation: whether each can connect to each of the others.
     let expected =
         [[true, true, true, false], [true, true, true, false], [true, true, true, true], [false, false, true, true]];
     for (server, row) in kinds(1).into_iter().zip(expected) {

@@ -1,12 +1,12 @@
-//! Trust between nodes: the cluster's own certificate authority, identities, join tokens, TLS, and who may call what.
+//! Trust between nodes: the cluster's certificate authority, identities, join tokens, TLS, and access control.
 //!
-//! A cluster makes its own root ([`Authority`]). A node that wants to join knows a [`JoinToken`], which carries the root's
-//! digest: so it can tell the right cluster ([`fetch_root`]) before the cluster lets it in. It sends a
-//! [`CertificateRequest`] and gets a certificate whose [`Subject`] the cluster wrote; from then on it is known by it. Every
-//! connection between nodes is mutual TLS 1.3 ([`Credentials`], [`incoming`], [`Connector`]); each call is judged by what
-//! the connection proved ([`Peer`], [`Gate`]), never by what a message says.
+//! A cluster creates its own root ([`Authority`]). A joining node has a [`JoinToken`], which contains the root's digest, so it
+//! can authenticate the cluster ([`fetch_root`]) before the cluster admits it. It sends a [`CertificateRequest`] and receives a
+//! certificate whose [`Subject`] the cluster set; from then on it is identified by it. Every connection between nodes is mutual
+//! TLS 1.3 ([`Credentials`], [`incoming`], [`Connector`]); each call is judged by what the connection authenticated ([`Peer`],
+//! [`Gate`]), never by the content of a message.
 //!
-//! Not here: the RPCs that carry requests and certificates, and the choice of when a node renews.
+//! Not here: the RPCs that carry requests and certificates, and the decision when a node renews.
 
 pub mod access;
 mod admission;

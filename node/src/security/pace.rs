@@ -1,15 +1,14 @@
-//! How fast handshakes begin: bookkeeping without sockets or clocks.
+//! Rate limiting of TLS handshakes: pure accounting without sockets or clocks.
 //!
-//! A handshake costs a manager a signature before anybody has proven anything, so whoever opens connections decides how much
-//! of a processor goes there. Each handshake therefore takes a token of its applicant's own and one that applicants of its
-//! kind share, and waits for them where they are spent. Members get theirs back once their certificate is verified, and all
-//! who wait behind them are earlier by one: a cluster that comes back at once is held up by nothing but its own handshakes in
-//! progress.
+//! A handshake costs a manager a signature before the client is authenticated, so clients decide how much CPU time is spent on
+//! it. Each handshake therefore takes a token of its applicant's own bucket and one of the bucket that applicants of its kind
+//! share, and waits until both are available. Members get theirs back once their certificate is verified, and all who wait
+//! behind them advance by one: a cluster that reconnects as a whole is only limited by its own handshakes in progress.
 //!
-//! Nodes, joiners and strangers share tokens with their like only, so that strangers keep neither of the others out, however
-//! many addresses they have, and wherever the others call from. Whoever repeats the introduction of a node spends that
-//! node's own turns: to keep all nodes out, somebody has to repeat those of about a hundred. With the introduction of a
-//! joiner one can keep joiners out from twenty addresses; rotating the join token ends that.
+//! Nodes, joiners and unauthenticated clients share tokens only within their kind, so that unauthenticated clients cannot lock
+//! out the others, however many addresses they use and wherever the others connect from. A client that replays the introduction
+//! of a node uses up only that node's turns: to lock out all nodes, it has to replay those of about a hundred. The introduction
+//! of a joiner can be used to lock out joiners from twenty addresses; rotating the join token ends that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,30 +20,30 @@ use tokio::time::Instant;
 use super::admission::Applicant;
 use crate::bucket::{Bucket, Rate};
 
-/// How fast handshakes begin, for one applicant and for several together, and how long they wait for their turn.
+/// How fast handshakes start, per applicant and per kind, and how long they may wait for their turn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rates {
-    /// For the strangers, or the joiners, of one source.
+    /// For the unauthenticated clients, or the joiners, of one source.
     pub(super) source: Rate,
     /// For one node.
     pub(super) node: Rate,
-    /// For all strangers together.
+    /// For all unauthenticated clients together.
     pub(super) strangers: Rate,
     /// For all joiners together.
     pub(super) joiners: Rate,
     /// For all nodes together.
     pub(super) members: Rate,
-    /// Who would wait longer is refused: a client gives up after a few seconds.
+    /// Applicants that would have to wait longer are refused: a client gives up after a few seconds.
     pub(super) wait_max: Duration,
-    /// The same for nodes, who wait less than it seems when they come: those before them give their tokens back.
+    /// The same for nodes, whose actual wait is shorter than estimated, because nodes ahead of them give their tokens back.
     pub(super) members_wait_max: Duration,
 }
 
-/// So many handshakes may be in progress at once, and so many more begin each second that turn out to be nobody's: each takes
-/// half a millisecond of a processor at most. Were all that come begun at once, as after a restart, each would be done later
-/// than its client waits for, and none would be of use. One source may begin 100 a second, twice as many as one join token
-/// lets in; one node 2, as it opens two connections and pauses before it tries again. Strangers together, and joiners, and
-/// nodes, may begin 200 a second, each of which is a tenth of a processor.
+/// `capacity` handshakes may be in progress at once, and one per `interval` may start that turns out not to be a member's: each
+/// takes at most half a millisecond of CPU time. If all clients were served at once, as after a restart, every handshake would
+/// complete after its client's timeout. One source may start 100 per second, twice as many as one join token admits; one node
+/// 2, as it opens two connections and pauses between attempts. Unauthenticated clients, joiners and nodes may each start 200
+/// per second in total, which is a tenth of a processor.
 pub(super) const RATES: Rates = Rates {
     source: Rate { capacity: 64, interval: Duration::from_millis(10) },
     node: Rate { capacity: 8, interval: Duration::from_millis(500) },
@@ -55,14 +54,13 @@ pub(super) const RATES: Rates = Rates {
     members_wait_max: Duration::from_secs(5),
 };
 
-/// Tokens of its own that a source pays for a handshake that came to nothing, besides the one it took: a source of nothing
-/// else begins 10 a second.
+/// Extra tokens that a source pays for a failed handshake: a source with only failures starts 10 per second.
 const FAILURE_TOKENS: u32 = 9;
 
-/// Applicants remembered before those that were quiet are forgotten.
+/// Minimum number of remembered applicants before idle ones are forgotten.
 const APPLICANTS_MIN: usize = 1_024;
 
-/// What was spent of the handshakes that may begin.
+/// The tokens spent on handshakes.
 #[derive(Debug)]
 pub(super) struct Pace {
     rates: Rates,
@@ -70,36 +68,36 @@ pub(super) struct Pace {
     joiners: Queue,
     members: Queue,
     own: BTreeMap<Applicant, Bucket>,
-    /// How many applicants are remembered before the quiet ones are forgotten.
+    /// The number of remembered applicants at which idle ones are forgotten.
     forget_at: usize,
 }
 
-/// Those of one kind. Who waits does so in the order in which they came.
+/// The applicants of one kind, in the order of their arrival.
 #[derive(Debug, Default)]
 struct Queue {
     bucket: Bucket,
-    /// By how much all who wait are earlier for the tokens that were ever given back.
+    /// By how much all waiting applicants have advanced because of tokens that were given back.
     earlier: Duration,
-    /// The last number that was drawn.
+    /// The last sequence number.
     last: u64,
-    /// By when their turn were if no token had ever been given back, and by number.
+    /// The waiting applicants, by the time of their turn if no token had ever been given back, and by sequence number.
     waiting: BTreeMap<(Instant, u64), Arc<Notify>>,
 }
 
-/// A handshake that took its tokens: it begins when they are there.
+/// An admitted handshake with its tokens: it starts when they are available.
 #[derive(Debug)]
 pub(super) struct Begun {
     applicant: Applicant,
-    /// When its own token is there.
+    /// When its own token is available.
     own_turn: Instant,
-    /// Its place among those of its kind.
+    /// Its place in the queue of its kind.
     place: (Instant, u64),
-    /// Told when it may begin sooner than it would have to wait.
+    /// Notified when it may start earlier than estimated.
     pub(super) sooner: Arc<Notify>,
 }
 
 impl Queue {
-    /// Takes a token that is there after `wait`.
+    /// Takes a token that is available after `wait`.
     fn enter(&mut self, rate: Rate, wait: Duration, now: Instant) -> ((Instant, u64), Arc<Notify>) {
         self.bucket.take(rate, now);
         self.last += 1;
@@ -114,7 +112,7 @@ impl Queue {
         turn.saturating_duration_since(now).saturating_sub(self.earlier)
     }
 
-    /// Puts a token back, and tells those whose turn it is by that.
+    /// Returns a token, and notifies those whose turn has come.
     fn give_back(&mut self, rate: Rate, now: Instant) {
         self.bucket.give_back(rate);
         self.earlier += rate.interval;
@@ -134,7 +132,7 @@ impl Pace {
         Self { rates, strangers, joiners, members, own: BTreeMap::new(), forget_at: APPLICANTS_MIN }
     }
 
-    /// Begins a handshake; nothing if it would have to wait too long, and must not begin.
+    /// Admits a handshake; `None` if it would have to wait too long and must not start.
     pub(super) fn begin(&mut self, applicant: Applicant, now: Instant) -> Option<Begun> {
         if self.own.len() >= self.forget_at {
             self.own.retain(|_, bucket| !bucket.is_full(now));
@@ -152,7 +150,7 @@ impl Pace {
         Some(Begun { applicant, own_turn: now + own_wait, place, sooner })
     }
 
-    /// How long a handshake still waits for its turn; once that has come, nobody has to be told.
+    /// How long a handshake still has to wait; once its turn has come, it leaves the queue.
     pub(super) fn wait(&mut self, begun: &Begun, now: Instant) -> Duration {
         let (queue, _) = self.shared(begun.applicant);
         let wait = queue.wait(begun.place, now).max(begun.own_turn.saturating_duration_since(now));
@@ -162,32 +160,32 @@ impl Pace {
         wait
     }
 
-    /// The handshake was a member's.
+    /// The handshake was a member's: it gets its tokens back.
     pub(super) fn proven(&mut self, begun: &Begun, now: Instant) {
         let own_rate = self.own_rate(begun.applicant);
-        // Whoever was forgotten has all its tokens.
+        // A forgotten applicant has a full bucket.
         if let Some(own) = self.own.get_mut(&begun.applicant) {
             own.give_back(own_rate);
         }
         self.give_back(begun, now);
     }
 
-    /// The other end has gone before its turn came: it cost the others nothing.
+    /// The client disconnected before its turn: the others lose nothing.
     pub(super) fn left(&mut self, begun: &Begun, now: Instant) {
         self.give_back(begun, now);
     }
 
-    /// Puts back the token that it shares with its kind.
+    /// Returns the token of the shared bucket.
     fn give_back(&mut self, begun: &Begun, now: Instant) {
         let (queue, rate) = self.shared(begun.applicant);
         queue.waiting.remove(&begun.place);
         queue.give_back(rate, now);
     }
 
-    /// The handshake came to nothing.
+    /// The handshake failed.
     pub(super) fn failed(&mut self, begun: &Begun, now: Instant) {
         match begun.applicant {
-            // Nothing but its own turns is spent there.
+            // Only the node's own turns are spent.
             Applicant::Node(_) => {}
             Applicant::Joiner(_) | Applicant::Stranger(_) => {
                 let (own, rate) = (self.own.entry(begun.applicant).or_default(), self.rates.source);
@@ -227,7 +225,7 @@ mod tests {
     use super::super::admission::Source;
     use super::*;
 
-    /// Two at once and one a second for each source; five at once and ten a second for several together.
+    /// Two at once and one per second for each source; five at once and ten per second for all of a kind.
     const RATES: Rates = Rates {
         source: Rate { capacity: 2, interval: Duration::from_secs(1) },
         node: Rate { capacity: 2, interval: Duration::from_secs(1) },
@@ -250,13 +248,13 @@ mod tests {
         Applicant::Node(NodeId::from_bits(number))
     }
 
-    /// How long whoever comes now waits, if it may.
+    /// How long an applicant that arrives now waits; `None` if it is refused.
     fn waits(pace: &mut Pace, applicant: Applicant, now: Instant) -> Option<Duration> {
         pace.begin(applicant, now).map(|begun| pace.wait(&begun, now))
     }
 
-    /// What the case is about, who begins a handshake at which millisecond and whether it proves to be a member's, and how
-    /// many milliseconds it waits.
+    /// The name of the case; then for each handshake the millisecond at which it starts, the host, whether it proves to be a
+    /// member's, and the milliseconds that it waits.
     type Case<'a> = (&'a str, &'a [(u64, u8, bool, Option<u64>)]);
 
     #[test]
@@ -331,8 +329,8 @@ mod tests {
         }
     }
 
-    /// What whoever comes waits after ten seconds of an attack: strangers begin handshakes from these addresses as fast as
-    /// they may, and come to nothing.
+    /// The waits after ten seconds of an attack: unauthenticated clients at these addresses start handshakes as fast as they
+    /// may, and all of them fail.
     fn under_attack(addresses: u8, pace: &mut Pace, last: &[Applicant]) -> Vec<Option<Duration>> {
         let begin = Instant::now();
         for millisecond in 0..10_000 {
@@ -388,7 +386,7 @@ mod tests {
         let told: Vec<bool> = begun.iter().map(|begun| begun.sooner.notified().now_or_never().is_some()).collect();
         assert_eq!(told, [false, false, false, false, false, true, true, false]);
         assert_eq!(waits(&mut pace, now + Duration::from_millis(40)).last(), Some(&60));
-        // Who comes to nothing gives nothing back, and neither do those of another kind.
+        // A failed handshake gives nothing back, and neither do those of another kind.
         pace.failed(&begun[2], now);
         let other = pace.begin(stranger(1), now).expect("a stranger may come");
         pace.proven(&other, now);
@@ -403,7 +401,7 @@ mod tests {
         let (mut pace, begin) = (Pace::new(super::RATES), Instant::now());
         for number in 0..APPLICANTS_MIN as u32 {
             let source = Source::of(std::net::Ipv4Addr::from_bits(number).into());
-            // As fast as strangers may; whoever is refused is not remembered.
+            // As fast as unauthenticated clients may; refused ones are not remembered.
             let now = begin + super::RATES.strangers.interval * number;
             assert!(pace.begin(Applicant::Stranger(source), now).is_some());
         }

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as the connection itself proves it.
+//! The peer of a connection, as the connection itself authenticates it.
 
 use std::fmt;
 use std::io;
@@ -9,31 +9,31 @@ use tokio::net::UnixStream;
 
 use super::subject::Subject;
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
-    /// Somebody without a certificate.
+    /// A client without a certificate.
     Anonymous {
-        /// Where the connection comes from.
+        /// Its address.
         address: SocketAddr,
     },
-    /// The holder of a certificate that the cluster's root vouches for.
+    /// The holder of a certificate issued by the cluster's root.
     Node {
-        /// Whom the certificate speaks for.
+        /// The subject of the certificate.
         subject: Subject,
-        /// Where the connection comes from.
+        /// Its address.
         address: SocketAddr,
     },
-    /// The holder of an operator's certificate that the cluster's root vouches for.
+    /// The holder of an operator's certificate issued by the cluster's root.
     CertifiedOperator {
         /// The operator.
         operator: OperatorId,
-        /// The cluster that it belongs to.
+        /// The operator's cluster.
         cluster: ClusterId,
-        /// Where the connection comes from.
+        /// Its address.
         address: SocketAddr,
     },
-    /// A user of this machine at the manager's unix socket.
+    /// A user of this machine, connected to the manager's unix socket.
     Operator {
         /// The user's name, or `uid 1000` if there is none.
         user: String,
@@ -41,8 +41,8 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The local user at the other end of a unix socket, as the kernel knows it. The socket's mode may have been changed: it
-    /// serves root and whoever this process runs as, and no other.
+    /// The local user at the other end of a unix socket, as the kernel reports it. Because the socket's mode may have been
+    /// changed, only root and the user of this process are accepted.
     pub(super) fn operator(stream: &UnixStream) -> io::Result<Self> {
         let uid = stream.peer_cred()?.uid();
         let user = user_name(uid);
@@ -67,19 +67,19 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Whether a local user may rule the cluster through a manager that runs as `own`.
+/// Whether a local user may operate the cluster through a manager that runs as `own`.
 fn may_operate(uid: u32, own: u32) -> bool {
     uid == 0 || uid == own
 }
 
-/// The name of a local user. Users that only a directory service knows keep their number: asking it could block for long,
-/// while the file is small and at hand.
+/// The name of a local user. Users that exist only in a directory service are shown by number: a lookup there could block for
+/// long, while the file is small and local.
 fn user_name(uid: u32) -> String {
     let users = std::fs::read("/etc/passwd").unwrap_or_default();
     name_in(&String::from_utf8_lossy(&users), uid).map_or_else(|| format!("uid {uid}"), str::to_owned)
 }
 
-/// The name of `uid` in the lines `name:password:uid:...` of `users`.
+/// The name of `uid` in lines of the form `name:password:uid:...`.
 fn name_in(users: &str, uid: u32) -> Option<&str> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');

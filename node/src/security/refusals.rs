@@ -1,5 +1,5 @@
-//! What this manager refused to callers without the certificate or the role for it, by caller and call. However many there are, what is
-//! kept of them is small.
+//! Calls that this manager refused for lack of a certificate or role, counted by caller and call. Memory is bounded, however
+//! many there are.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,10 +11,11 @@ use tokio::sync::Notify;
 
 use super::admission::Source;
 
-/// Callers without a certificate that are named: whoever has many addresses leaves room for those with one.
+/// Maximum callers without a certificate that are listed, so that a client with many addresses leaves room for authenticated
+/// callers.
 const ANONYMOUS_MAX: usize = CALLERS_MAX / 2;
 
-/// Refused calls that are in no event yet.
+/// Refused calls that are not recorded in an event yet.
 #[derive(Debug, Default)]
 pub struct Refusals {
     counted: Mutex<Counted>,
@@ -27,7 +28,7 @@ struct Counted {
     others: u64,
 }
 
-/// What calls are counted together.
+/// The key under which calls are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Caller {
     has_certificate: bool,
@@ -38,7 +39,7 @@ struct Caller {
 }
 
 impl Refusals {
-    /// Notes that a caller was refused a command or an RPC; `has_role` unless its role is no more.
+    /// Counts a refused command or RPC of a caller; `has_role` is false if its role no longer exists.
     pub fn note(&self, actor: &Actor, has_role: bool, call: &str, now: Timestamp) {
         let role = match actor {
             Actor::CertifiedOperator { role, .. } => Some(role.name()),
@@ -56,12 +57,12 @@ impl Refusals {
         self.some.notify_one();
     }
 
-    /// Ends once there may be some.
+    /// Returns once there may be some.
     pub async fn some(&self) {
         self.some.notified().await;
     }
 
-    /// Takes them all.
+    /// Takes all of them.
     pub fn take(&self, manager: NodeId) -> Option<AccessRefused> {
         let Counted { refused, others } = std::mem::take(&mut *self.counted());
         let is_some = !refused.is_empty() || others > 0;
@@ -69,7 +70,7 @@ impl Refusals {
         is_some.then(|| AccessRefused { manager, refused: refused.into_values().collect(), others })
     }
 
-    /// Puts back what was taken and could not be recorded.
+    /// Puts back calls that could not be recorded.
     pub fn put_back(&self, taken: AccessRefused) {
         let mut counted = self.counted();
         counted.others = counted.others.saturating_add(taken.others());
@@ -78,7 +79,7 @@ impl Refusals {
     }
 
     fn counted(&self) -> MutexGuard<'_, Counted> {
-        // No code panics while it holds the lock, so a poisoned one still holds whole data.
+        // No code panics while it holds the lock, so a poisoned one still guards valid data.
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,12 +105,12 @@ impl Counted {
     }
 }
 
-/// Where callers without a certificate come from: of IPv6 the network, since one machine commands all of its addresses.
+/// The source of callers without a certificate: for IPv6 the network, since one machine controls all of its addresses.
 fn source(address: &str) -> String {
     match address.parse().map(|address| Source::of(address).0) {
         Ok(IpAddr::V6(network)) => format!("{network}/64"),
         Ok(IpAddr::V4(address)) => address.to_string(),
-        // A local user that asks to join.
+        // A local user that tries to join.
         Err(_) => address.to_owned(),
     }
 }

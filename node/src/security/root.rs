@@ -1,4 +1,4 @@
-//! The root certificate: what a node trusts.
+//! The root certificates that a node trusts.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use super::certificate::{self, CertificateError};
 use super::{key, tokens};
 
-/// The certificate of the cluster's authority. Two texts of the same certificate are the same root.
+/// The certificate of the cluster's authority. Different PEM texts of one certificate are the same root.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RootCertificate {
     der: CertificateDer<'static>,
@@ -16,7 +16,7 @@ pub struct RootCertificate {
 }
 
 impl RootCertificate {
-    /// The one root certificate in a PEM text.
+    /// Parses a PEM text with exactly one root certificate.
     pub fn from_pem(text: &str) -> Result<Self, CertificateError> {
         let mut certificates = certificate::all_in(text)?;
         match (certificates.pop(), certificates.len()) {
@@ -25,7 +25,7 @@ impl RootCertificate {
         }
     }
 
-    /// The root certificate behind `der`.
+    /// Parses a root certificate in DER.
     pub(super) fn from_der(der: CertificateDer<'static>) -> Result<Self, CertificateError> {
         let parsed = certificate::parse(&der)?;
         if !parsed.is_ca() {
@@ -35,33 +35,33 @@ impl RootCertificate {
         Ok(Self { der, not_after })
     }
 
-    /// The certificate as PEM in canonical form, the form that is stored, sent and digested.
+    /// The certificate as canonical PEM, the form that is stored, sent and digested.
     pub fn to_pem(&self) -> String {
         key::pem("CERTIFICATE", &self.der)
     }
 
-    /// What join tokens carry of this certificate.
+    /// The digest that join tokens contain.
     pub fn digest(&self) -> String {
         tokens::digest_of(self)
     }
 
-    /// The last instant at which the root is valid.
+    /// The end of the root's validity.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// The certificate in the form that rustls takes.
+    /// The certificate as rustls expects it.
     pub(super) fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 }
 
-/// The roots that a node trusts: one, or during a rotation the old one and then the new one.
+/// The roots that a node trusts: one, or during a rotation the old one followed by the new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedRoots(Vec<RootCertificate>);
 
 impl TrustedRoots {
-    /// The one or two root certificates in a PEM text.
+    /// Parses a PEM text with one or two root certificates.
     pub fn from_pem(text: &str) -> Result<Self, CertificateError> {
         let certificates = certificate::all_in(text)?;
         if certificates.len() > 2 {
@@ -70,12 +70,12 @@ impl TrustedRoots {
         certificates.into_iter().map(RootCertificate::from_der).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The certificates as PEM in canonical form, one after the other.
+    /// The certificates as concatenated canonical PEM.
     pub fn to_pem(&self) -> String {
         self.0.iter().map(RootCertificate::to_pem).collect()
     }
 
-    /// The root that signs certificates now.
+    /// The root that currently signs certificates.
     pub fn newest(&self) -> &RootCertificate {
         self.0.last().expect("none is made without a root")
     }
@@ -85,12 +85,12 @@ impl TrustedRoots {
         self.0.contains(root)
     }
 
-    /// A mark that tells these roots from others.
+    /// A hash that identifies this set of roots.
     pub fn mark(&self) -> u64 {
         events::certificate::trust(&self.to_pem())
     }
 
-    /// Each of them.
+    /// Iterates over the roots.
     pub(super) fn iter(&self) -> impl Iterator<Item = &RootCertificate> {
         self.0.iter()
     }

@@ -1,13 +1,13 @@
-//! Sealing at rest: values are encrypted and authenticated with AES-256-GCM under a data key of this node alone. The log
-//! seals every value so, the agent every record. A key lies in a file of its own beside what it seals (mode 0600); on a manager
-//! it is wrapped with the cluster's unlock key where there is one. A worker has to start without anybody's help: there it is not.
+//! Sealing at rest: values are encrypted and authenticated with AES-256-GCM under a data key of this node. The log seals every
+//! value, the agent every record. A key is stored in its own file beside the sealed data (mode 0600); on a manager it is
+//! wrapped with the cluster's unlock key, if there is one. A worker must start unattended, so its key is not wrapped.
 //!
-//! There may be several data keys: another one is made whenever the unlock key changes, since whoever had an old copy of the disk
-//! may know those before. New values are sealed with the newest; old ones open with the one that sealed them, until all of them are
-//! sealed again and only the newest key is left.
+//! There may be several data keys: a new one is created whenever the unlock key changes, since the old ones may be known from
+//! an old copy of the disk. New values are sealed with the newest key; old ones are opened with the key that sealed them, until
+//! all of them are resealed and only the newest key is left.
 //!
-//! A value is bound to its place, so values cannot be swapped; that a whole value was put back to an older one at the same
-//! place is for its owner to notice: the log has its hash chain.
+//! A value is bound to its place, so values cannot be swapped. Replacing a whole value by an older one at the same place must
+//! be detected by its owner: the log has its hash chain.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -26,67 +26,67 @@ use super::UnlockKey;
 
 /// Bytes of a data key.
 const KEY_BYTES: usize = 32;
-/// First byte of a key file: the keys follow as they are, the newest first.
+/// First byte of a key file whose keys follow in plain, the newest first.
 const PLAIN_KEY: u8 = 1;
-/// First byte of a key file: the keys follow, wrapped with an unlock key.
+/// First byte of a key file whose keys follow, wrapped with an unlock key.
 const WRAPPED_KEY: u8 = 2;
 /// The file of a log's data keys, in the directory of the log.
 pub const LOG_KEY: &str = "log.key";
-/// Data keys that there may be. An old value may be tried with each, and people change unlock keys a few times a year.
+/// Maximum number of data keys. Opening an old value may try each, and operators change unlock keys a few times a year.
 const KEYS_MAX: usize = 64;
-/// What wrapped data keys are bound to.
+/// The context that wrapped data keys are bound to.
 const PLACE: &[u8] = b"swarmlog data keys";
 const TAG_BYTES: usize = 16;
 
-/// Why nothing can be sealed or opened.
+/// Why a value or key cannot be sealed or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// There is no key file, and none may be made.
+    /// There is no key file, and none may be created.
     #[error("the data key {path} is missing", path = .0.display())]
     KeyMissing(PathBuf),
-    /// The key file does not hold a key.
+    /// The key file does not contain a valid key.
     #[error("the data key {path} is damaged: {reason}", path = .path.display())]
     KeyDamaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// The key file is wrapped, and no unlock key is known or another one is needed.
+    /// The key file is wrapped, and the required unlock key is not available.
     #[error("the data key {path} is locked, and needs the cluster's unlock key", path = .0.display())]
     Locked(PathBuf),
-    /// The key file could not be used.
+    /// Reading or writing the key file failed.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     File {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The operating system has no randomness to give, or the cipher failed.
+    /// The operating system provides no random bytes, or the cipher failed.
     #[error("cannot {0}: the cryptographic library refused")]
     Crypto(&'static str),
 }
 
-/// Seals values with a data key, and opens those that it or one before it sealed.
+/// Seals values with the newest data key, and opens those sealed with any of them.
 pub struct Seal {
     /// The newest first; never empty.
     keys: ArcSwap<Vec<LessSafeKey>>,
     nonces: Mutex<Nonces>,
-    /// Whoever seals and writes reads; whoever makes another key the newest writes.
+    /// Read-locked while a value is sealed and written, write-locked while the newest key is replaced.
     newest: RwLock<()>,
 }
 
-/// The library wipes the memory of a cipher when it frees it.
+/// The library zeroes the memory of a cipher when it frees it.
 impl ZeroizeOnDrop for Seal {}
 
 impl Seal {
     /// A seal with this data key.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// When the operating system provides no random bytes.
     pub fn new(data_key: &[u8; KEY_BYTES]) -> Result<Self, SealError> {
         Self::with(&DataKeys(Zeroizing::new(vec![*data_key])))
     }
@@ -94,7 +94,7 @@ impl Seal {
     /// A seal with these data keys.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// When the operating system provides no random bytes.
     pub fn with(keys: &DataKeys) -> Result<Self, SealError> {
         Ok(Self {
             keys: ArcSwap::from_pointee(keys.ciphers()?),
@@ -111,16 +111,16 @@ impl Seal {
         Ok(())
     }
 
-    /// While this is kept, the newest key stays the newest: what is sealed and written meanwhile is on the disk before anybody looks
-    /// there for values of older keys.
+    /// While the guard is held, the newest key is not replaced: values sealed and written meanwhile are on disk before anyone
+    /// scans for values of older keys.
     pub fn hold(&self) -> RwLockReadGuard<'_, ()> {
         self.newest.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same value sealed with the newest key; nothing if that sealed it already, or no key opens it.
+    /// The same value sealed with the newest key; `None` if it already is, or no key opens it.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// When the operating system provides no random bytes.
     pub fn reseal(&self, place: &[u8], sealed: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
         let keys = self.keys.load();
         for (age, key) in keys.iter().enumerate() {
@@ -135,7 +135,7 @@ impl Seal {
     /// Seals `head` followed by `body` for its place.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// When the operating system provides no random bytes.
     pub fn seal(&self, place: &[u8], head: &[u8], body: &[u8]) -> Result<Vec<u8>, SealError> {
         let nonce = self.nonces.lock().unwrap_or_else(PoisonError::into_inner).issue()?;
         let mut sealed = Vec::with_capacity(NONCE_LEN + head.len() + body.len() + TAG_BYTES);
@@ -150,11 +150,11 @@ impl Seal {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for this place; nothing if it is damaged, from another place, or sealed with another key.
+    /// Opens a value sealed for this place; `None` if it is damaged, from another place, or sealed with another key.
     pub fn open(&self, place: &[u8], sealed: Vec<u8>) -> Option<Bytes> {
         let keys = self.keys.load();
         let (last, newer) = keys.split_last()?;
-        // A key that did not seal it leaves nothing of what it was tried on.
+        // A failed attempt destroys the buffer, so each attempt but the last gets a copy.
         newer.iter().find_map(|key| open_with(key, place, sealed.clone())).or_else(|| open_with(last, place, sealed))
     }
 }
@@ -171,7 +171,7 @@ fn open_with(key: &LessSafeKey, place: &[u8], mut sealed: Vec<u8>) -> Option<Byt
 pub struct DataKeys(Zeroizing<Vec<[u8; KEY_BYTES]>>);
 
 impl DataKeys {
-    /// These keys, the one that seals first.
+    /// Creates the set from these keys; the first one seals.
     pub fn of(keys: Zeroizing<Vec<[u8; KEY_BYTES]>>) -> Self {
         Self(keys)
     }
@@ -181,7 +181,7 @@ impl DataKeys {
         self.0.iter().map(cipher).collect::<Result<_, _>>().map_err(|_| SealError::Crypto("set up the cipher"))
     }
 
-    /// These keys and a new one before them; the same where there are as many as there may be.
+    /// Adds a new key as the newest; unchanged if the maximum is reached.
     fn with_new(&self) -> Result<Self, SealError> {
         let mut keys = Zeroizing::new(Vec::with_capacity(self.0.len() + 1));
         if self.0.len() < KEYS_MAX {
@@ -193,11 +193,11 @@ impl DataKeys {
         Ok(Self(keys))
     }
 
-    /// The keys in a file, wrapped or not. New ones are made if there is no file and `may_create`; they are durable before they
-    /// are used.
+    /// Loads the keys from a file, wrapped or not. If there is no file and `may_create`, a new key is created, and is durable
+    /// before it is used.
     ///
     /// # Errors
-    /// When the file is damaged, locked, cannot be read or written, or is missing and must not be made.
+    /// When the file is damaged, locked, cannot be read or written, or is missing and must not be created.
     pub fn load(path: &Path, may_create: bool, lock: Option<&UnlockKey>) -> Result<Self, SealError> {
         let stored = match fs::read(path) {
             Ok(stored) => Zeroizing::new(stored),
@@ -224,12 +224,12 @@ impl DataKeys {
         Ok(Self(Zeroizing::new(keys.to_vec())))
     }
 
-    /// How many there are.
+    /// The number of keys.
     fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The newest alone.
+    /// Only the newest key.
     fn newest(&self) -> Self {
         Self(Zeroizing::new(self.0.iter().take(1).copied().collect()))
     }
@@ -244,40 +244,40 @@ impl DataKeys {
     }
 }
 
-/// Whether a key file needs an unlock key. One that is not there, or cannot be read, does not: whoever opens it says why.
+/// Whether a key file needs an unlock key. `false` if it is missing or unreadable, which the caller that opens it reports.
 pub fn is_wrapped(path: &Path) -> bool {
     let mut form = [0; 1];
     File::open(path).and_then(|mut file| file.read_exact(&mut form)).is_ok() && form == [WRAPPED_KEY]
 }
 
-/// A file of data keys, beside the seal that uses them.
+/// A file of data keys, with the seal that uses them.
 pub struct KeyFile {
     path: PathBuf,
     seal: Arc<Seal>,
-    /// Whether the file has older keys than the one that seals.
+    /// Whether the file contains older keys in addition to the newest.
     has_older: AtomicBool,
 }
 
 impl KeyFile {
-    /// The file at this path, whose keys this seal has.
+    /// The file at this path, with the seal that has its keys.
     pub fn new(path: PathBuf, seal: Arc<Seal>) -> Self {
         let has_older = AtomicBool::new(seal.keys.load().len() > 1);
         Self { path, seal, has_older }
     }
 
-    /// Whether there are older keys, which go once everything is sealed with the newest.
+    /// Whether there are older keys, which are destroyed once all values are sealed with the newest.
     pub fn has_older(&self) -> bool {
         self.has_older.load(Ordering::Relaxed)
     }
 
-    /// Wraps the keys with another unlock key, or with none. Where there is one, what is sealed from now on is sealed with a new
-    /// data key.
+    /// Wraps the keys with another unlock key, or with none. With an unlock key, new values are sealed with a new data key from
+    /// now on.
     ///
     /// # Errors
-    /// When the file cannot be read or written; then everything is as it was.
+    /// When the file cannot be read or written; nothing has changed then.
     pub fn rewrap(&self, before: Option<&UnlockKey>, after: Option<&UnlockKey>) -> Result<(), SealError> {
         let keys = match (DataKeys::load(&self.path, false, before), after) {
-            // It was written, and the process ended before the rest was done.
+            // It was already rewrapped, and the process was stopped before the remaining steps.
             (Err(SealError::Locked(_)), Some(after)) => {
                 return DataKeys::load(&self.path, false, Some(after)).map(drop);
             }
@@ -289,8 +289,8 @@ impl KeyFile {
         self.seal.adopt(&keys)
     }
 
-    /// Destroys all keys but the newest: nothing on the disk is sealed with them any more. The seal keeps them until the process
-    /// ends, for values that were read before.
+    /// Destroys all keys but the newest: no value on disk is sealed with them. The seal keeps them until the process exits, for
+    /// values that were read before.
     ///
     /// # Errors
     /// When the file cannot be read or written.
@@ -301,16 +301,16 @@ impl KeyFile {
     }
 }
 
-/// Wipes an opened value from memory, unless somebody else still has it.
+/// Zeroes an opened value in memory, unless there is another reference to it.
 pub fn wipe(opened: Bytes) {
     if let Ok(mut bytes) = opened.try_into_mut() {
         bytes.as_mut().zeroize();
     }
 }
 
-/// Nonces that never repeat under one key: a random prefix for each run of the process, then a counter. Cheaper than a
-/// draw for each value, and 2^20 starts of one manager repeat a prefix with a chance of 2^-25 only, however many values
-/// each of them seals (with all 96 bits drawn, 2^32 values would be the limit).
+/// Nonces that never repeat under one key: a random prefix per run of the process, then a counter. This is cheaper than random
+/// bytes for each value, and after 2^20 starts of one manager a prefix has repeated with a probability of only 2^-25, however
+/// many values each run seals (with 96 random bits, 2^32 values would be the limit).
 struct Nonces {
     prefix: [u8; NONCE_LEN - COUNTER_BYTES],
     used: u32,
@@ -337,7 +337,7 @@ impl Nonces {
     }
 }
 
-/// Written aside, synced, renamed, and the directory synced: after a crash there is a whole key or none.
+/// Written to a temporary file, synced, renamed, and the directory synced: after a crash there is a complete key or none.
 fn write_key(path: &Path, parts: &[&[u8]]) -> Result<(), SealError> {
     let aside = path.with_extension("key.new");
     let written = (|| {
@@ -376,7 +376,7 @@ mod tests {
     fn an_opened_value_is_wiped_where_it_lies() {
         let seal = seal();
         let opened = seal.open(b"place", seal.seal(b"place", b"", b"secret").unwrap()).unwrap();
-        // The same memory, seen by its length: what is left of it afterwards is nobody's.
+        // The same allocation, restored to its full length, to inspect what is left of the value.
         let mut bytes = opened.try_into_mut().expect("nobody else has it, so that it can be wiped");
         assert_eq!(&bytes[..], b"secret");
         bytes.as_mut().zeroize();
@@ -454,7 +454,7 @@ mod tests {
         let stored = fs::read(&path).unwrap();
         assert!(!stored.windows(KEY_BYTES).any(|window| window == &plain[1..]), "no key lies open");
         assert!(Seal::new(plain[1..].try_into().unwrap()).unwrap().open(b"place", second.clone()).is_none());
-        // A crash after the file was written: doing it again changes nothing.
+        // A crash after the file was written: repeating it changes nothing.
         file.rewrap(None, Some(&one)).unwrap();
         file.rewrap(Some(&one), Some(&two)).unwrap();
         file.rewrap(Some(&two), None).unwrap();

@@ -1,4 +1,4 @@
-//! What signs the certificates of nodes at this moment: the present root, or during a rotation the one that takes its place.
+//! Signs the certificates of nodes with the current root, or during a rotation with the next one.
 
 use events::{Duration, Timestamp};
 use projections::{Keyring, Settings};
@@ -12,37 +12,37 @@ use super::{
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// The cluster's own authority does not sign.
+    /// The cluster's own authority failed.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// A server outside the cluster does not.
+    /// The external authority failed.
     #[error(transparent)]
     External(#[from] ExternalError),
 }
 
-/// The authority that signs, and what goes with each certificate.
+/// The signing authority, and what accompanies each certificate.
 #[derive(Debug)]
 pub struct Signer {
     by: By,
-    /// What follows a node's own certificate: the new root signed by the old one.
+    /// Appended to a node's own certificate: the new root signed by the old one.
     intermediate: String,
     roots_pem: String,
 }
 
-/// Who has the key of the root.
+/// The holder of the root's key.
 #[derive(Debug)]
 enum By {
     /// The managers.
     Key(Authority),
-    /// Servers outside the cluster.
+    /// External servers.
     External(ExternalAuthority),
 }
 
 impl Signer {
-    /// The signer of a cluster at this moment.
+    /// The current signer of a cluster.
     ///
     /// # Errors
-    /// When the root's key is not there, or does not fit.
+    /// When the root's key is missing or does not match.
     pub fn of(settings: &Settings, keyring: &Keyring) -> Result<Self, String> {
         let (cert_pem, intermediate) = match &settings.rotation {
             Some(rotation) => (&rotation.cert_pem, rotation.cross_cert_pem.clone()),
@@ -63,7 +63,7 @@ impl Signer {
         Ok(Self { by, intermediate, roots_pem: settings.trusted_pem() })
     }
 
-    /// The roots that whoever gets a certificate has to trust.
+    /// The roots that the receiver of a certificate must trust.
     pub fn roots_pem(&self) -> &str {
         &self.roots_pem
     }
@@ -71,7 +71,7 @@ impl Signer {
     /// Whether a request would be signed now; see [`Authority::judge`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Authority::judge`].
     pub fn judge(&self, csr_pem: &str, now: Timestamp) -> Result<RequestedKey, AuthorityError> {
         match &self.by {
             By::Key(authority) => authority.judge(csr_pem, now),
@@ -79,11 +79,11 @@ impl Signer {
         }
     }
 
-    /// Signs a request; see [`Authority::sign`]. Whatever a node needs so that others trust it follows its certificate. Servers
-    /// outside the cluster are called by this client, and decide themselves how long what they sign is valid.
+    /// Signs a request; see [`Authority::sign`]. The intermediates that other nodes need to trust it are appended. External
+    /// servers are called through `client`, and decide themselves how long the certificate is valid.
     ///
     /// # Errors
-    /// As there; or when no server has signed.
+    /// As for [`Authority::sign`]; or when no external server has signed.
     pub async fn sign(
         &self,
         client: &ExternalClient,

@@ -1,8 +1,9 @@
-//! Where a node keeps its identity: `certificates/` under the state directory.
+//! Stores a node's identity on disk: `certificates/` in the state directory.
 //!
-//! Key and certificate are two files, and a crash may come between them. The new certificate is therefore written under a
-//! temporary name first, then the key takes its place (from here on the new pair counts), then the certificate. A load
-//! that finds the certificate not to fit the key takes the temporary one if that fits. Calls block on the disk.
+//! Key and certificate are two files, and a crash may occur between writing them. So the new certificate is first written under
+//! a temporary name, then the key replaces the old one (from here on the new pair is valid), then the certificate. When
+//! loading, a certificate that does not match the key is replaced by the temporary one if that matches. Calls block on disk
+//! I/O.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -24,27 +25,27 @@ const DIRECTORY: &str = "certificates";
 const ROOT_CERTIFICATE: &str = "swarm-root-ca.crt";
 pub(super) const NODE_CERTIFICATE: &str = "swarm-node.crt";
 const NODE_KEY: &str = "swarm-node.key";
-/// What stands around a key that is wrapped with the unlock key.
+/// The PEM label of a key wrapped with the unlock key.
 const WRAPPED_LABEL: &str = "SWARMLOG WRAPPED KEY";
-/// What a join under way must repeat, should its answer be lost.
+/// The file of a pending join, so that it can be repeated if the response is lost.
 const PENDING_JOIN: &str = "join.pending";
 
 /// The certificates of one node on disk.
 #[derive(Debug, Clone)]
 pub struct CertificateStore {
     directory: PathBuf,
-    /// What the key is wrapped with.
+    /// Wraps the key.
     lock: Arc<KeyLock>,
-    /// Held while files are replaced: a renewal and another unlock key may come at the same time.
+    /// Held while files are replaced: a renewal and a change of the unlock key may coincide.
     writing: Arc<Mutex<()>>,
 }
 
-/// A request to join that has not been answered: repeated as it is, it makes one node, even after a restart.
+/// An unanswered join request: when repeated, it creates only one node, even after a restart.
 #[derive(Debug)]
 pub struct PendingJoin {
     /// The id of the command.
     pub id: CommandId,
-    /// The key that the certificate will be for.
+    /// The key that the certificate is requested for.
     pub key: PrivateKey,
 }
 
@@ -57,13 +58,13 @@ impl CertificateStore {
         Self { directory: state_dir.join(DIRECTORY), lock: Arc::default(), writing: Arc::default() }
     }
 
-    /// The same, with the key wrapped by what this lock holds.
+    /// Uses this lock to wrap the key.
     #[must_use]
     pub fn locked_by(self, lock: Arc<KeyLock>) -> Self {
         Self { lock, ..self }
     }
 
-    /// The node's identity, verified for `now`.
+    /// Loads the node's identity, verified at `now`.
     pub fn load(&self, now: Timestamp) -> Result<Identity, IdentityError> {
         let roots = self.load_roots()?.ok_or(IdentityError::Missing("root certificate"))?;
         let key = self.read(NODE_KEY)?.ok_or(IdentityError::Missing("key"))?;
@@ -90,7 +91,7 @@ impl CertificateStore {
         Ok(matches!(self.read(NODE_KEY)?.map(|key| opened(key, None)), Some(Err(IdentityError::Locked))))
     }
 
-    /// Whether this unlock key opens the node's key.
+    /// Whether this unlock key unwraps the node's key.
     pub fn opens_with(&self, lock: &UnlockKey) -> Result<bool, IdentityError> {
         match self.read(NODE_KEY)?.map(|key| opened(key, Some(lock))) {
             Some(Err(IdentityError::Locked)) => Ok(false),
@@ -99,13 +100,12 @@ impl CertificateStore {
         }
     }
 
-    /// The role in the node's certificate, whatever else is there; nothing without a certificate. Only reads, so that it
-    /// also serves beside a node that runs.
+    /// The role in the node's certificate; `None` without a certificate. Read-only, so it can be used while a node is running.
     pub fn role(&self) -> Result<Option<Role>, IdentityError> {
         Ok(self.subject()?.map(|subject| subject.role))
     }
 
-    /// For whom the node's certificate is; otherwise as [`role`](Self::role).
+    /// The subject of the node's certificate; otherwise as [`role`](Self::role).
     pub fn subject(&self) -> Result<Option<Subject>, IdentityError> {
         let damaged = |source| IdentityError::Certificate { file: NODE_CERTIFICATE, source };
         let Some(pem) = self.read(NODE_CERTIFICATE)? else { return Ok(None) };
@@ -114,7 +114,7 @@ impl CertificateStore {
         Subject::of(own).map(Some).map_err(damaged)
     }
 
-    /// The join that was begun and not answered; nothing if there is none, or what was kept of it is damaged.
+    /// The pending join; `None` if there is none or its file is damaged.
     pub fn load_pending_join(&self) -> Result<Option<PendingJoin>, IdentityError> {
         let Some(text) = self.read(PENDING_JOIN)? else { return Ok(None) };
         let parts =
@@ -122,49 +122,49 @@ impl CertificateStore {
         Ok(parts.map(|(id, key)| PendingJoin { id, key }))
     }
 
-    /// Keeps what a join must repeat. Comes before its first attempt.
+    /// Stores a pending join. Called before its first attempt.
     pub fn save_pending_join(&self, join: &PendingJoin) -> Result<(), IdentityError> {
         let text = Zeroizing::new(format!("{}\n{}", join.id, *join.key.to_pem()));
         self.write_beside(PENDING_JOIN, text.as_bytes(), 0o600)?;
         self.put_in_place(PENDING_JOIN)
     }
 
-    /// Forgets a join that was answered; the next one is another.
+    /// Removes a join that was answered; the next one is a new one.
     pub fn forget_pending_join(&self) -> Result<(), IdentityError> {
         let path = self.directory.join(PENDING_JOIN);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path, error)),
             Ok(()) | Err(_) => {}
         }
-        // Nothing is left of a node that was not let in; the directory of one that was is not empty, and stays.
+        // Removes the directory of a node that was not admitted; otherwise it is not empty, and stays.
         let _ = fs::remove_dir(&self.directory);
         Ok(())
     }
 
-    /// The root certificates that the node trusts, if it has any yet.
+    /// The root certificates that the node trusts, if it has any.
     pub fn load_roots(&self) -> Result<Option<TrustedRoots>, IdentityError> {
         let damaged = |source| IdentityError::Certificate { file: ROOT_CERTIFICATE, source };
         self.read(ROOT_CERTIFICATE)?.map(|pem| TrustedRoots::from_pem(&pem).map_err(damaged)).transpose()
     }
 
-    /// Keeps the root certificates. Comes before the [`save`](Self::save) of a certificate that needs them.
+    /// Stores the root certificates. Must precede the [`save`](Self::save) of a certificate that needs them.
     pub fn save_roots(&self, roots: &TrustedRoots) -> Result<(), IdentityError> {
         self.write_beside(ROOT_CERTIFICATE, roots.to_pem().as_bytes(), 0o644)?;
         self.put_in_place(ROOT_CERTIFICATE)
     }
 
-    /// Keeps a new certificate and the key that belongs to it; after a crash either the old pair or the new one is loaded.
+    /// Stores a new certificate and its key; after a crash either the old pair or the new one is loaded.
     pub fn save(&self, cert_pem: &str, key: &PrivateKey) -> Result<(), IdentityError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.save_steps(cert_pem, key).iter().try_for_each(|step| step())
     }
 
-    /// Wraps the key with what the lock holds now; before it was wrapped with this.
+    /// Wraps the key, which `before` wraps, with the current key of the lock.
     pub fn rewrap(&self, before: Option<&UnlockKey>) -> Result<(), IdentityError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(stored) = self.read(NODE_KEY)? else { return Ok(()) };
         let key = match opened(stored.clone(), before) {
-            // It was written, and the process ended before the rest was done.
+            // It was already rewrapped, and the process was stopped before the remaining steps.
             Err(IdentityError::Locked) => return opened(stored, self.lock.key().as_ref()).map(drop),
             key => key?,
         };
@@ -172,14 +172,14 @@ impl CertificateStore {
         self.put_in_place(NODE_KEY)
     }
 
-    /// A key as it is written.
+    /// A key in its stored form.
     fn wrapped(&self, key_pem: Zeroizing<String>) -> Result<Zeroizing<String>, IdentityError> {
         let Some(lock) = self.lock.key() else { return Ok(key_pem) };
         let wrapped = lock.wrap(NODE_KEY.as_bytes(), key_pem.as_bytes()).map_err(IdentityError::Wrap)?;
         Ok(Zeroizing::new(key::pem(WRAPPED_LABEL, &wrapped)))
     }
 
-    /// What [`save`](Self::save) does, in order. A crash may come between any two of them.
+    /// The steps of [`save`](Self::save), in order. A crash may occur between any two of them.
     fn save_steps<'a>(&'a self, cert_pem: &'a str, key: &'a PrivateKey) -> [Step<'a>; 4] {
         [
             Box::new(|| self.write_beside(NODE_CERTIFICATE, cert_pem.as_bytes(), 0o644)),
@@ -192,7 +192,7 @@ impl CertificateStore {
     fn read(&self, file: &str) -> Result<Option<Zeroizing<String>>, IdentityError> {
         let path = self.directory.join(file);
         match fs::read(&path) {
-            // A byte that is not text is damage like any other: the parser of the content says so.
+            // Invalid UTF-8 is damage like any other, which the parser of the content reports.
             Ok(bytes) => Ok(Some(Zeroizing::new(String::from_utf8_lossy(&Zeroizing::new(bytes)).into_owned()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(failed(&path, source)),
@@ -205,7 +205,7 @@ impl CertificateStore {
         made.map_err(|source| failed(&self.directory, source))?;
         let path = self.directory.join(temporary(file));
         let write = || {
-            // A rest of an earlier attempt goes first: the mode counts only for a file that is created.
+            // A leftover of an earlier attempt is removed first: the mode only applies to a newly created file.
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -218,7 +218,7 @@ impl CertificateStore {
         write().map_err(|source| failed(&path, source))
     }
 
-    /// Gives the file with the temporary name its own, durably.
+    /// Renames the temporary file, durably.
     fn put_in_place(&self, file: &str) -> Result<(), IdentityError> {
         let path = self.directory.join(file);
         let renamed = fs::rename(self.directory.join(temporary(file)), &path).and_then(|()| self.sync_directory());
@@ -230,7 +230,7 @@ impl CertificateStore {
     }
 }
 
-/// A key as it was before it was written.
+/// Unwraps a stored key.
 fn opened(stored: Zeroizing<String>, lock: Option<&UnlockKey>) -> Result<Zeroizing<String>, IdentityError> {
     let first = format!("-----BEGIN {WRAPPED_LABEL}-----");
     let Some(rest) = stored.strip_prefix(&first) else { return Ok(stored) };

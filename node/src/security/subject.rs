@@ -1,4 +1,4 @@
-//! Whom a certificate speaks for.
+//! The holder of a certificate.
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use x509_parser::x509::AttributeTypeAndValue;
 
 use super::certificate::{self, CertificateError};
 
-/// A member of a cluster, as its certificate's subject names it.
+/// A member of a cluster, as the subject of its certificate identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subject {
     /// The node: the subject's common name.
     pub node: NodeId,
-    /// What the node is trusted with: the subject's organisational unit.
+    /// The node's role: the subject's organisational unit.
     pub role: Role,
-    /// The cluster that it belongs to: the subject's organisation.
+    /// Its cluster: the subject's organisation.
     pub cluster: ClusterId,
 }
 
 impl Subject {
-    /// The subject of a node's certificate. Only its form is checked: trust is the business of whoever verified the chain.
+    /// Parses the subject of a node's certificate. Only its form is checked; the chain must be verified elsewhere.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
         let parsed = certificate::parse(certificate)?;
         let name = parsed.subject();
@@ -35,12 +35,12 @@ impl Subject {
     }
 }
 
-/// Whom a certificate speaks for: a node, or somebody who operates the cluster.
+/// The holder of a certificate: a node or an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     /// A node.
     Node(Subject),
-    /// An operator; what they may do says the cluster.
+    /// An operator; its role is part of the cluster's state.
     Operator {
         /// The operator: the subject's common name.
         operator: OperatorId,
@@ -50,7 +50,7 @@ pub enum Holder {
 }
 
 impl Holder {
-    /// The holder of a certificate. Only its form is checked.
+    /// Parses the holder of a certificate. Only its form is checked.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
         let parsed = certificate::parse(certificate)?;
         let name = parsed.subject();
@@ -84,7 +84,7 @@ impl From<Subject> for Holder {
     }
 }
 
-/// What stands in the certificates of operators where a node's has its role. No server is accepted by this name.
+/// The organisational unit of operators' certificates, in place of a node's role. No server is accepted with this name.
 pub(super) const OPERATOR_UNIT: &str = "swarm-operator";
 
 impl fmt::Display for Subject {
@@ -93,7 +93,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// The name of a role in certificates; for managers also the server name that clients expect.
+/// The organisational unit of a role in certificates; for managers also the server name that clients expect.
 pub(super) fn unit_of(role: Role) -> &'static str {
     match role {
         Role::Manager => "swarm-manager",
@@ -105,7 +105,7 @@ fn role_named(unit: &str) -> Option<Role> {
     [Role::Manager, Role::Worker].into_iter().find(|role| unit_of(*role) == unit)
 }
 
-/// The attribute's text if there is exactly one: a subject with two names is nobody's.
+/// The attribute's text if there is exactly one: an ambiguous subject is invalid.
 fn only<'a>(mut attributes: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>) -> Option<&'a str> {
     match (attributes.next(), attributes.next()) {
         (Some(attribute), None) => attribute.as_str().ok(),

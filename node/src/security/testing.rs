@@ -1,4 +1,4 @@
-//! What the tests of this folder share: a cluster's authority and identities of its nodes.
+//! Shared by the tests of this directory: a cluster's authority and identities of its nodes.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -9,12 +9,12 @@ use tokio::sync::Notify;
 
 use super::{Authority, CertificateRequest, Holder, Identity, Introduction, Members, NODE_EXPIRY_DEFAULT, Subject};
 
-/// Some instant, for tests without connections.
+/// A fixed time, for tests without connections.
 pub const NOW: Timestamp = Timestamp::from_unix_ns(1_767_225_600_000_000_000);
 
 pub const DAY: Duration = Duration::from_secs(86_400);
 
-/// The instant by which rustls judges certificates.
+/// The time that rustls uses to verify certificates.
 pub fn wall_clock() -> Timestamp {
     Timestamp::from_unix_ns(0) + SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970")
 }
@@ -23,14 +23,14 @@ pub fn subject(node: u128, role: Role) -> Subject {
     Subject { node: NodeId::from_bits(node), role, cluster: ClusterId::from_bits(7) }
 }
 
-/// The identity that `authority` gives to `subject` at `now`, valid for 90 days.
+/// The identity that `authority` issues to `subject` at `now`, valid for 90 days.
 pub fn identity(authority: &Authority, subject: Subject, now: Timestamp) -> Identity {
     let request = CertificateRequest::new().expect("a request");
     let issued = authority.sign(&request.csr_pem, subject, now, NODE_EXPIRY_DEFAULT).expect("a certificate");
     Identity::new(authority.root().clone(), &issued.cert_pem, &request.key, now).expect("an identity")
 }
 
-/// A cluster of which every node is a member until it is removed.
+/// A cluster in which every node is a member until it is removed.
 #[derive(Default)]
 pub struct KnownMembers {
     removed: Mutex<BTreeSet<NodeId>>,
@@ -57,7 +57,7 @@ impl KnownMembers {
         self.removed.lock().expect("a lock").contains(&node)
     }
 
-    /// Something about the nodes has changed.
+    /// Notifies of a change of any node.
     pub fn notify(&self) {
         self.changed.notify_one();
     }

@@ -1,4 +1,5 @@
-//! TLS between nodes: version 1.3 only, one cryptography provider, certificates that can change while connections live.
+//! TLS between nodes: version 1.3 only, one cryptography provider, certificates that can be replaced while connections are
+//! open.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,20 +15,20 @@ use tokio::sync::{Notify, watch};
 
 use super::{Identity, Introduction, RootCertificate};
 
-/// The only version that is spoken.
+/// The only supported version.
 pub(super) const VERSIONS: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
 
-/// The application protocol inside: HTTP/2, for gRPC.
+/// The application protocol: HTTP/2, for gRPC.
 const ALPN: &[u8] = b"h2";
 
-/// The identity that this node shows now, with the TLS settings that follow from it.
+/// The current identity of this node, with the TLS settings derived from it.
 ///
-/// Whoever opens or accepts a connection takes the settings of that moment; [`replace`](Self::replace) therefore takes
-/// effect with the next handshake and leaves living connections alone.
+/// Each new connection uses the current settings; [`replace`](Self::replace) therefore takes effect with the next handshake and
+/// does not affect open connections.
 pub struct Credentials {
     current: ArcSwap<Current>,
     role: watch::Sender<Role>,
-    /// Rings when a manager says that this node should trust other roots.
+    /// Notified when a manager reports that this node should trust other roots.
     outdated: Notify,
 }
 
@@ -38,13 +39,13 @@ struct Current {
 }
 
 impl Credentials {
-    /// Credentials that show `identity`.
+    /// Credentials with `identity`.
     pub fn new(identity: Identity) -> Result<Self, rustls::Error> {
         let role = watch::Sender::new(identity.subject().role);
         Ok(Self { current: ArcSwap::from_pointee(Current::new(identity)?), role, outdated: Notify::new() })
     }
 
-    /// Shows `identity` from the next handshake on. After an error the old one stays.
+    /// Uses `identity` from the next handshake on. After an error the old one is kept.
     pub fn replace(&self, identity: Identity) -> Result<(), rustls::Error> {
         let role = identity.subject().role;
         self.current.store(Arc::new(Current::new(identity)?));
@@ -52,34 +53,34 @@ impl Credentials {
         Ok(())
     }
 
-    /// The role in the certificate, and each other one after it.
+    /// Watches the role in the certificate.
     pub fn role(&self) -> watch::Receiver<Role> {
         self.role.subscribe()
     }
 
-    /// The identity that is shown now.
+    /// The current identity.
     pub fn identity(&self) -> Identity {
         self.current.load().identity.clone()
     }
 
-    /// The mark of the roots that this node trusts, as managers are told it: 0 where the newest did not sign its certificate.
+    /// The hash of the roots that this node trusts, as reported to managers: 0 if the newest did not sign its certificate.
     pub fn trust(&self) -> u64 {
         self.current.load().identity.trust()
     }
 
-    /// Takes the mark of the roots that a manager trusts: with another one, the certificate has to be renewed.
+    /// Compares it with the hash of the roots that a manager trusts: if they differ, the certificate must be renewed.
     pub fn compare_trust(&self, announced: u64) {
         if announced != self.trust() {
             self.outdated.notify_one();
         }
     }
 
-    /// Done once the certificate has to be renewed although its time has not come.
+    /// Completes when the certificate must be renewed before it is due.
     pub async fn outdated(&self) {
         self.outdated.notified().await;
     }
 
-    /// Settings for accepting the next connection: a client's certificate must be good, but it may show none.
+    /// Settings for accepting the next connection: a client's certificate must be valid, but is optional.
     pub(super) fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().server)
     }
@@ -103,7 +104,8 @@ impl Current {
 }
 
 fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, rustls::Error> {
-    // Anonymous callers may come in: they ask for the root certificate or show a join token. Each call is judged later.
+    // Clients without a certificate are accepted: they fetch the root certificate or join with a token. Each call is judged
+    // later.
     let clients = WebPkiClientVerifier::builder_with_provider(roots(identity.roots().iter())?, provider())
         .allow_unauthenticated();
     let clients = clients.build().map_err(|error| rustls::Error::General(error.to_string()))?;
@@ -112,7 +114,7 @@ fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, rustls::Error
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())));
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed session would bring back the certificate of the first handshake, though it may be replaced or expired.
+    // A resumed session would restore the certificate of the first handshake, which may have been replaced or have expired.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
@@ -125,8 +127,8 @@ fn member_config(identity: &Identity) -> Result<Arc<ClientConfig>, rustls::Error
     Ok(introduced(&config, identity.introduction()))
 }
 
-/// Settings for calling an authority outside the cluster, as this node, or as one that has no certificate: it speaks HTTP/1.1, and
-/// proves itself by a certificate of the root that it signs for.
+/// Settings for calling an external authority, as this node or without a certificate: it speaks HTTP/1.1, and authenticates
+/// with a certificate of the root that it signs for.
 pub(super) fn external_config(
     root: &RootCertificate,
     identity: Option<&Identity>,
@@ -147,26 +149,26 @@ pub(super) fn joiner_config(root: &RootCertificate) -> Result<Arc<ClientConfig>,
     Ok(finish(builder.with_root_certificates(roots([root])?).with_no_client_auth()))
 }
 
-/// What all our clients have in common.
+/// Settings common to all our clients.
 pub(super) fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     Arc::new(config)
 }
 
-/// The same settings of a client that introduces itself.
+/// The same settings, with an introduction of the client.
 pub(super) fn introduced(config: &ClientConfig, introduction: Introduction) -> Arc<ClientConfig> {
     let mut config = config.clone();
     config.alpn_protocols = vec![ALPN.to_vec(), introduction.protocol()];
     Arc::new(config)
 }
 
-/// The cryptography of the whole process, named where it is used instead of set globally.
+/// The cryptography provider of the whole process, passed where it is used instead of set globally.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Roots as rustls takes them.
+/// Roots as rustls expects them.
 pub(super) fn roots<'a>(
     trusted: impl IntoIterator<Item = &'a RootCertificate>,
 ) -> Result<Arc<RootCertStore>, rustls::Error> {

@@ -1,7 +1,7 @@
 //! Join tokens: `SWMTKN-1-<digest>-<secret>`.
 //!
-//! The digest lets a joiner recognise the cluster's root certificate before it trusts anybody; the secret lets the cluster
-//! recognise the joiner, and says by which of the two tokens it matches whether a worker or a manager comes.
+//! The digest lets a joining node verify the cluster's root certificate before it trusts any server; the secret authenticates
+//! the joining node, and determines its role by which of the two tokens it belongs to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,8 +24,8 @@ const SECRET_BYTES: usize = 16;
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// What a machine needs to know to join the cluster in one role. Tokens are compared with
-/// [`has_secret`](Self::has_secret) only, which does not tell by its time how much of a secret was right.
+/// The credentials to join the cluster in one role. Tokens must only be compared with [`has_secret`](Self::has_secret), which
+/// takes constant time.
 #[derive(Clone)]
 #[cfg_attr(test, derive(PartialEq, Eq))]
 pub struct JoinToken {
@@ -35,40 +35,40 @@ pub struct JoinToken {
 
 impl ZeroizeOnDrop for JoinToken {}
 
-/// Why a text is not a join token. Says nothing of the text's secret.
+/// Why a text is not a join token. Contains nothing of the text's secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTokenError {
-    /// Something else altogether.
+    /// Not a token at all.
     #[error("this is not a join token: it does not start with SWMTKN-1-")]
     Prefix,
-    /// A token of a kind that we do not know.
+    /// A token of an unsupported version.
     #[error("this join token is of a version that is not supported, only SWMTKN-1 is")]
     Version,
     /// Parts are missing, or there are too many.
     #[error("the join token is not complete: it has {0} parts of 4")]
     Parts(usize),
-    /// A part was cut off or has something added.
+    /// A part is truncated or too long.
     #[error("the join token's {part} has {found} characters of {expected}")]
     Length {
         /// Which part: digest or secret.
         part: &'static str,
-        /// How many characters it must have.
+        /// The required number of characters.
         expected: usize,
-        /// How many it has.
+        /// The actual number.
         found: usize,
     },
-    /// A character that no token has.
+    /// An invalid character.
     #[error("the join token's {part} has a character '{character}': only 0-9 and a-z can be in it")]
     Character {
         /// Which part: digest or secret.
         part: &'static str,
-        /// The first character that is wrong.
+        /// The first invalid character.
         character: char,
     },
 }
 
 impl ParseTokenError {
-    /// What to do about it.
+    /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Prefix => "`swarmctl cluster inspect` on a manager prints the join tokens; they start with SWMTKN-1-",
@@ -80,7 +80,7 @@ impl ParseTokenError {
     }
 }
 
-/// The root certificate is not the one that the token was made for.
+/// The root certificate is not the one that the token was created for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the root certificate's digest is {found}, but the join token was made for {expected}")]
 pub struct WrongRoot {
@@ -91,7 +91,7 @@ pub struct WrongRoot {
 }
 
 impl WrongRoot {
-    /// What to do about it.
+    /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
         "this is another cluster, or somebody intercepts the connection: check the address, and copy the token from a manager of the right cluster"
     }
@@ -110,22 +110,22 @@ impl JoinToken {
         Some(Self::new(root, &secret))
     }
 
-    /// The digest of the root certificate of the cluster that the token was made for.
+    /// The digest of the root certificate that the token was created for.
     pub fn root_digest(&self) -> &str {
         &self.digest
     }
 
-    /// SHA-256 of the secret's text: what the log keeps instead of the secret.
+    /// SHA-256 of the secret's text, stored in the log instead of the secret.
     pub fn secret_sha256(&self) -> [u8; 32] {
         Sha256::digest(self.secret.as_bytes()).into()
     }
 
-    /// Whether this is the token whose secret has the given SHA-256. Takes the same time for every wrong one.
+    /// Whether this token's secret has the given SHA-256. Takes constant time.
     pub fn has_secret(&self, secret_sha256: &[u8]) -> bool {
         verify_slices_are_equal(&self.secret_sha256(), secret_sha256).is_ok()
     }
 
-    /// Whether `root` is the certificate of the cluster that the token was made for.
+    /// Checks that `root` is the certificate that the token was created for.
     pub fn verify_root(&self, root: &RootCertificate) -> Result<(), WrongRoot> {
         let found = digest_of(root);
         let same = verify_slices_are_equal(found.as_bytes(), self.digest.as_bytes()).is_ok();
@@ -141,7 +141,7 @@ pub fn digest_of(root: &RootCertificate) -> String {
 impl FromStr for JoinToken {
     type Err = ParseTokenError;
 
-    /// Reads a token; white space around it is ignored.
+    /// Parses a token; surrounding white space is ignored.
     fn from_str(text: &str) -> Result<Self, ParseTokenError> {
         let parts: Vec<&str> = text.trim().split('-').collect();
         match parts[..] {
@@ -177,7 +177,7 @@ impl fmt::Debug for JoinToken {
     }
 }
 
-/// The big-endian number `bytes` in base 36, padded with zeros on the left.
+/// The big-endian number `bytes` in base 36, left-padded with zeros.
 fn base36(bytes: &[u8], width: usize) -> String {
     let mut number = Zeroizing::new(bytes.to_vec());
     let mut digits = Zeroizing::new(vec![b'0'; width]);

@@ -1,5 +1,5 @@
-//! The unlock key: what managers wrap their keys with, so that a stolen disk opens nothing. It is in the keyring, in the memory of
-//! managers, and in the hands of people: on no disk that it does not itself protect.
+//! The unlock key: managers wrap their keys with it, so that a stolen disk reveals nothing. It is in the keyring, in the memory
+//! of managers, and known to operators, but never on a disk that it protects.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::seal::{Seal, SealError};
 
-/// What every unlock key begins with; SwarmKit's.
+/// The prefix of every unlock key, as in SwarmKit.
 const PREFIX: &str = "SWMKEY-1-";
 const KEY_BYTES: usize = 32;
 
@@ -23,7 +23,7 @@ pub struct UnlockKey([u8; KEY_BYTES]);
 
 wiped! { UnlockKey [0] }
 
-/// Why a text is no unlock key; says nothing of the text.
+/// Why a text is not an unlock key; contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not an unlock key: it has to be SWMKEY-1- and 43 characters")]
 pub struct ParseUnlockKeyError;
@@ -36,20 +36,20 @@ impl UnlockKey {
         Some(Self(key))
     }
 
-    /// The key as people get it.
+    /// The key as shown to operators.
     pub fn reveal(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{PREFIX}{}", *Zeroizing::new(STANDARD_NO_PAD.encode(self.0))))
     }
 
-    /// Wraps another key, for its place.
+    /// Wraps another key, bound to its place.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// When the operating system provides no random bytes.
     pub fn wrap(&self, place: &[u8], key: &[u8]) -> Result<Vec<u8>, SealError> {
         Seal::new(&self.0)?.seal(place, &[], key)
     }
 
-    /// The key that was wrapped for this place; nothing if another key wrapped it, or it is damaged.
+    /// Unwraps the key for this place; `None` if another key wrapped it or it is damaged.
     ///
     /// # Errors
     /// When the cipher cannot be set up.
@@ -66,7 +66,7 @@ impl UnlockKey {
 impl FromStr for UnlockKey {
     type Err = ParseUnlockKeyError;
 
-    /// Reads a key; white space around it is ignored.
+    /// Parses a key; surrounding white space is ignored.
     fn from_str(text: &str) -> Result<Self, ParseUnlockKeyError> {
         let digits = text.trim().strip_prefix(PREFIX).ok_or(ParseUnlockKeyError)?;
         let bytes = Zeroizing::new(STANDARD_NO_PAD.decode(digits).map_err(|_| ParseUnlockKeyError)?);
@@ -80,7 +80,7 @@ impl fmt::Debug for UnlockKey {
     }
 }
 
-/// What the key files of a manager are wrapped with now: an unlock key, or nothing.
+/// The current unlock key that wraps the key files of a manager, or `None`.
 #[derive(Debug)]
 pub struct KeyLock(watch::Sender<Option<UnlockKey>>);
 
@@ -91,17 +91,17 @@ impl Default for KeyLock {
 }
 
 impl KeyLock {
-    /// The key, if there is one.
+    /// The current key, if any.
     pub fn key(&self) -> Option<UnlockKey> {
         self.0.borrow().clone()
     }
 
-    /// Wraps with this from now on.
+    /// Wraps with this key from now on.
     pub fn set(&self, key: Option<UnlockKey>) {
         self.0.send_replace(key);
     }
 
-    /// The key, and each other one after it.
+    /// Watches the key.
     pub fn follow(&self) -> watch::Receiver<Option<UnlockKey>> {
         self.0.subscribe()
     }

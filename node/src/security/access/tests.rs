@@ -1,4 +1,4 @@
-//! Every RPC of the schema, called by everybody there is, against the table.
+//! Calls every RPC of the schema as every kind of caller, and compares with the table.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::*;
 const REMOVED: u128 = 13;
 const UNKNOWN: u128 = 14;
 
-/// Everybody who can call: a letter, and who it is.
+/// All kinds of callers, each with its letter.
 fn callers() -> Vec<(char, Peer)> {
     let address = ([127, 0, 0, 1], 4242).into();
     let node = |subject| Peer::Node { subject, address };
@@ -38,8 +38,8 @@ fn callers() -> Vec<(char, Peer)> {
     ]
 }
 
-/// Whom each RPC serves: local users, managers, workers, anonymous callers, removed nodes, nodes that are no members, nodes of
-/// another cluster, and operators with a certificate: a viewer, an operator, an admin, and one that was revoked.
+/// The callers that each RPC serves: local users, managers, workers, anonymous callers, removed nodes, non-members, nodes of
+/// another cluster, and operators with a certificate: a viewer, an operator, an admin, and a revoked one.
 const EXPECTED: &str = "
     Control/Execute          l m . . . . . v o d .
     Control/ExecuteStream    l m . . . . . v o d .
@@ -117,7 +117,7 @@ fn declared() -> BTreeSet<String> {
     rpcs
 }
 
-/// What a server behind the layer answers.
+/// The response code of a server behind the layer.
 async fn call(path: &str, peer: Option<Peer>) -> Code {
     let membership = |node: NodeId| match node.bits() {
         REMOVED => Membership::Removed,

@@ -1,4 +1,4 @@
-//! Joining and renewing at a real manager: its core on a disk, its certificate authority, and TLS on the loopback.
+//! Tests joining and renewing with a real manager: its core on disk, its certificate authority, and TLS over loopback.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,10 +26,10 @@ use commands::{Actor, Command, SecretText};
 const QUICK: Timeouts = Timeouts { attempts: 3, pause: Duration::from_millis(1), busy: Duration::ZERO };
 const DAY: Span = Span::from_secs(24 * 3_600);
 
-/// A manager's certificate service on a line that loses its answers: the manager has done what was asked.
+/// A manager's certificate service whose responses get lost after the request was executed.
 struct Losing {
     service: CertificateApi,
-    /// Answers to joins that will still be lost.
+    /// The number of responses to joins that are still lost.
     joins: AtomicU32,
 }
 
@@ -57,7 +57,7 @@ struct Manager {
 }
 
 impl Manager {
-    /// A manager that loses the first answers to joins.
+    /// A manager whose first responses to joins are lost.
     async fn losing(joins: u32) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let state_dir = StateDir::open(dir.path()).expect("a state directory");
@@ -70,7 +70,7 @@ impl Manager {
         core.ensure_cluster(&certificates, "m1", &addr).await.expect("a cluster");
         let identity = core.identity(&certificates).await.expect("an identity");
         let credentials = Arc::new(Credentials::new(identity).expect("credentials"));
-        // Nobody asks it for images.
+        // No test resolves images.
         let engine = DockerExecutor::new("unix:///nonexistent", PathBuf::new()).expect("an address");
         let context = Context {
             core: core.handle.clone(),
@@ -109,19 +109,19 @@ impl Manager {
         state.keyring.text("join-token/worker").expect("a token").parse().expect("a good one")
     }
 
-    /// Nodes of the cluster, the manager among them.
+    /// The number of nodes in the cluster, including the manager.
     fn nodes(&self) -> usize {
         self.core.handle.state().cluster.nodes.len()
     }
 
-    /// The cluster's authority, as its manager has it.
+    /// The cluster's authority, with the manager's key.
     fn authority(&self) -> Authority {
         let state = self.core.handle.state();
         let key = state.keyring.text(ROOT_KEY).expect("the root's key");
         Authority::from_pem(&state.cluster.settings.root_cert_pem, key).expect("an authority")
     }
 
-    /// How many certificates of a node history holds.
+    /// The number of certificates of a node in history.
     fn certificates_of(&self, node: NodeId) -> usize {
         let frames = self.core.store.history(0, usize::MAX, usize::MAX).expect("history");
         let frames = frames.iter().map(|(_, bytes)| codec::decode_frame(bytes).expect("a frame"));
@@ -153,7 +153,7 @@ impl Worker {
         self.certificates.load_pending_join().expect("readable").is_some()
     }
 
-    /// Credentials as the cluster issued them `ago`, for the default 90 days.
+    /// Credentials that the cluster issued `ago`, valid for the default 90 days.
     fn issued(&self, manager: &Manager, subject: Subject, ago: Span) -> Arc<Credentials> {
         let request = CertificateRequest::new().expect("a request");
         let then = clock::now() - ago;
@@ -230,7 +230,7 @@ async fn another_key_or_token_is_another_join() {
         let csr_pem = CertificateRequest::of(key).expect("a request").csr_pem;
         Request::new(JoinRequest { id: pending.id, token: token.to_string(), csr_pem, hostname: "w1".to_owned() })
     };
-    // Whoever knows the id but not the token gets no certificate, with the same key or with another.
+    // A client that has the id but not the token gets no certificate, with the same key or another one.
     let forged = JoinToken::generate(&root).expect("a token");
     for key in [PrivateKey::from_pem(&pending.key.to_pem()), PrivateKey::generate()] {
         let sent = request(key.expect("a key"), &forged);
@@ -260,7 +260,7 @@ async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
     let id = CommandId::from_bits(rand::random());
     let request = CoreRequest::named(id, actor, rotate);
     assert!(matches!(manager.core.handle.submit(request).await, Outcome::Committed { .. }), "rotated");
-    // The same request as before, which got a certificate then.
+    // The same request that was issued a certificate before.
     let refused = join(&worker.certificates, &manager.addr, &old, "w1", QUICK, |_| Ok(())).await.expect_err("refused");
     assert!(refused.sentence.contains("the join token is not valid for this cluster"), "{refused}");
     manager.end().await;
@@ -330,7 +330,7 @@ async fn a_manager_knows_the_introductions_of_its_nodes_and_of_its_tokens() {
     manager.end().await;
 }
 
-/// A manager that takes every request and answers none. From the first renewal on no time passes but what is waited for.
+/// A manager that accepts every request and answers none. From the first renewal on, time only advances by waiting.
 struct Silent(Arc<AtomicU32>);
 
 #[tonic::async_trait]
@@ -399,7 +399,7 @@ async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_sa
     let subject = manager.join(&worker).await.expect("joined").subject();
     let credentials = worker.issued(&manager, subject, DAY * 91);
     let expired: Timestamp = credentials.identity().not_after();
-    // The manager itself refuses it, whatever the node thinks.
+    // The manager itself refuses the certificate, whatever the node checks.
     let connector = Connector::member(Arc::clone(&credentials));
     let asked = async {
         let channel = dial(&manager.addr, connector).await?;
@@ -419,7 +419,7 @@ async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_sa
         assert!(failure.hint.contains("`swarmctl node rm`") && failure.hint.contains("--join-token"), "{failure}");
         assert_eq!(failure.code, code::NOT_ALLOWED);
     }
-    // The agent does not even knock, and says the same.
+    // The agent does not even connect, and reports the same.
     let ConnectError::Unfit { why, hint } = MemberConnect(credentials).connect(&manager.addr).await.expect_err("late")
     else {
         panic!("an outage would be asked again within seconds")

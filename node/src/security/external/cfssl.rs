@@ -1,4 +1,4 @@
-//! cfssl's protocol: one request to sign, as JSON over HTTPS, and its answer.
+//! The cfssl protocol: one signing request, as JSON over HTTPS, and its response.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use tokio_rustls::TlsConnector;
 
 use super::super::{Identity, RootCertificate, tls};
 
-/// Longest answer that is read, in bytes; SwarmKit's.
+/// Maximum bytes of a response, as in SwarmKit.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
-/// The port of an address that names none.
+/// The default port.
 const PORT: u16 = 443;
-/// The profile of a server for signing another root; SwarmKit's.
+/// The server's profile for signing another root, as in SwarmKit.
 const AUTHORITY_PROFILE: &str = "CA";
 
-/// What a server is asked.
+/// The request to a server.
 #[derive(Serialize)]
 pub(super) struct SignRequest<'a> {
     hosts: Vec<String>,
@@ -46,7 +46,7 @@ struct UnitName {
     organization: String,
 }
 
-/// What it answers.
+/// Its response.
 #[derive(Deserialize)]
 struct SignReply {
     success: bool,
@@ -67,20 +67,20 @@ struct SignFault {
 }
 
 impl<'a> SignRequest<'a> {
-    /// For whoever has these names: name, unit and cluster.
+    /// A request for a holder with these names: common name, organisational unit and cluster.
     pub(super) fn for_holder(csr_pem: &'a str, [name, unit, cluster]: [String; 3], hosts: Vec<String>) -> Self {
         let subject = Names { common_name: name, names: vec![UnitName { unit, organization: cluster }] };
         Self { hosts, certificate_request: csr_pem, subject, profile: "" }
     }
 
-    /// For another root.
+    /// A request to sign another root.
     pub(super) fn for_authority(csr_pem: &'a str, name: &str) -> Self {
         let subject = Names { common_name: name.to_owned(), names: Vec::new() };
         Self { hosts: Vec::new(), certificate_request: csr_pem, subject, profile: AUTHORITY_PROFILE }
     }
 }
 
-/// Asks the server at `url`, which has to have a certificate of `root`: what it signed, in PEM.
+/// Sends the request to the server at `url`, which must have a certificate of `root`. Returns the signed certificate in PEM.
 pub(super) async fn sign(
     url: &str,
     root: &RootCertificate,
@@ -104,7 +104,7 @@ fn read(answer: &[u8]) -> Result<String, String> {
     }
 }
 
-/// Sends a request over HTTPS, and reads the answer. Nothing of it goes on once this is dropped.
+/// Sends a request over HTTPS, and reads the response. Dropping the future cancels it.
 async fn post(url: &str, config: Arc<ClientConfig>, body: Bytes) -> Result<Bytes, String> {
     let uri: Uri = url.parse().map_err(|_| "this is not an address".to_owned())?;
     let host = uri.host().ok_or("the address names no host")?.trim_matches(['[', ']']).to_owned();
@@ -123,14 +123,14 @@ async fn post(url: &str, config: Arc<ClientConfig>, body: Bytes) -> Result<Bytes
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| format!("its answer cannot be read: {error}"))?.to_bytes();
-        // cfssl says in the body what it refuses.
+        // cfssl describes the error in the body.
         if status.is_success() || !body.is_empty() { Ok(body) } else { Err(format!("it answered {status}")) }
     };
     tokio::pin!(exchange);
     tokio::select! {
         biased;
         answer = &mut exchange => answer,
-        // What was read before it ended is still there to be taken.
+        // Data that was read before the connection closed is still available.
         _ = connection => exchange.await,
     }
 }

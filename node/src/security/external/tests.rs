@@ -1,4 +1,4 @@
-//! Servers that sign, as they should and otherwise, on loopback.
+//! Tests with signing servers on loopback, correct and incorrect ones.
 
 use std::time::Duration as StdDuration;
 
@@ -20,7 +20,7 @@ fn request() -> (CertificateRequest, RequestedKey) {
     (request, key)
 }
 
-/// What a server signs, and what the manager says to it.
+/// What a server signs, and how the manager reports it.
 #[test]
 fn only_what_was_asked_for_is_accepted() {
     let (root, other) = (authority(), authority());
@@ -80,7 +80,7 @@ fn a_signed_root_is_accepted_if_it_carries_the_trust_over() {
     assert!(late.contains("less than 30 days"), "{late}");
 }
 
-/// A server that takes calls and answers each with these bytes, or never.
+/// A server that accepts calls and answers each with these bytes, or never.
 async fn server(answer: Option<&'static [u8]>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("https://{}/sign", listener.local_addr().expect("an address"));
@@ -100,7 +100,7 @@ async fn server(answer: Option<&'static [u8]>) -> String {
     url
 }
 
-/// More callers than may call at once, and how long the last of them waits.
+/// More concurrent callers than allowed; returns their errors and how long the last of them waits.
 async fn failed(urls: Vec<String>) -> (Vec<ExternalError>, StdDuration) {
     let root = Authority::generate(wall_clock()).expect("an authority");
     let credentials = Credentials::new(identity(&root, subject(1, Role::Manager), wall_clock())).expect("credentials");

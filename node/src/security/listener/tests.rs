@@ -1,4 +1,4 @@
-//! Who gets a place and a turn, seen from the socket.
+//! Tests which clients get a place and a turn, from the socket's perspective.
 
 use super::super::admission::Bounds;
 use super::super::pace::Rates;
@@ -13,8 +13,7 @@ use tower::Service;
 
 type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// A listener with one place for each class, and ways to it: for the node whose certificate it shows, and for somebody
-/// without one.
+/// A listener with one place per class, and two connectors: one with the certificate of a node, one without.
 async fn listener() -> (TlsListener, SocketAddr, Connector, Connector) {
     let authority = Authority::generate(wall_clock()).expect("an authority");
     let shown = identity(&authority, subject(1, Role::Manager), wall_clock());
@@ -32,7 +31,7 @@ async fn listener() -> (TlsListener, SocketAddr, Connector, Connector) {
     (listener, address, member, joiner)
 }
 
-/// A connection that has begun to speak HTTP/2.
+/// A connection that has sent the HTTP/2 preface.
 async fn speaking(mut connector: Connector, address: SocketAddr) -> ClientStream {
     let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
     stream.write_all(GREETING).await.expect("written");
@@ -51,7 +50,7 @@ async fn a_silent_connection_loses_its_place() {
     assert_eq!(silent.read(&mut [0; 1]).await.expect("an end"), 0, "the place was needed");
     assert!(matches!(accepted.caller.peer, Peer::Node { subject: known, .. } if known == subject(1, Role::Manager)));
     let counts = Arc::clone(&listener.counts);
-    // Open, refused, and replaced by another.
+    // Open, refused, and replaced.
     for (class, expected) in [(ConnectionClass::Silent, [0, 0, 1]), (ConnectionClass::Member, [1, 0, 0])] {
         assert_eq!(counts.read(class), expected, "{class:?}");
     }
@@ -79,7 +78,7 @@ async fn a_connection_in_use_ends_when_its_place_is_needed() {
         let (_second, mut kept) = tokio::join!(speaking(connector, address), listener.next());
         let mut heard = Vec::new();
         replaced.read_to_end(&mut heard).await.expect("an end");
-        // What was read before the end is part of what was heard.
+        // Data that was read before the end was received completely.
         assert!(heard.is_empty());
         let refused = replaced.write(b"late").await.expect_err("it is over");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionAborted);
@@ -118,7 +117,7 @@ async fn an_idle_connection_ends_when_its_node_is_removed() {
     tokio::select! {
         biased;
         ended = accepted.read(&mut heard) => panic!("it has a place: {ended:?}"),
-        // A change that leaves it a member.
+        // A change that does not affect its membership.
         () = async { members.notify() } => {}
     }
     kept.write_all(b"more").await.expect("written");
@@ -208,8 +207,7 @@ async fn a_stranger_pays_for_a_handshake_that_is_done_as_for_one() {
     }
 }
 
-/// Strangers who call from the same address have used up their turns for a minute, and all of the places of those who shake
-/// hands there.
+/// Unauthenticated clients at the same address have used up their turns for a minute, and all places for handshakes from there.
 #[tokio::test]
 async fn whoever_introduces_itself_waits_for_no_stranger_at_its_address() {
     let (mut listener, address, member, stranger) = listener().await;
@@ -226,7 +224,7 @@ async fn whoever_introduces_itself_waits_for_no_stranger_at_its_address() {
         refused = refused => assert!(refused, "strangers have no turns left"),
         _ = listener.next() => panic!("strangers have no turns left"),
     }
-    // One more shakes hands, and will not be done.
+    // One more handshake is in progress and will not complete.
     let stalled = listener.places.enter(Class::Shaking(Applicant::Stranger(Source::of(address.ip()))), address);
     for introduced in [stranger.introduced_by(&token), member] {
         let (_client, mut accepted) = tokio::join!(speaking(introduced, address), listener.next());
@@ -280,12 +278,12 @@ async fn a_connection_that_asks_nothing_is_none() {
     let (mut listener, address, mut connector, _) = listener().await;
     let silent = async {
         let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
-        // A beginning is not enough.
+        // An incomplete preface is not enough.
         stream.write_all(&GREETING[..3]).await.expect("written");
         stream.read(&mut [0; 1]).await
     };
     tokio::select! {
-        // However it ends: it ends.
+        // Any way of ending is accepted.
         ended = silent => assert!(!matches!(ended, Ok(1..)), "nothing was said"),
         _ = listener.next() => panic!("it has asked nothing"),
     }
