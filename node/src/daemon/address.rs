@@ -1,24 +1,24 @@
-//! Addresses as operators write them. Whether anybody can be reached there is not asked here: what is well-formed and does
-//! not answer is an outage, and waited for; what is not an address never will answer.
+//! Parses addresses of operators. Reachability is not checked here: a valid address that does not respond is an outage and is
+//! retried, but an invalid one is an error.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Longest name that a resolver takes, with the dot of the root at its end; DNS's.
+/// Longest host name in DNS, including the trailing dot.
 const NAME_MAX: usize = 254;
 
-/// The address of a manager: `host:port`.
+/// Parses the address of a manager: `host:port`.
 ///
 /// # Errors
-/// What is wrong with it, and the form.
+/// What is wrong with it, and the expected form.
 pub fn parse(text: &str) -> Result<String, String> {
     let parsed = split(text).map(|_| text.to_owned());
     parsed.map_err(|why| format!("{why}; the form is host:port, such as 10.0.0.1:4242 or manager-1:4242"))
 }
 
-/// The address that others are to use: `host:port` of one machine.
+/// Parses the address that other nodes connect to: `host:port` of one machine.
 ///
 /// # Errors
-/// What is wrong with it, and the form.
+/// What is wrong with it, and the expected form.
 pub fn parse_advertised(text: &str) -> Result<String, String> {
     let addr = parse(text)?;
     let host = text.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']));
@@ -30,10 +30,10 @@ pub fn parse_advertised(text: &str) -> Result<String, String> {
     Ok(addr)
 }
 
-/// An address to listen at; port 0 is any that is free.
+/// Parses an address to listen on; port 0 lets the system choose one.
 ///
 /// # Errors
-/// The form.
+/// The expected form.
 pub fn parse_listening(text: &str) -> Result<SocketAddr, String> {
     let form = "the form is IP:PORT, such as 0.0.0.0:4242 or [::]:4242, with a port up to 65535";
     text.parse().map_err(|_| form.to_owned())
@@ -58,7 +58,7 @@ fn split(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What a resolver or an IPv4 address may hold: also a name with the dot of the root at its end, and one that no node could have.
+/// Whether this can be a host name or an IPv4 address; also accepts a trailing dot, and names that no node can have.
 fn is_name(host: &str) -> bool {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     host.len() <= NAME_MAX && host.bytes().all(is_good) && !host.starts_with(['-', '.'])

@@ -1,5 +1,5 @@
-//! Keeps a manager's keys wrapped with the cluster's unlock key of the moment, and its log sealed with a data key that nobody had
-//! before that.
+//! Keeps a manager's keys wrapped with the cluster's current unlock key, and its log sealed with a data key created after the
+//! last change of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,32 +13,32 @@ use crate::manager::driver::{Handle, Published};
 use crate::security::seal::KeyFile;
 use crate::security::{CertificateStore, KeyLock, UnlockKey};
 
-/// The pause after keys could not be wrapped: the disk may be full.
+/// Delay after a failure to wrap keys: the disk may be full.
 const RETRY: Duration = Duration::from_secs(10);
-/// How often the unlock key is looked at, at most: commits come thousands a second.
+/// Minimum time between two checks of the unlock key: there can be thousands of commits per second.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
-/// The pause after a page of the log was sealed again: the log's own writes come first.
+/// Delay after each resealed page of the log: the log's own writes take precedence.
 const PAGE_PAUSE: Duration = Duration::from_millis(10);
-/// The pause after the log could not be read: it is damaged, and somebody has to look.
+/// Delay after a failure to read the log: it is damaged, and an operator has to act.
 const DAMAGE_PAUSE: Duration = Duration::from_secs(3600);
 
 /// A manager's key files, and what they seal.
 pub struct Keys {
-    /// What they are wrapped with.
+    /// Wraps them.
     pub lock: Arc<KeyLock>,
-    /// Those of the log.
+    /// The keys of the log.
     pub log: Arc<KeyFile>,
-    /// That of the node.
+    /// The key of the node.
     pub node: CertificateStore,
     /// The log.
     pub store: Arc<dyn LogStore>,
-    /// Who runs on the log, and has to hear of a write that failed.
+    /// The core that uses the log, to be notified of a failed write.
     pub core: Handle,
 }
 
 impl Keys {
-    /// Wraps the keys again whenever the cluster has another unlock key, or none any more, until `shutdown`. Then everything in the log
-    /// is sealed with the new data key, and the data keys before it are destroyed.
+    /// Rewraps the keys whenever the unlock key of the cluster changes or is removed, until `shutdown`. Then the whole log is
+    /// resealed with the new data key, and the old data keys are destroyed.
     pub async fn keep(self: Arc<Self>, mut states: watch::Receiver<Arc<Published>>, shutdown: CancellationToken) {
         let mut position = ResealPosition::default();
         loop {
@@ -65,7 +65,7 @@ impl Keys {
         }
     }
 
-    /// Wraps the keys with this; when to go on.
+    /// Wraps the keys with this unlock key. Returns when to retry.
     async fn rewrap(self: &Arc<Self>, wanted: Option<UnlockKey>) -> Option<Duration> {
         let (keys, locks) = (Arc::clone(self), wanted.is_some());
         match tokio::task::spawn_blocking(move || keys.rewrap_files(wanted)).await {
@@ -85,7 +85,8 @@ impl Keys {
         }
     }
 
-    /// The log's keys first: by them a start knows whether it is locked, and the node's can be replaced. The agent follows the lock.
+    /// The log's keys first: a start detects by them whether it is locked, and the node's key can be replaced. The agent
+    /// watches the lock.
     fn rewrap_files(&self, wanted: Option<UnlockKey>) -> Result<(), String> {
         let before = self.lock.key();
         self.log.rewrap(before.as_ref(), wanted.as_ref()).map_err(|error| error.to_string())?;
@@ -93,7 +94,7 @@ impl Keys {
         self.node.rewrap(before.as_ref()).map_err(|error| error.to_string())
     }
 
-    /// Seals a page of the log again, and destroys the older data keys after the last one; when to go on.
+    /// Reseals a page of the log, and destroys the older data keys after the last one. Returns when to continue.
     async fn reseal(self: &Arc<Self>, position: &mut ResealPosition) -> Option<Duration> {
         let (keys, at) = (Arc::clone(self), *position);
         match tokio::task::spawn_blocking(move || keys.reseal_page(at)).await {
@@ -130,13 +131,13 @@ impl Keys {
     }
 }
 
-/// What keys are to be wrapped with that are wrapped with `present`. A manager that begins with an empty log does not know yet whether
-/// the cluster is locked, and leaves its keys as they are.
+/// The unlock key to wrap the keys with, which `present` wraps now. A manager that starts with an empty log does not know yet
+/// whether the cluster is locked, and leaves its keys unchanged.
 fn next_lock(state: &Published, present: Option<UnlockKey>) -> Option<UnlockKey> {
     if state.cluster.position.index == 0 { present } else { wanted(state) }
 }
 
-/// The unlock key of a state.
+/// The unlock key in a state.
 pub(crate) fn wanted(state: &Published) -> Option<UnlockKey> {
     if !state.cluster.settings.locked {
         return None;

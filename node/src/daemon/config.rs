@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::daemon::address;
 use crate::sinks::SinkSettings;
 
-/// The port at which managers serve nodes; SwarmKit's.
+/// The port on which managers serve nodes, as in SwarmKit.
 pub const REMOTE_PORT: u16 = 4242;
-/// Where state is kept unless told otherwise.
+/// The default state directory.
 pub const STATE_DIR: &str = "/var/lib/swarmd";
-/// Where the Docker Engine listens unless told otherwise.
+/// The default address of the Docker Engine.
 pub const ENGINE_ADDR: &str = "unix:///var/run/docker.sock";
 
 /// Run a node of a Swarmlog cluster.
@@ -45,25 +45,25 @@ pub enum Offline {
         /// The manager's state directory.
         #[arg(short = 'd', long, default_value = STATE_DIR)]
         state_dir: PathBuf,
-        /// File with the cluster's unlock key, where the manager's keys are locked.
+        /// File with the cluster's unlock key, if the manager's keys are locked.
         #[arg(long, value_name = "PATH")]
         unlock_key_file: Option<PathBuf>,
     },
-    /// Write the frames of a manager's history to a file, also while it runs, for `swarmlog-verify`.
+    /// Write the frames of a manager's history to a file for `swarmlog-verify`, even while the manager is running.
     Export(crate::manager::export::Args),
-    /// Make the state directory of a manager from a backup that `swarmctl cluster backup` wrote.
+    /// Create the state directory of a manager from a backup of `swarmctl cluster backup`.
     Restore(crate::backup::restore::Args),
-    /// Set the damaged log of a manager aside: its next start fetches the log from the other managers.
+    /// Set aside the damaged log of a manager: its next start fetches the log from the other managers.
     Reseed(crate::daemon::reseed::Args),
-    /// Take a node whose daemon does not run out of its cluster; `swarmctl node leave` asks one that runs.
+    /// Remove a node whose daemon is not running from its cluster; for a running one use `swarmctl node leave`.
     Leave(crate::daemon::leave::Args),
-    /// Look after one child process of the process executor; started by swarmd itself.
+    /// Supervise one child process of the process executor; started by swarmd itself.
     #[command(hide = true)]
     Supervise {
         /// The task's directory.
         #[arg(long)]
         task_dir: PathBuf,
-        /// Files that the command may have open: the soft limit that swarmd was started with.
+        /// Open files limit of the command: the soft limit that swarmd was started with.
         #[arg(long)]
         open_files: Option<u64>,
     },
@@ -85,21 +85,21 @@ pub struct RunArgs {
     /// Join token of the cluster; `swarmctl cluster inspect` shows it.
     #[arg(long, value_name = "TOKEN", env = "SWARM_JOIN_TOKEN", hide_env_values = true, group = "token")]
     pub join_token: Option<SecretText>,
-    /// File with the join token; unlike --join-token it shows the token to no other user of the machine.
+    /// File with the join token; unlike --join-token, this does not expose the token to other users of the machine.
     #[arg(long, value_name = "PATH", group = "token")]
     pub join_token_file: Option<PathBuf>,
     /// File with the cluster's unlock key, for a manager whose keys are locked; without it, such a manager waits for `swarmctl
     /// cluster unlock`.
     #[arg(long, value_name = "PATH")]
     pub unlock_key_file: Option<PathBuf>,
-    /// Address at which a manager serves other nodes (default that of the last start, or else 0.0.0.0:4242).
+    /// Address on which a manager serves other nodes (default that of the last start, or else 0.0.0.0:4242).
     #[arg(long, value_name = "IP:PORT", value_parser = address::parse_listening)]
     pub listen_remote_api: Option<SocketAddr>,
     /// Address at which other nodes reach this node (default that of the last start, or else derived from the listening
     /// address).
     #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_advertised)]
     pub advertise_remote_api: Option<String>,
-    /// Unix socket at which a manager serves operators (default that of the last start, or else /var/run/swarmd.sock).
+    /// Unix socket on which a manager serves operators (default that of the last start, or else /var/run/swarmd.sock).
     #[arg(long, value_name = "PATH")]
     pub listen_control_api: Option<PathBuf>,
     /// Name of this node (default that of the last start, or else the machine's host name).
@@ -111,87 +111,87 @@ pub struct RunArgs {
     /// Generic resources of this node, such as `fpga=2,gpu=UUID1,gpu=UUID2`.
     #[arg(long, value_name = "LIST", value_parser = parse_generic)]
     pub generic_node_resources: Option<Generic>,
-    /// Lowest level of the messages that are logged to stderr.
+    /// Minimum level of the messages that are logged to stderr.
     #[arg(short = 'l', long, default_value = "info")]
     pub log_level: LogLevel,
     /// Format of the log (default text on a terminal, JSON otherwise).
     #[arg(long)]
     pub log_format: Option<LogFormat>,
-    /// Address at which Prometheus metrics, /healthz and /readyz are served, without authentication: use a loopback address
+    /// Address on which Prometheus metrics, /healthz and /readyz are served, without authentication: use a loopback address
     /// such as 127.0.0.1:9420; or off (default that of the last start, or else off).
     #[arg(long, value_name = "IP:PORT|off", value_parser = parse_metrics_addr)]
     pub metrics_addr: Option<MetricsAddr>,
-    /// Directory for archives of history, of this manager alone: history older than `swarmctl cluster update --history-keep` moves
+    /// Directory for archives of this manager's history: history older than `swarmctl cluster update --history-keep` is moved
     /// there; or off (default that of the last start, or else off).
     #[arg(long, value_name = "DIR|off", value_parser = parse_archive)]
     pub history_archive: Option<ArchiveDir>,
-    /// What runs the tasks (default that of the last start, or else docker).
+    /// Executor of the tasks (default that of the last start, or else docker).
     #[arg(long)]
     pub executor: Option<ExecutorKind>,
-    /// Path of this machine that tasks may mount, with everything below it; may be repeated (default everything but the
-    /// sockets of the engine and of swarmd, and the state directory).
+    /// Path of this machine that tasks may mount, with everything below it; may be repeated (default everything but the sockets
+    /// of the engine and of swarmd, and the state directory).
     #[arg(long, value_name = "PATH", value_parser = parse_place)]
     pub allow_mount: Vec<PathBuf>,
-    /// Capability that containers may have in addition to the engine's default ones; may be repeated.
+    /// Capability that containers may have in addition to the engine's defaults; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = parse_capability)]
     pub allow_capability: Vec<String>,
-    /// Device that containers may use: a path such as /dev/fuse, with all that is below it; or a driver or capability of requested
-    /// devices, such as gpu, nvidia or cdi; may be repeated.
+    /// Device that containers may use: a path such as /dev/fuse, with everything below it; or a driver or capability of device
+    /// requests, such as gpu, nvidia or cdi; may be repeated.
     #[arg(long, value_name = "PATH|NAME", value_parser = parse_device)]
     pub allow_device: Vec<String>,
-    /// Let containers have every capability and device, and run without the engine's security profiles.
+    /// Allow containers all capabilities and devices, and to run without the engine's security profiles.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub allow_privileged: bool,
-    /// Let nobody run commands in the tasks of this node, as `swarmctl task exec` does.
+    /// Disallow commands in the tasks of this node, such as `swarmctl task exec`.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub disable_exec: bool,
-    /// Directory in which a manager that leads writes the files of sinks (`swarmctl sink create --file`); without it, they fail.
+    /// Directory in which the leading manager writes the files of sinks (`swarmctl sink create --file`); without it, they fail.
     #[arg(long, value_name = "PATH", value_parser = parse_place)]
     pub sink_dir: Option<PathBuf>,
-    /// File with the authorities (PEM) that the certificates of webhooks are verified with (default the system's).
+    /// File with the CA certificates (PEM) that verify the certificates of webhooks (default the system's).
     #[arg(long, value_name = "PATH", value_parser = parse_place)]
     pub sink_ca: Option<PathBuf>,
-    /// Let the system write core dumps of this process; they contain its keys and secrets.
+    /// Allow core dumps of this process; they contain its keys and secrets.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub allow_core_dumps: bool,
-    /// Let plain processes run as root, or in root's group, if a service names that user.
+    /// Allow plain processes to run as root, or in root's group, if a service names that user.
     #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub process_allow_root: bool,
-    /// Go on as the only manager, with all that is in this manager's log: for when most managers are lost for good. The others
-    /// are fenced, and join again as new managers with an empty state directory.
+    /// Continue as the only manager, with the state in this manager's log: for when most managers are permanently lost. The
+    /// others are fenced, and join again as new managers with an empty state directory.
     #[arg(long, conflicts_with_all = ["join_addr", "token", "dev"])]
     pub force_new_cluster: bool,
-    /// Run a cluster of this one node in a temporary directory, which is removed when swarmd ends.
+    /// Run a single-node cluster in a temporary directory, which is removed when swarmd exits.
     #[arg(long, conflicts_with_all = ["join_addr", "token", "listen_control_api", "listen_remote_api", "state_dir"])]
     pub dev: bool,
 }
 
 impl RunArgs {
-    /// What the flags say of sinks.
+    /// The flags about sinks.
     pub fn sinks(&self) -> SinkSettings {
         SinkSettings { dir: self.sink_dir.clone(), roots: self.sink_ca.clone() }
     }
 }
 
-/// Where metrics are served.
+/// The address of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricsAddr {
-    /// Nowhere.
+    /// Metrics are not served.
     Off,
-    /// At this address.
+    /// On this address.
     At(SocketAddr),
 }
 
-/// Where archives of history go.
+/// The directory of history archives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArchiveDir {
-    /// Nowhere: all of history stays in the database.
+    /// None: all of history stays in the database.
     Off,
-    /// Into this directory.
+    /// This directory.
     At(PathBuf),
 }
 
@@ -229,7 +229,7 @@ fn parse_capability(text: &str) -> Result<String, String> {
     if spec::is_capability(text) { Ok(text.to_owned()) } else { Err(spec::CAPABILITY_HINT.to_owned()) }
 }
 
-/// A path without a sense from the root on, and a name that no request can have, would allow nothing.
+/// A path that is not absolute, and a name that no request can have, would allow nothing.
 fn parse_device(text: &str) -> Result<String, String> {
     let is_name = !text.is_empty() && !text.contains(['/', ' ', '=']) && !text.starts_with('.');
     if is_name || text.starts_with('/') {
@@ -238,21 +238,21 @@ fn parse_device(text: &str) -> Result<String, String> {
     Err("give an absolute path such as /dev/fuse, or a driver or capability such as gpu".to_owned())
 }
 
-/// How much is logged.
+/// The log level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// Every step.
     Debug,
-    /// What an operator wants to know.
+    /// Normal operation.
     Info,
-    /// What may need attention.
+    /// Conditions that may need attention.
     Warn,
-    /// What went wrong.
+    /// Errors.
     Error,
 }
 
 impl LogLevel {
-    /// The directive for this crate; libraries are only heard when something is wrong, or when debugging.
+    /// The filter directive for this crate; other crates are logged only for warnings, or at debug level.
     pub fn directive(self) -> &'static str {
         match self {
             LogLevel::Debug => "info,node=debug,swarmd=debug",
@@ -263,16 +263,16 @@ impl LogLevel {
     }
 }
 
-/// How a line of the log is written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A line for people: time, level, sentence, fields.
+    /// Human-readable: time, level, message, fields.
     Text,
     /// One JSON object.
     Json,
 }
 
-/// What runs the tasks.
+/// The executor of the tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExecutorKind {

@@ -1,5 +1,5 @@
-//! The config file: the flags of `swarmd`, in TOML, by the same names. It is read as if its lines stood on the command line,
-//! so that every value is judged as there; what the command line or the environment gives wins over the file.
+//! The config file: the flags of `swarmd`, in TOML, by the same names. It is parsed as if its lines were on the command line,
+//! so that every value is checked in the same way; the command line and the environment take precedence over the file.
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -16,55 +16,55 @@ use toml_edit::{Document, Item, Value};
 use crate::daemon::config::Cli;
 use crate::daemon::failure::{Failure, code};
 
-/// The file that is read if it exists and no other is named.
+/// The file that is read if it exists and no other one is set.
 pub const DEFAULT: &str = "/etc/swarmlog/swarmd.toml";
-/// Largest file that is read, in bytes.
+/// Maximum bytes of the file.
 const BYTES_MAX: u64 = 64 * 1024;
-/// Flags that stand on a command line only.
+/// Flags that are only allowed on a command line.
 const NOT_IN_A_FILE: [&str; 5] = ["config", "dev", "force-new-cluster", "help", "version"];
-/// The two ways to give a join token: one on the command line replaces both in the file.
+/// The two flags for a join token: one on the command line replaces both in the file.
 const TOKEN: [&str; 2] = ["join-token", "join-token-file"];
-/// Bits of a file's mode by which others than its owner can read it.
+/// Mode bits that let users other than the owner read a file.
 const READABLE_BY_OTHERS: u32 = 0o044;
-/// How alike a wrong and a right name are for the right one to be offered, from 0 to 1.
+/// Minimum similarity of an unknown name to a known one for a suggestion, from 0 to 1.
 const ALIKE: f64 = 0.8;
 
-/// The arguments of `swarmd`, and the file that some of it stands in.
+/// The arguments of `swarmd`, and the config file that was used.
 #[derive(Debug)]
 pub struct Arguments {
-    /// The command line, with what the file adds.
+    /// The command line, merged with the file.
     pub cli: Cli,
-    /// The file that was read.
+    /// The config file.
     pub file: Option<PathBuf>,
 }
 
-/// Why there is nothing to start with.
+/// Why there are no valid arguments.
 #[derive(Debug)]
 pub enum Refused {
-    /// The command line, or the two together; or it asks for help only.
+    /// The command line is invalid, alone or together with the file; or it only requests help.
     Line(clap::Error),
-    /// The file.
+    /// The file is invalid.
     File(Failure),
 }
 
-/// Reads a command line and the config file.
+/// Parses a command line and the config file.
 ///
 /// # Errors
-/// When either is wrong, or the file that is named cannot be read.
+/// When either is invalid, or the given file cannot be read.
 pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Arguments, Refused> {
     read_with(line, Path::new(DEFAULT))
 }
 
 fn read_with(line: impl IntoIterator<Item = OsString>, default: &Path) -> Result<Arguments, Refused> {
     let mut line: Vec<OsString> = line.into_iter().collect();
-    // What is missing on the command line may stand in the file, so this reading refuses nothing.
+    // Flags missing on the command line may be in the file, so this first pass refuses nothing.
     let given = Cli::command().ignore_errors(true).try_get_matches_from(&line);
     let mut file = None;
     if let Ok(given) = given
         && let Some(text) = text(&given, default).map_err(Refused::File)?
     {
         let flags = text.flags(&given).map_err(Refused::File)?;
-        // Before the others, of which one that is no flag would end the flags.
+        // Inserted before the others, because an argument that is not a flag would end the flags.
         line.splice(1.min(line.len())..1.min(line.len()), flags.into_iter().map(OsString::from));
         file = Some(text.path);
     }
@@ -72,17 +72,16 @@ fn read_with(line: impl IntoIterator<Item = OsString>, default: &Path) -> Result
     Ok(Arguments { cli: Cli::from_arg_matches(&matches).map_err(Refused::Line)?, file })
 }
 
-/// A config file that was read.
+/// A config file.
 struct Text {
     path: PathBuf,
     text: String,
     is_private: bool,
 }
 
-/// The file that goes with a command line, if there is one: work on a state directory and clusters that are gone afterwards take
-/// none.
+/// The config file for a command line, if any: offline commands and `--dev` use none.
 fn text(given: &ArgMatches, default: &Path) -> Result<Option<Text>, Failure> {
-    // A reading that refuses nothing may have stopped before it came to a flag's default.
+    // The lenient first pass may have stopped before it reached a flag's default.
     let is_dev = matches!(given.try_get_one::<bool>("dev"), Ok(Some(true)));
     if given.subcommand().is_some() || is_dev {
         return Ok(None);
@@ -108,7 +107,7 @@ fn text(given: &ArgMatches, default: &Path) -> Result<Option<Text>, Failure> {
 }
 
 impl Text {
-    /// What the file adds to a command line, as flags.
+    /// The settings of the file that the command line does not override, as flags.
     fn flags(&self, given: &ArgMatches) -> Result<Vec<String>, Failure> {
         let document = Document::parse(self.text.as_str()).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
@@ -135,7 +134,7 @@ impl Text {
         Ok(flags)
     }
 
-    /// Refuses what would be refused on the command line. What else has to be given with it may stand there.
+    /// Refuses what would be refused on the command line. Flags required in addition may be given there.
     fn judge(&self, at: usize, flags: &[String]) -> Result<(), Failure> {
         let line = ["swarmd".to_owned()].into_iter().chain(flags.iter().cloned());
         match Cli::command().try_get_matches_from(line) {
@@ -156,12 +155,12 @@ impl Text {
     }
 }
 
-/// The flags that may stand in a file.
+/// The flags that are allowed in a file.
 fn known(command: &clap::Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().filter(|arg| arg.get_long().is_some_and(|name| !NOT_IN_A_FILE.contains(&name)))
 }
 
-/// Whether the command line or the environment says something to a setting.
+/// Whether the command line or the environment sets a flag.
 fn is_given(given: &ArgMatches, name: &str) -> bool {
     let names: &[&str] = if TOKEN.contains(&name) { &TOKEN } else { &[name] };
     names.iter().any(|name| {
@@ -170,7 +169,7 @@ fn is_given(given: &ArgMatches, name: &str) -> bool {
     })
 }
 
-/// A setting as flags, or what its form has to be.
+/// A setting as flags, or its expected form.
 fn written(name: &str, arg: &Arg, item: &Item) -> Result<Vec<String>, String> {
     let flag = |value: &Value| scalar(value).map(|value| format!("--{name}={value}"));
     match (arg.get_action(), item.as_value()) {
@@ -187,7 +186,7 @@ fn written(name: &str, arg: &Arg, item: &Item) -> Result<Vec<String>, String> {
     }
 }
 
-/// Whether a flag turns something on or off.
+/// Whether a flag is boolean.
 fn is_switch(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == TypeId::of::<bool>()
 }
@@ -196,7 +195,7 @@ fn scalar(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned).or_else(|| value.as_integer().map(|number| number.to_string()))
 }
 
-/// What may have been meant by a name that does not exist.
+/// A suggestion for an unknown name.
 fn near(command: &clap::Command, name: &str) -> String {
     let name = name.replace('_', "-");
     let likeness = |known: &str| strsim::jaro_winkler(known, &name);

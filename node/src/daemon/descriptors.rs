@@ -1,14 +1,14 @@
-//! How many files this process may have open, connections among them.
+//! The limit of open files of this process, including connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// A limit below this one leaves room for less than three thousand connections.
+/// A limit below this allows fewer than three thousand connections.
 pub const FEW: usize = 4_096;
-/// What an unlimited process is taken to have: as many as Linux gives one by default at most (`fs.nr_open`).
+/// What an unlimited process is assumed to have: Linux's default maximum (`fs.nr_open`).
 const UNLIMITED: u64 = 1_048_576;
 
-/// Raises the soft limit to the hard one, and says what it is then. The soft limit is usually 1,024 for the sake of programs
-/// that call select(2), which this one does not.
+/// Raises the soft limit to the hard limit and returns it. The soft limit is usually 1,024 for programs that call select(2),
+/// which this one does not.
 pub fn raise() -> usize {
     let before = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: before.maximum, maximum: before.maximum };
@@ -22,12 +22,12 @@ pub fn raise() -> usize {
     usize::try_from(soft.unwrap_or(UNLIMITED).min(UNLIMITED)).unwrap_or(usize::MAX)
 }
 
-/// The present soft limit; nothing if there is none.
+/// The current soft limit; `None` if unlimited.
 pub fn soft_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Lowers the soft limit, for a program that was not made for a high one.
+/// Lowers the soft limit, for a program that does not expect a high one.
 pub fn lower(soft: u64) {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = Some(maximum.map_or(soft, |hard| soft.min(hard)));

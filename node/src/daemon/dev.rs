@@ -1,4 +1,4 @@
-//! `swarmd --dev`: a cluster of one node in a temporary directory, gone when swarmd ends.
+//! `swarmd --dev`: a cluster of one node in a temporary directory, which is removed when swarmd exits.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use crate::daemon::config::RunArgs;
 use crate::daemon::failure::Failure;
 use crate::daemon::run;
 
-/// Runs the node and takes its directory away afterwards.
+/// Runs the node, then removes its directory.
 ///
 /// # Errors
 /// As for any node.

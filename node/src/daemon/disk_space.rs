@@ -1,4 +1,4 @@
-//! How full the disk of a manager's log is, read now and then.
+//! Monitors the free space of the disk of a manager's log.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use commands::space::{Level, Space};
 use tokio_util::sync::CancellationToken;
 
-/// Time between two readings. The log grows by some ten MiB a second at most: what is left below the last threshold is not
+/// Time between two readings. The log grows by some ten MiB per second at most, so the space left at the last threshold is not
 /// used up in between.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Reads the disk of this directory until `shutdown`, notes each reading, and says in the log when it fills up. Nothing is noted of
-/// a disk that cannot be asked.
+/// Monitors the disk of this directory until `shutdown`, passes each reading to `note`, and logs when the disk fills up. If the
+/// disk cannot be read, `note` gets `None`.
 pub async fn watch(dir: PathBuf, note: impl Fn(Option<Space>), shutdown: CancellationToken) {
     let mut level = Level::Ample;
     while !shutdown.is_cancelled() {
         let path = dir.clone();
-        // A disk that hangs holds up no other work of this process.
+        // A disk that hangs blocks no other task of this process.
         let read = tokio::task::spawn_blocking(move || read(&path)).await;
         match read.map_err(std::io::Error::other).and_then(std::convert::identity) {
             Ok(space) => {
@@ -35,7 +35,7 @@ pub async fn watch(dir: PathBuf, note: impl Fn(Option<Space>), shutdown: Cancell
     }
 }
 
-/// Says in the log that the level changed; the level from then on.
+/// Logs a change of the level. Returns the new level.
 fn report(before: Level, space: Space, dir: &Path) -> Level {
     let (now, free_mib, dir) = (space.level(), space.free_bytes / 1024 / 1024, dir.display());
     if now == before {
@@ -56,10 +56,10 @@ fn report(before: Level, space: Space, dir: &Path) -> Level {
     now
 }
 
-/// Reads the disk that a directory is on.
+/// Reads the free space of the disk of a directory.
 ///
 /// # Errors
-/// When it cannot be asked.
+/// When it cannot be read.
 pub fn read(dir: &Path) -> std::io::Result<Space> {
     let found = rustix::fs::statvfs(dir)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);

@@ -1,12 +1,12 @@
-//! Why `swarmd` ends: one sentence, a hint, and an exit code.
+//! Why `swarmd` exits: a message, a hint, and an exit code.
 
 use std::fmt;
 
 use events::escape;
 
-/// Exit codes, as `swarmctl` has them too.
+/// Exit codes, the same as those of `swarmctl`.
 pub mod code {
-    /// Anything without a code of its own.
+    /// Failures without a specific code.
     pub const OTHER: u8 = 1;
     /// Wrong usage.
     pub const USAGE: u8 = 2;
@@ -16,24 +16,24 @@ pub mod code {
     pub const NOT_ALLOWED: u8 = 8;
 }
 
-/// Why `swarmd` cannot go on.
+/// Why `swarmd` cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What is wrong.
+    /// The message.
     pub sentence: String,
-    /// What to do about it.
+    /// What the operator can do about it.
     pub hint: String,
     /// The process's exit code.
     pub code: u8,
 }
 
 impl Failure {
-    /// A failure without a code of its own.
+    /// A failure without a specific exit code.
     pub fn new(sentence: impl fmt::Display, hint: impl Into<String>) -> Self {
         Self { sentence: sentence.to_string(), hint: hint.into(), code: code::OTHER }
     }
 
-    /// The same failure with another exit code.
+    /// The same failure with this exit code.
     pub fn with_code(self, code: u8) -> Self {
         Self { code, ..self }
     }
@@ -41,7 +41,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Both may repeat what was given on a command line or found in a file.
+        // Both may repeat text from a command line or a file.
         write!(f, "swarmd: {}", escape::line(&self.sentence))?;
         if self.hint.is_empty() { Ok(()) } else { write!(f, "\nhint: {}", escape::line(&self.hint)) }
     }
@@ -50,10 +50,10 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl From<clap::Error> for Failure {
-    /// The parser's first paragraph on one line; its tip, if it has one, is the hint.
+    /// The first paragraph of clap's message on one line; its tip, if any, becomes the hint.
     fn from(error: clap::Error) -> Self {
         let text = error.render().to_string();
-        // The only thing that one flag requires of others.
+        // The only flag that another flag requires.
         if error.kind() == clap::error::ErrorKind::MissingRequiredArgument && text.contains("--join-token") {
             let hint =
                 "`swarmctl cluster inspect` on a manager prints the join tokens; give one with --join-token-file";

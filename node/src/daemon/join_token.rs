@@ -1,5 +1,4 @@
-//! The join token that a node is started with: on the command line, in the environment, or, where no other user of the
-//! machine can read it, in a file.
+//! The join token of a start: on the command line, in the environment, or in a file that no other user of the machine can read.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,19 +12,19 @@ use crate::daemon::config::RunArgs;
 use crate::daemon::failure::{Failure, code};
 use crate::security::JoinToken;
 
-/// Longest file that is read, in bytes: a token has 85.
+/// Maximum bytes of the file: a token has 85.
 const FILE_BYTES_MAX: u64 = 4 * 1024;
-/// Bits of a file's mode by which others than its owner can read it.
+/// Mode bits that let users other than the owner read a file.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// The join token that was given, if one was. The refusal of a malformed one does not repeat it.
+/// The join token, if one was given. The refusal of a malformed one does not repeat it.
 ///
 /// # Errors
-/// When its file cannot be read, or it is no token.
+/// When its file cannot be read, or it is not a token.
 pub fn given(args: &RunArgs) -> Result<Option<JoinToken>, Failure> {
     let text = match (&args.join_token_file, &args.join_token) {
         (Some(path), _) => Some(read(path)?),
-        // An empty variable in the environment is one that is not set.
+        // An empty environment variable counts as unset.
         (None, token) => token.as_ref().map(|token| Zeroizing::new(token.0.clone())).filter(|text| !text.is_empty()),
     };
     let parsed = text.map(|text| JoinToken::from_str(&text)).transpose();

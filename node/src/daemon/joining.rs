@@ -1,9 +1,9 @@
-//! A manager on its way into the cluster: what is kept so that it goes on after any end of the process, how it says that its log
-//! is ready, and what it tells people meanwhile.
+//! A manager that is joining: the state that lets it resume after a restart, how it announces that its log is ready, and the
+//! progress that it logs.
 //!
-//! The note comes before the certificate of a manager, and goes once the members know it: until then nothing else says where
-//! other managers are. So a manager's certificate without a log is a join that was cut short where the note is there, and a log
-//! that was lost where it is not.
+//! The note is written before the certificate of a manager is stored, and removed once it is a member: until then only the note
+//! has the addresses of other managers. So a manager's certificate without a log means an interrupted join if there is a note,
+//! and a lost log if there is none.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -27,16 +27,16 @@ use crate::manager::driver::{Handle, Published};
 use crate::peering::{Own, Peering};
 use crate::security::Credentials;
 
-/// The note in the state directory: addresses of managers, one a line.
+/// The note in the state directory: addresses of managers, one per line.
 const NOTE: &str = "manager.joining";
-/// How often it is looked whether the members know this manager as it is, and how far a join is.
+/// How often to check whether the members list this manager with its current properties, and how far a join has progressed.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// Looks between two lines of the log about a join.
+/// Checks between two log lines about a join.
 const LOOKS_A_LINE: u64 = 5;
-/// How long a manager may take to answer.
+/// Deadline for the response of a manager.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Keeps a note that this node is about to become a manager.
+/// Writes a note that this node is about to become a manager.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -58,7 +58,7 @@ pub fn noted(dir: &Path) -> Result<Option<Vec<String>>, Failure> {
     }
 }
 
-/// Takes the note away: the members know this manager, or it is none.
+/// Removes the note: this manager is a member, or no longer a manager.
 ///
 /// # Errors
 /// When it cannot be removed.
@@ -66,12 +66,12 @@ pub fn forget(dir: &Path) -> Result<(), Failure> {
     remove(&dir.join(NOTE), |path| std::fs::remove_file(path))
 }
 
-/// Where a log is put before it is removed, so that half of one is never taken for a log.
+/// Where a log is moved before it is removed, so that a partially removed log is never opened.
 fn discarded(dir: &Path) -> PathBuf {
     dir.join("raft.discarded")
 }
 
-/// Removes the log of a manager that is none any more.
+/// Removes the log of a node that is no longer a manager.
 ///
 /// # Errors
 /// When it cannot be removed.
@@ -99,7 +99,7 @@ pub fn set_log_aside(dir: &Path) -> Result<PathBuf, Failure> {
     synced.map_err(|error| state_dir::unusable(&aside, &error)).map(|()| aside)
 }
 
-/// Removes something, if it is there, durably.
+/// Removes a path durably, if it exists.
 fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<(), Failure> {
     let sync = || path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all());
     match how(path).and_then(|()| sync()) {
@@ -108,28 +108,28 @@ fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<(),
     }
 }
 
-/// A manager that sees to it that the members know it.
+/// Announces a manager to the members.
 pub struct Announcer {
-    /// The way to its core.
+    /// Its core.
     pub core: Handle,
-    /// What it is to the others.
+    /// Its own id and address.
     pub own: Own,
-    /// The way to them.
+    /// The links to other managers.
     pub peering: Peering,
-    /// With what it calls those whom it does not know by their nodes.
+    /// The credentials for managers whose node is not known yet.
     pub credentials: Arc<Credentials>,
-    /// Where managers are, before it has a state that names them.
+    /// Addresses of managers, used before there is a state with their addresses.
     pub managers: Vec<String>,
-    /// Who hears where the managers are.
+    /// Receives the managers' addresses.
     pub told: Arc<Told>,
     /// The state directory.
     pub dir: PathBuf,
-    /// The log, which has the key that this manager signs checkpoints with.
+    /// The log, which holds the key that signs this manager's checkpoints.
     pub store: Arc<dyn LogStore>,
 }
 
 impl Announcer {
-    /// Announces this manager whenever the members do not know it as it is, until `shutdown`.
+    /// Announces this manager whenever the members do not list it with its current properties, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let (mut backoff, mut progress, mut refused) = (Backoff::default(), Progress::default(), Refused::default());
         loop {
@@ -159,14 +159,15 @@ impl Announcer {
         }
     }
 
-    /// The others come first: a manager that is to be one no more has its certificate changed by them.
+    /// Reports the managers' addresses, other managers first: they have to issue the certificate of a manager that is demoted.
     pub fn tell_managers(&self) {
         let others: Vec<String> = self.peering.known().into_iter().map(|other| other.addr).collect();
         let others = if others.is_empty() { self.managers.clone() } else { others };
         self.told.hear_managers(others.into_iter().chain([self.own.addr.clone()]).collect());
     }
 
-    /// Whether the members have this manager, at its address and of this build; or it was one and must not come back with this log.
+    /// Whether the members list this manager with its address, build and audit key; or it is a former member and must not
+    /// return with this log.
     fn is_known(&self, cluster: &Cluster) -> bool {
         let Own { node, raft_id, addr } = &self.own;
         let is_own = |member: &projections::Member| {
@@ -177,12 +178,12 @@ impl Announcer {
         cluster.members.get(*node).is_some_and(is_own) || cluster.former_members.contains(*raft_id)
     }
 
-    /// Asks one manager after the other, the leader first; itself where it leads.
+    /// Announces it to one manager after another, the leader first; to itself if it leads.
     async fn announce(&self) -> Result<(), String> {
         let others = self.peering.leader().into_iter().chain(self.peering.known()).map(|other| other.addr);
         let own = self.core.state().leads.then(|| self.own.addr.clone());
         let mut why = "no manager is known".to_owned();
-        // What was given may be wrong or old; the sessions of its agent know where managers are now.
+        // The given addresses may be wrong or outdated; the sessions of its agent have the current ones.
         let known = own.into_iter().chain(others).chain(self.managers.iter().cloned()).chain(self.told.managers());
         for addr in known.filter(|addr| *addr != self.own.addr || self.core.state().leads) {
             match tokio::time::timeout(ANSWER_PATIENCE, self.announce_at(&addr)).await {
@@ -194,7 +195,7 @@ impl Announcer {
         Err(why)
     }
 
-    /// The key that its checkpoints are verified with, once the cluster is known, whose name it has in it.
+    /// The key that verifies its checkpoints; `None` until the cluster is known, whose id is part of it.
     fn audit_key(&self) -> Option<String> {
         let cluster = self.core.state().cluster.id();
         let signer = (cluster != ClusterId::default()).then(|| audit::signer(&*self.store, cluster, self.own.node));
@@ -214,12 +215,12 @@ impl Announcer {
     }
 }
 
-/// Why no manager takes the announcement.
+/// Why no manager accepts the announcement.
 #[derive(Default)]
 struct Refused(Option<String>);
 
 impl Refused {
-    /// A manager without a state waits for nothing else; others only have something new to say.
+    /// Only logged for a manager without a state, which cannot do anything else; others only announce a change.
     fn tell(&mut self, why: String, state: &Published) {
         if state.cluster.position.index > 0 || self.0.as_ref() == Some(&why) {
             tracing::debug!(why, "this manager's announcement was not taken");
@@ -230,11 +231,11 @@ impl Refused {
     }
 }
 
-/// What the log says of a join.
+/// The logged progress of a join.
 #[derive(Default)]
 struct Progress {
     looks: u64,
-    /// Whether it was seen to join, in this run.
+    /// Whether a join was observed in this run.
     joins: bool,
 }
 

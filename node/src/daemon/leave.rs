@@ -1,4 +1,4 @@
-//! `swarmd leave`: a node whose daemon does not run leaves its cluster.
+//! `swarmd leave`: removes a node whose daemon is not running from its cluster.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,32 +16,32 @@ use crate::daemon::{joining, leaving, run, unlock};
 use crate::security::{CertificateStore, Credentials, Subject};
 use crate::{agent, clock};
 
-/// How long it may take until a manager is a worker for the others, and may go.
+/// How long the demotion of a manager may take before it can leave.
 const DEMOTION_PATIENCE: Duration = Duration::from_secs(60);
-/// The pause before a manager that is being demoted asks again.
+/// Delay before a manager that is being demoted asks again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What `swarmd leave` is asked for.
+/// The arguments of `swarmd leave`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The node's state directory.
     #[arg(short = 'd', long, default_value = STATE_DIR)]
     pub state_dir: PathBuf,
-    /// Leave whatever the managers say, and also if none of them answers; containers that cannot be removed stay.
+    /// Leave without the managers' consent, even if none of them answers; containers that cannot be removed stay.
     #[arg(short, long)]
     pub force: bool,
-    /// File with the cluster's unlock key, where the manager's keys are locked.
+    /// File with the cluster's unlock key, if the manager's keys are locked.
     #[arg(long, value_name = "PATH")]
     pub unlock_key_file: Option<PathBuf>,
 }
 
-/// Takes a node whose daemon does not run out of its cluster, removes its tasks, and empties its state directory.
+/// Removes a node whose daemon is not running from its cluster, removes its tasks, and empties its state directory.
 ///
 /// # Errors
-/// When it is none, the managers do not let it go, or something of it cannot be removed.
+/// When it is not a member, the managers do not let it leave, or something of it cannot be removed.
 pub async fn leave(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let dir = args.state_dir.as_path();
-    // Opening makes what is not there.
+    // Opening would create a missing directory.
     if !dir.is_dir() || !leaving::is_noted(dir)? && matches!(CertificateStore::new(dir).subject(), Ok(None)) {
         return Err(no_member(dir));
     }
@@ -83,7 +83,7 @@ fn no_member(dir: &Path) -> Failure {
     Failure::new(sentence, hint).with_code(code::USAGE)
 }
 
-/// Asks the managers that the node knows until it is out.
+/// Asks the managers that the node knows until it has left.
 async fn ask(state_dir: &StateDir, certificates: &CertificateStore) -> Result<(), Failure> {
     let credentials = Credentials::new(certificates.load(clock::now())?).map_err(|error| Failure::new(error, ""))?;
     let (credentials, managers, begun) = (Arc::new(credentials), managers(state_dir)?, Instant::now());
@@ -111,7 +111,7 @@ fn failure(Refusal { sentence, hint, kind, .. }: Refusal) -> Failure {
     Failure::new(sentence, hint.unwrap_or_default()).with_code(code)
 }
 
-/// The managers that the node's agent, or the note of a join, remembers.
+/// The managers in the store of the node's agent, or in the note of a pending join.
 fn managers(state_dir: &StateDir) -> Result<Vec<String>, Failure> {
     let dir = state_dir.path();
     let mut managers = agent::known_managers(dir, state_dir.keys()).map_err(agent::unusable_memory)?;
@@ -121,9 +121,9 @@ fn managers(state_dir: &StateDir) -> Result<Vec<String>, Failure> {
     Ok(managers)
 }
 
-/// Removes the tasks of the node by the executor that it last had.
+/// Removes the tasks of the node with the executor of its last start.
 async fn sweep(state_dir: &StateDir, subject: Option<Subject>) -> Result<(), Failure> {
-    // Without a certificate nothing says which containers are the node's.
+    // Without a certificate it is unknown which containers belong to the node.
     let Some(subject) = subject else { return Ok(()) };
     let settings = StartSettings::load(state_dir.path())?.unwrap_or_default();
     leaving::sweep(run::executor(&settings, state_dir.path(), false)?.as_ref(), subject).await

@@ -1,8 +1,8 @@
-//! A node that leaves its cluster: how it asks to be let go, and how its state directory becomes one that can join again.
+//! Leaving the cluster: asks the managers for consent, and empties the state directory so that it can be used to join again.
 //!
-//! A note in the directory is what counts: it comes after the managers' consent, or in place of it, and from then on nothing there
-//! belongs to a member. Whatever ends the process before all is removed, `swarmd leave` finishes; the note stays, so that no start
-//! without a join token takes the empty directory for the beginning of another cluster.
+//! A note in the directory makes the leave final: it is written after the managers' consent, or in place of it, and from then
+//! on the directory does not belong to a member. If the process is stopped before everything is removed, `swarmd leave`
+//! completes it; the note stays, so that a start without a join token does not create another cluster in the empty directory.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -23,15 +23,15 @@ use crate::security::{Credentials, Subject};
 
 /// The note in the state directory.
 const NOTE: &str = "node.left";
-/// How long one manager may take to answer: it may wait for an election.
+/// Deadline for the response of one manager: it may have to wait for an election.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// How often each manager is asked.
 const ATTEMPTS: usize = 2;
-/// Attempts to remove one task, and the pause between them: an engine may be busy for a moment.
+/// Attempts to remove one task, and the delay between them: an engine may be busy for a moment.
 const REMOVE_ATTEMPTS: u32 = 5;
 const REMOVE_PAUSE: Duration = Duration::from_millis(300);
 
-/// Notes that the node is no member any more.
+/// Writes the note that the node is no longer a member.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -40,16 +40,16 @@ pub fn note(dir: &Path) -> Result<(), Failure> {
     state_dir::replace(&path, b"this node left its cluster\n").map_err(|error| state_dir::unusable(&path, &error))
 }
 
-/// Whether the node left.
+/// Whether there is such a note.
 ///
 /// # Errors
-/// When that cannot be seen.
+/// When the directory cannot be read.
 pub fn is_noted(dir: &Path) -> Result<bool, Failure> {
     let path = dir.join(NOTE);
     path.try_exists().map_err(|error| state_dir::unusable(&path, &error))
 }
 
-/// Whether nothing is left of a node that left but the note.
+/// Whether the note is all that is left of the node.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -57,7 +57,7 @@ pub fn is_bare(dir: &Path) -> Result<bool, Failure> {
     Ok(entries(dir)?.is_empty())
 }
 
-/// Takes the note away: the directory is about to be another node's.
+/// Removes the note: another node is about to use the directory.
 ///
 /// # Errors
 /// When it cannot be removed.
@@ -69,12 +69,12 @@ pub fn forget(dir: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Removes all that is in the directory of a node that left, but for the note and the lock of this process.
+/// Removes everything from the directory of a node that left, except the note and the lock file of this process.
 ///
 /// # Errors
 /// When something cannot be removed.
 pub fn empty(dir: &Path) -> Result<(), Failure> {
-    // The log goes to another name first: the database may still have threads that write files where it was.
+    // The log is renamed first: threads of the database may still write files in its place.
     joining::discard_log(dir)?;
     for path in entries(dir)? {
         let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
@@ -91,8 +91,8 @@ fn entries(dir: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
     Ok(paths.into_iter().filter(|path| !stays.contains(path)).collect())
 }
 
-/// Asks the managers, one after the other, to let this node go; whether it is out. A manager becomes a worker first, and has to
-/// ask again.
+/// Asks the managers, one after another, to let this node leave. Returns whether it has left. A manager is demoted first, and
+/// has to ask again.
 ///
 /// # Errors
 /// When they refuse, or none of them answers.
@@ -103,7 +103,8 @@ pub async fn ask(
 ) -> Result<bool, Box<Refusal>> {
     let connect = MemberConnect(Arc::clone(credentials));
     let mut why = "none is known".to_owned();
-    // Twice each: a connection ends with the membership that it shows, and may take the answer along. Who is out hears so.
+    // Twice each: the connection closes when the membership ends, and the response may be lost with it. The second call reports
+    // that.
     for addr in managers.iter().flat_map(|addr| [addr; ATTEMPTS]) {
         let asked = tokio::time::timeout(ANSWER_PATIENCE, ask_at(&connect, addr, reason)).await;
         match asked.unwrap_or_else(|_| Err(Unheard::Away("it does not answer".to_owned()))) {
@@ -122,11 +123,11 @@ pub async fn ask(
     }))
 }
 
-/// Why a manager did not let a node go.
+/// Why a manager did not let a node leave.
 enum Unheard {
-    /// Another may.
+    /// Another manager may.
     Away(String),
-    /// Nor will any other.
+    /// No other manager will.
     Refused(Box<Refusal>),
 }
 
@@ -136,7 +137,7 @@ async fn ask_at(connect: &MemberConnect, addr: &str, reason: Option<&str>) -> Re
     asked.map_or_else(judge, |reply| Ok(reply.get_ref().left))
 }
 
-/// What a refusal means: who is no member any more is out.
+/// Interprets a refusal: a node that is no longer a member has left.
 fn judge(status: Status) -> Result<bool, Unheard> {
     let Some(refusal) = Refusal::from_status(&status) else { return Err(Unheard::Away(status.message().to_owned())) };
     match refusal.kind() {
@@ -151,10 +152,10 @@ fn judge(status: Status) -> Result<bool, Unheard> {
     }
 }
 
-/// Removes the tasks of a node that is none any more.
+/// Removes the tasks of a node that is no longer a member.
 ///
 /// # Errors
-/// When some of them may still be there.
+/// When some of them may still exist.
 pub(crate) async fn sweep(executor: &dyn Executor, member: Subject) -> Result<(), Failure> {
     let stays = |what: String| {
         let hint = "start the engine and run `swarmd leave`, which finishes what is left to do; or remove them by hand, and run it with \

@@ -1,5 +1,5 @@
-//! What a node needs of its machine before it begins: threads and memory, which cannot be refused in a sentence once something
-//! in the middle of its work asks for them. Threads are tried, not looked up: limits on them come from several places.
+//! Checks at startup the resources of the machine that a node needs: threads and memory, whose lack later cannot be reported as
+//! an error. Threads are created as a test rather than looked up, because limits on them have several sources.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
@@ -9,22 +9,22 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::daemon::failure::Failure;
 
-/// Threads besides those that serve: of the core, of the log and its database, and those that wait for disks.
+/// Threads in addition to the worker threads: of the core, of the log and its database, and for blocking I/O.
 const THREADS_BESIDE: usize = 16;
-/// Address space that a node with little to do takes, in MiB: most of it is kept by the allocator and by the log's cache, and
-/// never touched. With 1,024 the log's database ends the process.
+/// Address space of an almost idle node, in MiB: most of it is reserved by the allocator and by the log's cache, and never
+/// used. With 1,024 the log's database aborts the process.
 const ADDRESS_SPACE_MIB: u64 = 1_536;
 
-/// Makes sure of the threads, which are given back at once, and of the memory.
+/// Checks the threads, which are then released, and the memory.
 ///
 /// # Errors
-/// When this process may not have them.
+/// When this process may not use them.
 pub fn require() -> Result<(), Failure> {
     require_memory(getrlimit(Resource::As).current)?;
     require_threads(thread::available_parallelism().map_or(1, NonZero::get) + THREADS_BESIDE)
 }
 
-/// Looks at the limit on address space; nothing where there is none.
+/// Checks the limit of the address space, if there is one.
 fn require_memory(limit: Option<u64>) -> Result<(), Failure> {
     let Some(mebibytes) = limit.map(|bytes| bytes / (1024 * 1024)).filter(|had| *had < ADDRESS_SPACE_MIB) else {
         return Ok(());
@@ -36,7 +36,7 @@ fn require_memory(limit: Option<u64>) -> Result<(), Failure> {
 
 fn require_threads(needed: usize) -> Result<(), Failure> {
     let gate = Mutex::new(());
-    // Held until all of them are there, since they are needed at the same time.
+    // Held until all threads exist, since they are needed at the same time.
     let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let _closed = closed;

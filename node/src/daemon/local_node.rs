@@ -1,4 +1,4 @@
-//! What the daemon of every node answers at its control socket: that the node is to leave its cluster.
+//! The control socket API of every node: leaving the cluster.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::daemon::only::OnlyLayer;
 use crate::daemon::serve::{self, SocketFile};
 use crate::security::{Caller, Credentials, Limits, Peer, incoming_local};
 
-/// The call that a worker answers.
+/// The call that a worker serves.
 const LEAVE: &str = "/swarmlog.wire.v1.LocalNode/Leave";
-/// File descriptors for a worker's socket: a few people ask it.
+/// File descriptors for a worker's socket, which only a few operators use.
 const DESCRIPTORS: usize = 256;
 
 /// A node that can be asked to leave.
@@ -26,11 +26,11 @@ const DESCRIPTORS: usize = 256;
 pub struct LocalApi {
     /// Its state directory.
     pub dir: PathBuf,
-    /// Who it is.
+    /// Its credentials.
     pub credentials: Arc<Credentials>,
-    /// Who the managers are.
+    /// The managers' addresses.
     pub told: Arc<Told>,
-    /// Ends the daemon, which then finishes what a leave begins.
+    /// Stops the daemon, which then completes a leave that was started.
     pub shutdown: CancellationToken,
 }
 
@@ -87,10 +87,10 @@ fn no_manager(managers: &[String]) -> Refusal {
     }
 }
 
-/// Answers at a worker's control socket until `stop`.
+/// Serves a worker's control socket until `stop`.
 ///
 /// # Errors
-/// When the server breaks off.
+/// When the server fails.
 pub async fn serve_worker(
     listener: UnixListener,
     file: SocketFile,

@@ -1,22 +1,22 @@
-//! Where lines of the log go: to stderr, with every character escaped that could steer a terminal or break a line. Much of what
-//! is logged are the words of others, such as a host name or what an engine says.
+//! Writes log lines to stderr, with all characters escaped that could control a terminal or break a line. Much of what is
+//! logged comes from outside, such as host names or messages of an engine.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 use events::escape;
 
-/// The way of a line of text.
+/// The writer for lines of text.
 pub fn text() -> impl Write {
     Lines { out: io::stderr(), escape: escape::line }
 }
 
-/// The way of a line of JSON.
+/// The writer for lines of JSON.
 pub fn json() -> impl Write {
     Lines { out: io::stderr(), escape: escape::json }
 }
 
-/// Takes one line at a time.
+/// Writes one line per call.
 struct Lines<W> {
     out: W,
     escape: fn(&str) -> Cow<'_, str>,
@@ -26,7 +26,7 @@ impl<W: Write> Write for Lines<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let line = String::from_utf8_lossy(bytes);
         let escaped = (self.escape)(line.trim_end_matches('\n'));
-        // In one write, so that lines of several threads do not mix.
+        // In one write, so that lines of several threads are not interleaved.
         self.out.write_all(format!("{escaped}\n").as_bytes())?;
         Ok(bytes.len())
     }
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// What every line of JSON has.
+    /// The fields of every JSON line.
     const ALWAYS: [&str; 4] = ["timestamp", "level", "message", "target"];
 
     /// All source files of this crate.
@@ -56,7 +56,7 @@ mod tests {
         files.collect()
     }
 
-    /// The fields of one line, written as the arguments of a macro: those before its sentence.
+    /// The fields of one log statement: the macro arguments before its message.
     fn fields(arguments: &str) -> Vec<String> {
         let (mut depth, mut fields, mut field) = (0, Vec::new(), String::new());
         for letter in arguments.chars() {

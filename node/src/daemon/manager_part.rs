@@ -1,5 +1,5 @@
-//! The manager's part of a node: its core, its sockets and its links to other managers. It begins and ends with the node's role,
-//! without the node's agent noticing.
+//! The manager part of a node: its core, its sockets and its links to other managers. It starts and stops with the node's role,
+//! independently of the node's agent.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -25,37 +25,37 @@ use crate::peering::{Histories, Own, Peering};
 use crate::security::{Credentials, ExternalClient, Identity, Limits};
 use crate::sinks::Sinks;
 
-/// How long connections may take to end once the part is told to stop.
+/// Deadline for connections to close when the part is stopped.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
-/// Where a manager is reached: taken before anything is written anywhere.
+/// The addresses of a manager: bound before anything is written.
 pub(super) struct Listeners {
     remote: RemotePort,
-    /// The remote address that others get.
+    /// The remote address that other nodes get.
     remote_addr: String,
     control: UnixListener,
     socket: SocketFile,
 }
 
-/// A manager whose core runs, and who answers nobody yet.
+/// A manager whose core is running, but that does not serve requests yet.
 pub(super) struct Opened {
     pub(super) core: Core,
     peering: Peering,
     doors: Listeners,
 }
 
-/// A manager that answers.
+/// A manager that serves requests.
 pub(super) struct Served {
     pub(super) core: Core,
     pub(super) peering: Peering,
-    /// What it consists of; none of it ends by itself.
+    /// Its tasks; none of them ends by itself.
     pub(super) tasks: JoinSet<Result<(), Failure>>,
-    /// Ends it.
+    /// Stops it.
     pub(super) stop: CancellationToken,
 }
 
 impl Node {
-    /// Takes the places where a manager is reached.
+    /// Binds the addresses of the manager.
     pub(super) async fn doors(&self) -> Result<Listeners, Failure> {
         let remote = RemotePort::take(self.settings.listen_remote_api)?;
         let remote_addr = self.settings.advertise_remote_api.clone().unwrap_or_else(|| advertised(remote.addr()));
@@ -71,30 +71,30 @@ impl Node {
         Ok(Opened { core, peering, doors })
     }
 
-    /// Starts the core of a node that became a manager, or is on its way to be one.
+    /// Starts the core of a node that became a manager, or is becoming one.
     pub(super) async fn open_as(&self, node: NodeId) -> Result<Opened, Failure> {
         let doors = self.doors().await?;
         let log = core::read(&self.state_dir, self.settings.history_archive.clone())?;
         self.open_core(log, Begin::Member(node), doors)
     }
 
-    /// The identity of the manager that made a cluster, which is made first if need be.
+    /// The identity of the manager that creates a cluster; issued here if it does not exist.
     pub(super) async fn found(&self, opened: &Opened) -> Result<Identity, Failure> {
         let Opened { core, doors, .. } = opened;
         core.ensure_cluster(&self.certificates, &self.hostname, &doors.remote_addr).await?;
         core.identity(&self.certificates).await
     }
 
-    /// Lets a manager answer.
+    /// Starts serving requests.
     pub(super) fn serve_manager(&self, opened: Opened, credentials: &Arc<Credentials>) -> Result<Served, Failure> {
         let Opened { mut core, peering, doors: Listeners { remote, remote_addr, control, socket } } = opened;
         let bound = remote.addr();
-        // A port that the system chose is the node's from here on.
+        // A port that the system chose is stored from here on.
         StartSettings { listen_remote_api: bound, ..self.settings.clone() }.save(self.state_dir.path())?;
         core.log_events()?;
         let (node, path) = (core.node, self.settings.listen_control_api.display());
         tracing::info!(%node, addr = %bound, %path, "this node is a manager");
-        // Not a child of the node's: another manager takes over first, over connections that still stand.
+        // Not a child of the node's token: on shutdown another manager takes over first, over connections that are still open.
         let stop = CancellationToken::new();
         let (dir, handle) = (self.state_dir.path().to_owned(), core.handle.clone());
         tokio::spawn(disk_space::watch(dir, move |space| handle.note_space(space), stop.clone()));
@@ -119,7 +119,7 @@ impl Node {
         let mut tasks = JoinSet::new();
         let broke_off = |error| Failure::new(error, "see the log above");
         let limits = connection_limits();
-        // Only now there is somebody to answer.
+        // Only now requests can be answered.
         let remote = remote.listen()?;
         let served = serve::remote(remote, Arc::clone(credentials), context.clone(), limits, stop.clone());
         tasks.spawn(async move { served.await.map_err(broke_off) });
@@ -153,7 +153,7 @@ impl Node {
         Ok(Served { core, peering, tasks, stop })
     }
 
-    /// Calls the other managers, and says to them where this one is.
+    /// Connects to the other managers, and announces this manager's address.
     fn link(&self, core: &Core, peering: &Peering, own: Own, credentials: &Arc<Credentials>, stop: &CancellationToken) {
         let managers = self.told.managers().into_iter().filter(|manager| *manager != own.addr).collect();
         let announcer = Announcer {
@@ -173,7 +173,7 @@ impl Node {
 }
 
 impl Served {
-    /// Ends all of it; whoever still waits for an answer gets it before the core goes.
+    /// Stops all of it; pending requests are answered before the core stops.
     pub(super) async fn end(self) -> Result<(), Failure> {
         let Self { core, mut tasks, stop, .. } = self;
         core.handle.hand_over().await;
@@ -181,14 +181,14 @@ impl Served {
         let drained = tokio::time::timeout(STOP_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
         if drained.is_err() {
             tracing::warn!("some connections did not end in time");
-            // None of them keeps the log open.
+            // No remaining task keeps the log open.
             tasks.shutdown().await;
         }
         core.end().await
     }
 }
 
-/// How many connections the limit on open files allows. Few nodes fit under a low one.
+/// How many connections the limit of open files allows. A low limit supports only few nodes.
 fn connection_limits() -> Limits {
     let descriptors = descriptors::raise();
     let limits = Limits::of_descriptors(descriptors);
@@ -201,7 +201,7 @@ fn connection_limits() -> Limits {
     limits
 }
 
-/// Where a manager can be reached from the outside, as far as it can tell.
+/// The address at which a manager is presumably reachable from outside.
 fn advertised(bound: SocketAddr) -> String {
     if !bound.ip().is_unspecified() {
         return bound.to_string();
@@ -210,15 +210,15 @@ fn advertised(bound: SocketAddr) -> String {
     addr.to_string()
 }
 
-/// The address that packets to elsewhere leave from. Nothing is sent: connecting a datagram socket only looks up the route,
-/// here to an address that is reserved for documentation.
+/// The source address of packets to other machines. Nothing is sent: connecting a datagram socket only looks up the route, here
+/// to an address reserved for documentation.
 fn outgoing_ip() -> Option<IpAddr> {
     let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
     socket.connect(("192.0.2.1", 9)).ok()?;
     socket.local_addr().ok().map(|addr| addr.ip())
 }
 
-/// Where this machine itself reaches what is bound there.
+/// The address for connections from this machine.
 fn local_addr(bound: SocketAddr) -> SocketAddr {
     match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], bound.port())),
@@ -227,7 +227,7 @@ fn local_addr(bound: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A new node's id.
+/// A random id for a new node.
 pub(super) fn drawn() -> NodeId {
     NodeId::from_bits(rand::random())
 }

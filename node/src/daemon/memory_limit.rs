@@ -1,5 +1,5 @@
-//! How much memory the control group of this process may have, and how much of that is used. At the limit the kernel kills
-//! the process, and nobody learns why: so it is said beforehand, at the start and while memory fills up.
+//! The memory limit of this process's cgroup, and its usage. At the limit the kernel kills the process without an explanation,
+//! so a warning is logged before: at startup and when memory runs low.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Where control groups are mounted.
+/// Where cgroups are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
-/// The control groups of this process.
+/// The cgroups of this process.
 const OWN_GROUPS: &str = "/proc/self/cgroup";
 
-/// Time between two readings. A manager's state grows by some MiB a second at most.
+/// Time between two readings. A manager's state grows by a few MiB per second at most.
 const PERIOD: Duration = Duration::from_secs(2);
-/// Part of the limit from which on an operator is warned, in percent.
+/// Usage from which a warning is logged, in percent of the limit.
 const WARN_PERCENT: u64 = 90;
-/// Part of the limit below which a warning is taken back: far enough from the other that it is not said again and again.
+/// Usage below which the warning is cleared: low enough that it does not flap.
 const AMPLE_PERCENT: u64 = 80;
 /// Memory of a node with an empty state: the program, its log's buffers, its connections.
 const BASE_BYTES: u64 = 64 * MIB;
-/// Bytes of memory for each byte of a checkpoint: a state of 200,000 tasks on 10,000 nodes takes 220 MB, its checkpoint 45 MB;
-/// and one version of it is read while another is changed.
+/// Bytes of memory per byte of a checkpoint: a state of 200,000 tasks on 10,000 nodes takes 220 MB, its checkpoint 45 MB; and
+/// one version of the state may be read while another is changed.
 const BYTES_PER_CHECKPOINT_BYTE: u64 = 6;
 
 const MIB: u64 = 1024 * 1024;
 
-/// The memory of one control group.
+/// The memory of one cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Memory {
     limit_bytes: u64,
-    /// What the kernel cannot take back at once.
+    /// Without memory that the kernel can reclaim immediately.
     used_bytes: u64,
 }
 
@@ -40,14 +40,14 @@ impl Memory {
         u64::try_from(percent).unwrap_or(u64::MAX)
     }
 
-    /// Whether it is nearly full, if that was or was not so before.
+    /// Whether memory is low, given whether it was low before.
     fn is_low(self, before: bool) -> bool {
         self.used_percent() >= if before { AMPLE_PERCENT } else { WARN_PERCENT }
     }
 }
 
-/// Says in the log that a manager with a checkpoint of so many bytes, or one without any, needs more memory than it may have.
-/// No reason to refuse the start: the need is an estimate, and who is short of memory may want to remove services.
+/// Logs a warning if a manager with a checkpoint of this size, or without one, needs more memory than its limit. It does not
+/// prevent the start: the need is an estimate, and the operator may have to start it in order to remove services.
 pub fn warn_if_short(checkpoint_bytes: u64) {
     if let Some((limit_mib, needed_mib)) = shortage(&groups(Path::new(OWN_GROUPS), Path::new(ROOT)), checkpoint_bytes) {
         let hint = "raise the limit (MemoryMax= of its unit, --memory of its container)";
@@ -60,14 +60,14 @@ pub fn warn_if_short(checkpoint_bytes: u64) {
     }
 }
 
-/// The limit and the need in MiB, where the need is greater.
+/// The limit and the need in MiB, if the need is greater.
 fn shortage(groups: &[Memory], checkpoint_bytes: u64) -> Option<(u64, u64)> {
     let needed = BASE_BYTES.saturating_add(checkpoint_bytes.saturating_mul(BYTES_PER_CHECKPOINT_BYTE));
     let limit = groups.iter().map(|group| group.limit_bytes).min()?;
     (limit < needed).then_some((limit / MIB, needed / MIB))
 }
 
-/// Reads the memory until `shutdown`, and says in the log when the limit is near. Ends at once where there is none.
+/// Monitors memory until `shutdown`, and logs when it is near the limit. Returns immediately if there is no limit.
 pub async fn watch(shutdown: CancellationToken) {
     let mut low = false;
     while let Some(fullest) = fullest(&groups(Path::new(OWN_GROUPS), Path::new(ROOT))) {
@@ -97,8 +97,8 @@ fn fullest(groups: &[Memory]) -> Option<Memory> {
     groups.iter().copied().max_by_key(|group| group.used_percent())
 }
 
-/// The groups that limit the memory of a process: its own and those above it, in version 1 or 2 below `root`. The kernel shows
-/// a container that is not its own root the path outside: then only the mounted root is its own.
+/// The cgroups that limit the memory of a process: its own and its ancestors, in version 1 or 2 below `root`. In a container
+/// without its own cgroup namespace the kernel shows the path on the host: then only the mounted root is its own.
 fn groups(own: &Path, root: &Path) -> Vec<Memory> {
     let Ok(own) = fs::read_to_string(own) else { return Vec::new() };
     let of_line = |line: &str| {
@@ -110,7 +110,7 @@ fn groups(own: &Path, root: &Path) -> Vec<Memory> {
     own.lines().filter_map(of_line).flatten().collect()
 }
 
-/// Where the hierarchy of a line of `/proc/self/cgroup` is mounted, if it is one that limits memory, and the group in it.
+/// The mount point and group in a line of `/proc/self/cgroup`, if its hierarchy limits memory.
 fn hierarchy<'a>(line: &'a str, root: &Path) -> Option<(PathBuf, Version, &'a str)> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -121,23 +121,23 @@ fn hierarchy<'a>(line: &'a str, root: &Path) -> Option<(PathBuf, Version, &'a st
     }
 }
 
-/// The files of one version of control groups.
+/// The files of one cgroup version.
 #[derive(Debug, Clone, Copy)]
 struct Version {
     limit: &'static str,
     used: &'static str,
-    /// What the kernel drops first, as a line of the statistics: the cache of files.
+    /// The reclaimable page cache, as a line of the statistics.
     cache: &'static str,
 }
 
 const V1: Version =
     Version { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", cache: "total_inactive_file" };
 const V2: Version = Version { limit: "memory.max", used: "memory.current", cache: "inactive_file" };
-/// A limit of version 1 that is none: all that fits into its counter of pages, and half of that on the safe side.
+/// A limit of version 1 that means unlimited: the maximum of its page counter, halved to be safe.
 const UNLIMITED_BYTES: u64 = i64::MAX as u64 / 2;
 
 impl Version {
-    /// The memory of the group in this directory; nothing without a limit.
+    /// The memory of the group in this directory; `None` without a limit.
     fn read(self, dir: &Path) -> Option<Memory> {
         let number = |file: &str| fs::read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
         let limit_bytes = number(self.limit).filter(|limit| *limit < UNLIMITED_BYTES)?;
@@ -151,7 +151,7 @@ impl Version {
 mod tests {
     use super::*;
 
-    /// Files below a directory, and what they hold.
+    /// Files below a directory, with their content.
     fn write(dir: &Path, files: &[(&str, &str)]) {
         for (file, content) in files {
             let path = dir.join(file);
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_groups_of_both_versions_are_read_up_to_their_root() {
-        /// A line of `/proc/self/cgroup`, the files below the root, and the limits and uses found.
+        /// A line of `/proc/self/cgroup`, the files below the root, and the expected limits and usages.
         type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(u64, u64)]);
         let rows: [Row<'_>; 6] = [
             ("0::/", &[], &[]),
@@ -177,15 +177,15 @@ mod tests {
                 ],
                 &[(1000, 650)],
             ),
-            // The limit of a group above counts as well, and files without statistics are all in use.
+            // The limit of an ancestor counts as well, and without statistics all memory counts as used.
             (
                 "0::/a/b",
                 &[("a/memory.max", "500"), ("a/memory.current", "400"), ("a/b/memory.max", "max")],
                 &[(500, 400)],
             ),
-            // In a container that sees its own group as the root.
+            // In a container with its own cgroup namespace.
             ("0::/", &[("memory.max", "300"), ("memory.current", "100")], &[(300, 100)]),
-            // Version 1, in a container that sees the path outside, and its own group as the root.
+            // Version 1, in a container that sees the path on the host, and its own group as the root.
             (
                 "4:cpu,memory:/docker/x\n1:name=systemd:/docker/x",
                 &[

@@ -1,5 +1,5 @@
-//! What the service manager of the machine is sent, by systemd's protocol: that the node serves, that it lives, that it stops.
-//! Where nobody asked for it, nothing is sent.
+//! Notifies the machine's service manager, with systemd's protocol: ready, watchdog, stopping. Does nothing without
+//! `NOTIFY_SOCKET`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,19 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Progress;
 
-/// How often the service manager hears that the node lives, in the time after which it would end it.
+/// Watchdog notifications per timeout.
 const SIGNS_A_PERIOD: u32 = 3;
 
-/// The way to the service manager.
+/// The connection to the service manager.
 #[derive(Debug, Clone, Default)]
 pub struct Notifier {
     socket: Option<Arc<UnixDatagram>>,
-    /// The time after which a silent process is ended, where it is watched.
+    /// The watchdog timeout, if enabled.
     watchdog: Option<Duration>,
 }
 
 impl Notifier {
-    /// The one that the environment names.
+    /// The notifier configured by the environment.
     pub fn from_environment() -> Self {
         Self::of(|name| std::env::var_os(name))
     }
@@ -40,17 +40,17 @@ impl Notifier {
         Self { socket: socket.map(Arc::new), watchdog }
     }
 
-    /// The node serves.
+    /// Reports that the node is ready.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
     }
 
-    /// The node ends.
+    /// Reports that the node is stopping.
     pub fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Says that the node lives, while the loop makes progress that it lives by.
+    /// Sends watchdog notifications as long as the main loop makes progress.
     pub async fn keep_alive(self, progress: Progress, shutdown: CancellationToken) {
         let Some(period) = self.watchdog.filter(|_| self.socket.is_some()) else { return };
         let mut seen = None;
@@ -68,14 +68,14 @@ impl Notifier {
     }
 
     fn send(&self, message: &str) {
-        // Whoever does not listen any more is left out.
+        // Failures are ignored: the service manager may no longer listen.
         if let Some(Err(error)) = self.socket.as_ref().map(|socket| socket.send(message.as_bytes())) {
             tracing::debug!(%error, "the service manager was not notified");
         }
     }
 }
 
-/// A name that begins with an at sign is one without a file.
+/// A name that starts with `@` is an abstract socket, without a file.
 fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -83,7 +83,7 @@ fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    // Neither a turn nor a connection waits for a service manager.
+    // Neither a turn nor a connection is blocked by a service manager.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -125,7 +125,7 @@ mod tests {
             signs.push(received(&socket).is_some());
         }
         shutdown.cancel();
-        // The first one is sent at once, and the next look comes at the end of each pause.
+        // The first one is sent immediately, and the next check follows each pause.
         assert_eq!(signs[2..], [false, false, true]);
         assert!(signs[0] && signs[1]);
     }

@@ -1,4 +1,4 @@
-//! A server at the control socket that answers one call: that of a locked manager, and that of a worker.
+//! A server on the control socket that serves a single call: that of a locked manager, and that of a worker.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,7 +11,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use wire::v1::Refusal;
 
-/// Refuses every call but one.
+/// Refuses all calls but one.
 #[derive(Clone)]
 pub struct OnlyLayer {
     /// The path of the call.

@@ -1,4 +1,4 @@
-//! The process of `swarmd`, from its command line to its exit code.
+//! The process `swarmd`, from its command line to its exit code.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::backup::restore;
 use crate::manager::{export, replay};
 use crate::security::hardening;
 
-/// Does what the command line says.
+/// Runs the command line.
 pub fn main() -> ExitCode {
     let Arguments { cli: Cli { command, run: args, .. }, file } = match config_file::read(std::env::args_os()) {
         Ok(told) => told,
@@ -63,14 +63,14 @@ fn left(args: &leave::Args) -> Result<(), Failure> {
     runtime()?.block_on(leave::leave(args, &mut std::io::stdout()))
 }
 
-/// As many threads that serve as there are processors, which is what the runtime takes by itself.
+/// With one worker thread per processor, the default of the runtime.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| Failure::new(format!("no threads for the runtime: {error}"), "free some memory"))
 }
 
 fn start(args: RunArgs, file: Option<PathBuf>) -> Result<(), Failure> {
-    // The runtime panics where it gets no threads, and allocations end the process.
+    // The runtime panics if it cannot create threads, and a failed allocation aborts the process.
     limits::require()?;
     log_to_stderr(&args);
     if let Some(file) = file {
@@ -82,12 +82,12 @@ fn start(args: RunArgs, file: Option<PathBuf>) -> Result<(), Failure> {
     runtime()?.block_on(async { if args.dev { dev::run(args).await } else { run::run(args).await } })
 }
 
-/// Human lines on a terminal, JSON otherwise, unless the flag says which.
+/// Human-readable lines on a terminal, JSON otherwise, unless the flag sets the format.
 fn log_to_stderr(args: &RunArgs) {
     let filter = EnvFilter::new(args.log_level.directive());
     let terminal = std::io::stderr().is_terminal();
     let format = args.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    // No colours: whatever could steer a terminal is escaped.
+    // No colours: all control characters are escaped.
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     match format {
         LogFormat::Text => lines.with_target(false).with_writer(log_lines::text).init(),

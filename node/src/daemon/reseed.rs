@@ -1,7 +1,7 @@
-//! `swarmd reseed`: a manager whose log is damaged or lost joins its cluster again with an empty one.
+//! `swarmd reseed`: rejoins the cluster with an empty log, for a manager whose log is damaged or lost.
 //!
-//! The damaged log is set aside, not removed: it may be the last copy of something. The other managers see another number in raft
-//! for the same node, take the old one out, and bring the new one up to date.
+//! The damaged log is renamed rather than removed: it may be the last copy of something. The other managers see a new raft id
+//! for the same node, remove the old member, and bring the new one up to date.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::daemon::{address, joining};
 use crate::manager::core;
 use crate::security::CertificateStore;
 
-/// What `swarmd reseed` is asked for.
+/// The arguments of `swarmd reseed`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The manager's state directory.
@@ -27,10 +27,10 @@ pub struct Args {
     pub join_addr: String,
 }
 
-/// Sets the log of a manager aside, so that its next start joins the cluster again with an empty one.
+/// Renames the log of a manager, so that its next start rejoins the cluster with an empty one.
 ///
 /// # Errors
-/// When the directory is not a manager's, or its log is the only one.
+/// When the directory does not belong to a manager, or its log is the only copy.
 pub fn reseed(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let state_dir = StateDir::open_existing(&args.state_dir)?;
     let dir = state_dir.path();
@@ -41,7 +41,7 @@ pub fn reseed(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
         let sentence = format!("{} is there already: a log that was set aside before", aside.display());
         return Err(Failure::new(sentence, "move it away or remove it, and try again").with_code(code::USAGE));
     }
-    // Without the note, a manager's certificate without a log is one that lost it.
+    // Without the note, a manager's certificate without a log means that the log was lost.
     joining::note(dir, std::slice::from_ref(&args.join_addr))?;
     let moved = if log.exists() { std::fs::rename(&log, &aside) } else { Ok(()) };
     let moved = moved.and_then(|()| std::fs::File::open(dir)?.sync_all());
@@ -55,9 +55,9 @@ pub fn reseed(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     out.write_all(told.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
 }
 
-/// Only a manager has a log; it is known by its certificate, as the log may say nothing any more.
+/// Only a manager has a log; it is identified by its certificate, because the log may be unreadable.
 fn require_manager(dir: &Path) -> Result<(), Failure> {
-    // Its key may be locked: only the certificate is looked at.
+    // Its key may be locked: only the certificate is read.
     let what = match CertificateStore::new(dir).role()? {
         Some(Role::Manager) => return Ok(()),
         Some(Role::Worker) => "belongs to a worker, which has no log",
@@ -67,7 +67,7 @@ fn require_manager(dir: &Path) -> Result<(), Failure> {
     Err(Failure::new(sentence, "give the state directory of a manager with --state-dir").with_code(code::USAGE))
 }
 
-/// Refuses to set aside a log that says that nobody else has it. One that cannot be read says nothing.
+/// Refuses to discard a log without other members. An unreadable log is accepted.
 fn require_others(state_dir: &StateDir) -> Result<(), Failure> {
     let archives = StartSettings::archives_of(state_dir.path())?;
     let Ok(read) = core::read(state_dir, archives) else { return Ok(()) };

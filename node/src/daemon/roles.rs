@@ -1,5 +1,5 @@
-//! A node over its life: how it begins, its agent all along, and a manager's part for as long as its certificate is a manager's.
-//! The role changes with the certificate, while `swarmd` and its tasks go on.
+//! The lifecycle of a node: how it starts, its agent for all of its lifetime, and a manager part as long as its certificate is
+//! a manager's. The role changes with the certificate, while `swarmd` and its tasks keep running.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,23 +27,24 @@ use crate::peering::client_at;
 use crate::security::enrolment::{self, MemberConnect, Timeouts};
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Subject};
 
-/// Pause before a node that became a manager tries again to begin as one.
+/// Delay before a node that became a manager tries again to start that part.
 const BEGIN_PAUSE: Duration = Duration::from_secs(5);
-/// How long a manager whose log is no member's any more waits for another certificate: one that is demoted gets it within that.
+/// How long a manager whose log is no longer a member's waits for another certificate: a demoted one receives it within that
+/// time.
 const FORMER_PATIENCE: Duration = Duration::from_secs(15);
 
-/// How a node begins.
+/// How a node starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// As the manager of this log; without one it makes a cluster.
+    /// As the manager of this log; without one it creates a cluster.
     Log,
-    /// With the certificate that it has, or gets for its join token.
+    /// With its existing certificate, or the one it is issued for its join token.
     Certificate,
-    /// As a manager on its way into the cluster.
+    /// As a manager that is still joining.
     Joining,
 }
 
-/// What a node starts with.
+/// The parts of a node.
 pub(super) struct Node {
     pub(super) args: RunArgs,
     pub(super) settings: StartSettings,
@@ -52,30 +53,30 @@ pub(super) struct Node {
     pub(super) hostname: String,
     pub(super) executor: Arc<dyn Executor>,
     pub(super) shutdown: CancellationToken,
-    /// What is counted of the agent's work.
+    /// The counters of the agent's work.
     pub(super) measures: Arc<Measures>,
-    /// Whoever asks for metrics and whether the node is ready.
+    /// The metrics and the readiness probe.
     pub(super) probe: metrics::Probe,
     /// The service manager.
     pub(super) notifier: Notifier,
-    /// What its sessions tell of managers and of its role.
+    /// Receives what its sessions report about managers and about its role.
     pub(super) told: Arc<Told>,
 }
 
-/// Why a manager's part ended.
+/// Why a manager part ended.
 enum Ended {
-    /// The node stops, or a part of it failed.
+    /// The node is stopped, or a part of it failed.
     Stopped(Result<(), Failure>),
-    /// The node's certificate is a worker's.
+    /// The node's certificate is now a worker's.
     Demoted,
-    /// Its log is no member's any more, and it is still to be a manager: with another one.
+    /// Its log is no longer a member's, but the node is still to be a manager: with a new log.
     Former,
-    /// The node is none of the cluster any more.
+    /// The node was removed from the cluster.
     Removed,
 }
 
 impl Node {
-    /// Runs until it is told to stop.
+    /// Runs until it is stopped.
     pub(super) async fn start(self, beginning: Beginning, token: Option<JoinToken>) -> Result<(), Failure> {
         if beginning == Beginning::Log {
             match self.open_log().await? {
@@ -92,7 +93,7 @@ impl Node {
         self.run(identity, opened).await
     }
 
-    /// Opens the log that is there, or begins one. Nothing if the node has become a worker since.
+    /// Opens the existing log, or creates one. `None` if the node has become a worker.
     async fn open_log(&self) -> Result<Option<Opened>, Failure> {
         let doors = self.doors().await?;
         let mut log = core::read(&self.state_dir, self.settings.history_archive.clone())?;
@@ -109,19 +110,19 @@ impl Node {
         let subject = identity.subject();
         let is_own = log.node().is_none_or(|node| node == subject.node);
         match subject.role {
-            // A certificate and a log that were put together from two nodes would confuse everybody.
+            // A certificate and a log of different nodes would be inconsistent.
             _ if !is_own => {
                 let node = log.node().map_or_else(String::new, |node| node.to_string());
                 let sentence = format!("the certificate is for {subject}, the log for manager {node}");
                 Err(Failure::new(sentence, "restore the state directory from a backup").with_code(code::NOT_ALLOWED))
             }
             Role::Manager => self.open_core(log, Begin::Member(subject.node), doors).map(Some),
-            // It gets such a certificate only once it replicates the log no more.
+            // It gets such a certificate only after it has stopped replicating the log.
             Role::Worker => self.leave_log(log.managers()).map(|()| None),
         }
     }
 
-    /// Refuses to go on without the other voters while they can decide without this one: their cluster would be left with an old state,
+    /// Refuses to continue without the other voters while they have a quorum: their cluster would be left with an old state,
     /// and what it accepted since would be lost.
     async fn require_lost(&self, others: &[String]) -> Result<(), Failure> {
         let Ok(identity) = self.certificates.load(clock::now()) else { return Ok(()) };
@@ -130,7 +131,7 @@ impl Node {
         let answers = futures_util::future::join_all(calls).await;
         let alive: Vec<&str> =
             others.iter().zip(answers).filter(|(_, answer)| answer.is_ok()).map(|(addr, _)| addr.as_str()).collect();
-        // A majority of all, of whom this one is one.
+        // A majority of all voters, including this one.
         if alive.len() < others.len().div_ceil(2) + 1 {
             return Ok(());
         }
@@ -142,7 +143,7 @@ impl Node {
         Err(Failure::new(sentence, hint).with_code(code::NOT_ALLOWED))
     }
 
-    /// Discards the log of a manager that is none any more, once it is kept where others are.
+    /// Discards the log of a node that is no longer a manager, after the other managers' addresses were stored.
     fn leave_log(&self, managers: Vec<String>) -> Result<(), Failure> {
         self.told.hear_managers(managers);
         if let Some(first) = self.told.managers().first() {
@@ -153,8 +154,8 @@ impl Node {
         joining::discard_log(self.state_dir.path())
     }
 
-    /// A worker starts without anybody's help, so that its keys are not wrapped. Comes before the log goes: as long as that is there,
-    /// a start asks for the unlock key.
+    /// Unwraps the keys, because a worker must start unattended. Must precede the removal of the log: as long as the log
+    /// exists, a start requires the unlock key.
     fn unwrap_keys(&self) -> Result<(), Failure> {
         let lock = self.state_dir.keys();
         let before = lock.key();
@@ -169,14 +170,14 @@ impl Node {
         match identity {
             Ok(identity) => self.run(identity, Some(opened)).await,
             Err(failure) => {
-                // What the core died of is the reason of whatever else went wrong.
+                // An error of the core is the cause of any other failure.
                 opened.core.end().await?;
                 Err(failure)
             }
         }
     }
 
-    /// A certificate that is not there, or has expired, is made again.
+    /// Loads the certificate; reissues a missing or expired one.
     async fn identity(&self, opened: &Opened) -> Result<Identity, Failure> {
         match self.certificates.load(clock::now()) {
             Ok(identity) => Ok(identity),
@@ -184,7 +185,7 @@ impl Node {
         }
     }
 
-    /// The identity of a node that has a certificate, or gets one now. Nothing if it is told to stop before.
+    /// The identity of a node that has a certificate, or is issued one now. `None` if it is stopped before.
     async fn enrolled(&self, beginning: Beginning, token: Option<JoinToken>) -> Result<Option<Identity>, Failure> {
         let noted = joining::noted(self.state_dir.path())?.filter(|_| beginning == Beginning::Joining);
         let known = match noted {
@@ -194,7 +195,7 @@ impl Node {
         self.told.hear_managers(known.clone());
         let identity = match self.certificates.load(clock::now()) {
             Ok(identity) => {
-                // The process may have ended between the two.
+                // The process may have been stopped between the two.
                 self.certificates.forget_pending_join()?;
                 identity
             }
@@ -207,7 +208,7 @@ impl Node {
                 let (patience, first) = (Timeouts::OF_A_JOINER, known.first().map_or("", String::as_str));
                 let before = self.before_role();
                 let joining = enrolment::join(&self.certificates, first, &token, &self.hostname, patience, before);
-                // What was begun is gone on with at the next start.
+                // A pending join is resumed at the next start.
                 let Some(joined) = self.shutdown.run_until_cancelled(joining).await else { return Ok(None) };
                 joined?
             }
@@ -219,7 +220,7 @@ impl Node {
         Ok(Some(identity))
     }
 
-    /// What is done before a certificate of a role is kept: whoever has a manager's and no log must know that it never had one.
+    /// Runs before a certificate is stored: a manager's certificate without a log must not be mistaken for a lost log.
     fn before_role(&self) -> impl Fn(Role) -> Result<(), Failure> + Send + Sync + use<> {
         let (dir, told) = (self.state_dir.path().to_owned(), Arc::clone(&self.told));
         move |role| match role {
@@ -229,7 +230,7 @@ impl Node {
         }
     }
 
-    /// Runs a member of the cluster: its agent, and a manager's part while it is a manager.
+    /// Runs a member of the cluster: its agent, and a manager part while it is a manager.
     async fn run(self, identity: Identity, opened: Option<Opened>) -> Result<(), Failure> {
         let subject = identity.subject();
         let credentials = Arc::new(Credentials::new(identity).map_err(|error| Failure::new(error, ""))?);
@@ -245,7 +246,7 @@ impl Node {
         };
         let managers = self.told.managers().join(", ");
         if served.is_none() {
-            // Only now nothing refuses this start any more.
+            // From here on, nothing can refuse this start.
             self.settings.save(self.state_dir.path())?;
             tracing::info!(node = %subject.node, manager = managers, "this node is a worker");
         }
@@ -273,7 +274,7 @@ impl Node {
         ended
     }
 
-    /// Removes all that is left of a node that left its cluster.
+    /// Removes everything of a node that left its cluster.
     async fn leave(&self, subject: Subject, ended: Result<(), Failure>) -> Result<(), Failure> {
         if let Err(failure) = ended {
             tracing::warn!(error = failure.sentence, "a part of the node did not end well");
@@ -284,7 +285,7 @@ impl Node {
         Ok(())
     }
 
-    /// What answers at the control socket whatever the node's role.
+    /// The control socket API for any role.
     pub(super) fn local_api(&self, credentials: &Arc<Credentials>) -> LocalApi {
         LocalApi {
             dir: self.state_dir.path().to_owned(),
@@ -294,7 +295,7 @@ impl Node {
         }
     }
 
-    /// Answers at a worker's control socket until `stop`. A worker does without, if it cannot be had.
+    /// Serves a worker's control socket until `stop`. A worker continues without it if it cannot be bound.
     async fn serve_locally(&self, credentials: &Arc<Credentials>, stop: CancellationToken) {
         let served = match serve::bind_control(&self.settings.listen_control_api).await {
             Ok((listener, file)) => {
@@ -312,7 +313,7 @@ impl Node {
         }
     }
 
-    /// Plays the role that the certificate gives, until the node stops.
+    /// Runs the role of the certificate, until the node stops.
     async fn play(&self, node: NodeId, served: Option<Served>, credentials: &Arc<Credentials>) -> Result<(), Failure> {
         let (mut served, mut role) = (served, credentials.role());
         loop {
@@ -329,7 +330,7 @@ impl Node {
             let managers = present.peering.known().into_iter().map(|other| other.addr).collect();
             let state = present.core.handle.state();
             let (raft_id, last) = (present.core.raft_id, state.cluster.position.index);
-            // Nothing holds the log any more once it ends.
+            // Releases the log, so that nothing holds it when the part ends.
             self.probe.started(Arc::clone(&self.measures), None);
             let end = present.end().await;
             match ended {
@@ -363,7 +364,7 @@ impl Node {
         }
     }
 
-    /// Waits until the node is a manager, and begins that part. Nothing if the node is told to stop before.
+    /// Waits until the node is a manager, and starts that part. `None` if the node is stopped before.
     async fn next_part(&self, node: NodeId, credentials: &Arc<Credentials>) -> Option<Served> {
         let mut role = credentials.role();
         if *role.borrow() == Role::Worker {
@@ -375,7 +376,7 @@ impl Node {
                 worker.cancel();
                 promoted.is_some()
             };
-            // The manager's socket takes the worker's place, whose callers have their answers by then.
+            // The manager's socket replaces the worker's, whose requests have been answered by then.
             let ((), promoted) = tokio::join!(self.serve_locally(credentials, worker.clone()), promotion);
             if !promoted {
                 return None;
@@ -401,7 +402,7 @@ impl Node {
         }
     }
 
-    /// Waits until a manager's part has to end.
+    /// Waits until a manager part must end.
     async fn watch(&self, mut served: Served, role: &mut tokio::sync::watch::Receiver<Role>) -> (Served, Ended) {
         let Served { core, peering, tasks, .. } = &mut served;
         let ended = tokio::select! {
@@ -413,8 +414,8 @@ impl Node {
         (served, ended)
     }
 
-    /// Waits until this manager has another log to begin, because the present one is no member's, and the node is to be a manager.
-    /// It decides nothing from the moment on in which it hears of that: what it took would be lost with its log.
+    /// Waits until this manager needs a new log, because its log is no longer a member's and the node is still to be a manager.
+    /// It is fenced as soon as it learns this: anything it accepted would be lost with its log.
     async fn wanted_again(&self, former: impl Future<Output = ()>, core: &Handle) {
         former.await;
         core.fence();
@@ -425,7 +426,7 @@ impl Node {
         }
     }
 
-    /// Keeps the certificate renewed for as long as the node runs.
+    /// Keeps the certificate renewed as long as the node runs.
     fn keep_renewed(&self, credentials: &Arc<Credentials>) {
         let (credentials, certificates) = (Arc::clone(credentials), self.certificates.clone());
         let (told, before) = (Arc::clone(&self.told), self.before_role());
@@ -452,7 +453,7 @@ impl Node {
     }
 }
 
-/// Waits until the node is told to stop, or a part of its manager ends by itself.
+/// Waits until the node is stopped, or a part of its manager ends by itself.
 async fn parts(
     tasks: &mut JoinSet<Result<(), Failure>>,
     core: &Handle,
@@ -460,7 +461,7 @@ async fn parts(
 ) -> Result<(), Failure> {
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        // The thread's own error is reported once it is joined.
+        // The error of the thread is reported when it is joined.
         () = core.ended() => Ok(()),
         ended = tasks.join_next() => match ended {
             Some(Ok(result)) => result,
@@ -470,7 +471,7 @@ async fn parts(
     }
 }
 
-/// Tells the service manager once the node begins to stop.
+/// Notifies the service manager when the node begins to stop.
 async fn tell_of_the_end(notifier: Notifier, shutdown: CancellationToken) {
     shutdown.cancelled().await;
     notifier.stopping();

@@ -1,4 +1,4 @@
-//! Starting a node: what its flags, its state directory and the machine say before anything of it runs.
+//! Starts a node: checks its flags, its state directory and the machine before anything runs.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,17 +24,17 @@ use crate::daemon::{address, descriptors, join_token, leaving, memory_limit, unl
 use crate::metrics;
 use crate::security::CertificateStore;
 
-/// Where containerd has the socket at which the engine, and whoever else reaches it, runs anything as root.
+/// The directory of containerd's socket: any client that reaches it can run anything as root.
 const CONTAINERD_DIR: &str = "/run/containerd";
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is stopped.
 ///
 /// # Errors
-/// When it cannot start, or cannot go on.
+/// When it cannot start, or cannot continue.
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
     clock::require_sane()?;
     let shutdown = stop_on_signal(args.dev)?;
-    // Whatever the flags alone can get wrong comes before the first file is made.
+    // Errors that depend only on the flags are reported before the first file is created.
     hostname(args.hostname.as_ref())?;
     executor(&StartSettings::of(&args, None).0, &args.state_dir, args.process_allow_root)?;
     let mut token = join_token::given(&args);
@@ -58,7 +58,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     }
     agent::require_usable_memory(state_dir.path(), state_dir.keys())?;
     let newcomer = matches!(kind, StateDirKind::Free | StateDirKind::Leftover(_));
-    // A member needs no token, whatever was left in its environment.
+    // A member needs no token, even if one is left in its environment.
     let token = if newcomer { token? } else { None };
     let beginning = beginning(kind, &args, token.is_some())?;
     if newcomer {
@@ -74,7 +74,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     if kind == StateDirKind::Leftover(Leftover::Left) {
         leaving::forget(state_dir.path())?;
     }
-    // Before a cluster begins or is joined, which takes its time: until then the probe of readiness says so.
+    // Before a cluster is created or joined, which takes time: until then the readiness probe reports that.
     let (metrics_addr, probe) = serve_metrics(settings.metrics_addr, &state_dir, &shutdown).await?;
     let settings = StartSettings { metrics_addr, ..settings };
     let (measures, told, notifier) = (Arc::default(), Arc::default(), Notifier::from_environment());
@@ -83,7 +83,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     node.start(beginning, token).await
 }
 
-/// Serves metrics and probes, where that is wanted; the address, and the way to say that the node has started.
+/// Serves metrics and probes, if configured. Returns the address, and the probe that reports the start.
 async fn serve_metrics(
     addr: Option<SocketAddr>,
     state_dir: &StateDir,
@@ -92,14 +92,14 @@ async fn serve_metrics(
     let probe = metrics::Probe::new(state_dir.path().to_owned());
     let Some(addr) = addr else { return Ok((None, probe)) };
     let listener = metrics::bind(addr).await?;
-    // A port that the system chose is the node's from here on.
+    // A port that the system chose is stored from here on.
     let addr = listener.local_addr().unwrap_or(addr);
     tracing::info!(%addr, "metrics are served");
     tokio::spawn(metrics::serve(listener, probe.clone(), shutdown.clone()));
     Ok((Some(addr), probe))
 }
 
-/// How the node begins, by what it is and what its flags ask.
+/// How the node starts, depending on the state directory and the flags.
 fn beginning(kind: StateDirKind, args: &RunArgs, has_token: bool) -> Result<Beginning, Failure> {
     match kind {
         StateDirKind::Manager => {
@@ -110,7 +110,7 @@ fn beginning(kind: StateDirKind, args: &RunArgs, has_token: bool) -> Result<Begi
         }
         StateDirKind::Joining => Ok(Beginning::Joining),
         StateDirKind::Worker => Ok(Beginning::Certificate),
-        // What it asks for comes first: nothing begins beside what is still to be removed.
+        // An unfinished leave must be completed first.
         StateDirKind::Leftover(left @ Leftover::Leaving) => Err(left.refuse(&args.state_dir)),
         StateDirKind::Free | StateDirKind::Leftover(_) if args.join_addr.is_some() => Ok(Beginning::Certificate),
         StateDirKind::Free | StateDirKind::Leftover(_) if has_token => Err(no_address()),
@@ -119,7 +119,7 @@ fn beginning(kind: StateDirKind, args: &RunArgs, has_token: bool) -> Result<Begi
     }
 }
 
-/// Only who has a log can go on with it.
+/// Only a node with a log can continue from it.
 fn require_manager(kind: StateDirKind, dir: &Path) -> Result<(), Failure> {
     let dir = dir.display();
     let what = match kind {
@@ -137,14 +137,14 @@ fn no_address() -> Failure {
     Failure::new("a join token is given, but no address to join at", hint).with_code(code::USAGE)
 }
 
-/// A node that cannot run anything begins and joins no cluster. A member waits for its engine instead, which may start
-/// later than `swarmd` does.
+/// A node without a working executor does not create or join a cluster. A member waits for its engine instead, which may start
+/// later than `swarmd`.
 async fn require_working(executor: &dyn Executor) -> Result<(), Failure> {
     let hint = "start the engine, give its socket with --engine-addr, or run plain processes with --executor process";
     executor.describe().await.map(drop).map_err(|error| Failure::new(error, hint))
 }
 
-/// What the flags let tasks have. The engine's socket, that of its containerd, and what is ours are protected.
+/// The policy of the flags. The sockets of the engine and of its containerd, and our own paths, are protected.
 pub(super) fn policy(args: &RunArgs, settings: &StartSettings) -> Policy {
     let engine = settings.engine_addr.strip_prefix("unix://").map(PathBuf::from);
     let ours = [args.state_dir.clone(), settings.listen_control_api.clone(), PathBuf::from(CONTAINERD_DIR)];
@@ -156,10 +156,10 @@ pub(super) fn policy(args: &RunArgs, settings: &StartSettings) -> Policy {
         .disable_exec(args.disable_exec)
 }
 
-/// What runs the tasks of a node with these settings.
+/// The executor of a node with these settings.
 ///
 /// # Errors
-/// When the engine's address is none, or this program is not found.
+/// When the engine's address is invalid, or the path of this program cannot be determined.
 pub(super) fn executor(
     settings: &StartSettings,
     state_dir: &Path,
@@ -174,7 +174,7 @@ pub(super) fn executor(
         ExecutorKind::Process => {
             let swarmd = std::env::current_exe()
                 .map_err(|error| Failure::new(format!("cannot find the swarmd executable: {error}"), ""))?;
-            // Tasks begin with the limit that a manager raises for itself.
+            // Tasks start with the original limit, which a manager raises for itself.
             let open_files = descriptors::soft_limit();
             let supervisor = move |dir: &std::path::Path| {
                 let mut command = std::process::Command::new(&swarmd);
@@ -198,7 +198,7 @@ fn hostname(named: Option<&String>) -> Result<String, Failure> {
     Err(Failure::new(format!("a node cannot be called \"{hostname}\""), hint).with_code(code::USAGE))
 }
 
-/// Tells whoever tries Swarmlog out what to do next.
+/// Prints the next steps for a user who tries Swarmlog.
 pub(super) fn announce(dev: bool, settings: &StartSettings) {
     if dev {
         let socket = settings.listen_control_api.display();
@@ -221,7 +221,7 @@ fn stop_on_signal(dev: bool) -> Result<CancellationToken, Failure> {
     Ok(token)
 }
 
-/// The managers that a worker knows, kept for its next start.
+/// The address of a manager, stored for a worker's next start.
 pub(super) struct Managers {
     pub(super) first: String,
 }
@@ -243,7 +243,7 @@ impl Managers {
 
     pub(super) fn save(&self, state_dir: &StateDir) -> Result<(), Failure> {
         let path = state_dir.path().join(MANAGER_ADDR);
-        // A worker whose disk is full starts again all the same, as long as it has nothing new to keep.
+        // A worker with a full disk can still start, as long as there is nothing new to store.
         if std::fs::read_to_string(&path).is_ok_and(|kept| kept.trim() == self.first) {
             return Ok(());
         }
@@ -277,7 +277,7 @@ mod tests {
         let unconfined = Privileges { seccomp, ..Privileges::default() };
         let fuse = Device { source: "/dev/fuse".to_owned(), ..Device::default() };
         let gpu = DeviceRequest { count: -1, capabilities: vec!["gpu".to_owned()], ..DeviceRequest::default() };
-        // What a container asks for, and the flag that gives it that.
+        // A container spec, and the flag that allows it.
         let rows = [
             (bind(state_dir), ["--allow-mount", state_dir]),
             (bind(&format!("{state_dir}/raft")), ["--allow-mount", state_dir]),

@@ -1,4 +1,4 @@
-//! A manager's sockets: the remote API for nodes, over TLS, and the control API for operators, on a unix socket.
+//! A manager's servers: the remote API for nodes, over TLS, and the control API for operators, on a unix socket.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -30,24 +30,23 @@ use crate::daemon::unlock::NotLocked;
 use crate::manager::driver::Handle;
 use crate::security::{self, Credentials, Holder, Introduction, Limits, Members, Membership, OneCallLayer};
 
-/// Largest message that an operator may send: a service with all that its spec may hold.
+/// Maximum size of an operator's message: a service with the largest possible spec.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Largest message that a node may send: a report of as many tasks as one frame takes (512 KiB), with room to spare.
+/// Maximum size of a node's message: a report of as many tasks as fit in one frame (512 KiB), with a margin.
 const NODE_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Calls in progress on one connection of a node: a session, heartbeats, reports, a renewal. With the largest message, this
-/// bounds what one connection makes a manager hold.
+/// Maximum concurrent calls per connection of a node: a session, heartbeats, reports, a renewal. With the maximum message size,
+/// this bounds the memory per connection.
 const CALLS_MAX: u32 = 16;
 
-/// Largest request for a certificate. Anybody may send one, so it is small: a token, a request in PEM, a name.
+/// Maximum size of a certificate request. Unauthenticated clients may send one, so it is small: a token, a PEM request, a name.
 const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
 
-/// Largest message of another manager: a batch is about 1 MiB, but an entry or a keyring goes whole.
+/// Maximum size of another manager's message: a batch is about 1 MiB, but an entry or a keyring is not split.
 const MANAGER_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// How often an idle connection is pinged, and how long the answer may take. Without this, a connection whose peer vanished
-/// would stay open.
+/// Interval and deadline of keepalive pings. Without them, the connection of a peer that disappeared would stay open.
 const LIVELINESS: Duration = Duration::from_secs(30);
 
 /// A server that closes dead connections.
@@ -55,31 +54,31 @@ fn watchful(liveliness: Duration) -> Server {
     Server::builder().http2_keepalive_interval(Some(liveliness)).http2_keepalive_timeout(Some(liveliness))
 }
 
-/// The server behind a control socket, whatever this node is.
+/// The server of a control socket, for any kind of node.
 pub fn control_server() -> Server {
     watchful(LIVELINESS)
 }
 
-/// Connections that wait until they are accepted; the kernel may allow fewer (`net.core.somaxconn`). After a restart all
-/// nodes come back within seconds.
+/// Length of the accept queue; the kernel may limit it further (`net.core.somaxconn`). After a restart all nodes reconnect
+/// within seconds.
 const BACKLOG: u32 = 4_096;
 
-/// The port of the remote API, taken and not listened on yet: who calls before this manager can answer is refused at once,
-/// and calls again a moment later, instead of waiting in vain.
+/// The port of the remote API, bound but not listening yet: clients that connect before this manager can answer are refused
+/// immediately and retry, instead of waiting without success.
 pub struct RemotePort {
     socket: TcpSocket,
     addr: SocketAddr,
 }
 
 impl RemotePort {
-    /// Takes the port, before anything is written anywhere.
+    /// Binds the port, before anything is written.
     ///
     /// # Errors
-    /// When another process has it.
+    /// When another process uses it.
     pub fn take(addr: SocketAddr) -> Result<Self, Failure> {
         let bound = || {
             let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            // The connections of a manager that ended a moment ago do not hold the port; one that listens does.
+            // Closed connections of a previous manager do not block the port; a listening process does.
             socket.set_reuseaddr(true)?;
             socket.bind(addr)?;
             let addr = socket.local_addr()?;
@@ -88,15 +87,15 @@ impl RemotePort {
         bound().map_err(|error| taken(addr, &error))
     }
 
-    /// The address, with the port that the system chose where none was given.
+    /// The address, with the port that the system chose if none was set.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Listens from now on.
+    /// Starts listening.
     ///
     /// # Errors
-    /// When another process took the port at the same time.
+    /// When another process bound the port at the same time.
     pub fn listen(self) -> Result<TcpListener, Failure> {
         self.socket.listen(BACKLOG).map_err(|error| taken(self.addr, &error))
     }
@@ -107,7 +106,7 @@ fn taken(addr: SocketAddr, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot listen on {addr}: {error}"), hint)
 }
 
-/// The file of the control socket, which goes with whoever holds this.
+/// The file of the control socket, removed when this is dropped.
 pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
@@ -118,10 +117,10 @@ impl Drop for SocketFile {
     }
 }
 
-/// Takes the control socket; one that a dead process left is replaced, and nothing else is.
+/// Binds the control socket; replaces a stale socket of a dead process, and nothing else.
 ///
 /// # Errors
-/// When another process listens there, or the path cannot be used.
+/// When another process listens on it, or the path cannot be used.
 pub async fn bind_control(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     let hint = "choose another path with --listen-control-api";
     let unusable = |error: std::io::Error| {
@@ -151,7 +150,7 @@ pub async fn bind_control(path: &Path) -> Result<(UnixListener, SocketFile), Fai
     Ok((listener, SocketFile(path.to_owned())))
 }
 
-/// Binds a socket that nobody but its owner can ever connect to: Linux gives the file the mode that the socket has before.
+/// Binds a socket that only its owner can ever connect to: Linux gives the file the mode that the socket has before.
 fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
     let socket = UnixSocket::new_stream()?;
     rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
@@ -167,7 +166,7 @@ impl Members for Handle {
             Holder::Node(subject) => match membership(&state, subject.node) {
                 Membership::Member => true,
                 Membership::Removed => false,
-                // This manager may be the one that lags behind, or has no state yet.
+                // This manager may be the one that lags behind, or may have no state yet.
                 Membership::Unknown | Membership::Unheard => subject.role == Role::Manager,
             },
         }
@@ -184,7 +183,7 @@ impl Members for Handle {
                 cluster.nodes.get(*node).is_some_and(|node| node.certificate_digest == Some(*certificate))
             }
             Introduction::Joiner { .. } => [Role::Worker, Role::Manager].into_iter().any(|role| {
-                // There are no tokens before there is a cluster.
+                // There are no tokens before the cluster exists.
                 let secret = <&[u8; 32]>::try_from(cluster.settings.token_sha256(role));
                 secret.is_ok_and(|secret| Introduction::of_secret(secret) == *introduction)
             }),
@@ -192,7 +191,7 @@ impl Members for Handle {
     }
 }
 
-/// Lets calls through once this manager has a state to answer from: one that joins has none at first.
+/// Accepts calls once this manager has a state to answer from: one that is joining has none at first.
 fn has_state(core: &Handle) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + use<> {
     let core = core.clone();
     move |request| match core.state().cluster.id() == ClusterId::default() {
@@ -201,7 +200,7 @@ fn has_state(core: &Handle) -> impl Fn(Request<()>) -> Result<Request<()>, Statu
     }
 }
 
-/// What is answered by a manager that joins.
+/// The response of a manager that is joining.
 fn joining(catching_up: Option<(u64, u64)>) -> Refusal {
     let how_far = match catching_up {
         Some((at, of)) => format!("it has the history up to frame {at} of {of}"),
@@ -218,7 +217,7 @@ fn joining(catching_up: Option<(u64, u64)>) -> Refusal {
 /// Serves nodes until `shutdown`.
 ///
 /// # Errors
-/// When the server breaks off.
+/// When the server fails.
 pub async fn remote(
     listener: TcpListener,
     credentials: Arc<Credentials>,
@@ -245,10 +244,10 @@ pub async fn remote(
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
 }
 
-/// Serves operators until `shutdown`, and then takes the socket away.
+/// Serves operators until `shutdown`, and then removes the socket.
 ///
 /// # Errors
-/// When the server breaks off.
+/// When the server fails.
 pub async fn control(
     listener: UnixListener,
     file: SocketFile,
@@ -328,11 +327,11 @@ mod tests {
         assert!(failure.sentence.starts_with(&format!("cannot listen on {addr}: ")), "{failure}");
     }
 
-    /// Greets, with empty settings, and never says anything again: returns with what it heard once the connection has ended.
+    /// Sends the preface with empty settings, then nothing: returns what it received once the connection has closed.
     async fn keep_silent(mut silent: impl AsyncReadExt + AsyncWriteExt + Unpin) -> Vec<u8> {
         silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
         let mut heard = Vec::new();
-        // However the connection ends; until it does, this waits.
+        // Any way of closing is accepted.
         let _ = silent.read_to_end(&mut heard).await;
         heard
     }

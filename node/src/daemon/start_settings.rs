@@ -1,6 +1,6 @@
-//! What a node is started with and keeps: its addresses, its host name and its executor. A later start that does not name
-//! them uses those of the last one, so that workers find a manager again, its operators the control socket, monitoring the
-//! metrics, and the agent what runs its tasks.
+//! The persistent settings of a node: its addresses, its host name and its executor. A later start without these flags reuses
+//! the last values, so that workers find the manager again, operators the control socket, monitoring the metrics, and the agent
+//! its executor.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,24 +16,24 @@ use crate::security::KeyLock;
 /// The file in the state directory.
 const FILE: &str = "start.json";
 
-/// Addresses, host name and executor of one start.
+/// The settings of one start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartSettings {
-    /// Where the node, as a manager, serves other nodes.
+    /// The address on which the node, as a manager, serves other nodes.
     pub listen_remote_api: SocketAddr,
-    /// Address that other nodes are to use, where it was named.
+    /// The address that other nodes connect to, if it was set.
     pub advertise_remote_api: Option<String>,
-    /// Unix socket at which a manager serves operators.
+    /// Unix socket on which a manager serves operators.
     pub listen_control_api: PathBuf,
-    /// The node's name, where it was named: any other follows the machine's.
+    /// The node's name, if it was set; otherwise it follows the machine's.
     pub hostname: Option<String>,
-    /// What runs the tasks.
+    /// The executor of the tasks.
     pub executor: ExecutorKind,
-    /// Where the Docker Engine listens.
+    /// The address of the Docker Engine.
     pub engine_addr: String,
-    /// Where metrics and probes are served, if anywhere.
+    /// The address of metrics and probes, if they are served.
     pub metrics_addr: Option<SocketAddr>,
-    /// Directory for archives of history, if there is one.
+    /// Directory for archives of history, if set.
     pub history_archive: Option<PathBuf>,
 }
 
@@ -53,8 +53,8 @@ impl Default for StartSettings {
 }
 
 impl StartSettings {
-    /// The settings of this start: what the flags name, then what the last start had, then the defaults. And in words, what
-    /// the flags change.
+    /// The settings of this start: the flags, then the values of the last start, then the defaults. Also returns messages about
+    /// what the flags change.
     pub fn of(args: &RunArgs, last: Option<Self>) -> (Self, Vec<String>) {
         let settings = last.clone().unwrap_or_default();
         let settings = Self {
@@ -82,7 +82,7 @@ impl StartSettings {
         (settings, changes)
     }
 
-    /// Refuses another executor than the last start's while tasks may run under that one: nothing would look after them.
+    /// Refuses a change of the executor while tasks may be running under the previous one: no process would manage them.
     ///
     /// # Errors
     /// When there are such tasks, or the agent's files cannot be read.
@@ -106,7 +106,8 @@ impl StartSettings {
         Err(Failure::new(sentence, hint))
     }
 
-    /// That other nodes still get the port of an address that was named earlier, while this node listens at another.
+    /// A warning that other nodes still get the port of an address that was set earlier, while this node listens on another
+    /// one.
     fn stale_advertised_port(&self, last: &Self) -> Option<String> {
         let port = self.listen_remote_api.port();
         let advertised = self.advertise_remote_api.as_ref()?;
@@ -121,7 +122,7 @@ impl StartSettings {
         })
     }
 
-    /// What differs from the last start, one sentence for each flag.
+    /// The differences from the last start, one message per flag.
     fn changes(&self, last: &Self) -> Vec<String> {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "not given".to_owned());
         let path = |value: &PathBuf| value.display().to_string();
@@ -141,10 +142,10 @@ impl StartSettings {
         differs.map(|(flag, was, is)| format!("{flag} is {is} from now on; it was {was}")).collect()
     }
 
-    /// What the last start left in a state directory, if there was one.
+    /// The settings of the last start, if there was one.
     ///
     /// # Errors
-    /// When the file cannot be read, or is not one of these.
+    /// When the file cannot be read, or is invalid.
     pub fn load(dir: &Path) -> Result<Option<Self>, Failure> {
         let path = dir.join(FILE);
         let text = match std::fs::read(&path) {
@@ -159,7 +160,7 @@ impl StartSettings {
         })
     }
 
-    /// Where the last start had its archives of history, for work on a state directory.
+    /// The archive directory of the last start, for offline work on a state directory.
     ///
     /// # Errors
     /// Those of [`StartSettings::load`].
@@ -167,7 +168,7 @@ impl StartSettings {
         Ok(Self::load(dir)?.and_then(|settings| settings.history_archive))
     }
 
-    /// Keeps the settings for the next start, unless they are those that are kept already.
+    /// Saves the settings for the next start, unless they are unchanged.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -217,7 +218,7 @@ mod tests {
     fn the_executor_stays_and_another_is_told() {
         let named = ["--executor", "process", "--engine-addr", "unix:///run/a.sock"];
         let (first, _) = StartSettings::of(&flags(&named), None);
-        // What a later start says, what runs its tasks, and what it reports.
+        // The flags of a later start, the resulting executor, and the messages.
         let table: [(&[&str], _, &[&str]); 3] = [
             (&[], ExecutorKind::Process, &[]),
             (&["--executor", "process"], ExecutorKind::Process, &[]),
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_address_of_metrics_stays_until_it_is_switched_off() {
-        // What each start says, where metrics are served then, and what is reported.
+        // The flags of each start, the resulting address of metrics, and the messages.
         let table: [(&[&str], Option<&str>, &[&str]); 6] = [
             (&[], None, &[]),
             (
@@ -274,7 +275,7 @@ mod tests {
     fn an_advertised_port_that_is_listened_at_no_more_is_told() {
         let named = ["--listen-remote-api", "127.0.0.1:5000", "--advertise-remote-api", "m1:5000"];
         let (first, _) = StartSettings::of(&flags(&named), None);
-        // What a later start says, and whether others get a port that nothing answers.
+        // The flags of a later start, and whether other nodes get a port that nothing listens on.
         let table: [(&[&str], bool); 5] = [
             (&[], false),
             (&["--listen-remote-api", "127.0.0.1:6000"], true),
@@ -295,7 +296,7 @@ mod tests {
         let (last, _) = StartSettings::of(&flags(&["--executor", "process"]), None);
         let (next, _) = StartSettings::of(&flags(&["--executor", "docker"]), Some(last.clone()));
         assert_eq!(next.require_executor_of(&last, dir.path(), &KeyLock::default()), Ok(()), "no agent has run");
-        // How far each task is, and how many may run.
+        // The state of each task, and how many may be running.
         let table: [(&[TaskState], &str); 4] = [
             (&[], ""),
             (&[TaskState::Complete, TaskState::Failed], ""),
@@ -321,7 +322,7 @@ mod tests {
         let (settings, _) = StartSettings::of(&flags(&["--hostname", "m1"]), None);
         settings.save(dir.path()).expect("saved");
         assert_eq!(StartSettings::load(dir.path()), Ok(Some(settings.clone())));
-        // What was written before metrics were remembered.
+        // A file from before metrics were stored.
         let text = std::fs::read_to_string(dir.path().join(FILE)).expect("a file");
         std::fs::write(dir.path().join(FILE), text.replace(",\n  \"metrics_addr\": null", "")).expect("written");
         assert!(!std::fs::read_to_string(dir.path().join(FILE)).expect("a file").contains("metrics"));

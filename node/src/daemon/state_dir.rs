@@ -1,4 +1,4 @@
-//! A node's state directory: made, checked and locked before anything else happens.
+//! A node's state directory: created, checked and locked before anything else.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -11,13 +11,13 @@ use rustix::fs::{FlockOperation, flock};
 use crate::daemon::failure::{Failure, code};
 use crate::security::KeyLock;
 
-/// The file in which a worker keeps the address of its manager.
+/// The file in which a worker stores the address of its manager.
 pub const MANAGER_ADDR: &str = "manager.addr";
 
-/// The file by which a process has the directory for itself.
+/// The lock file that gives a process exclusive use of the directory.
 pub(super) const LOCK: &str = "lock";
 
-/// Where a manager's log is in a state directory.
+/// The path of a manager's log in a state directory.
 pub fn log(state_dir: &Path) -> PathBuf {
     state_dir.join("raft")
 }
@@ -43,8 +43,8 @@ pub fn logs_set_aside(state_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Puts a file with this content in the place of another: written aside and renamed, so that after a crash there is the old
-/// one or the new one.
+/// Replaces a file with this content: written to a temporary file and renamed, so that after a crash either the old or the new
+/// one exists.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -57,25 +57,25 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-/// A state directory that belongs to this process until it ends.
+/// A state directory, locked by this process until it exits.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
     _lock: File,
-    /// What its keys are wrapped with.
+    /// Wraps its keys.
     keys: Arc<KeyLock>,
 }
 
 impl StateDir {
-    /// Makes the directory if need be and locks it.
+    /// Creates the directory if necessary, and locks it.
     ///
     /// # Errors
-    /// When it cannot be made or written, or another `swarmd` has it.
+    /// When it cannot be created or written, or another `swarmd` uses it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         Self::open_unused(path, "stop it first, or give this one a directory of its own with --state-dir")
     }
 
-    /// The same of one that is there: nothing is made where a path was mistyped.
+    /// Opens an existing directory: nothing is created if the path was mistyped.
     ///
     /// # Errors
     /// As [`open`](Self::open); or when there is no such directory.
@@ -87,7 +87,7 @@ impl StateDir {
         Err(Failure::new(sentence, "give the state directory of this node with --state-dir").with_code(code::USAGE))
     }
 
-    /// The same, with what to do where another `swarmd` has it.
+    /// Like [`open`](Self::open), with this hint if another `swarmd` uses it.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -107,20 +107,20 @@ impl StateDir {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What its keys are wrapped with.
+    /// The lock that wraps its keys.
     pub fn keys(&self) -> &Arc<KeyLock> {
         &self.keys
     }
 
-    /// The directory of the log, made if need be.
+    /// The directory of the log, created if necessary.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn make_log(&self) -> Result<PathBuf, Failure> {
         let path = log(&self.path);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unusable(&path, &error))?;
@@ -128,7 +128,7 @@ impl StateDir {
     }
 }
 
-/// The refusal of a directory, or of something in it, that cannot be used at all.
+/// The failure for a directory, or something in it, that is unusable.
 pub(crate) fn unusable(path: &Path, error: &std::io::Error) -> Failure {
     let sentence = format!("the state directory cannot be used: {}: {error}", path.display());
     Failure::new(sentence, "choose a directory that this user can write, with --state-dir")

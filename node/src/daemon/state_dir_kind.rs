@@ -1,7 +1,8 @@
-//! Whose a state directory is: what its files say of the node that it belongs to, before anything is opened or made there.
+//! Determines from its files what kind of node a state directory belongs to, before anything is opened or created.
 //!
-//! A log that has begun makes it a manager's, for nothing else has one; without a log the certificate's role decides. So a
-//! manager that lost its log is not taken for a worker, and a worker that lost its certificate begins no cluster of its own.
+//! An initialised log identifies a manager, because only managers have one; without a log the role in the certificate decides.
+//! So a manager that lost its log is not mistaken for a worker, and a worker that lost its certificate does not create a
+//! cluster.
 
 use std::path::Path;
 
@@ -13,39 +14,39 @@ use crate::daemon::{joining, leaving};
 use crate::log::RocksStore;
 use crate::security::{CertificateStore, IdentityError};
 
-/// What a state directory is.
+/// The kind of a state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateDirKind {
-    /// Nobody's yet.
+    /// It belongs to no node yet.
     Free,
-    /// A node's that is no member: it asked to join and was not answered, or it lost its certificate. Here is what of it.
+    /// It belongs to a node that is not a member: its join was not answered, or it lost its certificate.
     Leftover(Leftover),
-    /// A worker's.
+    /// It belongs to a worker.
     Worker,
-    /// A manager's that is on its way into the cluster, and has no log yet.
+    /// It belongs to a manager that is still joining, and has no log yet.
     Joining,
-    /// A manager's.
+    /// It belongs to a manager.
     Manager,
 }
 
-/// What is left of a node without an identity.
+/// What exists of a node without an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftover {
-    /// A join that was begun.
+    /// A pending join.
     Join,
-    /// A node that left its cluster, and is not all removed.
+    /// A node that is leaving its cluster, and is not completely removed.
     Leaving,
-    /// Nothing of a node that left its cluster.
+    /// Only the note of a node that left its cluster.
     Left,
-    /// All but this part of the identity.
+    /// Everything except this part of the identity.
     AllBut(&'static str),
 }
 
 impl StateDirKind {
-    /// What the directory is, and that it can be that.
+    /// Determines the kind of the directory, and checks that it is consistent.
     ///
     /// # Errors
-    /// When the log of a manager is gone, the identity of a node is damaged, or the directory cannot be looked into.
+    /// When the log of a manager is missing, the identity of a node is damaged, or the directory cannot be read.
     pub fn of(dir: &Path, certificates: &CertificateStore, now: Timestamp) -> Result<Self, Failure> {
         if leaving::is_noted(dir)? {
             return Ok(Self::Leftover(if leaving::is_bare(dir)? { Leftover::Left } else { Leftover::Leaving }));
@@ -69,19 +70,19 @@ impl StateDirKind {
     }
 }
 
-/// Whether a log has begun in this state directory.
+/// Whether there is an initialised log in this state directory.
 ///
 /// # Errors
-/// When it cannot be looked into.
+/// When it cannot be read.
 pub(super) fn has_log(dir: &Path) -> Result<bool, Failure> {
     Ok(RocksStore::has_begun(&state_dir::log(dir))?)
 }
 
-/// A manager issues itself the certificate that it lacks; what is damaged is for a person to judge.
+/// A manager reissues its own missing certificate; a damaged one needs an operator.
 fn manager_without(error: IdentityError) -> Result<StateDirKind, Failure> {
     match error {
-        // What another unlock key wrapped is lost: the process may have ended while both keys were being wrapped anew.
-        // One that is not valid yet was issued while the clock was ahead.
+        // A key wrapped with another unlock key is lost: the process may have been stopped while both keys were being
+        // rewrapped. A certificate that is not valid yet was issued while the clock was ahead.
         IdentityError::Missing(_)
         | IdentityError::Expired { .. }
         | IdentityError::NotYetValid { .. }
@@ -97,7 +98,7 @@ fn manager_without(error: IdentityError) -> Result<StateDirKind, Failure> {
     }
 }
 
-/// What a directory is that has neither a log nor a whole identity.
+/// The kind of a directory with neither a log nor a complete identity.
 fn left(dir: &Path, certificates: &CertificateStore, part: &'static str) -> Result<StateDirKind, Failure> {
     if certificates.role()? == Some(Role::Manager) {
         return Err(lost_log(&state_dir::log(dir)));
@@ -118,7 +119,7 @@ fn lost_log(log: &Path) -> Failure {
 }
 
 impl Leftover {
-    /// Why nothing begins here by itself.
+    /// Why a start without a join token is refused here.
     pub fn refuse(self, dir: &Path) -> Failure {
         let dir = dir.display();
         match self {
@@ -145,7 +146,7 @@ impl Leftover {
     }
 }
 
-/// Why there is no log to read in a directory, which may be in use. Changes nothing.
+/// Why a directory, which may be in use, has no readable log. Read-only.
 pub fn no_log(dir: &Path) -> Failure {
     let hint = "give the state directory of a manager with --state-dir";
     let because = |why: &str| Failure::new(format!("there is no log in {}: {why}", dir.display()), hint);

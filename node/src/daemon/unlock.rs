@@ -1,4 +1,5 @@
-//! A manager whose keys are locked: it takes the unlock key from a file, or waits at its control socket for somebody who has it.
+//! Unlocks a manager whose keys are locked: with the unlock key from a file, or by waiting for an operator at its control
+//! socket.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,17 +20,17 @@ use crate::daemon::state_dir::{self, StateDir};
 use crate::security::seal::{self, DataKeys, SealError};
 use crate::security::{CertificateStore, KeyLock, Limits, UnlockKey, incoming_local};
 
-/// Longest file that is read, in bytes: a key has 52.
+/// Maximum bytes of the file: a key has 52.
 const FILE_BYTES_MAX: u64 = 4 * 1024;
-/// Bits of a file's mode by which others than its owner can read it.
+/// Mode bits that let users other than the owner read a file.
 const READABLE_BY_OTHERS: u32 = 0o044;
-/// The one call that a locked manager answers.
+/// The only call that a locked manager serves.
 const UNLOCK: &str = "/swarmlog.wire.v1.Lock/Unlock";
 
-/// Opens the keys of a state directory, if they are locked; whether to go on: the process may be told to stop meanwhile.
+/// Unlocks the keys of a state directory, if they are locked. Returns `false` if the process is stopped before.
 ///
 /// # Errors
-/// When the unlock key is not the right one, or the control socket cannot be used.
+/// When the unlock key is wrong, or the control socket cannot be used.
 pub async fn unlock(
     dir: &StateDir,
     key_file: Option<&Path>,
@@ -53,10 +54,10 @@ pub async fn unlock(
 
 const WRONG_KEY_HINT: &str = "`swarmctl cluster unlock-key` on a manager that runs shows the present key";
 
-/// The unlock key in a file that no other user can read.
+/// Reads the unlock key from a file that no other user can read.
 ///
 /// # Errors
-/// When it cannot be read, others can read it, or it holds no key.
+/// When it cannot be read, others can read it, or it contains no key.
 pub fn read_key(path: &Path) -> Result<UnlockKey, Failure> {
     let cannot = |why: String| {
         let hint = "name a file that holds nothing but the key, with mode 600, and that the user of swarmd may read";
@@ -72,7 +73,7 @@ pub fn read_key(path: &Path) -> Result<UnlockKey, Failure> {
     text.parse().map_err(|error: crate::security::ParseUnlockKeyError| cannot(error.to_string()))
 }
 
-/// The keys of a state directory that may be locked: those of the log, and that of the node, which is there alone while a manager
+/// The possibly locked keys of a state directory: those of the log, and that of the node, which is the only one while a manager
 /// has no log yet.
 struct LockedKeys {
     log: PathBuf,
@@ -90,8 +91,8 @@ impl LockedKeys {
         Ok(seal::is_wrapped(&self.log) || self.node.is_locked()?)
     }
 
-    /// Opens the keys with this unlock key, and keeps it if it is the right one. The log's decide: the process may have ended before
-    /// the node's was wrapped with another unlock key as well.
+    /// Unlocks the keys with this unlock key, and stores it if it is correct. The log's keys decide: the process may have been
+    /// stopped before the node's key was rewrapped as well.
     fn open(&self, key: UnlockKey) -> Result<(), String> {
         let opens = match seal::is_wrapped(&self.log) {
             true => match DataKeys::load(&self.log, false, Some(&key)) {
@@ -109,7 +110,7 @@ impl LockedKeys {
     }
 }
 
-/// Serves the one call of a locked manager until it is made with the right key.
+/// Serves the only call of a locked manager until it is made with the correct key.
 async fn serve_locked(keys: LockedKeys, socket: &Path, shutdown: &CancellationToken) -> Result<(), Failure> {
     let (listener, file) = serve::bind_control(socket).await?;
     let unlocked = shutdown.child_token();
@@ -121,7 +122,7 @@ async fn serve_locked(keys: LockedKeys, socket: &Path, shutdown: &CancellationTo
     served.map_err(|error| Failure::new(format!("the control socket broke: {error}"), "start swarmd again"))
 }
 
-/// What a locked manager answers to every other call.
+/// The response of a locked manager to every other call.
 fn locked() -> Refusal {
     let sentence = "this manager is locked: it was restarted, and its keys need the cluster's unlock key".to_owned();
     let hint = "unlock it with `swarmctl cluster unlock`, or start swarmd with --unlock-key-file";
@@ -133,10 +134,10 @@ fn locked() -> Refusal {
     }
 }
 
-/// File descriptors of a manager that is locked: a few people ask it.
+/// File descriptors of a locked manager, which only a few operators call.
 const LOCKED_DESCRIPTORS: usize = 256;
 
-/// What a locked manager answers.
+/// The service of a locked manager.
 struct Locked {
     keys: LockedKeys,
     unlocked: CancellationToken,
@@ -158,7 +159,7 @@ impl Lock for Locked {
     }
 }
 
-/// What a manager answers whose keys are not locked.
+/// The service of a manager whose keys are not locked.
 pub struct NotLocked;
 
 #[tonic::async_trait]
