@@ -1,4 +1,4 @@
-//! Checkpoints that the other managers sign too, and their comparison while nobody asks.
+//! Checkpoints co-signed by the other managers, and their periodic comparison.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::{Context, status};
 use crate::control::Control;
 use crate::control::audit::Signed;
 
-/// How often the manager that leads compares its history with the others'.
+/// How often the leading manager compares its history with that of the others.
 const PERIOD: Duration = Duration::from_secs(3600);
 
-/// Compares the history of the manager that leads with the others' once an hour, until `stop`: whoever rewrites one of them is noticed
-/// although nobody asks for a checkpoint.
+/// Compares the history of the leading manager with that of the others once an hour, until `stop`, so that a rewritten history
+/// is detected even if no client requests a checkpoint.
 pub async fn compare_histories(context: Context, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
         if !context.state().leads {
@@ -27,8 +27,8 @@ pub async fn compare_histories(context: Context, stop: CancellationToken) {
     }
 }
 
-/// A checkpoint of history as a manager has it, with the signatures of the others that answer and have the same. One that has another
-/// history is an alarm: somebody rewrote one of the two.
+/// A checkpoint of this manager's history, with the signatures of the responding managers with the same history. A manager with
+/// a different history raises an alarm: one of the two was rewritten.
 pub(super) async fn cosigned(context: &Context, control: Control) -> Result<(Signed, Vec<Cosigner>), Status> {
     let broken = |error: tokio::task::JoinError| Status::internal(error.to_string());
     let (signed, control) = {

@@ -1,5 +1,5 @@
-//! What each node, and each join token, may ask of a manager in a time: judged before anything enters its inbox, so that a
-//! hostile certificate costs the others nothing.
+//! Rate limits of each node and each join token, checked before a request enters the manager's inbox, so that a node with a
+//! hostile certificate does not affect others.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,37 +11,38 @@ use tokio::time::Instant;
 
 use crate::bucket::{Bucket, Rate};
 
-/// Calls of one node, whatever they ask, but for heartbeats. An agent makes one every few seconds, and several a second
-/// while it starts many tasks.
+/// All calls of one node except heartbeats. An agent makes one every few seconds, and several per second while it starts many
+/// tasks.
 const CALLS: Rate = Rate { capacity: 200, interval: Duration::from_millis(20) };
-/// Heartbeats of one node, apart from its other calls: whoever reports too fast is not taken for dead. An agent sends at
-/// most ten a second.
+/// Heartbeats of one node, limited separately: a node that reports too often must not be declared down. An agent sends at most
+/// ten per second.
 const HEARTBEATS: Rate = Rate { capacity: 40, interval: Duration::from_millis(50) };
-/// Sessions that one node opens. Each is an entry of the log, and an agent that is well opens one in days.
+/// Sessions that one node opens. Each is an entry in the log, and a healthy agent opens one in days.
 const SESSIONS: Rate = Rate { capacity: 3, interval: Duration::from_secs(4) };
-/// Certificates that one node gets: 6 at once, as when its role goes to and fro, and then 6 an hour. The shortest-lived ones are renewed twice an hour.
+/// Certificates of one node: 6 at once, for example when its role changes repeatedly, and then 6 per hour. The shortest-lived
+/// ones are renewed twice per hour.
 const CERTIFICATES: Rate = Rate { capacity: 6, interval: Duration::from_secs(600) };
-/// Nodes that one join token lets in: 50 a second, and 200 at once.
+/// Nodes that join with one token: 50 per second, and 200 at once.
 const JOINS: Rate = Rate { capacity: 200, interval: Duration::from_millis(20) };
 
-/// Bytes that a node without tasks may report at once: its description several times over. Each manager counts for itself, and
-/// with what comes back three of them let less than 2 MiB of one hostile node into history in a minute.
+/// Bytes that a node without tasks may report at once: several times its description. Each manager counts separately; including
+/// the refill, three managers accept less than 2 MiB per minute from one hostile node into history.
 const REPORT_BYTES: u32 = 256 * 1024;
-/// Bytes that it may report at once for each of its tasks: all states of its life.
+/// Additional bytes at once for each of its tasks: all states of a task.
 const REPORT_BYTES_PER_TASK: u32 = 1024;
-/// Bytes that come back in a second, without tasks and for each task: a report of each every few seconds.
+/// Refill per second, without tasks and for each task: a report of each task every few seconds.
 const REPORT_BYTES_PER_SECOND: u32 = 5 * 1024;
 const REPORT_BYTES_PER_SECOND_AND_TASK: u32 = 64;
-/// What a message costs the log besides its bytes, and each report in it.
+/// What a message costs the log in addition to its bytes, and each report in it.
 const MESSAGE_OVERHEAD: usize = 256;
 const REPORT_OVERHEAD: usize = 64;
-/// Tasks on a node beyond which its budget grows no more.
+/// Number of tasks on a node beyond which its budget no longer grows.
 const TASKS_MAX: u64 = 100_000;
 
-/// Nodes remembered before those that were quiet are forgotten.
+/// Minimum number of remembered nodes before idle ones are forgotten.
 const NODES_MIN: usize = 1_024;
 
-/// The budgets of all nodes and join tokens, as this manager saw them spend.
+/// The budgets of all nodes and join tokens, as spent at this manager.
 pub struct Budgets {
     spent: Mutex<Spent>,
 }
@@ -50,11 +51,11 @@ pub struct Budgets {
 struct Spent {
     by_node: BTreeMap<NodeId, NodeBudget>,
     by_token: BTreeMap<Role, Bucket>,
-    /// How many nodes are remembered before the quiet ones are forgotten: so that costs nothing a call.
+    /// The number of remembered nodes at which idle ones are forgotten, so that the cleanup is amortised.
     forget_at: usize,
 }
 
-/// What one node has spent.
+/// The spent budget of one node.
 #[derive(Default)]
 struct NodeBudget {
     calls: Bucket,
@@ -78,31 +79,31 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// Any call of a node but a heartbeat.
+    /// Charges any call of a node except a heartbeat.
     pub(super) fn call(&self, node: NodeId, now: Instant) -> Result<(), Rejection> {
         let spent = self.spent().of(node, now).calls.spend(1, CALLS, now);
         spent.map_err(|wait| too_much(node, "calls this manager too often", wait))
     }
 
-    /// A heartbeat of a node.
+    /// Charges a heartbeat of a node.
     pub(super) fn heartbeat(&self, node: NodeId, now: Instant) -> Result<(), Rejection> {
         let spent = self.spent().of(node, now).heartbeats.spend(1, HEARTBEATS, now);
         spent.map_err(|wait| too_much(node, "sends heartbeats too often", wait))
     }
 
-    /// A session that a node opens.
+    /// Charges a session that a node opens.
     pub(super) fn session(&self, node: NodeId, now: Instant) -> Result<(), Rejection> {
         let spent = self.spent().of(node, now).sessions.spend(1, SESSIONS, now);
         spent.map_err(|wait| too_much(node, "opens sessions too often", wait))
     }
 
-    /// A certificate for a node.
+    /// Charges a certificate for a node.
     pub(super) fn certificate(&self, node: NodeId, now: Instant) -> Result<(), Rejection> {
         let spent = self.spent().of(node, now).certificates.spend(1, CERTIFICATES, now);
         spent.map_err(|wait| too_much(node, "asks for more than 6 certificates an hour", wait))
     }
 
-    /// What a node with so many tasks says, in a message of so many bytes and reports.
+    /// Charges a message with this many bytes and reports, of a node with this many tasks.
     pub(super) fn report(
         &self,
         node: NodeId,
@@ -117,7 +118,7 @@ impl Budgets {
         spent.map_err(|wait| too_much(node, "reports more than its tasks account for", wait))
     }
 
-    /// A node that joins with the token of this role.
+    /// Charges a node that joins with the token of this role.
     pub(super) fn join(&self, role: Role, now: Instant) -> Result<(), Rejection> {
         let spent = self.spent().by_token.entry(role).or_default().spend(1, JOINS, now);
         spent.map_err(|wait| {
@@ -127,7 +128,7 @@ impl Budgets {
     }
 
     fn spent(&self) -> MutexGuard<'_, Spent> {
-        // No code panics while it holds the lock, so a poisoned one still holds whole data.
+        // No code panics while it holds the lock, so a poisoned one still guards valid data.
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,7 +143,7 @@ impl Spent {
     }
 }
 
-/// What a node with so many tasks may report.
+/// The rate of reports for a node with this many tasks.
 fn report_rate(tasks: u64) -> Rate {
     let tasks = u32::try_from(tasks.min(TASKS_MAX)).unwrap_or(u32::MAX);
     let per_second = REPORT_BYTES_PER_SECOND + REPORT_BYTES_PER_SECOND_AND_TASK * tasks;
@@ -201,7 +202,7 @@ mod tests {
     fn a_node_gets_six_certificates_an_hour() {
         let (budgets, begin, node) = (Budgets::default(), Instant::now(), NodeId::from_bits(1));
         let issued = (0..3_600).filter(|second| budgets.certificate(node, after(begin, *second)).is_ok()).count();
-        // Six at once, and what came back meanwhile.
+        // Six at once, and the refill meanwhile.
         assert_eq!(issued, 6 + 5);
         let again = (3_600..7_200).filter(|second| budgets.certificate(node, after(begin, *second)).is_ok()).count();
         assert_eq!(again, 6);
@@ -216,7 +217,7 @@ mod tests {
             let now = begin + Duration::from_millis(millisecond);
             taken += if budgets.report(hostile, 1, 4_096, 1, now).is_ok() { 4_096 } else { 0 };
         }
-        // Three managers count apart.
+        // Three managers count separately.
         assert!(3 * taken < 2 * 1_048_576, "{taken} bytes in a minute");
         // 10,000 tasks, all of which start within a second: three reports of 300 bytes each, in batches of 200.
         for batch in 0..150 {

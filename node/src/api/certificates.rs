@@ -1,4 +1,5 @@
-//! The cluster's certificate authority over gRPC: who calls and how often, and a translation of [`crate::control::enrolment`].
+//! The certificate authority over gRPC: authenticates the caller, limits the rate, and translates to
+//! [`crate::control::enrolment`].
 
 use commands::{Actor, Rejection, RejectionKind};
 use events::{NodeId, Role};
@@ -13,7 +14,7 @@ use crate::security::{Peer, RequestedKey, access, failures};
 
 use super::{Context, affordable, status};
 
-/// The cluster's certificate authority, as nodes call it.
+/// The cluster's certificate authority, as a service for nodes.
 pub struct CertificateApi {
     context: Context,
 }
@@ -33,7 +34,7 @@ impl CertificateApi {
         Ok(reply)
     }
 
-    /// Reads on a thread of its own: the disk may be slow, and this one serves others.
+    /// Reads on a blocking thread: the disk may be slow, and this thread serves other callers.
     async fn recorded(&self, node: NodeId, index: u64, key: RequestedKey) -> Result<CertificateReply, Status> {
         let control = self.context.control();
         let read = tokio::task::spawn_blocking(move || control.recorded(node, index, &key)).await;

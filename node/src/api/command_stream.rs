@@ -1,5 +1,5 @@
-//! Commands on one stream: each is in the queue of the core before the answers of those before it are there, and answers come
-//! in the order of the commands.
+//! Pipelined commands on one stream: a command enters the core's queue before the previous ones are answered, and responses are
+//! sent in the order of the commands.
 
 use commands::{Actor, Rejection};
 use events::CommandId;
@@ -15,11 +15,11 @@ use crate::manager::driver::stopping;
 
 use super::{Context, status};
 
-/// Commands of one stream that may wait for their answers; the next is read when the first of them is answered. As many as
-/// one turn takes from all callers, so that one stream can fill it.
+/// Maximum unanswered commands per stream; the next one is read when the first of them is answered. As many as one turn takes
+/// from all callers, so that one stream can fill a turn.
 const UNANSWERED_MAX: usize = 4_096;
 
-/// Takes the commands of a stream. It ends with the requests, with the connection, or when this manager stops.
+/// Runs the commands of a stream. It ends with the requests, with the connection, or when this manager stops.
 pub(super) fn answers(
     context: Context,
     actor: Actor,
@@ -27,7 +27,7 @@ pub(super) fn answers(
 ) -> impl Stream<Item = Result<CommandAnswer, Status>> + Send {
     let stopping_token = context.stopping.clone();
     let answers = requests.map(move |request| match request {
-        // Begun here and not when it is waited for: this is called in the order of the requests.
+        // Started here rather than when it is awaited, because this is called in the order of the requests.
         Ok(request) => Either::Left(begin(&context, &actor, request)),
         Err(broken) => Either::Right(ready(Err(broken))),
     });

@@ -1,4 +1,4 @@
-//! The control API over gRPC: who calls, a translation of [`Control`]'s answers, and nothing else.
+//! The control API over gRPC: authenticates the caller and translates the responses of [`Control`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,32 +39,32 @@ use crate::security::{Peer, access};
 use super::streams::{interact, logs, usage};
 use super::{Context, audit, command_stream, events as history, status};
 
-/// How long it may take to note that secrets were read.
+/// Deadline for recording that secrets were read.
 const NOTE_PATIENCE: Duration = Duration::from_secs(5);
-/// Backups that are written at a time: each reads the whole history.
+/// Maximum concurrent backups: each reads the whole history.
 const BACKUPS_MAX: usize = 2;
-/// Readers of the frames of history at a time: each reads as much of it as it likes.
+/// Maximum concurrent readers of history frames: each may read any amount of it.
 const AUDITS_MAX: usize = 4;
-/// States of the past, and copies of a state to see what would happen, that are made at a time; who asks for another one waits for its
-/// turn. Each takes a thread at the lowest priority of the processor, and as much memory as a state.
+/// Maximum states of the past, and drafts for previews, that are computed concurrently; other callers wait for their turn. Each
+/// takes a thread with the lowest CPU priority, and the memory of a state.
 const PASTS_MAX: usize = 2;
-/// Callers that wait for their turn at the past: more are refused.
+/// Maximum callers waiting for a state of the past: more are refused.
 const PAST_WAITERS_MAX: usize = 64;
 
-/// The service behind the control socket.
+/// The service on the control socket.
 pub struct ControlApi {
     context: Context,
-    /// Budget for backups.
+    /// Limits backups.
     backups: Arc<Semaphore>,
-    /// Budget for readers of frames.
+    /// Limits readers of frames.
     audits: Arc<Semaphore>,
-    /// Budget for readers of logs and of what tasks use.
+    /// Limits readers of logs and of resource usage.
     readers: Arc<Semaphore>,
-    /// Who interacts with tasks.
+    /// The interactive sessions in tasks.
     interactions: Arc<interact::Interactions>,
-    /// States of the past, and the budget for making them.
+    /// States of the past, and the limit for computing them.
     past: Arc<Past>,
-    /// The copy that was last read of what would be.
+    /// The draft of the last preview.
     draft: Arc<Draft>,
     pasts: Arc<Semaphore>,
     past_waiters: Arc<Semaphore>,
@@ -83,18 +83,18 @@ impl ControlApi {
         Self { context, backups, audits, readers, interactions, past, draft, pasts, past_waiters }
     }
 
-    /// Notes that somebody is shown the join tokens; whether they may be.
+    /// Records that the actor reads the join tokens. Returns whether they may be shown.
     async fn note_reading(&self, actor: Actor) -> bool {
         let read = self.context.control().read_tokens(actor);
         if read.actor.may(&read.command).is_err() {
             return false;
         }
-        // What cannot be noted is not shown: the cluster may have lost its quorum, and its settings are wanted all the more.
+        // If that cannot be recorded, they are not shown: without a quorum, the cluster's other settings are still needed.
         tokio::time::timeout(NOTE_PATIENCE, self.context.submit(read)).await.is_ok_and(|noted| noted.is_ok())
     }
 
-    /// The manager once its state is as new as the caller wants it, or at the point that the caller names, for one who may ask, and what
-    /// is asked.
+    /// Checks the caller's access, then returns the manager's state and the request: the current state once it is as fresh as
+    /// requested, or the state at the requested point.
     async fn asked<T>(&self, request: Request<T>) -> Result<(Control, T), Status> {
         access::caller(&request)?;
         let freshness = Freshness::read(request.metadata())?;
@@ -106,13 +106,13 @@ impl ControlApi {
         Ok((control, request.into_inner()))
     }
 
-    /// The manager as it was after the frame at this index.
+    /// The state after the frame at this index.
     async fn at(&self, control: Control, index: u64) -> Result<Control, Status> {
         let past = Arc::clone(&self.past);
         self.when_idle(move |is_stopped| control.at(index, &past, is_stopped)).await
     }
 
-    /// Does what may take long on a thread of its own, with what the processor has left. Ends early once nobody waits for it.
+    /// Runs long work on a separate thread with idle CPU priority. Cancelled when the caller disconnects.
     async fn when_idle<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Rejection> + Send + 'static,
@@ -126,7 +126,7 @@ impl ControlApi {
         let thread = std::thread::Builder::new().name("idle".to_owned()).spawn(move || {
             run_when_idle();
             let result = work(&|| stopping.is_cancelled() || made.is_closed());
-            // Who asked may be gone by now.
+            // The caller may have disconnected.
             let _ = made.send(result);
             drop(permit);
         });
@@ -204,7 +204,7 @@ impl ControlService for ControlApi {
 
     async fn get_cluster(&self, request: Request<GetClusterRequest>) -> Result<Response<ClusterView>, Status> {
         let actor = self.context.actor(&access::caller(&request)?);
-        // The past has no secrets, so that nothing of them is read there.
+        // A state of the past contains no tokens, so nothing is recorded.
         let is_present = Freshness::read(request.metadata())?.at.is_none();
         let with_tokens = is_present && request.get_ref().with_tokens() && self.note_reading(actor).await;
         let (control, _) = self.asked(request).await?;
@@ -216,7 +216,7 @@ impl ControlService for ControlApi {
     }
 
     async fn get_raft(&self, request: Request<GetRaftRequest>) -> Result<Response<RaftView>, Status> {
-        // Without a leader as well: it says which managers are missing.
+        // Works without a leader too, to report which managers are missing.
         access::caller(&request)?;
         Ok(Response::new(self.context.control().raft()))
     }
@@ -356,7 +356,7 @@ impl ControlService for ControlApi {
         let actor = self.context.actor(&access::caller(&request)?);
         self.context.catch_up_with_leader().await.map_err(status)?;
         let key = self.context.control().unlock_key().map_err(status)?;
-        // Noted first: nobody sees it whom history does not name.
+        // Recorded first, so that no one sees the key without a trace in history.
         self.context.submit(self.context.control().read_unlock_key(actor)).await.map_err(status)?;
         Ok(Response::new(key))
     }
@@ -369,7 +369,7 @@ impl ControlService for ControlApi {
         let permit = Arc::clone(&self.backups).try_acquire_owned().map_err(|_| status(too_many_backups()))?;
         let noted = control.read_all_secrets(actor);
         let writer = aside(move || control.backup(asked)).await?.map_err(status)?;
-        // Noted first: nobody gets it whom history does not name.
+        // Recorded first, so that no one gets a backup without a trace in history.
         self.context.submit(noted).await.map_err(status)?;
         let stream = stream::try_unfold((writer, permit), |(mut writer, permit)| async {
             let (part, writer) = aside(move || (writer.part(), writer)).await?;
@@ -478,7 +478,7 @@ impl ControlService for ControlApi {
 
     async fn compare(&self, request: Request<CompareRequest>) -> Result<Response<Self::CompareStream>, Status> {
         let (control, asked) = self.asked(request).await?;
-        // The earlier state first: the later one begins with it.
+        // The earlier state first, because the later one is computed from it.
         let earlier = self.at(control.clone(), asked.from).await?;
         let later =
             if asked.to == control.state.cluster.position.index { control } else { self.at(control, asked.to).await? };
@@ -537,10 +537,10 @@ fn too_many_audits() -> Rejection {
     Rejection::new(commands::RejectionKind::Exhausted, "audit", sentence, "wait for their end, or ask another manager")
 }
 
-/// Several answers to one call.
+/// The responses of a streaming call.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The pages of a list, a page at a time: to choose and sort objects, and to count the tasks of one, may take long.
+/// The pages of a list, one at a time: selecting and sorting objects, and counting the tasks of each, may take long.
 async fn pages<R: prost::Message + 'static, P: Send + 'static>(
     list: impl FnOnce() -> Result<Pages<R, P>, Rejection> + Send + 'static,
 ) -> Result<Response<Answers<P>>, Status> {
@@ -555,7 +555,7 @@ fn paged<P: Send + 'static>(pages: impl Iterator<Item = P> + Send + 'static) -> 
     Ok(Response::new(Box::pin(stream)))
 }
 
-/// Does what takes the longer the more tasks there are on a thread of its own, where no other caller waits for it.
+/// Runs work whose duration grows with the number of tasks on a blocking thread, where it delays no other caller.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The dispatcher over gRPC: who calls and what they may ask, and a translation of sessions to streams.
+//! The dispatcher over gRPC: authenticates callers, limits their rate, and translates sessions to streams.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,17 +31,17 @@ use super::sending::{NextShares, SendMemory, Share};
 use super::streams::{self, Session as Orders};
 use super::{Context, affordable, jittered, status};
 
-/// Messages that wait for a slow agent; then the newest state waits, and nothing piles up.
+/// Messages queued for a slow agent; beyond that only the latest state is kept, so the queue does not grow.
 const QUEUED_MAX: usize = 4;
 
-/// A session hears at most once in this time what changed for its node, as in SwarmKit: a node with many tasks that change one
-/// after the other costs a look at all of them each time.
+/// Minimum time between two updates of a session, as in SwarmKit: for a node with many tasks that change one after another,
+/// each update examines all of them.
 const BATCH_PERIOD: Duration = Duration::from_millis(100);
 
-/// How long it may take to note that a node has moved to another root; the shortest time between two heartbeats is about that.
+/// Deadline for recording that a node has moved to another root, about the shortest time between two heartbeats.
 const NOTE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The service that agents hold their sessions with.
+/// The service for agents' sessions.
 pub struct DispatchApi {
     context: Context,
     memory: SendMemory,
@@ -53,8 +53,8 @@ impl DispatchApi {
         Self { context, memory: SendMemory::default() }
     }
 
-    /// The node that calls, by its certificate, and the host that it calls from. Its port says nothing: each connection has
-    /// another.
+    /// The calling node, by its certificate, and the host that it connects from. The port is omitted, because it differs for
+    /// each connection.
     fn caller<T>(request: &Request<T>) -> Result<(Caller, String), Status> {
         match access::caller(request)? {
             Peer::Node { subject, address } => {
@@ -68,7 +68,7 @@ impl DispatchApi {
         }
     }
 
-    /// Whether a node may open a session. Only what is new in its description is written.
+    /// Checks whether a node may open a session. Only changes of its description are written.
     fn session_fits(&self, node: NodeId, description: &NodeDescription) -> Result<(), Rejection> {
         let (budgets, now, state) = (&self.context.budgets, Instant::now(), self.context.state());
         budgets.call(node, now)?;
@@ -80,7 +80,7 @@ impl DispatchApi {
         budgets.report(node, state.cluster.usage.of(node).tasks, description.encoded_len(), 0, now)
     }
 
-    /// Whether a node may send a report.
+    /// Checks whether a node may send a report.
     fn report_fits(&self, node: NodeId, report: &ReportRequest) -> Result<(), Rejection> {
         let (budgets, now) = (&self.context.budgets, Instant::now());
         budgets.call(node, now)?;
@@ -88,7 +88,7 @@ impl DispatchApi {
         budgets.report(node, tasks, report.encoded_len(), report.reports.len(), now)
     }
 
-    /// Compares on a thread of its own: the disk may be slow, and this one serves others.
+    /// Compares on a blocking thread: the disk may be slow, and this thread serves other callers.
     async fn compare(&self, node: NodeId, seen: Head) {
         let control = self.context.control();
         if let Err(error) = tokio::task::spawn_blocking(move || control.compare(node, &seen)).await {
@@ -111,11 +111,11 @@ impl Dispatcher for DispatchApi {
         let session = SessionId::from_bits(rand::random());
         let registration = caller.registration(session, description, advertise_addr.unwrap_or(host));
         self.context.submit(registration).await.map_err(status)?;
-        // Not before: the node may have been with a manager that is ahead of this one.
+        // Not before registering: the node may have had a session with a manager that is ahead of this one.
         if let Some(seen) = seen {
             self.compare(caller.node, seen).await;
         }
-        // Boxed: a channel makes room for 32 at once, and agents are many.
+        // Boxed, because a channel allocates space for 32 messages at once, and there are many agents.
         let (messages, receiver) = mpsc::channel::<Box<Outgoing>>(QUEUED_MAX);
         let changes = self.context.core.follow(caller.node);
         let stream = AssignmentStream::new(caller.node, session);
@@ -139,14 +139,14 @@ impl Dispatcher for DispatchApi {
         request: Request<Streaming<HeartbeatRequest>>,
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
         let (Caller { node, .. }, _) = Self::caller(&request)?;
-        // To open a stream costs as much as a heartbeat, so that there is nothing to gain by opening many.
+        // Opening a stream costs as much as a heartbeat, so there is nothing to gain by opening many.
         affordable(self.context.budgets.heartbeat(node, Instant::now())).await?;
         let (context, stopping_token) = (self.context.clone(), self.context.stopping.clone());
         let replies = request.into_inner().then(move |beat| {
             let context = context.clone();
             async move { heartbeat(&context, node, beat?).await }
         });
-        // An agent whose own end is closed reads none of this.
+        // An agent that has closed its end reads none of this.
         let last = stream::once(async { Err(status(stopping())) });
         Ok(Response::new(Box::pin(replies.take_until(stopping_token.cancelled_owned()).chain(last))))
     }
@@ -186,7 +186,7 @@ impl Dispatcher for DispatchApi {
     }
 }
 
-/// Takes a heartbeat. The node may have been removed, or its session replaced, since the last one.
+/// Processes a heartbeat. The node may have been removed, or its session replaced, since the last one.
 async fn heartbeat(context: &Context, node: NodeId, beat: HeartbeatRequest) -> Result<HeartbeatReply, Status> {
     let HeartbeatRequest { session, trust, uses } = beat;
     affordable(context.budgets.heartbeat(node, Instant::now())).await?;
@@ -201,10 +201,11 @@ async fn heartbeat(context: &Context, node: NodeId, beat: HeartbeatRequest) -> R
     Ok(HeartbeatReply { period_ns: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX), role, trust, measure })
 }
 
-/// Notes that a node has moved to another root, beside its heartbeats: these are answered whether the cluster can commit or not.
+/// Records that a node has moved to another root, without blocking its heartbeats: these are answered even if the cluster
+/// cannot commit.
 fn note_moved(context: Context, moved: CoreRequest) {
     tokio::spawn(async move {
-        // One that is not taken comes again with the next heartbeat.
+        // If it is not recorded, the next heartbeat repeats it.
         match tokio::time::timeout(NOTE_PATIENCE, context.submit(moved)).await {
             Ok(Ok(_)) => {}
             Ok(Err(refused)) => {
@@ -215,7 +216,7 @@ fn note_moved(context: Context, moved: CoreRequest) {
     });
 }
 
-/// What goes to an agent, with its share of the memory for messages.
+/// A message to an agent, with its share of the memory for messages.
 struct Outgoing {
     message: Result<SessionMessage, Status>,
     share: Option<Share>,
@@ -227,22 +228,22 @@ impl Outgoing {
     }
 }
 
-/// Sends an agent what its session's stream says until the agent is gone or the session is over.
+/// Sends an agent the messages of its session until the agent disconnects or the session ends.
 struct Delivery {
     context: Context,
     memory: SendMemory,
-    /// Ends the connection of the session.
+    /// Closes the connection of the session.
     end: CancellationToken,
-    /// Rings at each change that concerns the node.
+    /// Notified of each change that concerns the node.
     changes: Arc<Notify>,
     stream: AssignmentStream,
-    /// Streams that are wanted of the node.
+    /// Streams requested from the node.
     orders: Orders,
     messages: mpsc::Sender<Box<Outgoing>>,
     _open: Open,
 }
 
-/// A session that counts as open, for as long as this is kept.
+/// Counts a session as open until it is dropped.
 struct Open(Arc<Measures>);
 
 impl Open {
@@ -261,9 +262,9 @@ impl Drop for Open {
 /// Why a delivery ended.
 #[derive(Debug)]
 enum Ended {
-    /// The session is over for this manager.
+    /// The session has ended for this manager.
     Over,
-    /// The core has ended, or this manager stops.
+    /// The core has ended, or this manager is stopping.
     Stopping,
     /// The agent's end of the stream is closed.
     AgentGone,
@@ -281,7 +282,7 @@ impl Delivery {
         tracing::debug!(%node, %session, ?ended, "a session has ended");
         match ended {
             Ended::Over => {}
-            // An agent that does not read any more finds out by itself.
+            // An agent that no longer reads detects it itself.
             Ended::Stopping => drop(self.messages.try_send(Outgoing::last(status(stopping())))),
             Ended::AgentGone => self.disconnect(node, session).await,
         }
@@ -296,7 +297,7 @@ impl Delivery {
             let messages = match self.stream.next(&self.context.control()) {
                 Ok(messages) => messages,
                 Err(over) => {
-                    // The agent may be the one that ended it.
+                    // The agent itself may have ended it.
                     let _ = self.messages.send(Outgoing::last(status(over.rejection()))).await;
                     tracing::debug!(node = %self.stream.node(), ?over, "a session is over");
                     return Ended::Over;
@@ -324,7 +325,7 @@ impl Delivery {
         }
     }
 
-    /// Tells the core that the connection broke. Should that fail, the missing heartbeats tell it as well.
+    /// Reports to the core that the connection was lost. If that fails, the missing heartbeats have the same effect.
     async fn disconnect(&self, node: NodeId, session: SessionId) {
         let request = self.context.control().disconnection(node, session);
         if let Err(rejection) = self.context.submit(request).await {
@@ -333,7 +334,7 @@ impl Delivery {
     }
 }
 
-/// Waits for a change, and then until it is time to look at it, with all that change until then.
+/// Waits for a change, and then until the next update is due, to batch further changes.
 async fn changed(changes: &Notify, next_look: Instant) {
     changes.notified().await;
     tokio::time::sleep_until(next_look).await;

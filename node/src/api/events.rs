@@ -1,7 +1,7 @@
-//! The log as a stream: history from some point on, and then whatever is committed.
+//! The event log as a stream: history from a given point, then new events as they are committed.
 //!
-//! What lies behind is read from the disk, by a bounded number of threads. Whoever has come to the end and follows waits with all
-//! others for the same frames in memory, and costs a task.
+//! Older events are read from disk, by a bounded number of threads. A follower that has caught up waits for the same in-memory
+//! frames as all others, and only costs a task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use super::live::{Feed, Follower, LiveEvents};
 use super::waiting::{Queue, Stopped, queue};
 use super::{Context, status};
 
-/// Streams at a time. For each at most 64 KiB of records wait, or one record: about 128 MiB if all of them stop reading.
+/// Maximum concurrent streams. Each queues at most 64 KiB of records, or one record: about 128 MiB if all of them stop reading.
 const STREAMS_MAX: usize = 2_048;
-/// Streams that read from the disk at a time, each on a thread with a page of history.
+/// Maximum streams that read from disk concurrently, each on a thread with a page of history.
 const READERS_MAX: usize = 128;
 /// How long a stream waits for one of these threads.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the streams of a manager share.
+/// Shared by the event streams of a manager.
 pub struct Streams {
     all: Arc<Semaphore>,
     readers: Arc<Semaphore>,
@@ -42,8 +42,8 @@ impl Default for Streams {
     }
 }
 
-/// The events that a request asks for, oldest first. One that is followed ends in order when the manager stops; one that is
-/// not followed goes on to the end of history, for who reads it could not tell that there was more.
+/// The requested events, oldest first. A stream that follows ends with an error when the manager stops; one that does not
+/// follow continues to the end of history, because its reader could not detect that there is more.
 pub(super) async fn stream(
     context: &Context,
     request: EventsRequest,
@@ -60,7 +60,7 @@ pub(super) async fn stream(
     let teller = Teller { event_reader: event_reader.map_err(status)?, states: states.clone(), queue: Arc::new(queue) };
     let story = Story { streams, store, states, stopping };
     tokio::spawn(async move {
-        // Who stopped was told why, or is gone.
+        // A reader that was stopped got the reason, or has disconnected.
         let _ =
             if follow { story.follow(teller, reading).await } else { teller.tell_aside(None, reading).await.map(drop) };
         drop(admitted);
@@ -68,7 +68,7 @@ pub(super) async fn stream(
     Ok(records)
 }
 
-/// Does what may wait for the disk on a thread of its own; one that cannot be had is an answer, not the end.
+/// Runs work that may wait for the disk on a separate thread; failing to create a thread is an error response.
 async fn aside<T: Send + 'static>(
     reading: OwnedSemaphorePermit,
     work: impl FnOnce(&tokio::runtime::Handle) -> T + Send + 'static,
@@ -76,7 +76,7 @@ async fn aside<T: Send + 'static>(
     let (done, result) = oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::Builder::new().name("history".to_owned());
-    // Nobody may wait for it any more.
+    // Ignored: the stream may have been dropped.
     let started = thread.spawn(move || drop(done.send((work(&runtime), reading))));
     started.map_err(|error| no_thread(&error))?;
     result.await.map_err(|_| {
@@ -96,22 +96,22 @@ fn too_many(most: usize, what: &str) -> Rejection {
     Rejection::new(RejectionKind::Exhausted, "events", sentence, "end one of them, or try again later")
 }
 
-/// Shows history to one client.
+/// Sends history to one client.
 struct Teller {
     event_reader: EventReader,
     states: watch::Receiver<Arc<Published>>,
     queue: Arc<Queue>,
 }
 
-/// Says why there is no more.
+/// Ends the stream with a reason.
 fn stop(queue: &Queue, why: Rejection) -> Stopped {
     queue.end(status(why));
     Stopped
 }
 
 impl Teller {
-    /// Sends everything that the present state knows and that was not sent yet, from the disk; with the index of that state. What came up
-    /// to `shown` was sent otherwise.
+    /// Sends all events of the current state that were not sent yet, from disk. Returns the index of that state. Events up to
+    /// `shown` were already sent from memory.
     async fn tell_aside(mut self, shown: Option<u64>, reading: OwnedSemaphorePermit) -> Result<(Self, u64), Stopped> {
         let queue = Arc::clone(&self.queue);
         let told = aside(reading, move |runtime| {
@@ -141,7 +141,7 @@ impl Teller {
         }
     }
 
-    /// Sends what all who follow are shown, for as long as that is kept; to the index from which on it is not.
+    /// Sends the frames shared by all followers, as long as they are kept. Returns the index after which they are not.
     async fn share(
         &mut self,
         follower: &mut Follower,
@@ -171,7 +171,7 @@ impl Teller {
     }
 }
 
-/// What it takes to follow history.
+/// What is needed to follow history.
 struct Story {
     streams: Arc<Streams>,
     store: Arc<dyn LogStore>,
@@ -180,11 +180,11 @@ struct Story {
 }
 
 impl Story {
-    /// Tells what there is and what comes. It ends as a refusal would, since following has no end of its own.
+    /// Sends existing events, then new ones. Only ends with an error, since following has no regular end.
     async fn follow(self, mut teller: Teller, mut reading: OwnedSemaphorePermit) -> Result<(), Stopped> {
         let mut shown = None;
         loop {
-            // Before it is read from the disk: what comes meanwhile is kept.
+            // Subscribed before reading from disk, so that events committed meanwhile are kept.
             let mut follower = match self.streams.live.follow(|| self.feed()) {
                 Ok(follower) => follower,
                 Err(error) => return Err(stop(&teller.queue, no_thread(&error))),
@@ -195,7 +195,7 @@ impl Story {
                 return Err(Stopped);
             }
             let index = teller.share(&mut follower, index, &self.stopping).await?;
-            // In this order: the core ends after the shutdown began, which is what there is to say.
+            // In this order: the core ends after the shutdown has started, which is the reason to report.
             if self.stopping.is_cancelled() {
                 return Err(Stopped);
             }

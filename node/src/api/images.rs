@@ -1,4 +1,4 @@
-//! Digests of images, asked of registries for whoever creates or changes a service.
+//! Resolves image tags to digests at registries, when a service is created or updated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use wire::v1::ResolvedImage;
 
 use crate::agent::executor::{Executor, ImageFacts, RegistryAuth};
 
-/// Questions to registries at a time: each holds a connection to the engine and one to a registry.
+/// Maximum concurrent queries: each holds a connection to the engine and one to a registry.
 const QUESTIONS_MAX: usize = 16;
-/// Longest wait for a registry: whoever creates a service waits for it.
+/// Deadline of a query: the client that creates a service waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Registries, as the engine of this manager's node reaches them.
+/// Queries registries through the engine of this manager's node.
 #[derive(Clone)]
 pub struct Images {
     executor: Arc<dyn Executor>,
@@ -21,12 +21,12 @@ pub struct Images {
 }
 
 impl Images {
-    /// Registries, as this node's executor reaches them.
+    /// Queries registries through this node's executor.
     pub fn new(executor: Arc<dyn Executor>) -> Self {
         Self { executor, questions: Arc::new(Semaphore::new(QUESTIONS_MAX)) }
     }
 
-    /// The image with the digest that its tag has now, or why that is not known. Nothing if the executor has no images.
+    /// The image with the current digest of its tag, or why it is unknown. Empty if the executor has no images.
     pub(super) async fn resolve(&self, image: &str, auth: Option<RegistryAuth>) -> ResolvedImage {
         let asked = async {
             let _permit = self.questions.acquire().await;

@@ -1,5 +1,5 @@
-//! The newest frames in memory, read once from history and shared by all who follow it: a thousand of them cost a commit no more
-//! reading than one. Whoever is slower than what is kept here goes on from the disk.
+//! The newest frames in memory, read once from history and shared by all followers: a thousand followers cause no more reads
+//! per commit than one. A follower that is slower than the retained frames continues from disk.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,21 +11,21 @@ use crate::control::event_reader::{SharedFrame, SharedReader};
 use crate::log::LogStore;
 use crate::manager::driver::Published;
 
-/// Bytes of frames that are kept, or one frame, however large: seconds of a manager's highest load.
+/// Maximum bytes of retained frames, or one frame, however large: seconds of a manager's maximum load.
 const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes of frames that a follower takes at once, or one frame: one that stops reading holds no more.
+/// Maximum bytes of frames that a follower takes at once, or one frame: a follower that stops reading holds no more.
 const TAKEN_BYTES_MAX: usize = 64 * 1024;
 
-/// The newest frames, for as long as somebody follows.
+/// The newest frames, retained while there are followers.
 pub(super) struct LiveEvents {
     tail: Mutex<Tail>,
-    /// The index up to which the tail goes.
+    /// The index up to which frames are retained.
     end: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct Tail {
-    /// Every frame after this index is here, up to the newest.
+    /// All later frames are retained, up to the newest.
     begin: u64,
     frames: VecDeque<Arc<SharedFrame>>,
     bytes: usize,
@@ -44,7 +44,7 @@ impl Tail {
         }
     }
 
-    /// The next frames after an index; nothing where they are gone from here.
+    /// The next frames after an index; `None` if they are no longer retained.
     fn after(&self, index: u64) -> Option<Vec<Arc<SharedFrame>>> {
         if !self.is_fed || index < self.begin {
             return None;
@@ -60,7 +60,7 @@ impl Tail {
     }
 }
 
-/// One who follows: the tail is kept while there are any.
+/// A follower: frames are retained while there are any.
 pub(super) struct Follower {
     events: Arc<LiveEvents>,
     changed: watch::Receiver<u64>,
@@ -73,10 +73,10 @@ impl Default for LiveEvents {
 }
 
 impl LiveEvents {
-    /// Joins those who follow. The first of them starts the thread that reads for all.
+    /// Adds a follower. The first one starts the thread that reads for all.
     ///
     /// # Errors
-    /// When there is no such thread to be had.
+    /// When the thread cannot be created.
     pub(super) fn follow(self: &Arc<Self>, feed: impl FnOnce() -> Feed) -> std::io::Result<Follower> {
         let mut tail = self.tail();
         if !tail.is_fed {
@@ -97,7 +97,7 @@ impl LiveEvents {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody follows; if not, the thread that asks ends.
+    /// Whether there are followers; if not, the reading thread ends.
     fn is_followed(&self) -> bool {
         let mut tail = self.tail();
         if tail.followers == 0 {
@@ -106,7 +106,7 @@ impl LiveEvents {
         tail.is_fed
     }
 
-    /// Nobody reads for the others any more.
+    /// Marks the reading thread as ended.
     fn end(&self) {
         let mut tail = self.tail();
         *tail = Tail { followers: tail.followers, ..Tail::default() };
@@ -116,7 +116,7 @@ impl LiveEvents {
 }
 
 impl Follower {
-    /// The next frames after an index, none where history ends; nothing where they are not kept any more.
+    /// The next frames after an index, empty at the end of history; `None` if they are no longer retained.
     pub(super) fn after(&mut self, index: u64) -> Option<Vec<Arc<SharedFrame>>> {
         self.changed.mark_unchanged();
         self.events.tail().after(index)
@@ -124,7 +124,7 @@ impl Follower {
 
     /// Waits for more.
     pub(super) async fn changed(&mut self) {
-        // The sender is as old as the followers: it does not end before them.
+        // The sender lives as long as the followers, so this does not fail.
         let _ = self.changed.changed().await;
     }
 }
@@ -135,10 +135,10 @@ impl Drop for Follower {
     }
 }
 
-/// What reads history for all who follow.
+/// Reads history for all followers.
 pub(super) struct Feed {
     pub(super) store: Arc<dyn LogStore>,
-    /// The state from which on it reads.
+    /// The state after which it reads.
     pub(super) state: Arc<Published>,
     pub(super) states: watch::Receiver<Arc<Published>>,
     pub(super) stopping: CancellationToken,
@@ -153,11 +153,11 @@ impl Feed {
                 if !events.is_followed() {
                     return;
                 }
-                // Locked for each frame: who looks meanwhile waits for no disk.
+                // Locked separately for each frame, so that readers never wait for the disk.
                 let take = |frame| events.tail().push(frame);
                 let read = reader.read(&self.state.cluster, &new.cluster, take);
                 if read.is_err() {
-                    // It is logged. Those who follow read it from the disk themselves, and are told.
+                    // The error is logged. Followers then read from disk themselves, and get the error.
                     return events.end();
                 }
                 events.end.send_replace(new.cluster.position.index);

@@ -1,4 +1,4 @@
-//! What other managers say, over gRPC: who calls, and a translation to messages for the replica.
+//! The service for other managers, over gRPC: authenticates the caller, and translates its messages for the replica.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl ManagerApi {
         Self { context }
     }
 
-    /// The manager that calls, by its certificate.
+    /// The calling manager, by its certificate.
     fn caller<T>(request: &Request<T>) -> Result<NodeId, Status> {
         match access::caller(request)? {
             Peer::Node { subject, .. } => Ok(subject.node),
@@ -46,7 +46,7 @@ impl ManagerApi {
         }
     }
 
-    /// Hands over what another manager says, until its stream ends or it is no member any more.
+    /// Delivers the messages of another manager, until its stream ends or it is no longer a member.
     async fn listen(&self, node: NodeId, mut batches: Streaming<PeerBatch>) -> Result<(), Status> {
         let mut introduced = None;
         while let Some(PeerBatch { hello, messages }) = batches.message().await? {

@@ -1,5 +1,5 @@
-//! How a manager is asked: by operators on its unix socket, by nodes over mutual TLS. Thin: who calls is looked at here, and what
-//! nodes may ask for; the answers are [`Control`]'s.
+//! The APIs of a manager: for operators on its unix socket, for nodes over mutual TLS. A thin layer that authorises and
+//! rate-limits callers; [`Control`] produces the responses.
 
 mod audit;
 mod certificates;
@@ -47,34 +47,34 @@ use crate::peering::Peering;
 use crate::security::access::AccessLayer;
 use crate::security::{AccessError, Allowed, ExternalClient, Gate, Membership, Peer, Refusals, failures};
 
-/// What every service of a manager stands on.
+/// Shared by all services of a manager.
 #[derive(Clone)]
 pub struct Context {
-    /// The way to the core.
+    /// The core.
     pub core: Handle,
     /// The log, for reading history.
     pub store: Arc<dyn LogStore>,
-    /// Who this manager is.
+    /// The identity of this manager.
     pub manager: Arc<ManagerInfo>,
-    /// How it asks certificate authorities outside the cluster.
+    /// Calls external certificate authorities.
     pub external: Arc<ExternalClient>,
-    /// What nodes and join tokens may ask for.
+    /// Rate limits of nodes and join tokens.
     pub budgets: Arc<Budgets>,
-    /// What it refused to callers without the certificate or the role for it.
+    /// Calls refused for lack of a certificate or role.
     pub refusals: Arc<Refusals>,
-    /// What streams of events share.
+    /// Shared by the event streams.
     pub event_streams: Arc<events::Streams>,
-    /// The way to the other managers.
+    /// The links to the other managers.
     pub peering: Peering,
-    /// Registries of images.
+    /// Queries registries of images.
     pub images: Images,
     /// Streams of tasks.
     pub streams: Arc<TaskStreams>,
-    /// Done when this manager stops: sessions end then.
+    /// Cancelled when this manager stops: sessions end then.
     pub stopping: CancellationToken,
 }
 
-/// What a node is to this manager's cluster. Only the manager that leads can say that nobody knows it.
+/// The membership of a node in this manager's cluster. Only the leading manager can conclude that the cluster has no such node.
 pub(crate) fn membership(state: &Published, node: NodeId) -> Membership {
     let cluster = &state.cluster;
     if cluster.banned.contains(node) {
@@ -93,16 +93,16 @@ impl Context {
         self.core.state()
     }
 
-    /// The manager at this moment.
+    /// The manager's current state.
     fn control(&self) -> Control {
         let (manager, store) = (Arc::clone(&self.manager), Arc::clone(&self.store));
         Control { manager, state: self.state(), raft: self.core.raft(), store, now: clock::now(), past: None }
     }
 
-    /// Waits until the state here is as new as a reader wants it.
+    /// Waits until the local state is as fresh as a reader requests.
     ///
     /// # Errors
-    /// When it does not become so in time.
+    /// When this times out.
     async fn catch_up(&self, freshness: Freshness) -> Result<(), Rejection> {
         if let Some(index) = freshness.min_index {
             self.core.applied(index).await?;
@@ -110,24 +110,24 @@ impl Context {
         if freshness.stale { Ok(()) } else { self.core.read_barrier().await }
     }
 
-    /// Waits until what a command names can be looked up here. The manager that leads has what it acknowledged, and if another
-    /// leads by now, nothing comes of the command.
+    /// Waits until objects that a command names can be looked up here. A leading manager has everything it acknowledged; if it
+    /// no longer leads, the command fails anyway.
     async fn catch_up_with_leader(&self) -> Result<(), Rejection> {
         if self.state().leads { Ok(()) } else { self.core.read_barrier().await }
     }
 
-    /// Asks the core for a command, and waits for what became of it.
+    /// Submits a command to the core, and waits for its outcome.
     async fn submit(&self, request: Request) -> Result<CommandReply, Rejection> {
         self.begin(request).await
     }
 
-    /// Asks the core for a command; what it returns waits for what became of it. Commands are judged in the order of the calls.
+    /// Submits a command to the core, and returns a future of its outcome. Commands are judged in the order of the calls.
     fn begin(&self, request: Request) -> impl Future<Output = Result<CommandReply, Rejection>> + Send + use<> {
         let outcome = self.core.submit(request);
         async move { command::reply(outcome.await) }
     }
 
-    /// What holds calls to the table of who may call what, judged by the state of the moment.
+    /// The layer that enforces the access table, with the current state.
     pub fn access(&self) -> AccessLayer<impl Fn(&Peer, &'static str, Allowed) -> Result<Peer, AccessError> + use<>> {
         let context = self.clone();
         AccessLayer::new(move |peer: &Peer, rpc, allowed| {
@@ -140,7 +140,7 @@ impl Context {
         })
     }
 
-    /// Looks at a request for a command. One that its caller may not ask goes no further, and is noted.
+    /// Judges a command request. A command that its caller may not execute is refused and recorded.
     fn receive(&self, actor: &Actor, request: CommandRequest) -> Result<Received, Rejection> {
         let received = self.control().receive(actor.clone(), request)?;
         let Received::New(asked) = &received else { return Ok(received) };
@@ -153,24 +153,24 @@ impl Context {
         Ok(received)
     }
 
-    /// Judges callers by the state of this moment.
+    /// The gate with the current state.
     fn gate(&self) -> Gate<impl Fn(NodeId) -> Membership + use<>, impl Fn(OperatorId) -> Option<OperatorRole> + use<>> {
         let (state, also) = (self.state(), self.state());
         let role = move |operator| also.cluster.operators.get(operator).map(|operator| operator.role);
-        // A manager that joins has no state yet, and knows its cluster by its own certificate.
+        // A joining manager has no state yet, and knows its cluster from its own certificate.
         let cluster = Some(state.cluster.id()).filter(|id| *id != ClusterId::default());
         let cluster = cluster.unwrap_or(self.manager.cluster);
         Gate::new(cluster, move |node| membership(&state, node), role)
     }
 
-    /// Who a connection's other end is to the core.
+    /// The actor of a connection's peer.
     fn actor(&self, peer: &Peer) -> Actor {
         match peer {
             Peer::Operator { user } => Actor::Operator(user.clone()),
             Peer::CertifiedOperator { operator, .. } => {
                 let (state, id) = (self.state(), *operator);
                 let known = state.cluster.operators.get(id).map(|known| (known.name.clone(), known.role));
-                // Revoked since the call was let through: it may do nothing any more.
+                // The operator was revoked after the call was admitted: it has no permissions left.
                 let (name, role) = known.unwrap_or_else(|| (id.to_string(), OperatorRole::Viewer));
                 Actor::CertifiedOperator { name, role }
             }
@@ -180,17 +180,17 @@ impl Context {
     }
 }
 
-/// The heartbeat period or up to a fifth less, so that nodes that started together do not beat together. Never more: so many
-/// periods of silence are a lost node.
+/// The heartbeat period, reduced by up to a fifth, so that nodes that started together do not send heartbeats together. Never
+/// increased, because a node is declared down after a number of missed periods.
 fn jittered(period: Duration) -> Duration {
     period.mul_f64(rand::random_range(0.8..=1.0))
 }
 
-/// How long who asked for too much waits for its answer. With the bounds on its connections and calls, this bounds how often
-/// it asks.
+/// Delay of the response to a caller that exceeded its budget. With the limits on its connections and calls, this bounds how
+/// often it retries.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// Refuses what a budget does not allow, and not at once.
+/// Refuses what exceeds a budget, after a delay.
 async fn affordable(verdict: Result<(), Rejection>) -> Result<(), tonic::Status> {
     match verdict {
         Ok(()) => Ok(()),

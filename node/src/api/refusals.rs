@@ -1,4 +1,4 @@
-//! Records what this manager refused: once a minute while there is something, so that whoever calls in vain does not fill the log.
+//! Records refused calls in history: at most once a minute, so that repeated calls do not fill the log.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::Context;
 use crate::manager::replica::{Outcome, Request};
 use crate::security::Refusals;
 
-/// How long calls are summed up. What was refused less than that before a manager stops is in its own log only.
+/// How long refusals are summed up. Those of the last period before a manager stops are only in its own log.
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// Records what this manager refuses, until `stop`.
@@ -35,7 +35,7 @@ async fn summarise<R: Future<Output = Outcome>>(
         let outcome = record(summary.clone()).await;
         if !matches!(outcome, Outcome::Committed { .. }) {
             tracing::debug!(?outcome, "what was refused is not recorded yet");
-            // What may have been recorded may be recorded twice: that is better than not at all.
+            // They may already be recorded; recording them twice is better than not at all.
             refusals.put_back(summary);
         }
     }

@@ -1,6 +1,6 @@
-//! Memory for messages to agents. Each stream holds what it sends encoded until its agent has read it; after a restart of a
-//! manager all agents are sent everything that they need at once, and some may never read. Together such messages share a
-//! bounded amount. Where others wait for it, the connection ends whose agent has been reading its message for longest.
+//! Limits the memory of messages to agents. Each stream holds its encoded messages until the agent has read them; after a
+//! restart of a manager, complete assignments are sent to all agents at once, and some agents may never read them. All such
+//! messages share a bounded amount of memory. When others wait for it, the connection of the slowest reader is closed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,26 +17,26 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use wire::v1::SessionMessage;
 
-/// What is counted in.
+/// The unit of accounting.
 const UNIT_BYTES: usize = 1_024;
-/// Bytes of messages that wait to be encoded or sent: a few of the largest, hundreds with one config, what 20,000 agents with
-/// some tasks each are sent at once.
+/// Bytes of messages to be encoded or sent: enough for a few of the largest, for hundreds with one config, or for the initial
+/// messages of 20,000 agents with some tasks each.
 const UNITS_MAX: usize = 256 * 1_024;
-/// Bytes from which on a message is counted. Others are a few for each session, and cost little.
+/// Minimum size of a counted message. Smaller ones are few per session, and use little memory.
 const COUNTED_BYTES: usize = 4 * 1_024;
-/// How long an agent may read one message while others wait: the largest comes over a line of 20 Mbit/s.
+/// How long an agent may take to read one message while others wait: enough for the largest one at 20 Mbit/s.
 const SLOW_AFTER: Duration = Duration::from_secs(30);
-/// The shortest time between two connections that end because they are slow: the memory of the first comes back first.
+/// Minimum time between closing two slow connections, so that the memory of the first one is released before.
 const END_PAUSE: Duration = Duration::from_millis(100);
 
-/// The memory that messages share.
+/// The memory shared by messages.
 #[derive(Debug, Clone)]
 pub struct SendMemory {
     room: Arc<Semaphore>,
     readers: Arc<Mutex<Readers>>,
 }
 
-/// Those whose messages take memory, in the order in which they began.
+/// Agents whose messages use memory, in the order in which they started.
 #[derive(Debug, Default)]
 struct Readers {
     reading: BTreeMap<u64, Reader>,
@@ -44,7 +44,7 @@ struct Readers {
     ended_at: Option<Instant>,
 }
 
-/// An agent that has not read one message to its end.
+/// An agent that has not completely read one message.
 #[derive(Debug)]
 struct Reader {
     node: NodeId,
@@ -59,13 +59,13 @@ impl Default for SendMemory {
 }
 
 impl SendMemory {
-    /// The share of a message to a node over the connection that `end` ends, once there is enough; none for a small message.
+    /// Waits for the share of a message to a node, whose connection `end` closes; `None` for a small message.
     pub async fn share(&self, message: &SessionMessage, node: NodeId, end: &CancellationToken) -> Option<Share> {
         let bytes = message.encoded_len();
         if bytes < COUNTED_BYTES {
             return None;
         }
-        // A message that is larger than all there is waits until it is alone.
+        // A message larger than the total waits until it is the only one.
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).min(UNITS_MAX)).ok()?;
         let room = Arc::clone(&self.room).acquire_many_owned(units);
         tokio::pin!(room);
@@ -89,7 +89,7 @@ impl SendMemory {
 }
 
 impl Readers {
-    /// Ends the connection of whoever reads for longest, if that is too long; when to look again.
+    /// Closes the connection of the slowest reader, if it exceeds the limit. Returns when to check again.
     fn end_slowest(&mut self, now: Instant) -> Instant {
         let may_end_at = self.ended_at.map_or(now, |ended_at| ended_at + END_PAUSE);
         let Some(first) = self.reading.first_entry() else { return now + SLOW_AFTER };
@@ -113,7 +113,7 @@ fn lock(readers: &Mutex<Readers>) -> MutexGuard<'_, Readers> {
     readers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The share of one message, given back with it.
+/// The share of one message, released when it is dropped.
 #[derive(Debug)]
 pub struct Share {
     number: u64,
@@ -127,12 +127,12 @@ impl Drop for Share {
     }
 }
 
-/// Where a stream leaves the shares of messages that are encoded next. It is an extension of the stream's response.
+/// Passes the shares of the next encoded messages to the response body. It is an extension of the stream's response.
 #[derive(Debug, Clone, Default)]
 pub struct NextShares(Arc<Mutex<Vec<Share>>>);
 
 impl NextShares {
-    /// Leaves a share.
+    /// Adds a share.
     pub fn leave(&self, share: Option<Share>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(share);
     }
@@ -154,10 +154,10 @@ impl AsRef<[u8]> for Encoded {
     }
 }
 
-/// Has the encoded messages of a response keep their shares until they are sent.
+/// Makes the encoded messages of a response hold their shares until they are sent.
 pub fn keep_shares(response: Response<Body>) -> Response<Body> {
     let Some(next) = response.extensions().get::<NextShares>().cloned() else { return response };
-    // Messages that are ready together are one frame.
+    // Messages that are ready together are encoded into one frame.
     let keep = move |data: Bytes| match next.take() {
         shares if shares.is_empty() => data,
         shares => Bytes::from_owner(Encoded { data, _shares: shares }),
@@ -187,7 +187,7 @@ mod tests {
     use crate::security::testing::{KnownMembers, identity, subject, wall_clock};
     use crate::security::{Authority, Caller, Connector, Credentials, Limits, incoming};
 
-    /// A message of so many bytes, and a few that say what they are.
+    /// A message of about this many bytes.
     fn message(bytes: usize) -> SessionMessage {
         let config = ConfigItem { data: vec![7; UNIT_BYTES].into(), ..ConfigItem::default() };
         let configs = vec![config; bytes / UNIT_BYTES];
@@ -199,11 +199,11 @@ mod tests {
         NodeId::from_bits(number)
     }
 
-    /// Sends each session two messages of so many bytes that are ready together.
+    /// Sends each session two messages of this size that are ready together.
     struct TwoMessages {
         memory: SendMemory,
         bytes: usize,
-        /// Ends the connection of the first session.
+        /// Closes the connection of the first session.
         end: Arc<OnceLock<CancellationToken>>,
     }
 
@@ -293,7 +293,7 @@ mod tests {
         let (limits, members) = (Limits::of_descriptors(1_024), KnownMembers::everybody());
         let connections = Box::pin(incoming(tcp, of(1, Role::Manager), limits, members, Arc::default()));
         let (memory, end) = (SendMemory::default(), Arc::new(OnceLock::new()));
-        // More than the system keeps for a reader.
+        // More than the socket buffers of the system.
         let service = TwoMessages { memory: memory.clone(), bytes: 32 * 1024 * 1024, end: Arc::clone(&end) };
         let mut server = Server::builder().layer(MapResponseLayer::new(keep_shares));
         tokio::spawn(server.add_service(DispatcherServer::new(service)).serve_with_incoming(connections));
@@ -313,7 +313,7 @@ mod tests {
         let memory = SendMemory::default();
         let ends = [(); 4].map(|()| CancellationToken::new());
         assert!(memory.share(&message(COUNTED_BYTES / 2), node(0), &ends[0]).await.is_none(), "it is small");
-        // Two fit, with all that an item has besides its data.
+        // Two fit, including the overhead of each item.
         let half = message(UNITS_MAX * UNIT_BYTES / 20 * 9);
         let began = Instant::now();
         let mut unread = Vec::new();

@@ -1,5 +1,4 @@
-//! Certificates and roots that are signed, which may take a call to an authority outside the cluster: so it is done here, and not where
-//! the answers are made.
+//! Signs certificates and roots. This may call an external authority, so it is asynchronous and separate from [`Control`].
 
 use commands::{Actor, CertifyNode, Command, Rejection, RejectionKind};
 use events::{Named, NodeId, OperatorId, Role};
@@ -12,10 +11,11 @@ use crate::manager::replica::Request;
 use crate::security::{Authority, ExternalAuthority, ExternalClient, Holder, RootCertificate, Subject};
 
 impl Control {
-    /// A certificate for a node, and what notes it in the log; to be handed out once it is there.
+    /// Issues a certificate for a node, with the command that records it in the log; must be delivered only after the command
+    /// is committed.
     ///
     /// # Errors
-    /// When the request is not valid, or this manager cannot sign.
+    /// When the request is invalid, or this manager cannot sign.
     pub async fn certify(
         &self,
         external: &ExternalClient,
@@ -33,10 +33,10 @@ impl Control {
         Ok((Request::unnamed(Actor::Manager(self.manager.node), command), reply))
     }
 
-    /// The certificate of an operator that the core created or renewed.
+    /// Issues the certificate of an operator that the core created or renewed.
     ///
     /// # Errors
-    /// When it was revoked since, or this manager cannot sign.
+    /// When it has been revoked since, or this manager cannot sign.
     pub async fn operator_certificate(
         &self,
         external: &ExternalClient,
@@ -55,7 +55,8 @@ impl Control {
         Ok(OperatorCertificate { operator, cert_pem, roots_pem, not_after: issued.not_after })
     }
 
-    /// Has the new root signed outside the cluster, where the present one's key is there: this manager could not do it by itself.
+    /// Has the new root cross-signed by the external authority, if that has the current root's key: this manager cannot do it
+    /// itself.
     ///
     /// # Errors
     /// When no server signs it.

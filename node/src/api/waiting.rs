@@ -1,5 +1,5 @@
-//! What waits for one reader of history, bounded by its bytes. A reader that takes nothing for long is let go: what waits for it
-//! is thrown away at once, and it learns where to go on.
+//! The queue of one reader of history, bounded in bytes. A reader that stalls for too long is dropped: its queue is discarded
+//! immediately, and it gets an error with the index at which to continue.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,35 +15,35 @@ use wire::v1::EventRecord;
 
 use super::status;
 
-/// Bytes of records that wait for a reader, or one record, however large.
+/// Maximum bytes of queued records, or one record, however large.
 const WAITING_BYTES_MAX: u32 = 64 * 1024;
-/// Bytes that a record takes besides those that it is sent as.
+/// Memory of a record in addition to its encoded size.
 const RECORD_BYTES: usize = 512;
-/// How long a reader may take nothing while more waits for it than may wait: time enough to read what fills a screen.
+/// How long a reader may stall while its queue is full: enough time to read a screenful.
 const STALLED_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// A record with the room that it takes until the reader's connection has it.
+/// A record with the queue space that it occupies until it is passed to the reader's connection.
 type Waiting = (Result<EventRecord, Status>, Option<OwnedSemaphorePermit>);
 type Receiver = mpsc::UnboundedReceiver<Waiting>;
 
-/// The end of whoever tells history.
+/// The sending end of the queue.
 pub(super) struct Queue {
     records: mpsc::UnboundedSender<Waiting>,
-    /// The other end, for as long as there is a reader.
+    /// The other end, as long as there is a reader.
     reader: Weak<Mutex<Receiver>>,
     room: Arc<Semaphore>,
 }
 
-/// The end of who reads it.
+/// The receiving end of the queue.
 pub(super) struct Records(Arc<Mutex<Receiver>>);
 
-/// The reader is gone, or knows why there is no more.
+/// The reader has disconnected, or got the reason why the stream ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stopped;
 
-/// The two ends of what waits.
+/// Creates the two ends of a queue.
 pub(super) fn queue() -> (Queue, Records) {
-    // The room bounds it.
+    // The semaphore bounds it.
     let (records, receiver) = mpsc::unbounded_channel();
     let reader = Arc::new(Mutex::new(receiver));
     let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX as usize));
@@ -51,7 +51,7 @@ pub(super) fn queue() -> (Queue, Records) {
 }
 
 impl Queue {
-    /// Waits until there is room for a record, but not for a reader that has stalled.
+    /// Waits until there is space for a record, unless the reader stalls.
     pub(super) async fn put(&self, record: EventRecord) -> Result<(), Stopped> {
         let bytes = u32::try_from(record.encoded_len() + RECORD_BYTES).unwrap_or(u32::MAX).min(WAITING_BYTES_MAX);
         let room = tokio::select! {
@@ -66,18 +66,18 @@ impl Queue {
         self.records.send((Ok(record), Some(room))).map_err(|_| Stopped)
     }
 
-    /// The last thing that the reader hears. It takes no room.
+    /// Sends the last message to the reader. It takes no queue space.
     pub(super) fn end(&self, why: Status) {
-        // A reader that is gone does not need to know.
+        // Ignored if the reader has disconnected.
         let _ = self.records.send((Err(why), None));
     }
 
-    /// Ends when the reader is gone.
+    /// Returns when the reader has disconnected.
     pub(super) async fn gone(&self) {
         self.records.closed().await;
     }
 
-    /// Throws away what waits, before the record with this index, and says where to go on.
+    /// Discards the queue, before the record with this index, and sends where to continue.
     fn let_go(&self, index: u64) {
         let Some(reader) = self.reader.upgrade() else { return };
         let mut first = index;
@@ -103,7 +103,7 @@ impl Stream for Records {
     type Item = Result<EventRecord, Status>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // The room goes back with this.
+        // Dropping the permit releases the space.
         lock(&self.0).poll_recv(cx).map(|waiting| waiting.map(|(record, _room)| record))
     }
 }

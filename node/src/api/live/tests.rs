@@ -1,4 +1,4 @@
-//! Who follows is shown the same as who reads, however far behind, and holds a bounded memory.
+//! A follower gets the same events as a reader from disk, however far behind it is, and uses bounded memory.
 
 use std::collections::BTreeMap;
 
@@ -35,13 +35,13 @@ impl Manager {
         Self { core, _dir: dir }
     }
 
-    /// Asks for a command; the state that has its effects.
+    /// Executes a command. Returns the state with its effects.
     async fn ask(&self, command: Command) -> Arc<Published> {
         self.core.submit_as(Actor::Operator("ada".to_owned()), command).await.expect("it is accepted");
         self.core.handle.state()
     }
 
-    /// What a client is shown that reads from the disk.
+    /// The events of a client that reads from disk.
     fn read(&self, request: EventsRequest) -> Vec<EventRecord> {
         let state = self.core.handle.state();
         let mut reader = EventReader::open(Arc::clone(&self.core.store), &state.cluster, request).expect("history");
@@ -64,7 +64,7 @@ fn web(image: &str) -> Box<ServiceSpec> {
     })
 }
 
-/// Commands by which everything that has a name comes and goes, and each kind of spec changes; by the present state.
+/// Commands that create and remove every kind of named object, and change every kind of spec; computed from the current state.
 fn steps() -> Vec<fn(&Cluster) -> Command> {
     vec![
         |_| Command::CreateService(CreateService { spec: web("web:1"), secrets: ServiceSecrets::default() }),
@@ -103,7 +103,7 @@ fn service(state: &Cluster) -> events::ServiceId {
     state.services.values().next().expect("the service").id
 }
 
-/// What a client is shown of these frames that follows.
+/// The events of a client that follows, for these frames.
 fn followed(manager: &Manager, begin: &Cluster, request: EventsRequest, frames: &[SharedFrame]) -> Vec<EventRecord> {
     let request = EventsRequest { follow: true, ..request };
     let mut reader = EventReader::open(Arc::clone(&manager.core.store), begin, request).expect("history");
@@ -120,7 +120,7 @@ async fn who_follows_is_shown_what_who_reads_from_the_disk_is() {
         let command = step(&manager.core.handle.state().cluster);
         states.push(manager.ask(command).await);
     }
-    // As each state comes, and in one leap.
+    // State by state, and in one step.
     let last = states.last().cloned().expect("a state");
     for path in [states, vec![Arc::clone(&begin), last]] {
         let mut reader = SharedReader::after(Arc::clone(&manager.core.store), after);

@@ -1,5 +1,5 @@
-//! One stream of a node, as it comes in: always read at once, so that it holds up no other call of its connection, and never more
-//! than its credit.
+//! An incoming stream of a node: always read immediately, so that it blocks no other call on its connection, and limited by its
+//! credit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ use wire::v1::{FromTask, LogBatch, LogDetails, LogFailure, TaskUsage, ToTask};
 
 use crate::streams::{Credit, Line, Piece};
 
-/// Credits and orders that wait until the agent has read those before.
+/// Credits and orders queued until the agent has read the previous ones.
 const TOLD_MAX: usize = 64;
 
-/// What goes to an agent on its stream.
+/// A message to an agent on its stream.
 pub type Told = Result<ToTask, Status>;
 
 /// A stream that an agent has opened.
@@ -25,27 +25,27 @@ pub struct NodeStream {
     messages: mpsc::UnboundedReceiver<Result<FromTask, Status>>,
     to: mpsc::Sender<Told>,
     credit: u64,
-    /// Bytes that have come and were not taken.
+    /// Bytes received and not consumed yet.
     unread: Arc<AtomicU64>,
-    /// Taken, and the agent was not told yet.
+    /// Bytes consumed whose credit was not returned to the agent yet.
     owed: u64,
 }
 
-/// What a node says beside lines.
+/// Messages of a node other than lines.
 #[derive(Debug)]
 pub enum Said {
     /// The attributes of a task's log driver.
     Details(LogDetails),
-    /// Nothing more comes of a task.
+    /// A task sends no more data.
     Failed(LogFailure),
-    /// What tasks use.
+    /// Resource usage of tasks.
     Used(Vec<TaskUsage>),
-    /// Nothing more comes of the node, and why if it broke off.
+    /// The node sends no more data; the reason, if the stream broke.
     Over(NodeId, Option<String>),
 }
 
 impl NodeStream {
-    /// Reads what comes in from now on; the other end of what is told.
+    /// Starts to read the stream. Also returns the receiver of the messages for the agent.
     pub fn begin(
         inbound: impl Stream<Item = Result<FromTask, Status>> + Unpin + Send + 'static,
         credit: u64,
@@ -64,19 +64,19 @@ impl NodeStream {
         (Self { messages, to, credit, unread, owed: 0 }, told)
     }
 
-    /// The way to tell the agent more.
+    /// The sender of messages to the agent.
     pub fn teller(&self) -> mpsc::Sender<Told> {
         self.to.clone()
     }
 
-    /// What comes next, for which the agent gets its credit back.
+    /// The next message. Its credit is returned to the agent.
     pub async fn next(&mut self) -> Option<Result<FromTask, Status>> {
         let message = self.messages.recv().await?;
         if let Ok(message) = &message {
             let cost = Credit::cost(message, self.credit);
             self.unread.fetch_sub(cost, Ordering::Relaxed);
             self.owed += cost;
-            // Where the agent does not read, more is owed the next time.
+            // If the agent does not read, the credit is returned with a later message.
             let told = || ToTask { message: Some(ToMessage::Credit(self.owed)) };
             if self.owed >= self.credit / 4 && self.to.try_send(Ok(told())).is_ok() {
                 self.owed = 0;
@@ -85,7 +85,7 @@ impl NodeStream {
         Some(message)
     }
 
-    /// What comes, as pieces; the last of them says that it is over.
+    /// The messages as pieces; the last one reports the end.
     pub fn pieces(self, node: NodeId) -> BoxStream<'static, Piece<Said>> {
         let pieces = stream::unfold(Some(self), move |stream| async move {
             let mut stream = stream?;
@@ -99,7 +99,7 @@ impl NodeStream {
     }
 }
 
-/// Reads until the stream ends, or the agent sends more than it may.
+/// Reads until the stream ends, or the agent exceeds its credit.
 async fn read(
     mut inbound: impl Stream<Item = Result<FromTask, Status>> + Unpin,
     credit: u64,
@@ -119,7 +119,7 @@ async fn read(
     }
 }
 
-/// What a message is to whoever reads lines.
+/// Converts a message to a piece for a log reader.
 fn piece(message: FromTask) -> Piece<Said> {
     let lines = |batch: LogBatch| {
         let task = batch.task;
@@ -130,7 +130,7 @@ fn piece(message: FromTask) -> Piece<Said> {
         Some(Message::Details(details)) => Piece::Aside(Said::Details(details)),
         Some(Message::Usage(usage)) => Piece::Aside(Said::Used(usage.readings)),
         Some(Message::Failure(failure)) => Piece::Aside(Said::Failed(failure)),
-        // Not asked for on a stream of these, or of a newer version.
+        // Not requested on this kind of stream, or from a newer version.
         Some(Message::Begun(_) | Message::Output(_) | Message::UsedInputs(_)) | None => Piece::Lines(Vec::new()),
     }
 }
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// A message of about so many bytes.
+    /// A message of about this many bytes.
     fn message(bytes: usize) -> FromTask {
         let failure = LogFailure { sentence: "x".repeat(bytes), ..LogFailure::default() };
         FromTask { opens: None, message: Some(Message::Failure(failure)) }

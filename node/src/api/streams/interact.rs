@@ -1,4 +1,4 @@
-//! What one client does in a running task: its input goes to the task's node, and what comes out goes back.
+//! An interactive session of one client in a running task: relays input to the task's node, and output back.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,28 +25,28 @@ use super::{Context, lock, order};
 use crate::api::status;
 use crate::streams::{INPUTS_MAX, MESSAGE_BYTES};
 
-/// Interactions of a manager at a time. With their credit, this bounds what they hold: 32 MiB.
+/// Maximum concurrent interactions of a manager. With their credit, this bounds their memory to 32 MiB.
 const INTERACTIONS_MAX: usize = 64;
-/// Interactions of one caller.
+/// Maximum concurrent interactions of one caller.
 const CALLER_MAX: usize = 16;
-/// Bytes of output on their way.
+/// Bytes of output in flight.
 const CREDIT: u64 = 512 << 10;
-/// Outputs that wait for a client's connection.
+/// Outputs queued for a client's connection.
 const WAITING_MAX: usize = 2;
-/// How long a client may take to say what it wants.
+/// Deadline for the client's first message.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an engine may take to begin.
+/// Deadline for an engine to start the interaction.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(60);
-/// An interaction in which nothing goes either way for so long is over.
+/// An interaction without data in either direction for this long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(4 * 3600);
 
-/// Who interacts with tasks through this manager.
+/// The callers that interact with tasks through this manager.
 #[derive(Debug, Default)]
 pub(in crate::api) struct Interactions {
     by_caller: Mutex<BTreeMap<(i32, String), usize>>,
 }
 
-/// A place among the interactions, for as long as this is kept.
+/// Counts an interaction of a caller until it is dropped.
 struct Admitted {
     interactions: Arc<Interactions>,
     caller: (i32, String),
@@ -81,7 +81,7 @@ impl Drop for Admitted {
     }
 }
 
-/// Begins what a client wants; what comes out of the task.
+/// Starts the interaction that a client requests. Returns the output of the task.
 pub(in crate::api) async fn stream(
     context: &Context,
     interactions: &Arc<Interactions>,
@@ -92,7 +92,7 @@ pub(in crate::api) async fn stream(
     let admitted = interactions.admit(&actor).map_err(status)?;
     context.catch_up_with_leader().await.map_err(status)?;
     let (task, noted) = context.control().access(actor, &wanted).map_err(status)?;
-    // Noted first: no node is asked for what history does not name.
+    // Recorded first, so that no request reaches a node without a trace in history.
     let reply = context.submit(noted).await.map_err(status)?;
     context.core.applied(reply.index).await.map_err(status)?;
     let node = begin(context, task, wanted).await?;
@@ -100,14 +100,14 @@ pub(in crate::api) async fn stream(
     let relay = Relay { context: context.clone(), task, to_node: node.teller(), node, outputs, room: INPUTS_MAX };
     tokio::spawn(async move {
         let stopping = relay.context.stopping.clone();
-        // A client learns by the end of the stream that this manager stops.
+        // If this manager stops, the client notices by the end of the stream.
         let _ = stopping.run_until_cancelled(relay.run(inputs)).await;
         drop(admitted);
     });
     Ok(ReceiverStream::new(receiver))
 }
 
-/// What a client wants, which it says first.
+/// The request in the client's first message.
 async fn wanted(inputs: &mut Streaming<InteractRequest>) -> Result<Interaction, Status> {
     let first = timeout(CLIENT_PATIENCE, inputs.message()).await;
     let first = first.map_err(|_| status(unclear("the client did not say what it wants")))??;
@@ -121,7 +121,7 @@ fn unclear(sentence: &str) -> Rejection {
     Rejection::invalid("task", sentence, "use a swarmctl of the version of the managers")
 }
 
-/// Has the node of a task begin; its stream once it has.
+/// Has the node of a task start the interaction. Returns its stream.
 async fn begin(context: &Context, task: TaskId, wanted: Interaction) -> Result<NodeStream, Status> {
     let node = context.control().node_of_task(task).map_err(status)?;
     let unreachable = |why: &str| status(context.control().unreachable_task(task, why));
@@ -131,7 +131,7 @@ async fn begin(context: &Context, task: TaskId, wanted: Interaction) -> Result<N
         What::Copy(copy) => interact_order::What::Copy(copy),
     });
     let ordered = order(context, vec![(node, Order::Interact(InteractOrder { task, what }))], CREDIT).pop();
-    // One order, one answer.
+    // One order has exactly one result.
     let (_, opened) = ordered.ok_or_else(|| unreachable("it was not asked"))?.await;
     let mut stream = opened.map_err(|why| unreachable(&why))?;
     let first = timeout(BEGIN_PATIENCE, stream.next())
@@ -155,18 +155,18 @@ async fn begin(context: &Context, task: TaskId, wanted: Interaction) -> Result<N
     }
 }
 
-/// An interaction that has begun.
+/// An interaction in progress.
 struct Relay {
     context: Context,
     task: TaskId,
     node: NodeStream,
     to_node: mpsc::Sender<Told>,
     outputs: mpsc::Sender<Result<TaskOutput, Status>>,
-    /// Inputs that may be sent to the node.
+    /// How many more inputs may be sent to the node.
     room: u32,
 }
 
-/// The interaction is over.
+/// The interaction has ended.
 struct Over;
 
 impl Relay {
@@ -178,7 +178,7 @@ impl Relay {
                 said = self.node.next() => self.take(said).await,
                 input = inputs.message(), if self.room > 0 && more_input => match input {
                     Ok(Some(input)) => self.give(input).await,
-                    // It has no more to say, and reads on.
+                    // The client closed its input, and continues to read.
                     Ok(None) => {
                         more_input = false;
                         Ok(())
@@ -200,7 +200,7 @@ impl Relay {
         }
     }
 
-    /// Takes what the node says.
+    /// Processes a message of the node.
     async fn take(&mut self, said: Option<Result<wire::v1::FromTask, Status>>) -> Result<(), Over> {
         let broken = |why: &str| self.context.control().unreachable_task(self.task, why);
         let message = match said {
@@ -214,7 +214,7 @@ impl Relay {
                 self.outputs.send(Ok(output)).await.map_err(|_| Over)?;
                 if is_last { Err(Over) } else { Ok(()) }
             }
-            // A node that claims more than it got has no more room for that.
+            // A node that acknowledges more inputs than were sent gains no additional credit.
             Some(Message::UsedInputs(count)) => {
                 self.room = self.room.saturating_add(count).min(INPUTS_MAX);
                 Ok(())
@@ -227,7 +227,7 @@ impl Relay {
         }
     }
 
-    /// Gives the node what the client says.
+    /// Forwards a message of the client to the node.
     async fn give(&mut self, said: InteractRequest) -> Result<(), Over> {
         let Some(Said::Input(TaskInput { input: Some(input) })) = said.message else {
             return self.fail(unclear("the client says something that this manager does not know")).await;
@@ -242,7 +242,7 @@ impl Relay {
         let told = ToTask { message: Some(ToMessage::Input(TaskInput { input: Some(input) })) };
         match self.to_node.try_send(Ok(told)) {
             Ok(()) => Ok(()),
-            // It has room for many more than may be on their way.
+            // The queue has space for many more inputs than the credit allows.
             Err(_) => {
                 let refusal = self.context.control().unreachable_task(self.task, "its agent reads nothing");
                 self.fail(refusal).await
@@ -251,7 +251,7 @@ impl Relay {
     }
 
     async fn fail(&self, why: Rejection) -> Result<(), Over> {
-        // A client that is gone needs no reason.
+        // Ignored if the client has disconnected.
         let _ = self.outputs.send(Err(status(why))).await;
         Err(Over)
     }

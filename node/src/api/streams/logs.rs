@@ -1,4 +1,4 @@
-//! The lines of tasks for one client, from all nodes that have any.
+//! Log lines of tasks, for one client, from all nodes that run any of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,21 +23,22 @@ use crate::clock;
 use crate::control::logs::{LogNode, TaskSelection, incomplete};
 use crate::streams::{Gather, Line, MESSAGE_BYTES, Piece, batches, encoded};
 
-/// Readers of logs at a time. With what each may cost, this bounds them all: about 512 MiB, if none of them reads.
+/// Maximum concurrent log readers. With the limit of each, this bounds the total memory to about 512 MiB, if none of them
+/// reads.
 pub(in crate::api) const READERS_MAX: usize = 64;
-/// Bytes on their way to one reader from all nodes, in the transport of each and here.
+/// Bytes in flight to one reader from all nodes, in the transport and here.
 const READER_BYTES: u64 = 8 << 20;
-/// Of one node: enough for a fast one over a slow network, and enough for a message where there are many.
+/// Of one node: enough for full speed over a slow network, and at least one message if there are many nodes.
 const NODE_BYTES_MAX: u64 = 1 << 20;
 const NODE_BYTES_MIN: u64 = 16 << 10;
-/// Messages that wait for a reader's connection.
+/// Messages queued for a reader's connection.
 const WAITING_MAX: usize = 2;
-/// How often somebody who follows learns of other tasks, at most: commits come thousands a second.
+/// Minimum time between two updates of a follower about new tasks: there can be thousands of commits per second.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
-/// How long after the last time that is wanted a line of it may come.
+/// How long after `until` late lines are still accepted.
 const LATE: Duration = Duration::from_secs(2);
 
-/// The lines that a request wants.
+/// The lines that a request selects.
 pub(in crate::api) fn stream(
     context: &Context,
     readers: &Arc<Semaphore>,
@@ -69,7 +70,7 @@ fn too_many() -> Rejection {
     Rejection::new(RejectionKind::Exhausted, "logs", sentence, "end one of them, or ask another manager")
 }
 
-/// The client is gone, or this manager stops.
+/// The client has disconnected, or this manager is stopping.
 struct Gone;
 
 struct Reader {
@@ -77,31 +78,31 @@ struct Reader {
     request: LogsRequest,
     selection: TaskSelection,
     parts: mpsc::Sender<Result<LogsPart, Status>>,
-    /// What is said next, and how large it is.
+    /// The next message, and its size.
     part: LogsPart,
     bytes: usize,
-    /// The tasks that there were at the beginning: of others all lines are wanted, however few of these.
+    /// The tasks at the start: `tail` applies only to them, all lines of later tasks are sent.
     first: Option<BTreeSet<TaskId>>,
-    /// Tasks whose lines are expected, and whether the client knows them.
+    /// Tasks whose lines are expected, and whether they were reported to the client.
     sources: BTreeMap<TaskId, (LogSource, bool)>,
     nodes: BTreeMap<NodeId, Known>,
     opening: FuturesUnordered<BoxFuture<'static, Opened>>,
     gather: Gather<Said>,
-    /// When the last line of a task was printed: where to go on if its stream breaks.
+    /// The time of the last line of a task: where to resume if its stream breaks.
     last: BTreeMap<TaskId, Timestamp>,
 }
 
-/// What is known of a node.
+/// The state of a node.
 #[derive(Default)]
 struct Known {
     name: String,
-    /// The session that was asked last.
+    /// The session that got the last request.
     asked: Option<SessionId>,
-    /// Whether the client knows that it cannot be asked.
+    /// Whether the client was told that the node is unreachable.
     missing: bool,
-    /// The tasks that were asked for.
+    /// The requested tasks.
     tasks: BTreeSet<TaskId>,
-    /// The way to ask for more.
+    /// Sends further requests.
     more: Option<mpsc::Sender<Told>>,
 }
 
@@ -110,16 +111,16 @@ impl Reader {
         let stopping = self.context.stopping.clone();
         let told = async { if self.request.follow { self.follow().await } else { self.once().await } };
         match stopping.run_until_cancelled(told).await {
-            // A client that follows learns by the end of the stream that this manager stops.
+            // If this manager stops, a client that follows notices by the end of the stream.
             Some(Ok(()) | Err(Gone)) | None => drop(admitted),
         }
     }
 
-    /// Tells what there is.
+    /// Sends the existing lines.
     async fn once(&mut self) -> Result<(), Gone> {
         self.part.warnings = self.context.control().without_logs(&self.selection);
         self.look();
-        // In the order of time nothing can be told before everybody has answered.
+        // To sort by time, all nodes must have answered first.
         while let Some(opened) = self.opening.next().await {
             self.opened(opened);
         }
@@ -129,7 +130,7 @@ impl Reader {
         self.flush().await
     }
 
-    /// Tells what there is and what comes, until nobody listens or the time that is wanted is over.
+    /// Sends existing and new lines, until the client disconnects or `until` has passed.
     async fn follow(&mut self) -> Result<(), Gone> {
         let mut states = self.context.core.states();
         let end = self.end();
@@ -156,12 +157,12 @@ impl Reader {
         }
     }
 
-    /// When nothing more is wanted.
+    /// When the request ends.
     fn end(&self) -> Option<Instant> {
         self.request.until.map(|until| Instant::now() + until.since(clock::now()) + LATE)
     }
 
-    /// Compares what is asked of nodes with what there is.
+    /// Updates the requests to nodes according to the selected tasks.
     fn look(&mut self) {
         let nodes = self.context.control().log_nodes(&self.selection);
         self.first.get_or_insert_with(|| nodes.values().flat_map(LogNode::tasks).collect());
@@ -171,7 +172,7 @@ impl Reader {
             known.name.clone_from(&node.name);
             match node.session {
                 Err(why) if known.more.is_none() => known.miss(&mut self.part.warnings, &node.sources, &why),
-                // A stream that stands tells by itself when it breaks.
+                // An open stream reports itself when it breaks.
                 Err(_) => {}
                 Ok(session) => {
                     let new: Vec<LogSource> =
@@ -193,7 +194,7 @@ impl Reader {
             let Some(known) = self.nodes.get_mut(&id) else { continue };
             known.tasks.extend(sources.iter().map(|source| source.task));
             let tasks = sources.into_iter().map(|source| (source.task, (source, false)));
-            // A task that is asked for again is known to the client.
+            // A task that is requested again was already reported to the client.
             for (task, source) in tasks {
                 self.sources.entry(task).or_insert(source);
             }
@@ -238,7 +239,7 @@ impl Reader {
         }
     }
 
-    /// Nothing more comes of a node, unless it is asked again.
+    /// A node sends no more lines, unless it is asked again.
     fn lost(&mut self, node: NodeId, why: String) {
         let Some(known) = self.nodes.get_mut(&node) else { return };
         known.more = None;
@@ -261,7 +262,7 @@ impl Reader {
                     self.part.warnings.push(incomplete(source, &failure.sentence));
                 }
             }
-            // Nobody asked for it on this stream.
+            // Not requested on this stream.
             Piece::Aside(Said::Used(_)) => {}
             Piece::Aside(Said::Over(node, None)) => {
                 if let Some(known) = self.nodes.get_mut(&node) {
@@ -273,7 +274,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Lines, with those that are there already as long as a message has room for them.
+    /// Adds lines, batched with those that are already available as long as they fit in a message.
     async fn tell(&mut self, lines: Vec<Line>) -> Result<(), Gone> {
         let mut next = Some(lines);
         while let Some(lines) = next.take() {
@@ -302,7 +303,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Sends what was said, when the client has read what came before.
+    /// Sends the message, once the client has read the previous ones.
     async fn flush(&mut self) -> Result<(), Gone> {
         if self.part == LogsPart::default() {
             return Ok(());
@@ -313,7 +314,7 @@ impl Reader {
 }
 
 impl Known {
-    /// Warns that something is missing, once until the node is back.
+    /// Warns that lines are missing, once until the node is back.
     fn miss(&mut self, warnings: &mut Vec<String>, sources: &[LogSource], why: &str) {
         if !std::mem::replace(&mut self.missing, true) {
             warnings.push(LogNode::missing(&self.name, why, "logs", sources));

@@ -1,7 +1,8 @@
-//! Streams of tasks at a manager: it orders one in a node's session, and the node's agent calls back with it.
+//! Streams of tasks at a manager: it requests one in a node's session, and the node's agent opens it with a call to the
+//! manager.
 //!
-//! The session may be held by another manager, which hands the order over; the agent calls the one that wants the stream. So no
-//! stream passes two managers.
+//! Another manager may hold the session and forwards the order; the agent calls the manager that requested the stream. So no
+//! stream passes through two managers.
 
 mod inbound;
 pub(super) mod interact;
@@ -25,45 +26,45 @@ use super::Context;
 
 use inbound::{NodeStream, Said, Told};
 
-/// Orders that wait until a session's agent has read those before.
+/// Orders queued until a session's agent has read the previous ones.
 const ORDERS_MAX: usize = 32;
-/// How long an agent may take to call back.
+/// Deadline for the agent's call.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The sessions that orders go to, and the streams that are awaited.
+/// The sessions that accept orders, and the expected streams.
 #[derive(Default)]
 pub struct TaskStreams {
     sessions: Mutex<BTreeMap<NodeId, (SessionId, mpsc::Sender<StreamOrder>)>>,
     awaited: Mutex<BTreeMap<u64, Awaited>>,
 }
 
-/// A stream that was ordered.
+/// An ordered stream.
 struct Awaited {
     node: NodeId,
     credit: u64,
     opened: oneshot::Sender<NodeStream>,
 }
 
-/// A session that takes orders, for as long as this is kept.
+/// Registers a session for orders until it is dropped.
 pub(super) struct Session {
     streams: Arc<TaskStreams>,
     node: NodeId,
     session: SessionId,
-    /// What was ordered.
+    /// The orders for the session.
     pub(super) orders: mpsc::Receiver<StreamOrder>,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         let mut sessions = lock(&self.streams.sessions);
-        // A newer session of the node may have taken its place.
+        // A newer session of the node may have replaced it.
         if sessions.get(&self.node).is_some_and(|(session, _)| *session == self.session) {
             sessions.remove(&self.node);
         }
     }
 }
 
-/// A stream that is awaited, for as long as this is kept.
+/// Registers an expected stream until it is dropped.
 struct Expected {
     streams: Arc<TaskStreams>,
     id: u64,
@@ -77,14 +78,14 @@ impl Drop for Expected {
 }
 
 impl TaskStreams {
-    /// Takes orders for a session of a node.
+    /// Registers a session of a node for orders.
     pub(super) fn serve(self: &Arc<Self>, node: NodeId, session: SessionId) -> Session {
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         lock(&self.sessions).insert(node, (session, sender));
         Session { streams: Arc::clone(self), node, session, orders }
     }
 
-    /// Gives orders to sessions that are held here; the nodes of those that took theirs.
+    /// Passes orders to sessions held here. Returns the nodes whose orders were accepted.
     pub(super) fn hand_over(&self, orders: Vec<NodeOrder>) -> Vec<NodeId> {
         let sessions = lock(&self.sessions);
         let given = orders.into_iter().filter_map(|NodeOrder { node, order }| {
@@ -94,7 +95,7 @@ impl TaskStreams {
         given.collect()
     }
 
-    /// Begins a stream that was ordered of this node; what it is told. Nothing if nobody awaits it.
+    /// Connects a stream that was ordered from this node. Returns the messages for it; `None` if it is not expected.
     pub(super) fn begin(&self, node: NodeId, id: u64, inbound: Streaming<FromTask>) -> Option<mpsc::Receiver<Told>> {
         let mut awaited = lock(&self.awaited);
         awaited.get(&id).filter(|awaited| awaited.node == node)?;
@@ -111,10 +112,10 @@ impl TaskStreams {
     }
 }
 
-/// What became of an order.
+/// The result of an order.
 pub(super) type Opened = (NodeId, Result<NodeStream, String>);
 
-/// Orders a stream of each node; what became of each, as it comes.
+/// Orders a stream from each node. Returns the results as they arrive.
 pub(super) fn order(context: &Context, orders: Vec<(NodeId, Order)>, credit: u64) -> Vec<BoxFuture<'static, Opened>> {
     let (mut expected, mut elsewhere) = (Vec::new(), Vec::new());
     for (node, order) in orders {
@@ -127,7 +128,7 @@ pub(super) fn order(context: &Context, orders: Vec<(NodeId, Order)>, credit: u64
         }
         expected.push((node, is_here, awaited));
     }
-    // One who asks for several nodes asks each other manager once.
+    // Each other manager is asked once for all its nodes.
     let peering = context.peering.clone();
     let asked = async move { if elsewhere.is_empty() { BTreeSet::new() } else { peering.hand_over(elsewhere).await } };
     let asked = asked.boxed().shared();
@@ -146,20 +147,20 @@ impl Expected {
     async fn opened(mut self) -> Result<NodeStream, String> {
         match tokio::time::timeout(OPEN_PATIENCE, &mut self.opened).await {
             Ok(Ok(stream)) => Ok(stream),
-            // Nobody else drops the sender.
+            // Nothing else drops the sender.
             Ok(Err(_)) => Err("its stream broke off".to_owned()),
             Err(_) => Err(format!("it did not call back within {} s", OPEN_PATIENCE.as_secs())),
         }
     }
 }
 
-/// The refusal of a stream that nobody awaits.
+/// The refusal of an unexpected stream.
 pub(super) fn not_ordered() -> Rejection {
     let sentence = "this stream was not ordered here, or whoever wanted it is gone";
     Rejection::new(RejectionKind::NotFound, "stream", sentence, "managers order streams in a node's session")
 }
 
-/// Nobody panics while holding one, so a poisoned one still holds whole data.
+/// No code panics while it holds the lock, so a poisoned one still guards valid data.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }

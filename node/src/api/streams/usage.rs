@@ -1,4 +1,4 @@
-//! What tasks use, for one client, from all nodes that have any of them.
+//! Resource usage of tasks, for one client, from all nodes that run any of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::api::status;
 use crate::control::logs::{LogNode, TaskSelection};
 use crate::streams::Piece;
 
-/// How often tasks are read, and how often somebody who follows learns of other tasks.
+/// How often tasks are read, and how often a follower is updated about new tasks.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Readings of each task for a client that does not follow: two make a rate.
+/// Readings of each task for a client that does not follow: two are needed for a rate.
 const ROUNDS: u32 = 2;
-/// Bytes of readings on their way from one node: those of its tasks a few times over.
+/// Bytes of readings in flight from one node: several readings of all its tasks.
 const NODE_BYTES: u64 = 128 << 10;
-/// Messages that wait for a client's connection.
+/// Messages queued for a client's connection.
 const WAITING_MAX: usize = 2;
 
-/// What the tasks use that a request names.
+/// The usage of the selected tasks.
 pub(in crate::api) fn stream(
     context: &Context,
     readers: &Arc<Semaphore>,
@@ -58,7 +58,7 @@ fn too_many() -> Rejection {
     Rejection::new(RejectionKind::Exhausted, "usage", sentence, "end one of them, or ask another manager")
 }
 
-/// The client is gone.
+/// The client has disconnected.
 struct Gone;
 
 struct Reader {
@@ -66,26 +66,26 @@ struct Reader {
     selection: TaskSelection,
     follow: bool,
     parts: mpsc::Sender<Result<UsagePart, Status>>,
-    /// Tasks that the client knows.
+    /// Tasks already reported to the client.
     known: BTreeSet<TaskId>,
     nodes: BTreeMap<NodeId, Asked>,
     opening: FuturesUnordered<BoxFuture<'static, Opened>>,
     streams: StreamMap<NodeId, BoxStream<'static, Piece<Said>>>,
 }
 
-/// What a node was asked.
+/// The request to a node.
 struct Asked {
     node: LogNode,
-    /// The session that was asked; none after its stream broke off.
+    /// The session that got the request; `None` after its stream broke.
     session: Option<SessionId>,
-    /// Whether the client knows that it cannot be asked.
+    /// Whether the client was told that the node is unreachable.
     missing: bool,
 }
 
 impl Reader {
     async fn run(mut self, admitted: OwnedSemaphorePermit) {
         let stopping = self.context.stopping.clone();
-        // A client that follows learns by the end of the stream that this manager stops.
+        // If this manager stops, a client that follows notices by the end of the stream.
         let _ = stopping.run_until_cancelled(self.read()).await;
         drop(admitted);
     }
@@ -113,7 +113,7 @@ impl Reader {
         }
     }
 
-    /// Asks each node whose tasks are others than it was asked of.
+    /// Sends a new request to each node whose selected tasks have changed.
     async fn look(&mut self) -> Result<(), Gone> {
         let nodes = self.context.control().usage_nodes(&self.selection);
         self.nodes.retain(|id, _| nodes.contains_key(id));
@@ -135,7 +135,7 @@ impl Reader {
             }
         }
         for (id, _) in &orders {
-            // In its place comes another.
+            // A new stream replaces it.
             self.streams.remove(id);
         }
         self.opening.extend(order(&self.context, orders, NODE_BYTES));
@@ -151,7 +151,7 @@ impl Reader {
         Order::Usage(UsageOrder { tasks: node.tasks().collect(), period_ns, rounds })
     }
 
-    /// Warns that a node says nothing, once until it is back.
+    /// Warns that a node is unreachable, once until it is back.
     async fn lost(&mut self, node: NodeId, why: &str) -> Result<(), Gone> {
         self.streams.remove(&node);
         let Some(asked) = self.nodes.get_mut(&node) else { return Ok(()) };
@@ -175,18 +175,18 @@ impl Reader {
                 let warning = format!("the use of task {} cannot be read: {}", source.name, failure.sentence);
                 self.tell(UsagePart { warnings: vec![warning], ..UsagePart::default() }).await
             }
-            // A stream has ended that this one wanted to end, or was replaced.
+            // The stream was ended by this reader, or was replaced.
             Piece::Aside(Said::Over(_, None)) => {
                 self.streams.remove(&node);
                 Ok(())
             }
             Piece::Aside(Said::Over(_, Some(why))) => self.lost(node, &format!("its stream broke off: {why}")).await,
-            // Nobody asked for them on this stream.
+            // Not requested on this stream.
             Piece::Lines(_) | Piece::Aside(Said::Details(_)) => Ok(()),
         }
     }
 
-    /// Readings of the tasks that the node was asked of; it is believed of no others.
+    /// Forwards readings of the tasks that the node was asked for; others are not trusted.
     async fn readings(&mut self, node: NodeId, readings: Vec<TaskUsage>) -> Result<(), Gone> {
         let Some(asked) = self.nodes.get_mut(&node) else { return Ok(()) };
         asked.missing = false;
