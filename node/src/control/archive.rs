@@ -1,4 +1,4 @@
-//! Old history: moved into archives now, verified as a whole, and what it takes on the disk.
+//! Old history: moving it into archives on demand, verifying all of it, and its disk usage.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::log::{LogError, LogStore, Scrub, Scrubbed, Table};
 use crate::manager::archiver;
 
 impl Control {
-    /// Moves history up to some index into archives, one after the other.
+    /// Moves history up to an index into archives, one after another.
     ///
     /// # Errors
-    /// When this manager has no directory for archives, or there is nothing that may be moved.
+    /// When this manager has no archive directory, or there is nothing to move.
     pub fn archive_history(&self, request: &ArchiveHistoryRequest) -> Result<Archiving, Rejection> {
         if self.store.archive_dir().is_none() {
             return Err(unreadable(&LogError::NoArchiveDir));
@@ -37,7 +37,7 @@ impl Control {
         Verification { store: Arc::clone(&self.store), scrub: Scrub::begin(self.now, None), to }
     }
 
-    /// What history takes at this manager.
+    /// The disk usage of this manager's history.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -61,17 +61,17 @@ impl Control {
     }
 }
 
-/// History on its way into archives.
+/// History that is being archived.
 pub struct Archiving {
     store: Arc<dyn LogStore>,
     to: u64,
 }
 
 impl Archiving {
-    /// Makes the next archive; nothing once there is no more to move.
+    /// Creates the next archive; `None` once there is nothing left to move.
     ///
     /// # Errors
-    /// When it cannot be made, or the log cannot be read or written.
+    /// When it cannot be created, or the log cannot be read or written.
     pub fn make_next(&mut self) -> Result<Option<ArchivedRange>, LogError> {
         let Some(range) = self.next_range()? else { return Ok(None) };
         let archived = self.store.archive(range)?;
@@ -91,7 +91,7 @@ impl Archiving {
     }
 }
 
-/// A verification of all of history. It reads, and heals nothing: the one in the background does.
+/// A verification of all of history. Read-only: the background verification does the repairs.
 pub struct Verification {
     store: Arc<dyn LogStore>,
     scrub: Scrub,
@@ -99,7 +99,7 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Reads the next piece; nothing once all was read.
+    /// Verifies the next range; `None` at the end.
     pub fn step(&mut self) -> Option<VerifiedHistory> {
         let mut verified = VerifiedHistory { to: self.to, ..VerifiedHistory::default() };
         match self.scrub.step(&*self.store) {

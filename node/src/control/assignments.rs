@@ -1,6 +1,6 @@
-//! What one session's agent is sent: first all that its node has to know, then what changed. Tasks, the specs that they run,
-//! and the secrets and configs that those need are items of their own, each sent once: a change of what is wanted of a task
-//! takes a few bytes.
+//! The assignments sent in an agent's session: first the complete set of its node, then changes. Tasks, the specs that they
+//! run, and the secrets and configs that those need are separate items, each sent once, so that a change of a task's desired
+//! state takes only a few bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use wire::v1::{AssignmentSet, ConfigItem, SecretItem, SpecItem, SpecKey as WireS
 
 use crate::manager::driver::Published;
 
-/// What an agent knows.
+/// The items that an agent has received.
 #[derive(Debug, Default)]
 pub struct SentAssignments {
     tasks: BTreeMap<TaskId, Wanted>,
-    /// A spec that was changed without a change of what tasks run is another one.
+    /// Compared by pointer: a spec that is replaced without changing what tasks run is sent again.
     specs: BTreeMap<SpecKey, Arc<ServiceSpec>>,
-    /// The cluster's default log driver, which was sent with each spec that names none.
+    /// The cluster's default log driver, which was sent in each spec without one.
     log_driver: Option<Driver>,
     secrets: BTreeMap<String, Secret>,
     template_secrets: BTreeSet<String>,
@@ -28,7 +28,7 @@ pub struct SentAssignments {
 }
 
 impl SentAssignments {
-    /// What the agent of this node has to hear after what it knows; nothing if that is all.
+    /// The next assignment set for the agent of this node; `None` if it is up to date.
     pub fn update(&mut self, state: &Published, node: NodeId) -> Option<AssignmentSet> {
         let needed = assignments::of_node(&state.cluster, node);
         let secret = |key: String| Some((key.clone(), state.keyring.get(&key)?.clone()));
@@ -88,7 +88,7 @@ fn nothing(results_in: u64) -> AssignmentSet {
     AssignmentSet { results_in, ..AssignmentSet::default() }
 }
 
-/// What was there and is no more.
+/// Keys that no longer exist.
 fn gone<'a, K: Clone + 'a>(before: impl Iterator<Item = &'a K>, stays: impl Fn(&K) -> bool) -> Vec<K> {
     before.filter(|key| !stays(key)).cloned().collect()
 }
@@ -117,19 +117,19 @@ fn secret_item(key: &str, secret: &Secret, templates: &BTreeSet<String>) -> Secr
     SecretItem { key: key.to_owned(), value: secret.reveal().into(), template: templates.contains(key) }
 }
 
-/// The data is the state's own, whichever number of sessions it is sent in.
+/// The data is shared with the state, however many sessions it is sent in.
 fn config_item(cluster: &Cluster, (config, revision): ConfigKey) -> Option<ConfigItem> {
     let found = cluster.configs.get(config)?;
     let data = bytes::Bytes::from_owner(Arc::clone(&found.revisions.get(&revision)?.data));
     Some(ConfigItem { key: (config, revision).into(), data, template: found.spec.is_template() })
 }
 
-/// Whether a node runs a spec with the cluster's log driver.
+/// Whether a node runs a spec with the cluster's default log driver.
 fn has_default_log_driver(spec: &ServiceSpec) -> bool {
     spec.task.as_ref().is_some_and(|task| task.log_driver.is_none())
 }
 
-/// The spec as a node runs it: tasks that name no log driver have the cluster's.
+/// The spec as a node runs it: tasks without a log driver get the cluster's default.
 fn with_default_log_driver(spec: &ServiceSpec, cluster: &Cluster) -> ServiceSpec {
     let mut spec = spec.clone();
     if let Some(task) = spec.task.as_mut().filter(|task| task.log_driver.is_none()) {
@@ -162,7 +162,7 @@ mod tests {
         }
     }
 
-    /// A node with two tasks of a service that has a secret variable and a config.
+    /// A node with two tasks of a service that has a secret environment variable and a config.
     fn published() -> (Published, NodeId) {
         let (node, service, config) = (NodeId::from_bits(1), ServiceId::from_bits(2), ConfigId::from_bits(3));
         let container = ContainerSpec {

@@ -1,4 +1,4 @@
-//! Checkpoints of history and proofs about it, which whoever keeps them verifies without this manager.
+//! Checkpoints of history and proofs about it, which can be verified without this manager.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use wire::v1::{
 use super::{Control, unreadable};
 use crate::log::{LogError, LogStore, Table, TreeError, TreeReader, frame_at};
 
-/// Frames of a page at most, and bytes after which it ends.
+/// Maximum frames of a page, and the size at which a page ends.
 const PAGE_FRAMES: usize = 1_024;
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// With what a manager signs: the key in its log, under a name that says of which cluster it is and who.
+/// The signer of a manager: the key in its log, with a name that identifies the cluster and the node.
 ///
 /// # Errors
 /// When the log cannot be read, or has no key.
@@ -31,29 +31,29 @@ pub fn signer(store: &dyn LogStore, cluster: ClusterId, node: NodeId) -> Result<
     signer.ok_or_else(|| Rejection::new(RejectionKind::Unavailable, "audit", "this manager has no audit key yet", hint))
 }
 
-/// A checkpoint that this manager signs.
+/// A checkpoint signed by this manager.
 #[derive(Debug, Clone)]
 pub struct Signed {
-    /// What it says.
+    /// Its content.
     pub checkpoint: Checkpoint,
-    /// The same with signatures.
+    /// The content with signatures.
     pub note: SignedNote,
     /// The last frame that it covers.
     pub index: u64,
 }
 
-/// What another manager says of the same frames.
+/// Another manager's response about the same frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Testimony {
-    /// It signed the same.
+    /// It signed the same checkpoint.
     Agrees(SignedNote, VerifierKey),
-    /// It has another root.
+    /// It has a different root.
     Differs(Checkpoint),
-    /// It signed nothing that counts, and why.
+    /// It returned no valid signature; the reason.
     Silent(String),
 }
 
-/// Judges what another manager answered, by its key as the log has it.
+/// Judges another manager's response, with its key in the log.
 pub fn judge(own: &Checkpoint, key: Option<&str>, answer: Result<String, String>) -> Testimony {
     let read = answer.and_then(|note| {
         let note: SignedNote = note.parse()?;
@@ -67,7 +67,7 @@ pub fn judge(own: &Checkpoint, key: Option<&str>, answer: Result<String, String>
     if (checkpoint.cluster, checkpoint.size) != (own.cluster, own.size) {
         return Testimony::Silent("its checkpoint is of something else".to_owned());
     }
-    // Whoever says so: over this connection it was that manager.
+    // Even without a valid signature: the connection authenticated that manager.
     if checkpoint.root != own.root {
         return Testimony::Differs(checkpoint);
     }
@@ -80,7 +80,7 @@ pub fn judge(own: &Checkpoint, key: Option<&str>, answer: Result<String, String>
 }
 
 impl Control {
-    /// With what the signatures of managers are verified, in the order of their names; then those of former managers, oldest first.
+    /// The keys that verify managers' signatures, sorted by name; then those of former managers, oldest first.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -112,10 +112,10 @@ impl Control {
         self.state.cluster.nodes.get(node).map_or_else(|| node.to_string(), |node| node.name().to_owned())
     }
 
-    /// The checkpoint of the first `size` frames, or of all up to the point that is looked at, with this manager's signature.
+    /// The checkpoint of the first `size` frames, or of all up to the selected point, with this manager's signature.
     ///
     /// # Errors
-    /// When there are not so many frames, or the log cannot be read.
+    /// When there are not that many frames, or the log cannot be read.
     pub fn checkpoint(&self, size: Option<u64>) -> Result<Signed, Rejection> {
         let failed = |error| unread(&*self.store, error);
         let mut tree = self.tree()?;
@@ -135,7 +135,7 @@ impl Control {
         Ok(Signed { checkpoint, note, index: last.flatten().unwrap_or(0) })
     }
 
-    /// The same with the signatures of the other managers, as far as they agree, and what became of asking each.
+    /// Adds the signatures of the other managers that agree. Also returns the result for each of them.
     pub fn cosign(&self, signed: Signed, answers: Vec<(NodeId, Result<String, String>)>) -> (Signed, Vec<Cosigner>) {
         let (Signed { checkpoint, mut note, index }, mut others) = (signed, Vec::new());
         for (node, answer) in answers {
@@ -152,10 +152,10 @@ impl Control {
         (Signed { checkpoint, note, index }, others)
     }
 
-    /// The proof that the frame at this index is among those of a checkpoint, with the frame.
+    /// The proof that a checkpoint contains the frame at this index, with the frame.
     ///
     /// # Errors
-    /// When there is no such frame among them, or the log cannot be read.
+    /// When it does not contain such a frame, or the log cannot be read.
     pub fn prove_frame(&self, index: u64, signed: Signed) -> Result<InclusionProof, Rejection> {
         let failed = |error| unread(&*self.store, error);
         let mut tree = self.tree()?;
@@ -176,10 +176,10 @@ impl Control {
         Ok(InclusionProof { number, path, frame, checkpoint: signed.note })
     }
 
-    /// The proof that history up to one size continues it up to another.
+    /// The proof that history at one size is a prefix of history at another size.
     ///
     /// # Errors
-    /// When there are not so many frames, or the log cannot be read.
+    /// When there are not that many frames, or the log cannot be read.
     pub fn prove_consistency(&self, request: &ProveConsistencyRequest) -> Result<ConsistencyProof, Rejection> {
         let failed = |error| unread(&*self.store, error);
         let (mut tree, ProveConsistencyRequest { old, size }) = (self.tree()?, *request);
@@ -189,7 +189,7 @@ impl Control {
         Ok(ConsistencyProof { path: path.into_iter().map(|hash| hash.to_vec()).collect() })
     }
 
-    /// The frames that a request asks for, as the disk has them.
+    /// The frames that a request selects, as stored on disk.
     pub fn frames(&self, request: &ReadFramesRequest) -> Frames {
         let ReadFramesRequest { from, to } = *request;
         Frames { store: Arc::clone(&self.store), next: from, to, one_by_one: 0 }
@@ -216,7 +216,7 @@ fn require_size(size: u64, there: u64) -> Result<(), Rejection> {
     Err(Rejection::conflict("audit", sentence, hint))
 }
 
-/// What a read failed of. A tree that is damaged is made again of history.
+/// The rejection for a failed read. A damaged tree is rebuilt from history.
 fn unread(store: &dyn LogStore, error: LogError) -> Rejection {
     if !error.is_of(Table::Tree) {
         return unreadable(&error);
@@ -236,17 +236,17 @@ fn unread(store: &dyn LogStore, error: LogError) -> Rejection {
     }
 }
 
-/// Frames as the disk has them, page by page. Nothing of the chain is verified here: that is for whoever reads them.
+/// Frames as stored on disk, in pages. The chain is not verified here, but by the client.
 pub struct Frames {
     store: Arc<dyn LogStore>,
     next: u64,
     to: u64,
-    /// Before this index frames are read singly: damage is there.
+    /// Frames before this index are read one by one, because of damage there.
     one_by_one: u64,
 }
 
 impl Frames {
-    /// The next page; nothing at the end.
+    /// The next page; `None` at the end.
     ///
     /// # Errors
     /// When the log cannot be read at all.

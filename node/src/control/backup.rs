@@ -1,4 +1,4 @@
-//! A backup of the cluster, as the manager that answers has it.
+//! A backup of the cluster, from this manager's state.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use crate::backup::{PASSPHRASE_BYTES_MIN, head};
 use crate::manager::replica::Request;
 
 impl Control {
-    /// What notes that somebody takes a backup, which holds every secret.
+    /// The core request that records that an actor takes a backup, which contains all secrets.
     pub fn read_all_secrets(&self, actor: Actor) -> Request {
         Request::unnamed(actor, Command::ReadSecrets(ReadSecrets { names: vec!["all, in a backup".to_owned()] }))
     }
 
-    /// A backup of everything up to this moment. Making it, and each part of it, may take long.
+    /// A backup of everything up to now. Creating it, and each part of it, may take long.
     ///
     /// # Errors
-    /// When the passphrase is too short, or this manager is no member.
+    /// When the passphrase is too short, or this manager is not a member.
     pub fn backup(&self, mut request: BackupRequest) -> Result<Writer, Rejection> {
         let passphrase = SecretText(std::mem::take(&mut request.passphrase));
         if passphrase.0.len() < PASSPHRASE_BYTES_MIN {
@@ -40,7 +40,7 @@ impl Control {
     }
 }
 
-/// Why a backup is not written to its end.
+/// Why a backup is incomplete.
 pub fn unwritable(error: &WriteError) -> Rejection {
     let hint = match error {
         WriteError::Redacted => "take the backup again",

@@ -1,4 +1,4 @@
-//! Commands: what a request for one asks of the core, and what its outcome answers.
+//! Commands: converts client requests into core requests, and outcomes into responses.
 
 use std::collections::BTreeSet;
 use std::mem::take;
@@ -25,30 +25,30 @@ use crate::security::{JoinToken, RootCertificate};
 use super::Control;
 use super::unlock::unlock_key;
 
-/// Longest reason that is kept, in bytes.
+/// Maximum bytes of a reason.
 const REASON_BYTES_MAX: usize = 512;
 
-/// Objects that a command may want to be as they were: more than the largest stack has.
+/// Maximum objects that a command may require to be unchanged: more than the largest stack has.
 const UNCHANGED_MAX: usize = 4_000;
 
-/// Commands that may be joined to another: with it they are judged in one turn.
+/// Maximum commands joined to another one: all of them are judged in one turn.
 const JOINED_MAX: usize = 256;
 
-/// What a request for a command comes to.
+/// The result of receiving a command request.
 #[derive(Debug)]
 pub enum Received {
-    /// It took effect already: its first answer.
+    /// It already took effect: the original response.
     Answered(CommandReply),
-    /// The core is to judge it.
+    /// It must be judged by the core.
     New(Box<Request>),
 }
 
 impl Control {
-    /// Looks at a request for a command. One that cannot be asked any more may be a repeated one, which gets its first answer: what
-    /// it names may be gone by that very command. Any other repeated one is known where it is judged.
+    /// Receives a command request. If it cannot be resolved, it may be a repetition, which gets the original response: the
+    /// command itself may have removed what it refers to. Any other repetition is detected where it is judged.
     ///
     /// # Errors
-    /// When the request is malformed, or a reference names nothing, or more than one object.
+    /// When the request is malformed, or a reference matches no object or more than one.
     pub fn receive(&self, actor: Actor, request: CommandRequest) -> Result<Received, Rejection> {
         let id = request.id;
         if id == CommandId::default() {
@@ -60,7 +60,7 @@ impl Control {
         })
     }
 
-    /// The answer of a request, with the answers of the commands that were joined to it.
+    /// The response to a request, including the responses of joined commands.
     pub fn answer(&self, reply: CommandReply, actor: &Actor, joined: &[CommandId]) -> CommandReply {
         let (actor, requests) = (actor.record(None), &self.state.cluster.requests);
         let joined = joined.iter().map(|id| {
@@ -71,7 +71,7 @@ impl Control {
         CommandReply { joined: joined.collect(), ..reply }
     }
 
-    /// The request with those that are joined to it. What they name may be made by those before them.
+    /// Resolves a request and those joined to it. They may refer to objects that previous commands among them create.
     fn resolve(&self, actor: &Actor, mut request: CommandRequest) -> Result<Box<Request>, Rejection> {
         let joined = take(&mut request.joined);
         may_be_joined(&self.state.cluster, &joined)?;
@@ -101,7 +101,7 @@ impl Control {
     }
 }
 
-/// Whether these may be joined to a command.
+/// Checks whether these commands may be joined to another one.
 fn may_be_joined(cluster: &Cluster, joined: &[CommandRequest]) -> Result<(), Rejection> {
     let invalid = |sentence: String| Rejection::invalid("command", sentence, "do it in several steps");
     if joined.len() > JOINED_MAX {
@@ -117,7 +117,7 @@ fn may_be_joined(cluster: &Cluster, joined: &[CommandRequest]) -> Result<(), Rej
     }
 }
 
-/// Names of configs and secrets that commands make which are judged in the same turn: those have no ids yet.
+/// Names of configs and secrets created by commands in the same turn, which have no ids yet.
 #[derive(Debug, Default)]
 pub(super) struct Made {
     configs: BTreeSet<String>,
@@ -139,10 +139,10 @@ fn seen(read: ReadObject) -> Seen {
     Seen { subject: format!("{} {}", read.kind, read.name), id: read.id, version: read.version }
 }
 
-/// What a caller is answered: the index of the frame and the object that the command is about.
+/// The response to the caller: the index of the frame and the object of the command.
 ///
 /// # Errors
-/// When the command was refused, or what became of it is not known.
+/// When the command was refused, or its outcome is unknown.
 pub fn reply(outcome: Outcome) -> Result<CommandReply, Rejection> {
     match outcome {
         Outcome::Committed { index, subject } => Ok(CommandReply { index, subject, joined: Vec::new() }),
@@ -156,7 +156,7 @@ pub fn reply(outcome: Outcome) -> Result<CommandReply, Rejection> {
     }
 }
 
-/// Refuses a reason that is too long to be kept.
+/// Refuses a reason that is too long.
 pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
     if reason.is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
         let sentence = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
@@ -173,7 +173,7 @@ pub(super) fn unknown_command() -> Rejection {
     )
 }
 
-/// What a client asks, with its references resolved, but for those to what is made in the same turn.
+/// The command of a client, with its references resolved, except those to objects created in the same turn.
 pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result<Command, Rejection> {
     let cluster = &control.state.cluster;
     let node = |reference: &str| resolve_node(cluster, reference);
@@ -264,7 +264,7 @@ fn update_service(cluster: &Cluster, asked: UpdateService, made: &Made) -> Resul
     })
 }
 
-/// The spec with the ids of those configs and secrets that it refers to by name alone and that are there.
+/// Adds ids to the configs and secrets that the spec refers to only by name, if they exist.
 fn with_files(cluster: &Cluster, mut spec: Box<ServiceSpec>, made: &Made) -> Result<Box<ServiceSpec>, Rejection> {
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(spec) };
     let configs = container.configs.iter_mut().filter(|reference| reference.config.is_none());
@@ -278,7 +278,7 @@ fn with_files(cluster: &Cluster, mut spec: Box<ServiceSpec>, made: &Made) -> Res
     Ok(spec)
 }
 
-/// A secret's update. Only the keyring knows whether data is the same as before, so it is left out here where it is.
+/// An update of a secret. The data is omitted if it is unchanged, because only the keyring can compare it.
 fn update_secret(control: &Control, mut asked: UpdateSecret) -> Result<commands::UpdateSecret, Rejection> {
     let secret = resolve_secret(&control.state.cluster, &asked.secret)?;
     let (mut spec, mut data) = (take(&mut asked.spec), take(&mut asked.data).map(SecretBytes));
@@ -299,10 +299,10 @@ fn service_secrets(registry_auth: Option<String>, env: Vec<EnvSecretValue>) -> S
     ServiceSecrets { registry_auth: registry_auth.map(SecretText), env: env.collect() }
 }
 
-/// A new join token, which needs randomness: the core has none.
+/// A new join token. It is created here because it needs randomness, which the core does not have.
 ///
 /// # Errors
-/// When the system provides no randomness.
+/// When the system provides no random bytes.
 pub(crate) fn new_join_token(cluster: &Cluster, role: events::Role) -> Result<Command, Rejection> {
     let broken = |why: String| Rejection::new(RejectionKind::Unavailable, "join token", why, "report this as a bug");
     let root = RootCertificate::from_pem(&cluster.settings.root_cert_pem).map_err(|error| broken(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! How two states of the cluster differ, as clients see it.
+//! The differences between two states of the cluster, in API responses.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::lists::Pages;
 use super::{Control, views};
 
 impl Control {
-    /// How the state of this manager differs from an earlier one, in pages. Memory: two states, a few bytes for each object that
-    /// differs, and a page.
+    /// The differences of this state from an earlier one, in pages. Memory: two states, a few bytes for each changed object,
+    /// and a page.
     ///
     /// # Errors
     /// When the other state is the later one.
@@ -76,7 +76,7 @@ fn node_name(id: NodeId, before: &Cluster, after: &Cluster) -> String {
     node.map_or_else(|| id.to_string(), |node| node.name().to_owned())
 }
 
-/// An object in one of the states, if it is there.
+/// An object in one of the states, if it exists there.
 fn side(object: Object, cluster: &Cluster) -> Option<ObjectSide> {
     Some(match object {
         Object::Cluster => ObjectSide { cluster: Some((*cluster.settings.spec).clone()), ..ObjectSide::default() },
@@ -103,7 +103,7 @@ fn side(object: Object, cluster: &Cluster) -> Option<ObjectSide> {
     })
 }
 
-/// What an undoing is about, as it is now.
+/// The current state of an object of an undo.
 pub(super) fn side_of(key: &Key, cluster: &Cluster) -> Option<ObjectSide> {
     let object = match key {
         Key::Cluster => Object::Cluster,
@@ -140,7 +140,7 @@ fn place(cluster: &Cluster, service: ServiceId, instance: Instance) -> Option<Ob
     Some(ObjectSide { task: Some(side), ..ObjectSide::default() })
 }
 
-/// How the task ended, or will, that stood in a place and does not any more.
+/// How a task ended, or will end, that was in a place and no longer is.
 fn end(object: Object, before: &Cluster, after: &Cluster) -> Option<TaskEnd> {
     let Object::Place(service, instance) = object else { return None };
     let former: &Task = after.tasks.get(occupant(before, service, instance)?.id).filter(|task| !task.is_live())?;

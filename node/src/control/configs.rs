@@ -1,4 +1,4 @@
-//! Configs as clients see them.
+//! Configs in API responses.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::lists::Pages;
 use crate::manager::driver::Published;
 
 impl Control {
-    /// The configs that a request names, with their data; or all without it, in the order of their names.
+    /// The configs that a request refers to, with their data; or all without it, sorted by name.
     ///
     /// # Errors
-    /// When a reference names nothing, or more than one object.
+    /// When a reference matches no object, or more than one.
     pub fn read_configs(&self, request: &ReadConfigsRequest) -> Result<Pages<ConfigView, ConfigPage>, Rejection> {
         let (cluster, with_data) = (&self.state.cluster, !request.configs.is_empty());
         let configs: Vec<ConfigId> = if with_data {

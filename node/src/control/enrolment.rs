@@ -1,5 +1,5 @@
-//! Letting nodes in and certifying them. The core decides who is let in; signatures are made in `api/signing`, and then
-//! noted in the log.
+//! Admission and certification of nodes. The core decides on admission; `api/signing` signs, and the certificate is then
+//! recorded in the log.
 
 use std::mem::take;
 use std::str::FromStr;
@@ -15,24 +15,24 @@ use crate::security::{AuthorityError, JoinToken, RequestedKey, SignError, Signer
 
 use super::Control;
 
-/// What a join asks of the core.
+/// The core request of a join.
 pub struct Join {
-    /// For the core.
+    /// The request.
     pub request: Request,
-    /// The key that is to be certified.
+    /// The key to be certified.
     pub key: RequestedKey,
 }
 
-/// What became of a join.
+/// The outcome of a join.
 pub enum Joined {
-    /// The node is new: it gets a certificate.
+    /// The node is new, and needs a certificate.
     Now {
         /// The node.
         node: NodeId,
         /// Its role.
         role: Role,
     },
-    /// It was answered before, with the certificate in this frame.
+    /// The join was answered before, with the certificate in this frame.
     Before {
         /// The node.
         node: NodeId,
@@ -41,7 +41,7 @@ pub enum Joined {
     },
 }
 
-/// Reads the token of a join.
+/// Parses the token of a join.
 ///
 /// # Errors
 /// When it is malformed.
@@ -55,20 +55,20 @@ impl Control {
         RootReply { cert_pem: self.state.cluster.settings.root_cert_pem.clone() }
     }
 
-    /// The role that a token gives. To be asked also of a join that was answered before: the answer to its repetition would not
-    /// look at the token again.
+    /// The role that a token grants. Must also be checked for a join that was answered before: the repeated response would not
+    /// check the token again.
     ///
     /// # Errors
-    /// When it lets nobody in.
+    /// When the token is not valid.
     pub fn admitted_by(&self, token: &JoinToken) -> Result<Role, Rejection> {
         commands::admit(&self.state.cluster, token.root_digest(), &token.secret_sha256())
     }
 
-    /// What a join asks of the core. One that cannot be signed must not leave a node behind; but nothing is signed for whom
-    /// nobody let in.
+    /// The core request of a join. A join whose certificate cannot be signed must not create a node; but nothing is signed
+    /// before a node is admitted.
     ///
     /// # Errors
-    /// When the request for a certificate is not valid.
+    /// When the certificate request is invalid.
     pub fn join(&self, mut asked: JoinRequest, token: &JoinToken, addr: String) -> Result<Join, Rejection> {
         let key = self.signer()?.judge(&asked.csr_pem, self.now).map_err(unfit)?;
         let hostname = take(&mut asked.hostname);
@@ -78,10 +78,10 @@ impl Control {
         Ok(Join { request, key })
     }
 
-    /// What became of a join that the core answered.
+    /// The outcome of a join that the core answered.
     ///
     /// # Errors
-    /// When the node has left since.
+    /// When the node has been removed since.
     pub fn joined(&self, reply: &CommandReply) -> Result<Joined, Rejection> {
         let node = reply.subject.as_ref().and_then(|id| id.parse::<NodeId>().ok());
         let node = node.ok_or_else(|| broken("the new node has no id".to_owned()))?;
@@ -92,8 +92,8 @@ impl Control {
         })
     }
 
-    /// The answer to a join that was answered before: the certificate that the log holds, for it gives nobody another. This
-    /// may wait for the disk.
+    /// The response to a join that was answered before: the certificate in the log, because it is issued only once. May block
+    /// on disk I/O.
     ///
     /// # Errors
     /// When the node has renewed its certificate since, or history cannot be read.
@@ -110,10 +110,10 @@ impl Control {
         Err(Rejection::conflict(format!("node {node}"), sentence, hint))
     }
 
-    /// The role in which a node renews its certificate.
+    /// The role for which a node's certificate is renewed.
     ///
     /// # Errors
-    /// When it is no member.
+    /// When it is not a member.
     pub fn role_of(&self, node: NodeId) -> Result<Role, Rejection> {
         let cluster = &self.state.cluster;
         let role = cluster.nodes.get(node).map(|node| node.spec.role());
@@ -125,13 +125,13 @@ impl Control {
         Ok(role)
     }
 
-    /// The mark of the roots that nodes have to trust.
+    /// The hash of the roots that nodes must trust.
     pub fn trust(&self) -> u64 {
         certificate::trust(&self.state.cluster.settings.trusted_pem())
     }
 
-    /// What notes that a node has moved to the root that a rotation brings, by the mark of what it trusts; nothing if it has
-    /// not, or that is known.
+    /// The core request that records that a node has moved to the new root of a rotation, by the hash of its trusted roots;
+    /// `None` if it has not moved, or this is already recorded.
     pub fn moved_to_root(&self, node: NodeId, trust: u64) -> Option<Request> {
         let cluster = &self.state.cluster;
         let rotation = cluster.settings.rotation.as_ref()?;
@@ -143,13 +143,13 @@ impl Control {
         Some(Request::unnamed(Actor::Node { id: node, role: member.role }, command))
     }
 
-    /// What signs certificates at this moment.
+    /// The current signer of certificates.
     pub fn signer(&self) -> Result<Signer, Rejection> {
         Signer::of(&self.state.cluster.settings, &self.state.keyring).map_err(broken)
     }
 }
 
-/// The certificate that a frame of history gives a node.
+/// The certificate of a node in a frame of history.
 fn certificate_in(store: &dyn LogStore, index: u64, node: NodeId) -> Result<Option<String>, Rejection> {
     let unreadable = |why: String| broken(format!("history cannot be read: {why}"));
     let stored = frame_at(store, index).map_err(|error| unreadable(error.to_string()))?;
@@ -162,8 +162,8 @@ fn certificate_in(store: &dyn LogStore, index: u64, node: NodeId) -> Result<Opti
     Ok(issued.last())
 }
 
-/// The id under which a join is remembered. It stands for the same answer only if the token and the key are the same too:
-/// the first answer is given before the token is judged again, and no other may get it by knowing an id.
+/// The id under which a join is remembered. It includes the token and the key: the original response is returned before the
+/// token is judged again, and must not be available to a client that only knows an id.
 fn repeatable(id: CommandId, token: &JoinToken, key: &RequestedKey) -> CommandId {
     let parts = Sha256::new().chain_update(id.bits().to_be_bytes()).chain_update(token.secret_sha256());
     let digest = parts.chain_update(key.as_bytes()).finalize();
@@ -171,7 +171,7 @@ fn repeatable(id: CommandId, token: &JoinToken, key: &RequestedKey) -> CommandId
     CommandId::from_bits(u128::from_be_bytes(bits))
 }
 
-/// Why a request for a certificate is not signed.
+/// The rejection of a certificate request.
 pub(super) fn unfit(error: AuthorityError) -> Rejection {
     match error {
         AuthorityError::Request(_) => {
@@ -182,7 +182,7 @@ pub(super) fn unfit(error: AuthorityError) -> Rejection {
     }
 }
 
-/// Why nothing was signed.
+/// The rejection when signing failed.
 pub fn unsigned(error: SignError) -> Rejection {
     match error {
         SignError::Authority(error) => unfit(error),
@@ -194,7 +194,7 @@ pub fn unsigned(error: SignError) -> Rejection {
     }
 }
 
-/// This manager cannot certify anybody.
+/// The rejection when this manager cannot issue certificates.
 pub fn broken(why: String) -> Rejection {
     Rejection::new(RejectionKind::Unavailable, "certificate authority", why, "ask another manager")
 }

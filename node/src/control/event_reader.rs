@@ -1,5 +1,5 @@
-//! Reads history and tells it: which events a client asked for, and what the objects in them are or were called. What the index covers
-//! is found by it; what comes after is read as it is.
+//! Reads events from history: selects those that a client requests, and adds the names of their objects. The part that the
+//! index covers is searched with it; later frames are all read.
 
 mod finder;
 mod history;
@@ -28,41 +28,41 @@ use selection::Selection;
 pub use object::living_object;
 pub use shared::{SharedFrame, SharedReader};
 
-/// Most events that a client may ask for from the end: they wait in memory until history was read.
+/// Maximum events requested from the end: they are buffered until history was read.
 const TAIL_MAX: u64 = 10_000;
-/// Bytes of them; where they are larger, there are fewer.
+/// Maximum bytes of the buffer; larger events reduce their number.
 const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Frames that are read one by one in one step, where the index names them.
+/// Number of frames read one by one per step, where the index finds them.
 const FOUND_PAGE: usize = 16;
 
-/// One client's way through history. Everything here may wait for the disk.
+/// The position of one client in history. All methods may block on disk I/O.
 pub struct EventReader {
     history: History,
     finder: Finder,
-    /// The frames that the index names, until they were read.
+    /// The frames that the index finds, until they are read.
     found: Option<FrameWalk>,
-    /// What comes after them.
+    /// Reads the frames after those.
     reader: HistoryReader,
     selection: Selection,
     known: Known,
     wanted: Wanted,
-    /// The last events so far, while only those are wanted and history was not read to its end.
+    /// The last events so far, while only those are requested and history was not read to its end.
     tail: Option<Tail>,
-    /// Whether each event comes with the hash of its frame.
+    /// Whether each event includes the hash of its frame.
     with_hash: bool,
-    /// How many events may still be sent.
+    /// How many more events may be sent.
     left: u64,
     is_over: bool,
 }
 
-/// The frames whose events are wanted.
+/// The range of frames whose events are requested.
 struct Wanted {
     from: u64,
     to: u64,
     since: Timestamp,
     until: Timestamp,
-    /// The event that the client has already, by its frame and its place there.
+    /// The last event that the client has, by its frame and its position there.
     after: Option<(u64, u32)>,
 }
 
@@ -84,18 +84,19 @@ impl Wanted {
         self.after.is_none_or(|(frame, last)| index > frame || ordinal > last as usize)
     }
 
-    /// Whether neither a frame nor one after it is wanted.
+    /// Whether this frame and all later ones are outside the range.
     fn ends_before(&self, header: &FrameHeader) -> bool {
         header.index > self.to || header.log_time > self.until
     }
 }
 
 impl EventReader {
-    /// What a client asks for. It costs what it finds, and what the index does not cover yet; only the beginning of an id of what is gone
-    /// costs one pass over history.
+    /// Opens a reader for a request. The cost is proportional to the matching frames, and to those that the index does not
+    /// cover yet; only the id prefix of a removed object costs one pass over history.
     ///
     /// # Errors
-    /// When there is no such object or kind of event, and was none, when the client has read another history, or this one cannot be read.
+    /// When there is and was no such object or kind of event, when the client has read a different history, or history cannot
+    /// be read.
     pub fn open(store: Arc<dyn LogStore>, cluster: &Cluster, request: EventsRequest) -> Result<Self, Rejection> {
         require_known(&request.kinds)?;
         let tail = request.tail.map(Tail::of).transpose()?;
@@ -109,10 +110,10 @@ impl EventReader {
         let head = cluster.position.index;
         let mut begin = wanted.from;
         if request.since.is_some() {
-            // If all came before, what comes next is the first.
+            // If all frames are earlier, the range starts with the next one.
             begin = begin.max(history.first_at(wanted.since, head)?.unwrap_or(head + 1));
         }
-        // Whoever waits for what was just asked knows all that is needed.
+        // A client that waits for the effect of its command needs no lookups.
         let is_recent = knows_all_since(&history, cluster, begin)? && selection.begin_at(cluster);
         if let Some(most) = request.tail {
             let end = last_wanted(&history, cluster, &wanted, &request)?;
@@ -121,7 +122,7 @@ impl EventReader {
         }
         let by_index = !selection.query().is_everything() && !is_recent && begin < finder.reach();
         let found = by_index.then(|| finder.frames(selection.query().clone(), begin, head + 1, Direction::Forward));
-        // What tasks belong to an object has to be followed from where the index ends.
+        // The tasks of an object must be tracked from the end of the index on.
         let is_followed = !selection.is_of_everything() && !is_recent;
         let next = if by_index || is_followed { finder.reach() } else { begin };
         let unseen = finder.reach().min(next)..next;
@@ -140,13 +141,13 @@ impl EventReader {
         })
     }
 
-    /// Whether nothing more will be sent, whatever happens.
+    /// Whether no more events will be sent, whatever happens.
     pub fn is_over(&self) -> bool {
         self.is_over && self.tail.is_none()
     }
 
-    /// The next piece of the story, which may be empty; nothing where history ends. What is younger than `cluster` is left
-    /// for later, so that whoever hears of an event finds it in the state.
+    /// The next page of events, which may be empty; `None` at the end of history. Events newer than `cluster` are left for
+    /// later, so that a client that receives an event finds its effect in the state.
     ///
     /// # Errors
     /// When history cannot be read.
@@ -168,7 +169,7 @@ impl EventReader {
         Ok(Some(Vec::new()))
     }
 
-    /// The next frames up to this index; none where they end.
+    /// The next frames up to this index; empty at the end.
     fn next_frames(&mut self, to: u64) -> Result<Vec<StoredFrame>, Rejection> {
         if let Some(walk) = &mut self.found {
             let mut frames = Vec::new();
@@ -186,7 +187,7 @@ impl EventReader {
         Ok(self.history.read(&mut self.reader, to)?)
     }
 
-    /// As many of these as may still be sent.
+    /// Truncates the records to those that may still be sent.
     fn limited(&mut self, mut records: Vec<EventRecord>) -> Vec<EventRecord> {
         records.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= records.len() as u64;
@@ -203,10 +204,10 @@ impl EventReader {
         let frame_hash = self.with_hash.then(|| hex(&stored.link().hash));
         let frame = stored.frame;
         let wanted = self.wanted.has(&frame.header);
-        // The story has to see also what is not wanted.
+        // The selection must also see events that are not selected.
         let chosen = self.selection.select(&mut self.finder, cluster, &frame)?;
         if self.found.is_some() {
-            // The frames before this one were left out.
+            // The frames before this one were skipped.
             self.known.forget_specs();
         }
         let mut sources = Sources { history: &self.history, finder: &mut self.finder, cluster, before: None };
@@ -230,7 +231,7 @@ impl EventReader {
     }
 }
 
-/// Counts what a request means from the end of history on.
+/// Counts selected events backwards from the end of history.
 struct Counted<'a> {
     history: &'a History,
     finder: &'a mut Finder,
@@ -239,7 +240,7 @@ struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    /// Where to begin to read for someone who wants the last few events of those from `first` to `end`.
+    /// The index at which to start reading for the last `most` events between `first` and `end`.
     fn tail_begin(&mut self, first: u64, end: u64, most: u64) -> Result<u64, Rejection> {
         let selection = &self.selection;
         if selection.query().is_everything() {
@@ -265,7 +266,7 @@ impl Counted<'_> {
         let mut walk = self.finder.frames(query, first, end.saturating_add(1), Direction::Backward);
         while let Some(index) = walk.next(self.finder)? {
             if let Some(frame) = self.history.at(index)? {
-                // What a younger frame said was not known yet in this one.
+                // What a later frame taught was not known yet in this one.
                 found += count(&mut self.selection.clone(), &frame, first, self.finder, self.cluster)?;
             }
             if found >= most {
@@ -275,7 +276,7 @@ impl Counted<'_> {
         Ok(first)
     }
 
-    /// The same where all events are wanted: a window from the end that grows until it is large enough.
+    /// The same if all events are selected: a window from the end that grows until it is large enough.
     fn window_begin(&mut self, first: u64, end: u64, most: u64) -> Result<u64, Rejection> {
         let mut window = PAGE.frames as u64;
         loop {
@@ -290,7 +291,7 @@ impl Counted<'_> {
     }
 }
 
-/// How many events of a frame are meant, if it is not before `first`.
+/// The number of selected events in a frame, unless it is before `first`.
 fn count(
     selection: &mut Selection,
     frame: &Frame,
@@ -303,7 +304,7 @@ fn count(
     Ok(chosen.into_iter().filter(|chosen| *chosen && counts).count() as u64)
 }
 
-/// The last events that were wanted so far.
+/// The last selected events so far.
 struct Tail {
     records: VecDeque<EventRecord>,
     bytes: usize,
@@ -330,7 +331,7 @@ impl Tail {
     }
 }
 
-/// Index of the first frame after a time; none if all came before it.
+/// Index of the first frame after a time; `None` if all are earlier.
 ///
 /// # Errors
 /// When history cannot be read.
@@ -339,7 +340,7 @@ pub(super) fn frame_after(store: &Arc<dyn LogStore>, time: Timestamp, head: u64)
     Ok(History(Arc::clone(store)).first_at(next, head)?)
 }
 
-/// The last frame of which something may be wanted.
+/// The last frame that may contain requested events.
 fn last_wanted(
     history: &History,
     cluster: &Cluster,
@@ -362,7 +363,7 @@ fn record(header: &FrameHeader, ordinal: usize, event: Event, commands: &[Comman
     EventRecord { index, ordinal, log_time, event, command, subjects, ..Default::default() }
 }
 
-/// Refuses to go on after an event of another history.
+/// Refuses to continue after an event of a different history.
 fn require_same(history: &History, after: &EventPosition, cluster: &Cluster) -> Result<(), Rejection> {
     let (index, end) = (after.frame.index, cluster.position.index);
     let found = if index > end { None } else { history.stored_at(index)? };
@@ -379,7 +380,7 @@ fn require_same(history: &History, after: &EventPosition, cluster: &Cluster) -> 
     Err(Rejection::new(RejectionKind::Conflict, "history", sentence, hint))
 }
 
-/// The command that caused an event, if it was one.
+/// The command that caused an event, if any.
 fn command_of<'a>(event: &Event, commands: &'a [CommandRecord]) -> Option<&'a CommandRecord> {
     match event.cause {
         Some(Cause::Command(position)) => commands.get(position as usize),

@@ -1,4 +1,4 @@
-//! Why tasks are where they are: what the scheduler says of all nodes now.
+//! Explains placements: the scheduler's current evaluation of all nodes.
 
 use commands::{Rejection, RejectionKind};
 use projections::views::awaited::{self, Awaited};
@@ -13,14 +13,15 @@ use wire::v1::{
 
 use super::{Control, managers, views};
 
-/// Candidates that an answer holds: whoever reads it compares the first few.
+/// Maximum candidates in a response: a reader compares the first few.
 const CANDIDATES_MAX: usize = 10;
 
 impl Control {
-    /// Why a task is where it is or nowhere, or where one more task of a service would go. Costs a look at every node.
+    /// Explains why a task is on its node or unplaced, or where one more task of a service would be placed. Evaluates every
+    /// node.
     ///
     /// # Errors
-    /// When a reference names nothing, or more than one object, or none is given.
+    /// When a reference matches no object, or more than one, or there is none.
     pub fn explain_placement(&self, request: &ExplainPlacementRequest) -> Result<PlacementExplanation, Rejection> {
         let cluster = &self.state.cluster;
         match (&request.task, &request.service) {
@@ -53,7 +54,7 @@ impl Control {
         PlacementExplanation { task: Some(views::task(cluster, task, false, self.now)), awaited, ..explained }
     }
 
-    /// How it stands with the number of replicas of a service, if that follows from what its tasks use.
+    /// The outlook of a service's replica count, if it is autoscaled.
     fn autoscaling(&self, service: &Service) -> Option<AutoscalingOutlook> {
         let (cluster, rule) = (&self.state.cluster, service.spec.autoscaling()?);
         let outlook = autoscale::outlook(cluster, service, &rule, &self.state.uses, self.now)?;

@@ -1,4 +1,4 @@
-//! What somebody wants to do in a running task: what history says of it, and which node is asked.
+//! Interactions with a running task: the event that records them, and the node to ask.
 
 use commands::{Access, AccessTask, Actor, Command, Rejection, RejectionKind};
 use events::{NodeId, TaskId};
@@ -10,16 +10,16 @@ use super::Control;
 use super::command::check_reason;
 use crate::manager::replica::Request;
 
-/// Bytes of the variables of one command.
+/// Maximum bytes of the environment variables of one command.
 const ENV_BYTES_MAX: usize = 64 << 10;
-/// Bytes of a path.
+/// Maximum bytes of a path.
 const PATH_BYTES_MAX: usize = 4 << 10;
 
 impl Control {
-    /// The task that is meant, and what notes what is done there: to be committed before its node is asked.
+    /// The task of an interaction, and the core request that records it, which must be committed before the node is asked.
     ///
     /// # Errors
-    /// When there is no such task, or the request makes no sense.
+    /// When there is no such task, or the request is invalid.
     pub fn access(&self, actor: Actor, wanted: &Interaction) -> Result<(TaskId, Request), Rejection> {
         let Interaction { task, reason, what } = wanted;
         check_reason(reason.as_deref())?;
@@ -43,7 +43,7 @@ impl Control {
     /// The node of a running task.
     ///
     /// # Errors
-    /// When it cannot be asked, or the task has none any more.
+    /// When the node is unreachable, or the task is not on a node.
     pub fn node_of_task(&self, id: TaskId) -> Result<NodeId, Rejection> {
         let task = self.state.cluster.tasks.get(id).ok_or_else(|| Rejection::not_found("task", id))?;
         let asked = self.nodes_of(std::iter::once(task)).pop_first();
@@ -51,7 +51,7 @@ impl Control {
         known.session.map(|_| node).map_err(|why| self.unreachable_task(id, &why))
     }
 
-    /// The refusal of what a node cannot be asked for.
+    /// The rejection when a node is unreachable.
     pub fn unreachable_task(&self, task: TaskId, why: &str) -> Rejection {
         let (name, node) = self.names_of(task);
         let sentence = format!("node {node} cannot be asked about task {name}: {why}");
@@ -59,14 +59,14 @@ impl Control {
         Rejection::new(RejectionKind::Unavailable, format!("task {name}"), sentence, hint)
     }
 
-    /// The refusal of a node, in its words.
+    /// The rejection of a node, with its message.
     pub fn refused_by_node(&self, task: TaskId, why: &str) -> Rejection {
         let (name, node) = self.names_of(task);
         let hint = format!("`swarmctl task inspect {name}` shows the state of the task");
         Rejection::conflict(format!("task {name}"), format!("node {node} refused for task {name}: {why}"), hint)
     }
 
-    /// What a task and its node are called.
+    /// The names of a task and its node.
     fn names_of(&self, id: TaskId) -> (String, String) {
         let cluster = &self.state.cluster;
         let task = cluster.tasks.get(id);
@@ -76,7 +76,7 @@ impl Control {
     }
 }
 
-/// Judges what history does not keep: the rest is judged with the command that notes it.
+/// Checks what is not recorded in history: the rest is judged with the command that records it.
 fn check_exec(exec: &ExecSpec) -> Result<(), Rejection> {
     let bytes: usize = exec.env.iter().map(|variable| variable.len() + 1).sum();
     if bytes > ENV_BYTES_MAX {
@@ -88,7 +88,7 @@ fn check_exec(exec: &ExecSpec) -> Result<(), Rejection> {
             .split_once('=')
             .is_some_and(|(key, value)| !key.is_empty() && !key.contains('\0') && !value.contains('\0'))
     };
-    // It may hold a secret, so that it is not repeated.
+    // It may contain a secret, so it is not repeated in the message.
     if !exec.env.iter().all(|variable| is_pair(&variable)) {
         return Err(Rejection::invalid("environment", "a variable is malformed", "write KEY=VALUE"));
     }

@@ -1,4 +1,5 @@
-//! Lists, in pages of one state: however many objects there are, no message is large, and no more of them is made than is read.
+//! Lists, as pages of one state: no message is large however many objects there are, and pages are only created as they are
+//! read.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ use crate::manager::replica::RaftStatus;
 use super::select::{Candidate, selects};
 use super::views;
 
-/// From so many bytes on, a page is full: enough that a page costs little, and little enough for any client.
+/// Page size limit: large enough for a low overhead per page, small enough for any client.
 const PAGE_BYTES: usize = 128 * 1024;
 
 /// The pages of one state; at least one, which may be empty.
@@ -33,7 +34,7 @@ pub struct Pages<R, P> {
 }
 
 impl<R: Message, P> Pages<R, P> {
-    /// The rows of those objects which are still there when their page is made.
+    /// Creates pages with the rows of those objects that still exist when their page is created.
     pub(super) fn new<I: Send + 'static>(
         state: Arc<Published>,
         objects: Vec<I>,
@@ -62,7 +63,7 @@ impl<R: Message, P> Iterator for Pages<R, P> {
     }
 }
 
-/// The nodes that a request selects, in the order of their names.
+/// The nodes that a request selects, sorted by name.
 pub fn nodes(
     state: Arc<Published>,
     request: &ListNodesRequest,
@@ -88,7 +89,7 @@ pub fn nodes(
     Pages::new(state, ids, row, |nodes, index| NodePage { nodes, index })
 }
 
-/// The services that a request selects, in the order of their names.
+/// The services that a request selects, sorted by name.
 pub fn services(
     state: Arc<Published>,
     request: &ListServicesRequest,
@@ -110,11 +111,11 @@ pub fn services(
     Pages::new(state, ids, row, |services, index| ServicePage { services, index })
 }
 
-/// The tasks that a request names, in the order of their services, slots and ages; with the specs that they run only where it
-/// names tasks themselves.
+/// The tasks that a request selects, sorted by service, slot and age; their specs are only included if the request refers to
+/// individual tasks.
 ///
 /// # Errors
-/// When a reference names nothing, or more than one object.
+/// When a reference matches no object, or more than one.
 pub fn tasks(
     state: Arc<Published>,
     request: &ListTasksRequest,

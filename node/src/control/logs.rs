@@ -1,4 +1,4 @@
-//! Whose lines, or whose use, a request wants, and which nodes have them.
+//! Selects the tasks whose logs or usage a request asks for, and their nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,21 +10,21 @@ use wire::v1::{LogSource, LogsRequest};
 
 use super::{Control, views};
 
-/// Which tasks are wanted.
+/// The selected tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskSelection {
     pub(super) services: BTreeSet<ServiceId>,
     pub(super) tasks: BTreeSet<TaskId>,
 }
 
-/// A node that has tasks which are wanted.
+/// A node with selected tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogNode {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Its session, or why it cannot be asked.
+    /// Its session, or why it is unreachable.
     pub session: Result<SessionId, String>,
-    /// The tasks there, in the order of their ids.
+    /// Its selected tasks, sorted by id.
     pub sources: Vec<LogSource>,
 }
 
@@ -34,7 +34,7 @@ impl LogNode {
         self.sources.iter().map(|source| source.task)
     }
 
-    /// What a client is told of something that is missing, such as logs.
+    /// The warning about missing data, such as logs.
     pub fn missing(name: &str, why: &str, what: &str, sources: &[LogSource]) -> String {
         let whose = match sources {
             [] => "its tasks".to_owned(),
@@ -46,12 +46,12 @@ impl LogNode {
     }
 }
 
-/// What a client is told of a task of which nothing more comes.
+/// The warning about a task whose log ended early.
 pub fn incomplete(source: &LogSource, why: &str) -> String {
     format!("the logs of task {} are incomplete: {why}", source.name)
 }
 
-/// What a task is called where its id is not needed: `web.1`, or `web` with its node for one that belongs to it.
+/// A short name of a task without its id: `web.1`, or `web` with its node for a global service.
 fn place(source: &LogSource) -> String {
     match source.slot {
         Some(slot) => format!("{}.{slot}", source.service_name),
@@ -63,7 +63,7 @@ impl Control {
     /// Resolves the references of a request.
     ///
     /// # Errors
-    /// When one of them names nothing, or more than one object, or there is none.
+    /// When a reference matches no object, or more than one, or there is none.
     pub fn select_logs(&self, request: &LogsRequest) -> Result<TaskSelection, Rejection> {
         if request.services.is_empty() && request.tasks.is_empty() {
             let hint = "name at least one service or task";
@@ -80,7 +80,7 @@ impl Control {
         Ok(TaskSelection { services: services.collect::<Result<_, _>>()?, tasks: tasks.collect::<Result<_, _>>()? })
     }
 
-    /// The nodes that have, or had, the tasks of a selection which began.
+    /// The nodes that have, or had, selected tasks that were started.
     pub fn log_nodes(&self, selection: &TaskSelection) -> BTreeMap<NodeId, LogNode> {
         let cluster = &self.state.cluster;
         let of_services = selection.services.iter().flat_map(|service| cluster.tasks_of_service(*service));
@@ -88,7 +88,7 @@ impl Control {
         self.nodes_of(of_services.chain(named).filter(|task| began(task)))
     }
 
-    /// These tasks by their nodes.
+    /// These tasks, grouped by node.
     pub(super) fn nodes_of<'a>(&'a self, tasks: impl Iterator<Item = &'a Task>) -> BTreeMap<NodeId, LogNode> {
         let cluster = &self.state.cluster;
         let tasks: BTreeMap<TaskId, &Task> = tasks.map(|task| (task.id, task)).collect();
@@ -101,7 +101,7 @@ impl Control {
         nodes
     }
 
-    /// Of the tasks that a selection names, those that never began, in words: nothing of them is to come.
+    /// Messages about selected tasks that were never started: they have no logs.
     pub fn without_logs(&self, selection: &TaskSelection) -> Vec<String> {
         let cluster = &self.state.cluster;
         let named = selection.tasks.iter().filter_map(|task| cluster.tasks.get(*task));
@@ -113,7 +113,7 @@ impl Control {
     }
 }
 
-/// Whether a task got so far that it may have printed something.
+/// Whether a task got far enough to have produced output.
 fn began(task: &Task) -> bool {
     let has_container = task
         .status

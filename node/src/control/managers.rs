@@ -1,4 +1,4 @@
-//! The managers as clients see them: who replicates the log, who leads, and how far each is.
+//! The managers in API responses: the members of raft, the leader, and the replication progress of each.
 
 use events::{NodeId, Role};
 use projections::views::quorum;
@@ -9,16 +9,16 @@ use super::{Control, ManagerInfo, views};
 use crate::manager::replica::RaftStatus;
 
 impl Control {
-    /// Where the managers stand in raft, as this one has it.
+    /// The raft status of the managers, as this one sees it.
     pub fn raft(&self) -> RaftView {
         view(&self.state.cluster, &self.raft, &self.manager)
     }
 }
 
-/// Where the managers stand in raft, as this one has it.
+/// The raft status of the managers, as this one sees it.
 pub(super) fn view(cluster: &Cluster, raft: &RaftStatus, own: &ManagerInfo) -> RaftView {
     let voters = quorum::voters(cluster).count();
-    // Those that are about to vote, or to cease to, count as they will be.
+    // Managers that are being promoted or demoted are counted by their future role.
     let wanted = cluster.nodes.values().filter(|node| node.spec.role() == Role::Manager).count();
     let mut members: Vec<RaftMember> = cluster.nodes.values().filter_map(|node| member(cluster, raft, node)).collect();
     members.sort_by(|a, b| (&a.name, a.node).cmp(&(&b.name, b.node)));
@@ -37,12 +37,12 @@ pub(super) fn view(cluster: &Cluster, raft: &RaftStatus, own: &ManagerInfo) -> R
     }
 }
 
-/// The node of the manager that leads, if one does.
+/// The node of the leading manager, if there is one.
 pub(super) fn leader(cluster: &Cluster, raft: &RaftStatus) -> Option<NodeId> {
     raft.leader.and_then(|raft_id| cluster.member_with(raft_id)).map(|member| member.node)
 }
 
-/// What a node is among the managers; nothing of a worker.
+/// The manager status of a node; `None` for a worker.
 pub(super) fn status(cluster: &Cluster, raft: &RaftStatus, own: NodeId, node: &Node) -> Option<ManagerStatus> {
     let RaftMember { state, reachability, addr, obstacle, .. } = member(cluster, raft, node)?;
     Some(ManagerStatus { state, reachability, addr, answers: node.id == own, obstacle })
@@ -70,7 +70,7 @@ fn member(cluster: &Cluster, raft: &RaftStatus, node: &Node) -> Option<RaftMembe
     })
 }
 
-/// How far a member is, if this manager knows it.
+/// The replication progress of a member, if this manager knows it.
 fn matched(raft: &RaftStatus, member: &Member) -> Option<u64> {
     if member.raft_id == raft.raft_id && raft.leads() {
         return Some(raft.committed);
@@ -78,8 +78,8 @@ fn matched(raft: &RaftStatus, member: &Member) -> Option<u64> {
     raft.followers.get(&member.raft_id).map(|follower| follower.matched)
 }
 
-/// Whether a member can be reached. Followers hear of the leader alone: of the others they know what that says, or else what their
-/// agents say.
+/// Whether a member is reachable. A follower only hears from the leader: for the others it uses the leader's report, or else
+/// the state of their agents.
 fn reachability(cluster: &Cluster, raft: &RaftStatus, member: &Member) -> Reachability {
     match raft.reaches(member) {
         Some(true) => Reachability::Reachable,
@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// Three managers that vote, `m1` to `m3`, and a fourth that has announced itself.
+    /// Three voting managers, `m1` to `m3`, and a fourth that has announced itself.
     fn cluster() -> Cluster {
         let mut cluster = Cluster::default();
         let mut index = 1;

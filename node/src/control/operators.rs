@@ -1,5 +1,4 @@
-//! Operators with a certificate: who they are, and how one is made. The core decides whether; signatures are made in
-//! `api/signing`.
+//! Operators with a certificate: listing, creating and renewing. The core decides; `api/signing` signs.
 
 use commands::{Actor, Command, CreateOperator, ReadSecrets, Rejection, RenewOperator};
 use events::{OperatorId, Role};
@@ -11,7 +10,7 @@ use super::enrolment::unfit;
 use crate::manager::replica::Request;
 
 impl Control {
-    /// All operators with a certificate, in the order of their names.
+    /// All operators with a certificate, sorted by name.
     pub fn operators(&self) -> OperatorList {
         let mut operators: Vec<OperatorView> =
             self.state.cluster.operators.values().map(|operator| view(&self.state.cluster, operator)).collect();
@@ -19,10 +18,10 @@ impl Control {
         OperatorList { operators }
     }
 
-    /// What the creation of an operator asks of the core. One whose certificate cannot be signed must not be created.
+    /// The core request to create an operator. An operator whose certificate cannot be signed must not be created.
     ///
     /// # Errors
-    /// When the request for a certificate is not valid, or this manager cannot sign.
+    /// When the certificate request is invalid, or this manager cannot sign.
     pub fn create_operator(&self, actor: Actor, asked: CreateOperatorRequest) -> Result<Request, Rejection> {
         self.signer()?.judge(&asked.csr_pem, self.now).map_err(unfit)?;
         let not_after = self.now + self.state.cluster.spec().cert_expiry();
@@ -40,10 +39,10 @@ impl Control {
         })
     }
 
-    /// What the renewal of an operator's certificate asks of the core.
+    /// The core request to renew an operator's certificate.
     ///
     /// # Errors
-    /// When the request for a certificate is not valid, or this manager cannot sign.
+    /// When the certificate request is invalid, or this manager cannot sign.
     pub fn renew_operator(
         &self,
         actor: Actor,
@@ -65,7 +64,7 @@ impl Control {
         })
     }
 
-    /// What notes that somebody is shown the join tokens.
+    /// The core request that records that the join tokens are read.
     pub fn read_tokens(&self, actor: Actor) -> Request {
         let settings = &self.state.cluster.settings;
         let names = [Role::Worker, Role::Manager].map(|role| settings.token_key(role)).into();

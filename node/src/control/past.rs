@@ -1,4 +1,4 @@
-//! A manager at a point of its past: which point is meant, and the answers from the state as it was then.
+//! A manager at a point in the past: finds the point, and answers from the state at that point.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::event_reader::frame_after;
 use super::{Control, unreadable};
 
 impl Control {
-    /// The last frame that was there at an index or at a time. This may wait for the disk.
+    /// The last frame at an index or a time. May block on disk I/O.
     ///
     /// # Errors
-    /// When history had not begun then, or has not come so far, or cannot be read.
+    /// When the point is before or after history, or history cannot be read.
     pub fn find_point(&self, request: &FindPointRequest) -> Result<PointView, Rejection> {
         let head = self.state.cluster.position;
         let tagged = request.tag.as_ref().map(|name| {
@@ -44,10 +44,10 @@ impl Control {
         Ok(PointView { index, log_time })
     }
 
-    /// The same manager after the frame at this index. This may take long, and waits for the disk.
+    /// The manager's state after the frame at this index. May take long, and blocks on disk I/O.
     ///
     /// # Errors
-    /// When history has not come so far or cannot be read, or the manager stops.
+    /// When the index is beyond history, history cannot be read, or the manager is stopping.
     pub fn at(self, index: u64, past: &Past, is_stopped: &dyn Fn() -> bool) -> Result<Self, Rejection> {
         let head = self.state.cluster.position.index;
         if index > head {

@@ -1,4 +1,4 @@
-//! What would happen: commands, and what else is supposed, on a copy of the state.
+//! Previews commands and hypothetical events on a copy of the state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,20 +28,20 @@ use crate::sandbox::{
 use super::command::{Made, check_reason, to_command, unknown_command};
 use super::{Control, views};
 
-/// Steps of one request: more than the largest stack has objects.
+/// Maximum steps of one request: more than the number of objects in the largest stack.
 const STEPS_MAX: usize = 1_000;
-/// Nodes that may be added at once.
+/// Maximum nodes added at once.
 const NEW_NODES_MAX: u64 = 1_000;
-/// Tasks that an answer holds, so that it stays below the size of a message.
+/// Maximum tasks in a response, so that it does not exceed the maximum message size.
 const TASKS_MAX: usize = 10_000;
-/// Nodes of which it is said how full they are.
+/// Number of fullest nodes in a response.
 const FULLEST_MAX: usize = 3;
 
 impl Control {
-    /// Tries steps on a copy of the state. This may take long; nothing waits for it but the caller.
+    /// Tries steps on a copy of the state. May take long; only the caller waits for it.
     ///
     /// # Errors
-    /// When the request is malformed, or nobody waits for the answer any more. What a step is refused for is part of the answer.
+    /// When the request is malformed, or the caller has cancelled. A refused step is part of the response.
     pub fn preview(
         &self,
         actor: &Actor,
@@ -68,10 +68,10 @@ impl Control {
         Ok(PreviewReply { steps, refusal, ..trial.reply(&without, rest) })
     }
 
-    /// The manager as it would be after steps. This may take long; nothing waits for it but the caller.
+    /// The manager's state after the steps. May take long; only the caller waits for it.
     ///
     /// # Errors
-    /// When a step is refused, or nobody waits for the answer any more.
+    /// When a step is refused, or the caller has cancelled.
     pub(super) fn after(
         &self,
         actor: &Actor,
@@ -103,8 +103,8 @@ impl Control {
     }
 }
 
-/// The copy that was read last. The next line of a script has the same steps before it and some more, and goes on from there: without this,
-/// a script would cost the square of its lines.
+/// The copy that was last used. The next line of a script has the same steps followed by some more, and continues from there:
+/// without this, the cost of a script would grow with the square of its lines.
 #[derive(Default)]
 pub struct Draft(Mutex<Option<Tried>>);
 
@@ -118,7 +118,7 @@ impl Draft {
     }
 }
 
-/// A copy of the state after steps, of which no more is kept than their number and a digest: they may hold secrets.
+/// A copy of the state after steps, of which only the number and a digest are kept: they may contain secrets.
 struct Tried {
     digest: [u8; 32],
     steps: usize,
@@ -132,14 +132,14 @@ fn digest(index: u64, actor: &Actor, steps: &[PreviewStep]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// A request under way.
+/// A request in progress.
 struct Trial<'a> {
     control: &'a Control,
     actor: &'a Actor,
-    /// Whether nobody means to do it.
+    /// Whether the steps are only hypothetical.
     what_if: bool,
     sandbox: Sandbox,
-    /// What the steps named, by id.
+    /// The objects that the steps refer to, by id.
     read: BTreeMap<String, ReadObject>,
 }
 
@@ -152,7 +152,7 @@ impl<'a> Trial<'a> {
         Ok(Self { control, actor, what_if: false, sandbox: control.sandbox(), read: BTreeMap::new() })
     }
 
-    /// The manager as the copy is now.
+    /// The manager with the current state of the copy.
     fn now(&self) -> Control {
         let state = Published {
             cluster: self.sandbox.cluster().clone(),
@@ -199,7 +199,7 @@ impl<'a> Trial<'a> {
         Ok(PreviewedStep { name: command.name().to_owned(), subject, changes, read })
     }
 
-    /// Notes an object that a step is about, and what its spec refers to; those of them that no earlier step changed.
+    /// Records the object of a step, and the objects that its spec refers to. Returns those that no earlier step changed.
     fn note(&mut self, id: &str, before_step: &Cluster) -> Vec<ReadObject> {
         let before = &self.control.state.cluster;
         let service = id.parse::<ServiceId>().ok();
@@ -268,7 +268,7 @@ impl<'a> Trial<'a> {
         Ok((1..=count).flat_map(join).collect())
     }
 
-    /// All of the answer that the end of the copy says.
+    /// The response, from the final state of the copy.
     fn reply(self, without: &Sandbox, rest: Rest) -> PreviewReply {
         let (before, after, began) = (&self.control.state.cluster, self.sandbox.cluster(), self.sandbox.began());
         let usual = Difference::between(before, without.cluster(), began);
@@ -290,7 +290,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// That these nodes are down, as far as they are not.
+/// Events that mark these nodes as down, unless they already are.
 pub(super) fn losses(cluster: &Cluster, nodes: impl IntoIterator<Item = NodeId>, at: Timestamp) -> Vec<Kind> {
     let is_up = |node: &NodeId| cluster.nodes.get(*node).is_some_and(|node| node.liveness != Liveness::Down);
     let lost = nodes.into_iter().filter(is_up);
@@ -311,7 +311,7 @@ fn unfinished(rest: Rest) -> Option<String> {
     }
 }
 
-/// The object with this id, if it is one with a version.
+/// The object with this id, if it has a version.
 fn object(cluster: &Cluster, id: &str) -> Option<ReadObject> {
     let Object { kind, name, version } = objects::find(cluster, id)?;
     Some(ReadObject { kind: kind.to_owned(), id: id.to_owned(), name: name.to_owned(), version })
@@ -374,7 +374,7 @@ fn task(before: &Cluster, after: &Cluster, change: &TaskChange) -> TaskDifferenc
     }
 }
 
-/// The services of which more tasks find no node than before.
+/// The services with more unplaced tasks than before.
 pub(super) fn left_over(before: &Cluster, after: &Cluster) -> Vec<UnplacedTasks> {
     let waiting = |cluster: &Cluster, service| cluster.unplaced().count_of(service);
     let more = after.services.values().filter(|service| waiting(after, service.id) > waiting(before, service.id));
@@ -386,7 +386,7 @@ pub(super) fn left_over(before: &Cluster, after: &Cluster) -> Vec<UnplacedTasks>
     unplaced.collect()
 }
 
-/// The nodes of which the greatest part of processors or memory is reserved.
+/// The nodes with the highest share of CPU or memory reserved.
 fn fullest(cluster: &Cluster) -> Vec<NodeRoom> {
     let room = |node: &projections::Node| {
         let (usage, offers) = (cluster.usage.of(node.id), node.description.as_ref()?.resources.clone()?);

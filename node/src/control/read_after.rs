@@ -1,4 +1,4 @@
-//! Reads of what there would be after steps that are only tried: what the next line of a script is made for.
+//! Reads the state that would result from steps that are only tried, for the next line of a script.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use super::Control;
 use super::command::unknown_command;
 use super::preview::Draft;
 
-/// The pages of an answer; each is made when it is asked for.
+/// The pages of a response; each is created when it is read.
 pub type Replies = Box<dyn Iterator<Item = ReadAfterReply> + Send>;
 
 impl Control {
-    /// Reads the state as it would be after steps. This may take long; nothing waits for it but the caller.
+    /// Reads the state after the steps. May take long; only the caller waits for it.
     ///
     /// # Errors
-    /// When a step is refused, the request is malformed, or nobody waits for the answer any more.
+    /// When a step is refused, the request is malformed, or the caller has cancelled.
     pub fn read_after(
         &self,
         actor: &Actor,
@@ -37,7 +37,7 @@ impl Control {
             Read::Tasks(of) => Box::new(after.list_tasks(&of)?.map(Page::Tasks)),
             Read::Configs(of) => Box::new(after.read_configs(&of)?.map(Page::Configs)),
             Read::Secrets(of) => Box::new(after.describe_secrets(&of)?.map(Page::Secrets)),
-            // Secrets are shown to those alone who ask for them in earnest.
+            // Tokens are only shown to a real request.
             Read::Cluster(_) => one(Page::Cluster(after.cluster(false)?)),
         };
         let before = Arc::clone(&self.state);
@@ -49,7 +49,7 @@ fn one(page: Page) -> Box<dyn Iterator<Item = Page> + Send> {
     Box::new(std::iter::once(page))
 }
 
-/// A page that says what of it is made by the steps, since the ids and versions of that hold for the copy alone.
+/// A page with marks on objects created by the steps, since their ids and versions are only valid in the copy.
 fn marked(before: &Cluster, mut page: Page) -> ReadAfterReply {
     let mut tentative = Vec::new();
     let mut mark = |id: String, meta: &mut Meta| {
@@ -73,7 +73,7 @@ fn marked(before: &Cluster, mut page: Page) -> ReadAfterReply {
     ReadAfterReply { page: Some(page), tentative }
 }
 
-/// Leaves references to configs and secrets that there were not before to their names.
+/// Removes the ids from references to configs and secrets that did not exist before, leaving their names.
 fn unlink(before: &Cluster, service: &mut ServiceView) {
     let Some(container) = service.spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return };
     for reference in &mut container.configs {

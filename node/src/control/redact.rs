@@ -1,4 +1,4 @@
-//! Erasing a value from history: which value is meant, which frames have it, and what their bytes are without it.
+//! Erases a value from history: finds the value and its frames, and their bytes without it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,14 +17,15 @@ use super::{Control, unreadable};
 use crate::log::frame_at;
 use crate::manager::redactor;
 
-/// The kinds of event that give a service a spec.
+/// The event kinds that contain a service spec.
 const SPEC_KINDS: [&str; 2] = ["service_created", "service_spec_updated"];
 
 impl Control {
-    /// The command that erases what a frame gave a field, from all frames of the service that gave it the same. This waits for the disk.
+    /// The command that erases the value of a field in a frame from all frames of the service with the same value. Blocks on
+    /// disk I/O.
     ///
     /// # Errors
-    /// When the frame gave the field no value, or history cannot be read.
+    /// When the frame has no value for the field, or history cannot be read.
     pub(super) fn redact_history(&self, asked: RedactHistory) -> Result<commands::RedactHistory, Rejection> {
         let RedactHistory { index, field, service } = asked;
         let subject = format!("field {field}");
@@ -69,7 +70,7 @@ impl Control {
         Ok(commands::RedactHistory { service, field, value, digest, key: new, frames, read_to })
     }
 
-    /// The service whose value is meant, of those that the frame gave one.
+    /// The service whose value is to be erased, of those with a value in the frame.
     fn meant(
         &self,
         mut given: Vec<(ServiceId, String)>,
@@ -99,7 +100,7 @@ impl Control {
         Err(Rejection::invalid(format!("frame {index}"), sentence, hint))
     }
 
-    /// The frames that gave a field of a service this value, in their order.
+    /// The frames in which a field of a service has this value, in order.
     fn frames_with(
         &self,
         service: ServiceId,
@@ -137,7 +138,7 @@ impl Control {
     }
 }
 
-/// The services that a frame gives a value in this field, each with the last one.
+/// The services with a value for this field in a frame, each with its last value.
 fn given(frame: &Frame, field: &Field) -> Vec<(ServiceId, String)> {
     let mut found: Vec<(ServiceId, String)> = Vec::new();
     for kind in codec::kinds(frame) {

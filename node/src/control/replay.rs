@@ -1,4 +1,4 @@
-//! What a stretch of history would have been like under another policy.
+//! Replays a range of history under another policy.
 
 use commands::Rejection;
 use events::codec;
@@ -11,17 +11,17 @@ use crate::sandbox::{Figures, Policy, Replay};
 
 use super::{Control, unreadable, views};
 
-/// Frames that are replayed at most: a day or more of a busy cluster.
+/// Maximum frames of a replay: a day or more of a busy cluster.
 const FRAMES_MAX: u64 = 100_000;
-/// Frames between two looks at whether anybody still waits.
+/// Frames between two checks whether the caller still waits.
 const PAGE: PageSize = PageSize { frames: 256, bytes: 2 * 1024 * 1024 };
 
 impl Control {
-    /// Lets what was asked after this point happen twice in copies: as it was, and under another policy. This may take long, and waits
-    /// for the disk.
+    /// Replays the commands after this point twice in copies of the state: as recorded, and under another policy. May take
+    /// long, and blocks on disk I/O.
     ///
     /// # Errors
-    /// When a node is not known, history is too long or cannot be read, or nobody waits for the answer any more.
+    /// When a node is unknown, history is too long or cannot be read, or the caller has cancelled.
     pub fn replay(&self, request: &ReplayRequest, is_stopped: &dyn Fn() -> bool) -> Result<ReplayReply, Rejection> {
         let cluster = &self.state.cluster;
         let (from, to) = (cluster.position.index, request.to_index.unwrap_or(u64::MAX));

@@ -1,4 +1,4 @@
-//! Revisions of services: the state knows at which indexes a service got its specs, and history has these.
+//! Revisions of services: the state has the indexes at which a service was given its specs, history has the specs.
 
 use commands::{Rejection, RejectionKind, RevisionSpec};
 use events::{Frame, Kind, ServiceId, ServiceSpec, codec};
@@ -9,10 +9,10 @@ use crate::log::frame_at;
 use super::{Control, unreadable};
 
 impl Control {
-    /// The spec that a service got in the frame at this index. This may wait for the disk.
+    /// The spec that a service was given in the frame at this index. May block on disk I/O.
     ///
     /// # Errors
-    /// When it got none there, or history cannot be read.
+    /// When the frame contains none, or history cannot be read.
     pub(super) fn revision(&self, service: ServiceId, revision: u64) -> Result<RevisionSpec, Rejection> {
         let stored = frame_at(&*self.store, revision).map_err(|error| unreadable(&error))?;
         let frame = stored.map(|bytes| codec::decode_frame(&bytes)).transpose().map_err(|error| {
@@ -24,7 +24,7 @@ impl Control {
     }
 }
 
-/// The last spec that a frame gives a service.
+/// The last spec in a frame for a service.
 fn spec_given(frame: Frame, service: ServiceId) -> Option<ServiceSpec> {
     let mut specs = frame.events.into_iter().filter_map(|event| {
         if let Some(Kind::ServiceCreated(event)) = event.kind {

@@ -1,5 +1,5 @@
-//! The cluster's root certificate: what it is, and another one to take its place. Keys and tokens need randomness, which the core
-//! does not have.
+//! The cluster's root certificate, and its rotation. Keys and tokens are created here because they need randomness, which the
+//! core does not have.
 
 use commands::{Command, Rejection, RejectionKind, RotateRoot, SecretText};
 use events::{ClusterSpec, Duration};
@@ -10,19 +10,20 @@ use super::enrolment::broken;
 use super::{Control, views};
 use crate::security::{Authority, AuthorityError, ExternalAuthority, JoinToken, RootCertificate};
 
-/// What rejections of roots are about.
+/// The subject of rejections about roots.
 pub const SUBJECT: &str = "root certificate";
-/// Shortest time that a root may still be valid, when it comes from outside: a year, as SwarmKit asks.
+/// Minimum remaining validity of an external root: a year, as in SwarmKit.
 const ROOT_VALIDITY_MIN: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Nodes of which it is shown that a rotation waits for them.
+/// Maximum nodes listed as outstanding in a rotation.
 const SHOWN_MAX: usize = 5;
 
 impl Control {
-    /// A new root with its join tokens, signed by the present one if its key is here; or this one, whose key an external authority
-    /// has.
+    /// A new root with its join tokens, cross-signed by the current one if its key is available; or the given root, whose key
+    /// an external authority has.
     ///
     /// # Errors
-    /// When the root is not usable, nobody signs for it, nobody here can sign it, or there is no randomness.
+    /// When the root is not usable, no authority signs for it, it cannot be cross-signed, or the system provides no random
+    /// bytes.
     pub fn rotate_root(&self, given: Option<&str>) -> Result<Command, Rejection> {
         let given = given.map(|text| self.external_root(text)).transpose()?;
         let next = match given {
@@ -32,11 +33,11 @@ impl Control {
         next.map(Box::new).map(Command::RotateRoot)
     }
 
-    /// Refuses external authorities whose root certificate is none, since the core does not read certificates; and settings by which
-    /// nobody could sign any more.
+    /// Refuses external authorities with an invalid root certificate, since the core does not parse certificates; and settings
+    /// with which certificates could no longer be signed.
     ///
     /// # Errors
-    /// When the settings are such.
+    /// When the settings are refused.
     pub(super) fn judge_external_cas(&self, spec: &ClusterSpec) -> Result<(), Rejection> {
         for ca in &spec.external_cas {
             if let Err(error) = RootCertificate::from_pem(&ca.ca_cert_pem) {
@@ -57,7 +58,7 @@ impl Control {
         Err(Rejection::conflict("cluster", sentence, hint))
     }
 
-    /// A root that is to take the place of the present one, if an external authority signs for it.
+    /// A given root to rotate to, if an external authority signs for it.
     fn external_root(&self, text: &str) -> Result<RootCertificate, Rejection> {
         let invalid = |why: String, hint: &str| Rejection::invalid(SUBJECT, why, hint);
         let file = "give the file with the one root certificate, in PEM";
@@ -78,7 +79,7 @@ impl Control {
         Ok(root)
     }
 
-    /// A root whose key others have, signed by the present one.
+    /// A rotation to a root with an external key, cross-signed by the current one.
     fn root_of_others(&self, root: &RootCertificate) -> Result<RotateRoot, Rejection> {
         let present = self.present_authority()?.ok_or_else(|| {
             let sentence = "one root whose key is outside the cluster cannot take the place of another";
@@ -88,7 +89,7 @@ impl Control {
         rotation_to(root, SecretText::default(), present.cross_sign(root, self.now).map_err(unusable)?)
     }
 
-    /// A new root with its key. Whoever has the present root's key outside the cluster has yet to sign it.
+    /// A rotation to a new root with its key. If the current root's key is external, it still has to be cross-signed.
     fn root_of_its_own(&self) -> Result<RotateRoot, Rejection> {
         let next = Authority::generate(self.now).map_err(unusable)?;
         let cross_cert_pem = match self.present_authority()? {
@@ -98,7 +99,7 @@ impl Control {
         rotation_to(next.root(), SecretText(next.key().to_pem().to_string()), cross_cert_pem)
     }
 
-    /// The present root with its key; nothing if that is outside the cluster.
+    /// The current root with its key; `None` if the key is external.
     fn present_authority(&self) -> Result<Option<Authority>, Rejection> {
         let settings = &self.state.cluster.settings;
         if settings.root_key_outside {
@@ -127,19 +128,19 @@ fn token(root: &RootCertificate) -> Result<(SecretText, [u8; 32]), Rejection> {
     Ok((SecretText(token.to_string()), token.secret_sha256()))
 }
 
-/// This root cannot be signed with, or for.
+/// The rejection of a root that cannot be used for signing.
 pub fn unusable(error: AuthorityError) -> Rejection {
     broken(error.to_string())
 }
 
-/// Nobody who is known has the present root's key.
+/// The rejection when no configured authority has the current root's key.
 pub fn no_key() -> Rejection {
     let sentence = "no external certificate authority is named that has the present root's key";
     let hint = "name the authority that has it with `swarmctl cluster update --external-ca protocol=cfssl,url=URL`";
     Rejection::new(RejectionKind::Unavailable, SUBJECT, sentence, hint)
 }
 
-/// How far a rotation is, if one is under way.
+/// The progress of a rotation, if one is in progress.
 pub fn rotation(cluster: &Cluster) -> Option<RootRotationView> {
     let rotation = cluster.settings.rotation.as_ref()?;
     let waits_for = cluster.nodes.values().filter(|node| !node.has_moved(rotation)).take(SHOWN_MAX);

@@ -1,4 +1,4 @@
-//! Secrets as clients see them: without their data.
+//! Secrets in API responses: without their data.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::lists::Pages;
 use crate::manager::driver::Published;
 
 impl Control {
-    /// The secrets that a request names, with the services that use them; or all without those, in the order of their names.
+    /// The secrets that a request refers to, with the services that use them; or all without those, sorted by name.
     ///
     /// # Errors
-    /// When a reference names nothing, or more than one object.
+    /// When a reference matches no object, or more than one.
     pub fn describe_secrets(
         &self,
         request: &DescribeSecretsRequest,

@@ -1,4 +1,4 @@
-//! Which objects a list has.
+//! Selects the objects of a list.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(super) struct Candidate<'a> {
     pub(super) labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// Whether a request selects an object; without a selection all are.
+/// Whether a request selects an object; without a selection, all are selected.
 pub(super) fn selects(selection: Option<&Selection>, candidate: &Candidate<'_>) -> bool {
     let Some(Selection { names, ids, labels }) = selection else { return true };
     let named = names.is_empty() || names.iter().any(|name| begins_with(candidate.name, name));

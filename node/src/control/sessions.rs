@@ -1,4 +1,4 @@
-//! Agents' sessions as a manager sees them: what each call of an agent asks of the core, and what an open session is sent.
+//! Agents' sessions at a manager: the core requests of an agent's calls, and the messages of an open session.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use super::assignments::SentAssignments;
 use super::command::check_reason;
 use super::{Control, views};
 
-/// Tasks of a node that are looked at for those to be measured, with each of its heartbeats.
+/// Maximum tasks of a node examined per heartbeat to find those to measure.
 const TASKS_LOOKED_AT_MAX: usize = 10_000;
 
-/// A node as its certificate shows it.
+/// A node as its certificate identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// The node.
@@ -28,19 +28,19 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// What opens a session.
+    /// The core request that opens a session.
     pub fn registration(self, session: SessionId, description: NodeDescription, addr: String) -> Request {
         let description = Box::new(description);
         self.request(Command::RegisterNode(RegisterNode { node: self.node, session, description, addr }))
     }
 
-    /// What notes how tasks are.
+    /// The core request that records a report of tasks.
     pub fn report(self, report: ReportRequest) -> Request {
         let reports = report.reports.into_iter().map(|report| (report.task, report.status)).collect();
         self.request(Command::ReportTasks(ReportTasks { node: self.node, session: report.session, reports }))
     }
 
-    /// What takes the node out of the cluster.
+    /// The core request that removes the node from the cluster.
     ///
     /// # Errors
     /// When the reason is too long.
@@ -49,7 +49,7 @@ impl Caller {
         Ok(Request { reason, ..self.request(Command::LeaveNode(LeaveNode { node: self.node })) })
     }
 
-    /// Commands of nodes repeat without harm, so they need no id.
+    /// Commands of nodes are idempotent, so they need no id.
     fn request(self, command: Command) -> Request {
         let actor = Actor::Node { id: self.node, role: self.role };
         Request::unnamed(actor, command)
@@ -57,23 +57,23 @@ impl Caller {
 }
 
 impl Control {
-    /// What notes that the connection of a session broke.
+    /// The core request that records a lost connection of a session.
     pub fn disconnection(&self, node: NodeId, session: SessionId) -> Request {
         let actor = Actor::Manager(self.manager.node);
         let command = Command::DisconnectNode(DisconnectNode { node, session });
         Request::unnamed(actor, command)
     }
 
-    /// Judges a heartbeat; the time to the next one.
+    /// Checks a heartbeat. Returns the time until the next one.
     ///
     /// # Errors
-    /// When the session is over: the agent has to register again.
+    /// When the session has ended: the agent must register again.
     pub fn heartbeat(&self, node: NodeId, session: SessionId) -> Result<Duration, Rejection> {
         check_session(&self.state.cluster, node, session)?;
         Ok(self.state.cluster.heartbeat_period())
     }
 
-    /// The tasks of a node that are to be measured: those that should run of services whose replicas follow from what they use.
+    /// The tasks of a node to be measured: the desired running tasks of autoscaled services.
     pub fn measured(&self, node: NodeId) -> Vec<UseOrder> {
         let cluster = &self.state.cluster;
         if cluster.autoscaling().is_empty() {
@@ -97,10 +97,10 @@ impl Control {
         orders.into_values().collect()
     }
 
-    /// Compares the history here with what an agent knew of before. If the frame is not there, somebody put this manager
-    /// back to a backup, or its disk lost what it had confirmed. The agent gets all of its assignments again in either case;
-    /// that history has another future, or cannot be read, is for people to know, and no reason to refuse the session. This may
-    /// wait for the disk.
+    /// Compares this manager's history with the last frame that an agent has seen. If the frame is missing, this manager was
+    /// restored from a backup, or its disk lost acknowledged writes. The agent receives all its assignments again in either
+    /// case; a diverged or unreadable history is logged for the operator, and is no reason to refuse the session. May block on
+    /// disk I/O.
     pub fn compare(&self, node: NodeId, seen: &Head) {
         compare(&*self.store, node, seen);
     }
@@ -121,47 +121,47 @@ fn compare(store: &dyn LogStore, node: NodeId, seen: &Head) {
     }
 }
 
-/// Where agents reach the managers, this one first: it is known to answer.
+/// The addresses of the managers, this one first because it is known to respond.
 fn managers(control: &Control) -> Vec<String> {
     let own = &control.manager.remote_addr;
     let others = control.state.cluster.members.values().filter(|member| member.node != control.manager.node);
     [own.clone()].into_iter().chain(others.map(|member| member.addr.clone())).collect()
 }
 
-/// What one open session is sent: a welcome, again whenever the managers are others, and assignments, until the session is over
+/// The messages of an open session: a welcome, repeated whenever the managers change, and assignments, until the session ends
 /// for this manager.
 #[derive(Debug)]
 pub struct AssignmentStream {
     node: NodeId,
     session: SessionId,
-    /// The managers that the agent knows; nothing before it was welcomed.
+    /// The managers that were sent to the agent; `None` before the welcome.
     managers: Option<Vec<String>>,
     told: SentAssignments,
 }
 
-/// Why a session is over.
+/// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
-    /// Its node is no member any more.
+    /// Its node is no longer a member.
     NodeRemoved,
-    /// Another session of its node took its place, or its connection was taken to be broken.
+    /// Another session of its node replaced it, or its connection was considered lost.
     Replaced,
 }
 
 impl Over {
-    /// What the agent hears of it, which may be the one that ended it.
+    /// The rejection for the agent, which may itself have ended the session.
     pub fn rejection(self) -> Rejection {
         Rejection::conflict("session", "the session has ended", "register again")
     }
 }
 
 impl AssignmentStream {
-    /// The stream of a session that was registered.
+    /// The stream of a registered session.
     pub fn new(node: NodeId, session: SessionId) -> Self {
         Self { node, session, managers: None, told: SentAssignments::default() }
     }
 
-    /// The node whose session it is.
+    /// The node of the session.
     pub fn node(&self) -> NodeId {
         self.node
     }
@@ -171,10 +171,10 @@ impl AssignmentStream {
         self.session
     }
 
-    /// What the agent does not know yet of this state. To be asked again at each change that concerns the node.
+    /// The messages that bring the agent up to date with this state. Call it again at each change that concerns the node.
     ///
     /// # Errors
-    /// When the session is over.
+    /// When the session has ended.
     pub fn next(&mut self, control: &Control) -> Result<Vec<SessionMessage>, Over> {
         let member = control.state.cluster.nodes.get(self.node).ok_or(Over::NodeRemoved)?;
         if member.session != Some(self.session) {
@@ -187,7 +187,7 @@ impl AssignmentStream {
             self.managers = Some(managers);
         }
         if let Some(mut set) = self.told.update(&control.state, self.node) {
-            // It only serves to compare, so that a log which cannot be read holds up no assignments.
+            // It is only used to compare histories, so an unreadable log does not block assignments.
             set.head = control
                 .head()
                 .inspect_err(|error| tracing::warn!(error = error.sentence, "the end of history cannot be read"))

@@ -1,4 +1,4 @@
-//! Sinks as clients see them: without the keys that requests are signed with.
+//! Sinks in API responses: without the keys that sign requests.
 
 use commands::Rejection;
 use events::SinkSpec;
@@ -10,10 +10,10 @@ use super::Control;
 use super::event_reader::living_object;
 
 impl Control {
-    /// The sinks that a request names, or all, in the order of their names. There are few.
+    /// The sinks that a request refers to, or all, sorted by name. There are few.
     ///
     /// # Errors
-    /// When a reference names nothing, or more than one sink.
+    /// When a reference matches no sink, or more than one.
     pub fn sinks(&self, request: &ListSinksRequest) -> Result<SinkList, Rejection> {
         let cluster = &self.state.cluster;
         if request.sinks.is_empty() {
@@ -48,7 +48,7 @@ fn view(sink: &Sink) -> SinkView {
     }
 }
 
-/// Puts ids in the place of what the filters of a sink name: a name may be another object's by the time that events are sent.
+/// Replaces the references in a sink's filters by ids, because a name may belong to another object when events are sent.
 pub(super) fn resolve_filters(cluster: &Cluster, spec: &mut SinkSpec) -> Result<(), Rejection> {
     if !spec.node.is_empty() {
         spec.node = resolve_node(cluster, &spec.node)?.to_string();

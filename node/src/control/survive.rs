@@ -1,4 +1,5 @@
-//! Whether everything still fits if a node is lost, or all nodes with the same value of a label: one copy of the state for each.
+//! Checks whether everything still fits if a node fails, or all nodes with the same value of a label: one copy of the state for
+//! each.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,10 @@ use super::preview::{left_over, losses};
 use super::{Control, views};
 
 impl Control {
-    /// Tries the loss of each node, or of each value of a label. This may take long; nothing waits for it but the caller.
+    /// Tries the loss of each node, or of each value of a label. May take long; only the caller waits for it.
     ///
     /// # Errors
-    /// When nobody waits for the answer any more.
+    /// When the caller has cancelled.
     pub fn survive(&self, request: &SurviveRequest, is_stopped: &dyn Fn() -> bool) -> Result<SurviveReply, Rejection> {
         let mut sandbox = self.sandbox();
         let mut rest = sandbox.come_to_rest(is_stopped);
@@ -36,7 +37,7 @@ impl Control {
     }
 }
 
-/// What is lost together, by what it is called.
+/// The groups of nodes that fail together, by name.
 fn groups(cluster: &Cluster, label: Option<&str>) -> BTreeMap<String, Vec<NodeId>> {
     let mut groups: BTreeMap<String, Vec<NodeId>> = BTreeMap::new();
     for node in cluster.nodes.values().filter(|node| node.liveness != Liveness::Down) {
@@ -52,7 +53,7 @@ fn groups(cluster: &Cluster, label: Option<&str>) -> BTreeMap<String, Vec<NodeId
     groups
 }
 
-/// Where tasks go is decided at once, so that no time has to pass: their starts change nothing about what fits.
+/// Placement is decided immediately, so no time has to pass: starting the tasks does not change what fits.
 fn loss(before: &Sandbox, lost: String, nodes: &[NodeId]) -> Loss {
     let mut after = before.clone();
     after.suppose(losses(before.cluster(), nodes.iter().copied(), before.began()));

@@ -1,4 +1,4 @@
-//! How something is undone, as clients see it: the commands that put it back, and what stands against them.
+//! Plans an undo for clients: the commands that restore the previous state, and the conflicts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::manager::past::Past;
 use super::event_reader::EventReader;
 use super::{Control, unreadable};
 
-/// Frames that the commands of one operation may be in: a state of the past is made for each.
+/// Maximum frames with commands of one operation: a past state is computed for each.
 const FRAMES_MAX: usize = 100;
 
 impl Control {
-    /// How an operation is undone, or objects become again what they were. Waits for the disk, and may take long. Memory: three states.
+    /// Plans how to undo an operation, or to restore objects. Blocks on disk I/O, and may take long. Memory: three states.
     ///
     /// # Errors
-    /// When there is no such operation or object, or history cannot be read, or the manager stops.
+    /// When the operation or object does not exist, history cannot be read, or the manager is stopping.
     pub fn plan_undo(
         &self,
         request: &PlanUndoRequest,
@@ -59,7 +59,7 @@ impl Control {
         Ok(wire_plan(undo::undo(&effects, now, prefer), first, now))
     }
 
-    /// The operation that a request means, and the frames of its commands, oldest first.
+    /// The operation that a request refers to, and the frames of its commands, oldest first.
     fn operation(&self, request: &PlanUndoRequest) -> Result<(CommandId, Vec<u64>), Rejection> {
         let id = match (request.operation, request.index) {
             (Some(id), _) => id,
@@ -89,7 +89,7 @@ impl Control {
         Ok((id, frames.into_iter().collect()))
     }
 
-    /// The last operation by which an operator changed something: reads change nothing, and nobody undoes that a node joined.
+    /// The last operation in which an operator changed something: reads are skipped, and joins of nodes cannot be undone.
     fn last_operation(&self) -> Result<CommandId, Rejection> {
         let changes = |kind: &&str| !catalogue::NOTES.contains(kind);
         let kinds = catalogue::NAMES.iter().copied().filter(changes).map(str::to_owned).collect();
@@ -99,7 +99,7 @@ impl Control {
         last.ok_or_else(|| no_operation(self.state.cluster.position.index))
     }
 
-    /// Where commands of people and tools are that a request selects, and their operations, of which some have no id.
+    /// The frames with commands of operators and tools that a request selects, and their operations; some have no id.
     fn commands(&self, request: EventsRequest) -> Result<Vec<(u64, Option<CommandId>)>, Rejection> {
         let cluster = &self.state.cluster;
         let request = EventsRequest { asked: Some(true), ..request };
@@ -114,7 +114,7 @@ impl Control {
     }
 }
 
-/// The effects of the commands of an operation in a frame, from the state before it.
+/// The effects of an operation's commands in a frame, given the state before it.
 fn effects_of(frame: &Frame, id: CommandId, mut cluster: Cluster) -> Vec<Effect> {
     let at = Stamp { index: frame.header.index, time: frame.header.log_time };
     let mut effects = Vec::new();
@@ -156,7 +156,7 @@ fn no_operation(index: u64) -> Rejection {
     Rejection::new(RejectionKind::NotFound, "operation", sentence, hint)
 }
 
-/// The objects that references name, in one of the states; nothing if there are no references.
+/// The objects that references match, in one of the states; `None` if there are no references.
 fn meant(then: &Cluster, now: &Cluster, references: &[String]) -> Result<Option<BTreeSet<Key>>, Rejection> {
     if references.is_empty() {
         return Ok(None);
@@ -174,7 +174,7 @@ fn meant(then: &Cluster, now: &Cluster, references: &[String]) -> Result<Option<
     Ok(Some(meant))
 }
 
-/// The objects that have this name, such as `web`, or `config/web` for one noun alone.
+/// The objects with this name, such as `web`, or `config/web` for a single kind.
 fn named(cluster: &Cluster, reference: &str) -> Vec<Key> {
     let (noun, name) = reference.split_once('/').map_or((None, reference), |(noun, name)| (Some(noun), name));
     let is = |other: &str| noun.is_none_or(|noun| noun == other);
@@ -245,7 +245,7 @@ fn step(key: &Key, inverse: Inverse, now: &Cluster) -> UndoStep {
     UndoStep { noun: noun.into(), name: name.to_owned(), before: super::compare::side_of(key, now), command }
 }
 
-/// The command as a client asks for it.
+/// The command as a client request.
 fn asked(inverse: Inverse) -> Asked {
     match inverse {
         Inverse::CreateConfig { spec, data } => Asked::CreateConfig(wire::v1::CreateConfig { spec, data }),

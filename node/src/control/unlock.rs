@@ -1,5 +1,5 @@
-//! Keys of the cluster that are made here, because that needs randomness: the unlock key, which is shown to whoever may see it, and those
-//! of archives and of redactions, which nobody is shown.
+//! Keys of the cluster, created here because they need randomness: the unlock key, which is shown to authorised operators, and
+//! those of archives and of redactions, which are never shown.
 
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -17,7 +17,7 @@ use crate::security::UnlockKey;
 /// A new unlock key.
 ///
 /// # Errors
-/// When the system has no randomness.
+/// When the system provides no random bytes.
 pub(super) fn unlock_key() -> Result<SecretText, Rejection> {
     let key = UnlockKey::generate().ok_or_else(|| no_random_bytes("unlock key"))?;
     Ok(SecretText(key.reveal().to_string()))
@@ -30,7 +30,7 @@ fn archive_key() -> Result<SecretText, Rejection> {
     Ok(SecretText(STANDARD.encode(*key)))
 }
 
-/// A new key for the digests of values that are erased from history.
+/// A new key for the digests of values erased from history.
 pub(super) fn redaction_key() -> Result<SecretBytes, Rejection> {
     let mut key = SecretBytes(vec![0; 32]);
     rand::fill(&mut key.0).map_err(|_| no_random_bytes("redaction key"))?;
@@ -46,7 +46,7 @@ impl Control {
     /// A new unlock key, if these settings are the first to need one.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// When the system provides no random bytes.
     pub(super) fn first_unlock_key(&self, spec: &ClusterSpec) -> Result<Option<SecretText>, Rejection> {
         (spec.autolock() && !self.state.cluster.settings.locked).then(unlock_key).transpose()
     }
@@ -54,18 +54,18 @@ impl Control {
     /// A key for archives, if these settings are the first to need one.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// When the system provides no random bytes.
     pub(super) fn first_archive_key(&self, spec: &ClusterSpec) -> Result<Option<SecretText>, Rejection> {
         let has_one = self.state.keyring.names().any(|name| name.starts_with(ARCHIVE_KEY));
         (spec.history_keep_ns.is_some() && !has_one).then(archive_key).transpose()
     }
 
-    /// What notes that somebody is shown the unlock key.
+    /// The core request that records that the unlock key is read.
     pub fn read_unlock_key(&self, actor: Actor) -> Request {
         Request::unnamed(actor, Command::ReadSecrets(ReadSecrets { names: vec![UNLOCK_KEY.to_owned()] }))
     }
 
-    /// The unlock key; to be handed out once it is noted that it was read.
+    /// The unlock key; must be returned only after the read is recorded.
     ///
     /// # Errors
     /// When there is none.

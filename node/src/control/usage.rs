@@ -1,4 +1,4 @@
-//! Whose use of processor, memory and network a request wants.
+//! Selects the tasks whose resource usage a request asks for.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use wire::v1::UsageRequest;
 use super::Control;
 use super::logs::{LogNode, TaskSelection};
 
-/// Tasks of one request: each costs its node a reading a second, and its reader a row on a screen.
+/// Maximum tasks of one request: each costs its node a reading per second, and the client a row on the screen.
 const TASKS_MAX: usize = 1_000;
 
 impl Control {
-    /// Resolves the references of a request; none is all tasks.
+    /// Resolves the references of a request; without any, all tasks are selected.
     ///
     /// # Errors
-    /// When one of them names nothing, or more than one object, or there are too many tasks.
+    /// When a reference matches no object, or more than one, or there are too many tasks.
     pub fn select_usage(&self, request: &UsageRequest) -> Result<TaskSelection, Rejection> {
         let selection = self.select_tasks(&request.services, &request.tasks)?;
         let count = self.running(&selection).take(TASKS_MAX + 1).count();
@@ -28,12 +28,12 @@ impl Control {
         Ok(selection)
     }
 
-    /// The nodes where tasks of a selection run.
+    /// The nodes with running tasks of a selection.
     pub fn usage_nodes(&self, selection: &TaskSelection) -> BTreeMap<NodeId, LogNode> {
         self.nodes_of(self.running(selection).take(TASKS_MAX))
     }
 
-    /// Of the tasks that a selection names, those that do not run, in words.
+    /// Messages about selected tasks that are not running.
     pub fn not_running(&self, selection: &TaskSelection) -> Vec<String> {
         let cluster = &self.state.cluster;
         let named = selection.tasks.iter().filter_map(|task| cluster.tasks.get(*task));

@@ -1,4 +1,4 @@
-//! Objects of the state, and refusals, as clients see them.
+//! Objects of the state, and refusals, in API responses.
 
 use commands::{Rejection, RejectionKind};
 use events::frame::FrameHash;
@@ -19,7 +19,7 @@ use crate::log::FrameLink;
 use crate::manager::driver::Published;
 use crate::manager::replica::RaftStatus;
 
-/// A rejection as its client gets it.
+/// A rejection as sent to the client.
 pub fn refusal(rejection: Rejection) -> Refusal {
     let kind = match rejection.kind {
         RejectionKind::NotFound => RefusalKind::NotFound,
@@ -68,17 +68,17 @@ pub(super) fn ns(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A frame of history, for those who compare.
+/// A frame of history, for comparison.
 pub fn head(frame: FrameLink) -> Head {
     Head { index: frame.index, frame_hash: hex(&frame.hash) }
 }
 
-/// A frame's hash in hexadecimal digits.
+/// A frame's hash in hexadecimal.
 pub(super) fn hex(hash: &FrameHash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A node, and what it is among the managers, to one of them.
+/// A node, with its manager status as seen by one manager.
 pub fn node(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> NodeView {
     let usage = cluster.usage.of(node.id);
     NodeView {
@@ -102,7 +102,7 @@ pub fn node(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> N
     }
 }
 
-/// What there is to say of a node: of its liveness, or else of how it is drained.
+/// The message about a node: about its liveness, or else about its drain.
 fn node_message(cluster: &Cluster, node: &Node) -> String {
     let liveness = node.liveness_message();
     if !liveness.is_empty() || node.spec.availability() != Availability::Drain {
@@ -129,12 +129,12 @@ pub(super) fn node_state(node: &Node) -> NodeState {
     }
 }
 
-/// What a node is called: by its operator, or else by itself.
+/// The name of a node: set by an operator, or else its host name.
 pub fn node_name(node: &Node) -> &str {
     node.name()
 }
 
-/// A node as a list shows it.
+/// A node in a list.
 pub fn node_summary(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: NodeId) -> NodeSummary {
     NodeSummary {
         id: node.id,
@@ -155,7 +155,7 @@ pub fn node_summary(cluster: &Cluster, node: &Node, raft: &RaftStatus, own: Node
     }
 }
 
-/// What a service makes tasks for.
+/// The mode of a service.
 pub fn mode(spec: &ServiceSpec) -> ServiceMode {
     match spec.mode() {
         Mode::Global(_) => ServiceMode::Global,
@@ -165,7 +165,7 @@ pub fn mode(spec: &ServiceSpec) -> ServiceMode {
     }
 }
 
-/// A service as a list shows it.
+/// A service in a list.
 pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> ServiceSummary {
     let (count, ended) = (replicas(&state.cluster, service), overview::ended(&state.cluster, service));
     let named = service.spec.annotations();
@@ -192,7 +192,7 @@ pub fn service_summary(state: &Published, service: &Service, now: Timestamp) -> 
     }
 }
 
-/// A service, with how many of its tasks should run and do.
+/// A service, with its desired and running task counts.
 pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceView {
     let (count, ended) = (replicas(&state.cluster, service), overview::ended(&state.cluster, service));
     let progress = progress(&state.cluster, service);
@@ -223,7 +223,7 @@ pub fn service(state: &Published, service: &Service, now: Timestamp) -> ServiceV
     }
 }
 
-/// The last change of a service's number of replicas that followed from what its tasks use.
+/// The last autoscaling of a service.
 pub(super) fn autoscaled(service: &Service) -> Option<Autoscaled> {
     let last = service.autoscaled.as_ref()?;
     Some(Autoscaled { at: last.at, from: last.from, reason: last.reason.clone() })
@@ -258,7 +258,7 @@ fn update(update: &Update) -> UpdateStatus {
     }
 }
 
-/// A task, and the spec that it runs if that is wanted: thousands of tasks run the same.
+/// A task, with the spec that it runs if requested: thousands of tasks run the same spec.
 pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> TaskView {
     let spec = cluster.spec_of(task);
     let node = task.node.and_then(|node| cluster.nodes.get(node));
@@ -285,7 +285,7 @@ pub fn task(cluster: &Cluster, task: &Task, with_spec: bool, now: Timestamp) -> 
     }
 }
 
-/// The last report, or what the cluster itself knows of a task that its node has not spoken of.
+/// The last report, or the cluster's own information about a task without a report.
 fn status(task: &Task) -> TaskStatus {
     if let Some(status) = &task.status {
         return TaskStatus { state: task.state.into(), ..(**status).clone() };

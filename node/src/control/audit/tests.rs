@@ -1,4 +1,4 @@
-//! What a manager makes of the others' checkpoints.
+//! Tests how a manager judges the checkpoints of others.
 
 use events::Id;
 
@@ -26,7 +26,7 @@ fn another_history_is_noticed_and_a_signature_counts_only_with_the_key_in_the_lo
     let judged = |key: Option<&str>, answer: Result<String, String>| judge(&own, key, answer);
     let agrees = judged(Some(&key), Ok(signed(&own, 2)));
     assert!(matches!(agrees, Testimony::Agrees(note, _) if note.to_string() == signed(&own, 2)));
-    // Signed or not: what it says comes over a connection with that manager's certificate.
+    // The signature is irrelevant: the connection authenticates that manager.
     for by in [2, 3] {
         let other = checkpoint(9);
         assert_eq!(judged(Some(&key), Ok(signed(&other, by))), Testimony::Differs(other));

@@ -1,4 +1,4 @@
-//! Finds frames by the index of history: those that have what a question names, from either end, and where tasks belong.
+//! Finds frames with the index of history: those that match a query, in either direction, and the homes of tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::manager::indexer::indexed_home;
 
 use super::history::{History, ReadError};
 
-/// Homes that are remembered: as many as the tasks of a large page of events.
+/// Maximum cached homes: as many as the tasks of a large page of events.
 const HOMES_MAX: usize = 16_384;
 
-/// What frames have to have: of each clause one term at least.
+/// A conjunction of clauses: frames must match at least one term of each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Query(Vec<Vec<u64>>);
 
 impl Query {
-    /// Adds a clause: one of these.
+    /// Adds a clause: any of these terms.
     pub(super) fn any_of<'a>(&mut self, terms: impl IntoIterator<Item = Term<'a>>) {
         self.0.push(terms.into_iter().map(|term| term.key()).collect());
     }
 
-    /// Whether every frame will do.
+    /// Whether every frame matches.
     pub(super) fn is_everything(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// The index of history as it is when a question is asked.
+/// The index of history at the time of a request.
 pub(super) struct Finder {
     store: Arc<dyn LogStore>,
     /// The first frame that it does not cover.
@@ -47,25 +47,25 @@ impl Finder {
         Ok(Self { store, reach, homes: BTreeMap::new() })
     }
 
-    /// The first frame that is found by reading alone.
+    /// The first frame that can only be found by reading.
     pub(super) fn reach(&self) -> u64 {
         self.reach
     }
 
-    /// The frames from `from` on, below `to`, that a query may mean.
+    /// The frames in `from..to` that a query may match.
     pub(super) fn frames(&self, query: Query, from: u64, to: u64, direction: Direction) -> FrameWalk {
         let to = to.min(self.reach).max(from);
         FrameWalk { query, from, to, direction, waiting: Vec::new() }
     }
 
-    /// The last frame below `before` that has this term.
+    /// The last frame before `before` with this term.
     pub(super) fn last(&self, term: Term<'_>, before: u64) -> Result<Option<u64>, FindError> {
         let mut query = Query::default();
         query.any_of([term]);
         self.frames(query, 0, before, Direction::Backward).next(self)
     }
 
-    /// Where a task belongs, which may be gone; nothing if this is no task, or younger than the index.
+    /// The home of a task, which may be removed; `None` if the id is not a task's, or the task is newer than the index.
     pub(super) fn home(&mut self, cluster: &Cluster, task: TaskId) -> Result<Option<Home>, FindError> {
         let bits = task.bits();
         let is_other =
@@ -85,7 +85,7 @@ impl Finder {
         Ok(home)
     }
 
-    /// The task that stood last in a place.
+    /// The last task in a place.
     pub(super) fn last_task(
         &self,
         history: &History,
@@ -136,19 +136,19 @@ impl Finder {
     }
 }
 
-/// A way through the frames that a query may mean.
+/// An iterator over the frames that a query may match.
 pub(super) struct FrameWalk {
     query: Query,
-    /// What is left, without what waits.
+    /// The remaining range, without `waiting`.
     from: u64,
     to: u64,
     direction: Direction,
-    /// Frames of the last segment that was looked at, the next one last.
+    /// Frames of the last segment, the next one last.
     waiting: Vec<u64>,
 }
 
 impl FrameWalk {
-    /// The next frame; nothing at the end.
+    /// The next frame; `None` at the end.
     pub(super) fn next(&mut self, finder: &Finder) -> Result<Option<u64>, FindError> {
         while self.waiting.is_empty() && self.from < self.to {
             self.look(finder)?;
@@ -156,8 +156,8 @@ impl FrameWalk {
         Ok(self.waiting.pop())
     }
 
-    /// Looks at the next segment that all clauses may have frames in. Each clause begins where the one before it has something, so that a
-    /// rare one takes the others with it.
+    /// Looks up the next segment in which all clauses may have frames. Each clause starts where the previous one has a match,
+    /// so a rare clause lets the others skip ahead.
     fn look(&mut self, finder: &Finder) -> Result<(), FindError> {
         let (mut first, mut end) = (segment_of(self.from), segment_of(self.to - 1) + 1);
         let mut found = Vec::with_capacity(self.query.0.len());
@@ -180,7 +180,7 @@ impl FrameWalk {
         Ok(())
     }
 
-    /// Goes to a segment, and behind it if its frames are known.
+    /// Moves to a segment, and past it if its frames are known.
     fn pass(&mut self, segment: u32, frames: Option<Frames>) {
         let (begin, end) = (u64::from(segment) * SEGMENT, (u64::from(segment) + 1) * SEGMENT);
         let left = self.from..self.to;
@@ -199,7 +199,7 @@ impl FrameWalk {
     }
 }
 
-/// Why nothing can be found.
+/// Why a search failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FindError {
     #[error("the index of history is damaged and is made again: {0}")]
@@ -221,7 +221,7 @@ impl From<FindError> for Rejection {
     }
 }
 
-/// An index that is damaged is of no use to anybody: it goes, and is made again.
+/// A damaged index is useless: it is deleted, and rebuilt.
 fn guarded<T>(store: &dyn LogStore, read: Result<T, LogError>) -> Result<T, FindError> {
     match read {
         Ok(value) => Ok(value),

@@ -1,5 +1,5 @@
-//! What a reader knows of the objects that events are about: their names, and the specs that were replaced. Of what it was not shown the
-//! index knows where it is.
+//! What an event reader has learned about the objects in events: their names, and the specs that were replaced. For events that
+//! it did not read, it looks these up with the index.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,55 +17,55 @@ use crate::log::Direction;
 use super::finder::{FindError, Finder, Query};
 use super::history::History;
 
-/// Where more can be learnt.
+/// Where to look up more.
 pub(super) struct Sources<'a> {
     pub(super) history: &'a History,
     pub(super) finder: &'a mut Finder,
     pub(super) cluster: &'a Cluster,
-    /// The state before what is shown, where it is at hand: it has the names and specs of what ends there.
+    /// The state before the events, if available: it has the names and specs of objects that are removed in them.
     pub(super) before: Option<&'a Cluster>,
 }
 
-/// What is known so far.
+/// What was learned so far.
 pub(super) struct Known {
     names: Names,
     specs: Option<Specs>,
-    /// Frames that the index does not cover and that were not shown either.
+    /// Frames that were neither indexed nor read.
     unseen: Range<u64>,
 }
 
 impl Known {
-    /// Nothing yet; of specs only where they are wanted. These frames are not shown.
+    /// Nothing learned yet; specs are only tracked if they are wanted. `unseen` frames are not read.
     pub(super) fn new(with_specs: bool, unseen: Range<u64>) -> Self {
         Self { names: Names::default(), specs: with_specs.then(Specs::default), unseen }
     }
 
-    /// The same as nothing, after frames that were shown otherwise; these are not shown.
+    /// Starts over, after frames that were sent otherwise; `unseen` frames are not read.
     pub(super) fn restart(&mut self, unseen: Range<u64>) {
         *self = Self::new(self.has_specs(), unseen);
     }
 
-    /// Whether specs are wanted.
+    /// Whether specs are tracked.
     pub(super) fn has_specs(&self) -> bool {
         self.specs.is_some()
     }
 
-    /// Forgets specs: frames were left out since they were seen.
+    /// Forgets specs, because frames were skipped since they were learned.
     pub(super) fn forget_specs(&mut self) {
         if let Some(specs) = &mut self.specs {
             *specs = Specs::default();
         }
     }
 
-    /// Learns from an event, before it is shown.
+    /// Learns from an event, before it is sent.
     pub(super) fn before(&mut self, kind: &Kind) {
         self.names.learn(kind);
     }
 
-    /// Learns from an event, after it was shown.
+    /// Learns from an event, after it was sent.
     pub(super) fn after(&mut self, kind: &Kind, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
         self.names.forget(kind);
-        // Of a change the whole is known only with what it changed.
+        // The spec after a partial change is only known if the spec before it is.
         if self.specs.is_some() && matches!(kind, Kind::ServiceScaled(_)) {
             self.require_spec(kind, index, sources)?;
         }
@@ -73,7 +73,7 @@ impl Known {
         Ok(())
     }
 
-    /// Says what the ids in a record are called, and what it replaces.
+    /// Adds the names of the ids in a record, and the spec that it replaces.
     ///
     /// # Errors
     /// When history cannot be read.
@@ -120,7 +120,7 @@ impl Known {
         Ok(())
     }
 
-    /// Learns what an object was called last before the end of this frame.
+    /// Learns the last name of an object up to this frame.
     fn learn_name(&mut self, id: u128, index: u64, sources: &Sources<'_>) -> Result<(), FindError> {
         let Some(named) = sources.finder.last(Term::NameOf(id), index.saturating_add(1))? else { return Ok(()) };
         let frame = sources.history.at(named)?;
@@ -129,7 +129,7 @@ impl Known {
         Ok(())
     }
 
-    /// Sees to it that the spec is known that an event in this frame changes.
+    /// Looks up the spec that an event in this frame changes.
     fn require_spec(&mut self, kind: &Kind, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
         if let (Some(specs), Some(cluster)) = (&mut self.specs, sources.before) {
             specs.begin_at(cluster, kind);
@@ -143,7 +143,7 @@ impl Known {
         Ok(self.learn_spec(id, index, sources)?)
     }
 
-    /// Learns the last spec that an object got before this frame: from the last one that was set as a whole, and what changed of it.
+    /// Learns the last spec of an object before this frame: the last complete one, and later changes of it.
     fn learn_spec(&mut self, id: u128, before: u64, sources: &Sources<'_>) -> Result<(), FindError> {
         let mut query = Query::default();
         query.any_of([Term::Spec(id)]);
@@ -163,7 +163,7 @@ impl Known {
         Ok(())
     }
 
-    /// Reads what was not shown, once.
+    /// Reads the frames that were not read before, once.
     fn look_back(&mut self, sources: &mut Sources<'_>) -> Result<(), Rejection> {
         let unseen = std::mem::replace(&mut self.unseen, 0..0);
         if unseen.is_empty() {

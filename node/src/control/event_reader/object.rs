@@ -1,4 +1,4 @@
-//! What a reference means to who asks for history: also what is gone can be named.
+//! Resolves references in history requests, including references to removed objects.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +17,8 @@ use super::history::History;
 /// What a reference may be about, in the order in which a name is looked for.
 const NOUNS: [&str; 5] = ["service", "config", "secret", "node", "task"];
 
-/// The id of what a reference means: of a living object, or else the id as it is, or else of what had that name last, or the one
-/// that has an id which begins so.
+/// The id of the object that a reference means: an existing object, otherwise a complete id, the last object with this name, or the
+/// object with this id prefix.
 pub(super) fn object(
     history: &History,
     finder: &mut Finder,
@@ -75,7 +75,7 @@ fn parts(reference: &str) -> (Option<&'static str>, &str) {
 /// of an id. With a noun before it, such as `service/web`, only those are meant.
 ///
 /// # Errors
-/// When it could mean several.
+/// When it is ambiguous.
 pub fn living_object(cluster: &Cluster, reference: &str) -> Result<Option<String>, Rejection> {
     let (noun, name) = parts(reference);
     living_among(cluster, noun, name)
@@ -128,8 +128,8 @@ fn ambiguous(name: &str, named: &[(&'static str, String)]) -> Rejection {
     Rejection::new(RejectionKind::Invalid, "object", sentence, hint)
 }
 
-/// What had this name last, or has an id that begins so. A name costs what the index does not cover; the beginning of an id one pass
-/// over history.
+/// The last object with this name, or the one with this id prefix. A name costs the frames that the index does not cover, an id
+/// prefix one pass over history.
 fn past_object(
     history: &History,
     finder: &mut Finder,
@@ -167,7 +167,7 @@ fn past_object(
     Ok(whole.found())
 }
 
-/// The last thing that got this name in the part of history that the index covers.
+/// The last object that was given this name, in the part of history that the index covers.
 fn named_by_index(
     history: &History,
     finder: &Finder,
@@ -206,7 +206,7 @@ fn service_id(
     Ok(id.and_then(|id| id.parse().ok()))
 }
 
-/// The place in a service that follows the last dot of a reference: a slot, or a node.
+/// The instance of a service after the last dot of a reference: a slot, or a node.
 fn instance(
     history: &History,
     finder: &mut Finder,
@@ -224,7 +224,7 @@ fn instance(
     Ok(node.map(Instance::Node))
 }
 
-/// The place that a reference such as `web.1` names, whether a task stands there or stood there once.
+/// The place that a reference such as `web.1` means, whether it has a task or had one.
 pub(super) fn place(
     history: &History,
     finder: &mut Finder,
@@ -244,10 +244,11 @@ pub(super) fn place(
     }
 }
 
-/// Objects listed when a name has several.
+/// Maximum objects listed for an ambiguous name.
 const LISTED_MAX: usize = 5;
 
-/// The living objects of all nouns that have this name, each with its noun: a service, a config and a secret may have the same.
+/// The existing objects of all kinds with this name, each with its kind: a service, a config and a secret may have the same
+/// name.
 fn named(cluster: &Cluster, name: &str) -> Vec<(&'static str, String)> {
     let service = cluster.service_named(name).map(|service| ("service", service.id.to_string()));
     let config = cluster.config_named(name).map(|config| ("config", config.id.to_string()));
@@ -262,9 +263,9 @@ fn unknown(reference: &str) -> Rejection {
     Rejection { hint: hint.to_owned(), ..Rejection::not_found("object", reference) }
 }
 
-/// Whether this is the whole id of a living service, config, secret, node or task.
+/// Whether this is the complete id of an existing service, config, secret, node or task.
 fn is_whole_id(cluster: &Cluster, reference: &str) -> bool {
-    // Every noun's ids have the same form, and no two objects the same id.
+    // The ids of all kinds have the same form, and no two objects have the same id.
     reference.parse().map(TaskId::bits).is_ok_and(|bits| {
         let (service, node) = (ServiceId::from_bits(bits), NodeId::from_bits(bits));
         cluster.services.contains(service)

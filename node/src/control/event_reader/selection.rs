@@ -1,4 +1,4 @@
-//! Which events a request for history means, and by which terms of the index their frames are found.
+//! Selects the events that a history request means, and the index terms that find their frames.
 
 use std::collections::BTreeSet;
 
@@ -16,29 +16,29 @@ use super::history::History;
 use super::object::{node, object, place};
 use super::shared::SharedFrame;
 
-/// What a request asks for, with its references resolved.
+/// The selection of a request, with its references resolved.
 #[derive(Clone)]
 pub(super) struct Selection {
     object: EventFilter,
-    /// What is about a node and the tasks on it.
+    /// Selects events about a node and the tasks on it.
     node: Option<EventFilter>,
     commands: Vec<String>,
-    /// The subjects of actors, any of whom will do.
+    /// Subjects of actors, any of which matches.
     actors: Vec<String>,
-    /// A part of the reason, in lower case.
+    /// A substring of the reason, in lower case.
     reason: Option<String>,
-    /// Whether only commands of people and tools are meant.
+    /// Whether only commands of operators and tools are selected.
     asked: bool,
-    /// Only commands of this operation are meant.
+    /// Only commands of this operation are selected.
     operation: Option<CommandId>,
     query: Query,
 }
 
 impl Selection {
-    /// What a request asks for.
+    /// The selection of a request.
     ///
     /// # Errors
-    /// When a reference names nothing that is or was, or history cannot be read.
+    /// When a reference matches no present or past object, or history cannot be read.
     pub(super) fn of(
         history: &History,
         finder: &mut Finder,
@@ -92,7 +92,7 @@ impl Selection {
         Ok(Self { object, node, commands, actors, reason, asked, operation, query })
     }
 
-    /// Which frames may have what is meant.
+    /// The query for frames that may contain selected events.
     pub(super) fn query(&self) -> &Query {
         &self.query
     }
@@ -102,13 +102,13 @@ impl Selection {
         self.object.is_of_everything() && self.node.is_none()
     }
 
-    /// Makes ready for a history that begins in the middle, not long before this state, with no task reaped in between; whether
-    /// that can be.
+    /// Prepares to start in the middle of history, shortly before this state, with no task reaped in between. Returns whether
+    /// that is possible.
     pub(super) fn begin_at(&mut self, cluster: &Cluster) -> bool {
         self.object.begin_at(cluster) && self.node.as_mut().is_none_or(|node| node.begin_at(cluster))
     }
 
-    /// Which events of a frame are meant. Tasks of which no frame told so far are looked up.
+    /// Whether each event of a frame is selected. Tasks that no frame mentioned so far are looked up.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -125,7 +125,7 @@ impl Selection {
         Ok(self.choose(events.collect()))
     }
 
-    /// Which events of a shared frame are meant. It says itself where tasks belong.
+    /// Whether each event of a shared frame is selected. The frame contains the homes of its tasks.
     pub(super) fn select_shared(&mut self, frame: &SharedFrame) -> Vec<bool> {
         if !self.is_of_everything() {
             for (task, home) in frame.homes().filter(|(task, _)| !self.knows(*task)).collect::<Vec<_>>() {
@@ -148,7 +148,7 @@ impl Selection {
         chosen
     }
 
-    /// Whether it is known where this task belongs, or that it is none of interest.
+    /// Whether the home of this task is known, or known to be irrelevant.
     fn knows(&self, task: TaskId) -> bool {
         self.object.knows(task) && self.node.as_ref().is_none_or(|node| node.knows(task))
     }
@@ -159,7 +159,7 @@ impl Selection {
     }
 
     fn look_up(&mut self, finder: &mut Finder, cluster: &Cluster, frame: &Frame) -> Result<(), FindError> {
-        // What is created here says itself where it belongs.
+        // A task created here has its home in its own event.
         let created = |kind: &Kind| if let Kind::TaskCreated(event) = kind { Some(event.task) } else { None };
         let created: BTreeSet<TaskId> = events::codec::kinds(frame).filter_map(created).collect();
         for subject in events::codec::kinds(frame).flat_map(Kind::subjects) {
@@ -174,7 +174,7 @@ impl Selection {
         Ok(())
     }
 
-    /// Whether the command that caused an event is one that was asked for.
+    /// Whether the command that caused an event is selected.
     fn has_command(&self, command: Option<&CommandRecord>) -> bool {
         let is_any = self.commands.is_empty() && self.actors.is_empty() && self.reason.is_none();
         if is_any && !self.asked && self.operation.is_none() {
@@ -193,7 +193,7 @@ impl Selection {
     }
 }
 
-/// By which terms an object's frames are found. Those of a task are those of its place.
+/// Adds the terms that find an object's frames. Those of a task are the terms of its place.
 fn add_object(query: &mut Query, finder: &mut Finder, cluster: &Cluster, id: &str) -> Result<(), FindError> {
     let Ok(task) = id.parse::<TaskId>() else { return Ok(()) };
     match finder.home(cluster, task)? {
@@ -203,7 +203,7 @@ fn add_object(query: &mut Query, finder: &mut Finder, cluster: &Cluster, id: &st
     Ok(())
 }
 
-/// What an actor may be called in the log: as it was given, or by the id of the node that has this name.
+/// The subjects of an actor in the log: as given, or the id of the node with this name.
 fn subjects_of(cluster: &Cluster, actor: &str) -> Vec<String> {
     let node = resolve_node(cluster, actor).ok().map(|node| node.to_string());
     [actor.to_owned()].into_iter().chain(node).collect()

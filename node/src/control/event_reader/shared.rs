@@ -1,5 +1,5 @@
-//! Frames as everybody who follows history is shown them: each is completed once, with what the ids in it are called and the specs that
-//! it replaces, however many follow. The state before it still knows the names of what it ends.
+//! Frames shared by all followers of history: each is completed once, with the names of its ids and the specs that it replaces,
+//! however many followers there are. Names of removed objects come from the state before it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use super::{EventReader, record};
 use crate::control::views::hex;
 use crate::log::{FrameLink, HistoryReader, LogStore};
 
-/// Bytes that a record takes in memory besides those that it is sent as.
+/// Memory of a record in addition to its encoded size.
 const RECORD_BYTES: usize = 512;
 
-/// A frame with its records, complete.
+/// A frame with its complete records.
 #[derive(Debug)]
 pub struct SharedFrame {
     header: FrameHeader,
     hash: FrameHash,
-    /// Without the specs that they replace, which few want.
+    /// Without the specs that they replace, which few clients want.
     records: Vec<EventRecord>,
-    /// Those, record by record.
+    /// The replaced specs, one per record.
     before: Vec<Option<Box<SpecBefore>>>,
-    /// Where the tasks belonged before it that its events are about.
+    /// The homes, before this frame, of the tasks in its events.
     homes: BTreeMap<TaskId, Home>,
     bytes: usize,
 }
@@ -49,7 +49,7 @@ impl SharedFrame {
         self.header.index
     }
 
-    /// About what it takes in memory.
+    /// Its approximate memory size.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -63,26 +63,26 @@ impl SharedFrame {
     }
 }
 
-/// Reads along with the state, frame by frame.
+/// Reads the frames between successive states.
 pub struct SharedReader {
     store: Arc<dyn LogStore>,
     reader: HistoryReader,
 }
 
 impl SharedReader {
-    /// Reads what comes after this index.
+    /// Reads the frames after this index.
     pub fn after(store: Arc<dyn LogStore>, index: u64) -> Self {
         Self { store, reader: HistoryReader::starting_at(index + 1) }
     }
 
-    /// Hands over all frames between two states, oldest first. May wait for the disk.
+    /// Passes all frames between two states to `take`, oldest first. May block on disk I/O.
     ///
     /// # Errors
     /// When history cannot be read.
     pub fn read(&mut self, old: &Cluster, new: &Cluster, mut take: impl FnMut(SharedFrame)) -> Result<(), Rejection> {
         let history = History(Arc::clone(&self.store));
         let finder = Finder::open(Arc::clone(&self.store))?;
-        // What is neither in a state nor found by the index has no name here: nobody waits for a pass over history.
+        // Objects found neither in a state nor with the index stay unnamed: no pass over history delays the followers.
         let known = Known::new(true, 0..0);
         let mut between = Between { old, new, history, finder, known, homes: BTreeMap::new() };
         loop {
@@ -97,14 +97,14 @@ impl SharedReader {
     }
 }
 
-/// What is known of the frames between two states, as far as they were seen.
+/// What is known about the frames between two states, as far as they were read.
 struct Between<'a> {
     old: &'a Cluster,
     new: &'a Cluster,
     history: History,
     finder: Finder,
     known: Known,
-    /// Where tasks belong that were created or placed between them.
+    /// The homes of tasks that were created or placed between them.
     homes: BTreeMap<TaskId, Home>,
 }
 
@@ -158,7 +158,7 @@ impl Between<'_> {
 }
 
 impl EventReader {
-    /// What this reader wants of the next frame of all.
+    /// The records of the next shared frame that this reader selects.
     pub fn show(&mut self, frame: &SharedFrame) -> Vec<EventRecord> {
         self.is_over |= self.wanted.ends_before(&frame.header);
         if self.is_over {
@@ -180,7 +180,7 @@ impl EventReader {
         self.limited(records)
     }
 
-    /// Goes on in history after what it was shown, up to this index. May wait for the disk.
+    /// Continues from disk after the frames that were sent, up to this index. May block on disk I/O.
     ///
     /// # Errors
     /// When history cannot be read.
