@@ -5,7 +5,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 
 const PACKAGE: &str = "swarmlog.wire.v1";
 
-/// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
+/// Messages that contain a secret: `src/redacted_debug.rs` defines their output.
 const DISCREET: [&str; 24] = [
     "UndoConflict",
     "UnlockKeyReply",
@@ -48,15 +48,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // A request is as large as its largest command, and is moved often.
         .boxed(format!(".{PACKAGE}.CreateService.spec"))
         .boxed(format!(".{PACKAGE}.UpdateService.spec"))
-        // So is a record, and most replace no spec.
+        // A record too, and most replace no spec.
         .boxed(format!(".{PACKAGE}.EventRecord.before"))
         .boxed(format!(".{PACKAGE}.EventRecord.command"))
         // Tasks share the data of a config.
         .bytes(format!(".{PACKAGE}.ConfigItem.data"))
-        // Of frames that are read of the log and sent as they are.
+        // Frames are read from the log and sent unchanged.
         .bytes(format!(".{PACKAGE}.HistoryFrame.stored"))
         .bytes(format!(".{PACKAGE}.FramesPage.stored"))
-        // Of lines that are taken out of the message they came in.
+        // Lines share the buffer of the message they arrived in.
         .bytes(format!(".{PACKAGE}.LogLine.data"))
         .field_attribute(".swarmlog.wire.v1.LogLine.data", "#[serde(skip)]")
         .field_attribute(".swarmlog.wire.v1.HistoryFrame.stored", "#[serde(skip)]")
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The path of each field that holds an enum, and the attribute that names its value in JSON.
+/// The path of each enum field, and the attribute that names its value in JSON.
 fn named_enums(file: &FileDescriptorProto) -> Vec<(String, String)> {
     let of_message = |message: &DescriptorProto| {
         let enums = message.field.iter().filter(|field| field.r#type() == Type::Enum && field.oneof_index.is_none());

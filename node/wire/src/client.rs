@@ -9,33 +9,33 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::v1::control_client::ControlClient;
 
-/// Where a manager listens for operators unless told otherwise; SwarmKit's path.
+/// The default socket of a manager for operators, as in SwarmKit.
 pub const DEFAULT_SOCKET: &str = "/var/run/swarmd.sock";
 
-/// Largest message a client takes: a full list of services on a large cluster.
+/// Maximum size of a message that a client accepts: a complete list of services of a large cluster.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// How long a client bears a manager that says nothing.
+/// The timeouts of a client for an unresponsive manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Longest wait for the answer to a call. This is for callers to keep: a stream has no such limit.
+    /// Maximum wait for the response to a call. Callers must enforce it: a stream has no such limit.
     pub answer: Duration,
-    /// Time between two questions of the transport whether the other end is still there, while a call is under way.
+    /// Interval of keepalive pings while a call is in progress.
     pub probe: Duration,
-    /// Longest wait for an answer to that question; then the connection is given up.
+    /// Maximum wait for the response to a ping; then the connection is closed.
     pub silence: Duration,
 }
 
 impl Default for Timeouts {
-    /// A healthy manager answers within milliseconds, one whose disk or machine is overloaded within seconds. A call is given
-    /// up before its connection is, so that it has one reason.
+    /// A healthy manager responds within milliseconds, one whose disk or machine is overloaded within seconds. A call times out
+    /// before its connection, so that it fails for a single reason.
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self { answer: seconds(30), probe: seconds(10), silence: seconds(30) }
     }
 }
 
-/// Why no manager could be reached.
+/// The manager could not be reached.
 #[derive(Debug)]
 pub struct ConnectError {
     socket: PathBuf,
@@ -54,7 +54,7 @@ impl std::error::Error for ConnectError {
     }
 }
 
-/// Connects to the manager that listens on `socket`, with the usual patience.
+/// Connects to the manager that listens on `socket`, with default timeouts.
 ///
 /// # Errors
 /// When nothing answers there.
@@ -73,14 +73,14 @@ pub async fn connect_with(socket: &Path, patience: Timeouts) -> Result<ControlCl
 /// A connection to the manager that listens on this socket.
 ///
 /// # Errors
-/// When nobody answers there.
+/// When nothing answers there.
 pub async fn channel(socket: &Path, patience: Timeouts) -> Result<Channel, ConnectError> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
         async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    // The URI is only a placeholder: the connector knows where to go.
+    // The URI is only a placeholder: the connector connects to the socket.
     let endpoint = Endpoint::from_static("http://control.invalid")
         .http2_keep_alive_interval(patience.probe)
         .keep_alive_timeout(patience.silence);
@@ -88,12 +88,12 @@ pub async fn channel(socket: &Path, patience: Timeouts) -> Result<Channel, Conne
     endpoint.connect_with_connector(connector).await.map_err(error)
 }
 
-/// A client of the control API over a connection that there is.
+/// A client of the control API over an existing connection.
 pub fn control_client(channel: Channel) -> ControlClient<Channel> {
     ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// Whether a call or a stream ended because the other end kept its connection and answered nothing any more.
+/// Whether a call or a stream failed because the peer stopped responding.
 pub fn is_silence(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

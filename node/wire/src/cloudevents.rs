@@ -1,11 +1,12 @@
-//! Events as CloudEvents (specification 1.0, structured JSON), which tools of many makers read.
+//! Events as CloudEvents (specification 1.0, structured JSON), which many tools can read.
 
 use events::{ClusterId, Kind};
 use serde_json::{Value, json};
 
 use crate::v1::EventRecord;
 
-/// An event in the envelope of CloudEvents. Its id is the same whenever and wherever it is sent, so that a receiver knows a repetition.
+/// An event in a CloudEvents envelope. Its id is the same whenever and wherever it is sent, so that a receiver can detect
+/// duplicates.
 pub fn envelope(cluster: ClusterId, record: &EventRecord, data: Value) -> Value {
     let mut envelope = json!({
         "specversion": "1.0",
@@ -26,7 +27,7 @@ fn id(cluster: ClusterId, index: u64, ordinal: u32) -> String {
     format!("{cluster}/{index}.{ordinal}")
 }
 
-/// The frame and the place in it of the event that has this id.
+/// The frame, and the position in it, of the event with this id.
 pub fn place(id: &str) -> Option<(u64, u32)> {
     let (index, ordinal) = id.split_once('/')?.1.split_once('.')?;
     Some((index.parse().ok()?, ordinal.parse().ok()?))

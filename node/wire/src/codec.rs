@@ -1,5 +1,5 @@
-//! Messages as prost encodes them, in buffers that begin small: a manager has three streams open for each of its agents, which
-//! wait for days with next to nothing in them.
+//! A prost codec with buffers that start small: a manager has three open streams for each of its agents, which are idle most of
+//! the time.
 
 use std::marker::PhantomData;
 
@@ -7,7 +7,7 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// With what a buffer begins: a heartbeat, a report or a command; it grows for what is larger. tonic's own begin with 8 KiB.
+/// Initial buffer size: a heartbeat, a report or a command; it grows for larger messages. tonic's default is 8 KiB.
 const BUFFER_BYTES: usize = 512;
 /// How much a stream may encode ahead before it is sent, as in tonic.
 const AHEAD_BYTES: usize = 32 * 1024;

@@ -1,26 +1,26 @@
-//! How new the state has to be that a manager reads for an answer. It travels with each read as metadata of the call, as it is the
-//! same for all of them.
+//! The required freshness of the state that a manager reads from. It is sent as metadata of each read, because it is the same
+//! for all of them.
 
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::v1::{Refusal, RefusalKind};
 
-/// Present: the state as it is at the manager that is asked will do.
+/// Set if the current state of the responding manager is sufficient.
 const STALE: &str = "swarmlog-stale";
-/// The index of a frame that the state has to hold.
+/// The index of a frame that the state must include.
 const MIN_INDEX: &str = "swarmlog-min-index";
-/// The index of the frame after which the state is wanted as it was.
+/// The index of the frame after which the past state is read.
 const AT: &str = "swarmlog-at";
 
-/// How new the state has to be that is read. By default it holds everything that was acknowledged before the question, by
-/// whichever manager.
+/// The required freshness of a read. By default it is linearizable: the state includes everything acknowledged before the
+/// request, by any manager.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Freshness {
-    /// Whether the state as it is at the manager that is asked will do. It may be older, without a bound.
+    /// The current state of the responding manager is sufficient. It may lag behind without bound.
     pub stale: bool,
-    /// The index of a frame that the client knows of, and the state has to hold.
+    /// The index of a frame that the client has seen, which the state must include.
     pub min_index: Option<u64>,
-    /// The state is wanted as it was after this frame.
+    /// Read the past state after this frame.
     pub at: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Freshness {
     /// Reads it from a call's metadata.
     ///
     /// # Errors
-    /// When it says something else than it may.
+    /// When a value is malformed.
     pub fn read(metadata: &MetadataMap) -> Result<Self, Refusal> {
         let min_index = index(metadata, MIN_INDEX)?;
         Ok(Self { stale: metadata.contains_key(STALE), min_index, at: index(metadata, AT)? })

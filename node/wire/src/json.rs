@@ -1,4 +1,4 @@
-//! Short names of this schema's own enums, as JSON shows them: `ready` for `NODE_STATE_READY`.
+//! Short names of this schema's own enums in JSON: `ready` for `NODE_STATE_READY`.
 
 use events::Named;
 

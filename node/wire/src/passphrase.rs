@@ -1,19 +1,19 @@
-//! The passphrase of a backup, as people keep it: a line in a file, or on standard input.
+//! Reads the passphrase of a backup: a line in a file, or on standard input.
 
 use std::io::{self, ErrorKind, Read};
 
 use events::SecretText;
 
-/// Longest passphrase in bytes, with the end of its line: more is a file that was named by mistake.
+/// Maximum bytes of a passphrase, with its line end: anything longer is a file that was named by mistake.
 const BYTES_MAX: usize = 4_096;
 
 /// Reads a passphrase without the end of its line.
 ///
 /// # Errors
-/// When it cannot be read, is not UTF-8 text, or is longer than 4,096 bytes: a part of it would seal a backup that the whole of it
-/// does not open.
+/// When it cannot be read, is not UTF-8, or is longer than 4,096 bytes: with a truncated passphrase the backup could not be
+/// opened with the complete one.
 pub fn read_passphrase(source: impl Read) -> io::Result<SecretText> {
-    // Room for all of it: no shorter buffer is left behind with a part.
+    // Allocated in full, because reallocating would leave a copy of a part in memory.
     let mut text = SecretText(String::with_capacity(BYTES_MAX + 1));
     source.take(BYTES_MAX as u64 + 1).read_to_string(&mut text.0)?;
     if text.0.len() > BYTES_MAX {

@@ -1,4 +1,4 @@
-//! Plans as files: text that people read, and after it the changes, as bytes that nobody edits by accident.
+//! Plan files: human-readable text, followed by the changes, encoded so that they are not edited by accident.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +8,10 @@ use crate::v1::Plan;
 
 const BEGIN: &str = "-----BEGIN SWARMLOG PLAN-----";
 const END: &str = "-----END SWARMLOG PLAN-----";
-/// Characters of a line, as in other files of this form.
+/// Characters per line, as in PEM files.
 const LINE_MAX: usize = 64;
 
-/// The text of a plan, after what is said about it.
+/// The text of a plan file, with `about` before the plan.
 pub fn write(about: &str, plan: &Plan) -> String {
     let encoded = STANDARD.encode(plan.encode_to_vec());
     let mut text: String = about.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n").collect();
@@ -29,12 +29,12 @@ pub fn write(about: &str, plan: &Plan) -> String {
     text
 }
 
-/// Whether a text is that of a plan, be it damaged or not.
+/// Whether a text contains a plan, damaged or not.
 pub fn is_plan(text: &str) -> bool {
     text.lines().any(|line| line.trim_end() == BEGIN)
 }
 
-/// The plan in a text.
+/// Parses the plan in a text.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -1,4 +1,5 @@
-//! How messages that carry secrets print, and which of them are wiped; see [`events::redacted_debug!`] and [`events::wiped!`].
+//! Redacted `Debug` output of messages with secrets, and zeroing of their memory; see [`events::redacted_debug!`] and
+//! [`events::wiped!`].
 
 use std::fmt::{self, Debug, Formatter};
 
@@ -28,12 +29,12 @@ redacted_debug! { UnlockRequest shows [] hides [unlock_key] }
 redacted_debug! { UndoConflict shows [object, path] hides [set, present, former] }
 redacted_debug! { SecretValue shows [] hides [value] }
 redacted_debug! { ConfigItem shows [key, template] hides [data] }
-// An entry's second section holds secrets, and a frame its specs' environments.
+// The second section of an entry contains secrets, and a frame the environments of specs.
 redacted_debug! { RaftMessage shows [] hides [data] }
 redacted_debug! { FramesPage shows [damaged] hides [stored] }
 redacted_debug! { HistoryFrame shows [index] hides [stored] }
 redacted_debug! { ForwardedCommand shows [call, first] hides [request] }
-// A variable may be a secret, and what people type and see anything.
+// A variable may be a secret, and terminal input and output may contain anything.
 redacted_debug! { ExecSpec shows [argv, user, dir, terminal, stdin, detach] hides [env] }
 redacted_debug! {
     Assignment

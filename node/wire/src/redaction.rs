@@ -1,21 +1,21 @@
-//! What is left out of events that go elsewhere: into exports, and to sinks.
+//! Redacts values in events that leave the cluster: in exports, and for sinks.
 
 use serde_json::{Value, json};
 
-/// What stands for a value that is left out.
+/// The replacement of a redacted value.
 const REDACTED: &str = "<redacted>";
 
-/// What is left out.
+/// The kinds of values to redact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Redaction {
-    /// Values of environment variables; their names stay.
+    /// Values of environment variables; their names are kept.
     pub env: bool,
-    /// Values of labels; their keys stay.
+    /// Values of labels; their keys are kept.
     pub labels: bool,
 }
 
 impl Redaction {
-    /// All that may be left out of one file.
+    /// All combinations.
     pub const ALL: [Self; 4] = [
         Self { env: false, labels: false },
         Self { env: true, labels: false },
@@ -23,17 +23,17 @@ impl Redaction {
         Self { env: true, labels: true },
     ];
 
-    /// Whether nothing is left out.
+    /// Whether nothing is redacted.
     pub fn is_nothing(self) -> bool {
         self == Self::default()
     }
 
-    /// What is left out, as flags and events call it.
+    /// The redacted kinds, by the names used in flags and events.
     pub fn names(self) -> Vec<&'static str> {
         [(self.env, "env"), (self.labels, "labels")].into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect()
     }
 
-    /// Leaves its values out of an event, which says so then.
+    /// Redacts an event, and lists the redacted kinds in it.
     pub fn leave_out(self, event: &mut Value) {
         if !self.is_nothing() {
             self.apply(event);
@@ -41,7 +41,7 @@ impl Redaction {
         }
     }
 
-    /// Leaves its values out of a document, however deep they are.
+    /// Redacts a JSON value recursively.
     fn apply(self, value: &mut Value) {
         match value {
             Value::Array(values) => values.iter_mut().for_each(|value| self.apply(value)),

@@ -1,4 +1,4 @@
-//! Refusals travel as the binary details of a gRPC status, so that a client sees kind, subject and hint.
+//! Sends refusals as binary details of a gRPC status, so that a client gets kind, subject and hint.
 
 use prost::Message;
 use tonic::{Code, Status};
@@ -21,7 +21,7 @@ impl From<Refusal> for Status {
 }
 
 impl Refusal {
-    /// The refusal inside a status; `None` if the status came from somewhere else, such as a broken connection.
+    /// The refusal inside a status; `None` if the status has another origin, such as a lost connection.
     pub fn from_status(status: &Status) -> Option<Self> {
         if status.details().is_empty() { None } else { Refusal::decode(status.details()).ok() }
     }

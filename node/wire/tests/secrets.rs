@@ -1,4 +1,4 @@
-//! Nothing that prints a message prints a secret.
+//! No printed message contains a secret.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ use wire::v1::{
 
 const MARKER: &str = "the-marker";
 
-/// Every field that holds a secret.
+/// Every field that contains a secret.
 const SECRET: [&str; 17] = [
     "swarmlog.v1.ContainerSpec.env",
     "swarmlog.v1.VolatilePayload.value",
@@ -38,7 +38,7 @@ const SECRET: [&str; 17] = [
     "swarmlog.wire.v1.UpdateService.registry_auth",
 ];
 
-/// Fields that are called like a secret and hold none: names of keys, digests, messages that are judged by themselves.
+/// Fields with names that suggest a secret but contain none: names of keys, digests, messages whose own fields are checked.
 const HARMLESS: [&str; 82] = [
     "swarmlog.v1.ContainerSpec.env_secrets",
     "swarmlog.v1.ContainerSpec.registry_auth_key",
@@ -124,7 +124,7 @@ const HARMLESS: [&str; 82] = [
     "swarmlog.wire.v1.UpdateService.env_secrets",
 ];
 
-/// What a secret's field, or the message around it, is called.
+/// Words in the names of secret fields, or of their messages.
 const WORDS: [&str; 12] = [
     "auth",
     "credential",
@@ -161,7 +161,7 @@ fn every_field_that_is_called_like_a_secret_is_known() {
         assert!(message.nested_type.iter().all(|nested| nested.options.as_ref().is_some_and(|of| of.map_entry())));
         for field in &message.field {
             let path = format!("{package}.{}.{}", message.name(), field.name());
-            // A whole message is no secret: its own fields are judged.
+            // A message field is not a secret itself: its own fields are checked.
             if says_secret(field.name()) || (says_secret(message.name()) && field.type_name.is_none()) {
                 suspects.insert(path.clone());
             }
