@@ -1,5 +1,5 @@
-//! What a node's sessions, its own manager where it has one, and whoever asks it to leave tell the rest of it: who the managers are,
-//! which role the node is to have, and that it goes.
+//! What a node's sessions, its own manager if it has one, and a leave request report to the rest of the node: the managers'
+//! addresses, the desired role of the node, and that it is leaving.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -39,12 +39,12 @@ impl Told {
         self.role.send_if_modified(|told| told.replace(role) != Some(role));
     }
 
-    /// Whether the node was asked to leave its cluster, which then removes it.
+    /// Sets whether the node was asked to leave its cluster, which then removes it.
     pub fn hear_leave(&self, leaves: bool) {
         self.leaves.store(leaves, Ordering::Relaxed);
     }
 
-    /// Whether the node leaves its cluster: that it is removed is then what it asked for.
+    /// Whether the node is leaving its cluster: its removal is then expected.
     pub fn leaves(&self) -> bool {
         self.leaves.load(Ordering::Relaxed)
     }

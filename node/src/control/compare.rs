@@ -112,7 +112,7 @@ pub(super) fn side_of(key: &Key, cluster: &Cluster) -> Option<ObjectSide> {
         Key::Secret(name) => Object::Secret(cluster.secret_named(name)?.id),
         Key::Operator(name) => Object::Operator(cluster.operator_named(name)?.id),
         Key::Service(name) => Object::Service(cluster.service_named(name)?.id),
-        // Nothing of it changes but that it is there.
+        // It has no properties that change.
         Key::Tag(name) => return cluster.settings.tags.contains_key(name).then(ObjectSide::default),
     };
     side(object, cluster)

@@ -81,15 +81,15 @@ pub fn discard_log(dir: &Path) -> Result<(), Failure> {
     remove(&discarded(dir), |path| std::fs::remove_dir_all(path))
 }
 
-/// Sets the log of a manager aside that the cluster went on without: what it took last, the cluster may not have. Gives the directory,
-/// which is to the log as a state directory, so that `swarmd replay` and `swarmd export` read it there.
+/// Sets aside the log of a manager that its cluster continued without: its last entries may be missing in the cluster. Returns
+/// the new directory, which has the layout of a state directory, so that `swarmd replay` and `swarmd export` can read it.
 ///
 /// # Errors
 /// When it cannot be moved.
 pub fn set_log_aside(dir: &Path) -> Result<PathBuf, Failure> {
     let first = dir.join(state_dir::FENCED_LOG);
     let later = (2..).map(|number: u32| first.with_added_extension(number.to_string()));
-    // One that is empty was made by an attempt that was cut short.
+    // An empty one was created by an interrupted attempt.
     let is_taken = |aside: &PathBuf| state_dir::log(aside).exists();
     let aside = std::iter::once(first.clone()).chain(later).find(|aside| !is_taken(aside)).unwrap_or(first.clone());
     let moved = DirBuilder::new().recursive(true).mode(0o700).create(&aside);

@@ -40,7 +40,7 @@ impl LocalNode for LocalApi {
         let by = request.extensions().get::<Caller>().map(|Caller { peer, .. }| words(peer)).unwrap_or_default();
         let LeaveClusterRequest { force, reason } = request.into_inner();
         let reason = reason.unwrap_or_else(|| format!("asked for at the node{by}"));
-        // Before the answer: the managers end what connects them to a node that is none any more.
+        // Before the response: the managers close their connections to a node that is no longer a member.
         self.told.hear_leave(true);
         let asked = leaving::ask(&self.credentials, &self.told.managers(), Some(&reason)).await;
         self.told.hear_leave(force || matches!(asked, Ok(true)));
@@ -74,7 +74,7 @@ fn refusal(failure: &Failure) -> Status {
     .into()
 }
 
-/// What a worker answers to every other call, which only those that are managers at that time can answer.
+/// A worker's response to every other call, which names the current managers that can serve it.
 fn no_manager(managers: &[String]) -> Refusal {
     Refusal {
         kind: RefusalKind::Forbidden.into(),

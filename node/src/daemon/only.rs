@@ -16,7 +16,7 @@ use wire::v1::Refusal;
 pub struct OnlyLayer {
     /// The path of the call.
     pub path: &'static str,
-    /// What every other is answered, each time by what is so then.
+    /// Returns the response to every other call, from the current state.
     pub refusal: Arc<dyn Fn() -> Refusal + Send + Sync>,
 }
 

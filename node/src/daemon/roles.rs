@@ -343,7 +343,8 @@ impl Node {
                     tracing::warn!("this manager is no member any more, and joins again with an empty log");
                     self.told.hear_managers(managers);
                     joining::note(self.state_dir.path(), &self.told.managers())?;
-                    // A log that says so itself ends before this; another may have what the cluster went on without.
+                    // A log that contains its own removal ends before it, so nothing is lost; another one may have entries that
+                    // the cluster continued without.
                     if state.cluster.former_members.contains(raft_id) {
                         joining::discard_log(self.state_dir.path())?;
                     } else {

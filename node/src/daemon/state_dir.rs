@@ -22,12 +22,12 @@ pub fn log(state_dir: &Path) -> PathBuf {
     state_dir.join("raft")
 }
 
-/// Where `swarmd reseed` puts the log that was there.
+/// The directory to which `swarmd reseed` moves the existing log.
 pub(super) const DAMAGED_LOG: &str = "raft.damaged";
-/// What directories are called in which the logs of a manager are that its cluster went on without: each is like a state directory.
+/// Prefix of the directories with logs that the cluster continued without; each has the layout of a state directory.
 pub(super) const FENCED_LOG: &str = "raft.fenced";
 
-/// The logs in a state directory that were set aside: nothing there uses them any more.
+/// The logs in a state directory that were set aside, and are no longer used.
 ///
 /// # Errors
 /// When the directory cannot be read.

@@ -181,11 +181,11 @@ fn accepted(finished: Result<Handshake, JoinError>) -> Option<Connection<TlsStre
     }
 }
 
-/// Refuses a connection whose other end has hung up. The system is asked: the runtime may not have heard of it yet.
+/// Refuses a connection that the client has closed. This asks the system, because the runtime may not have been notified yet.
 fn require_there(stream: &TcpStream) -> io::Result<()> {
     match rustix::net::recv(stream, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Ok((_, 0)) => Err(io::ErrorKind::ConnectionAborted.into()),
-        // It waits for an answer, as it should, or has said more already.
+        // The client is waiting, as it should, or has already sent more.
         Ok(_) | Err(Errno::AGAIN) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -205,7 +205,7 @@ impl Shake {
     /// The connection, once the client is authenticated and speaks HTTP/2.
     async fn run(self, stream: TcpStream, lease: Lease) -> io::Result<Connection<TlsStream<TcpStream>>> {
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
-        // A manager that stood still finds the attempts of all that time waiting: those that were given up are nobody's turn.
+        // A manager that was suspended finds all attempts of that time queued: abandoned ones take no turn.
         require_there(&hello.io)?;
         let applicant = self.applicant(Introduction::within(&hello.client_hello()));
         let lease = lease.promote(Class::Shaking(applicant), self.address).ok_or_else(too_many)?;

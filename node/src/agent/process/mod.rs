@@ -60,7 +60,7 @@ const SECRETS_VARIABLE: &str = "SWARM_SECRET_DIR";
 /// Why files cannot be copied.
 const COPIES_NOTHING: &str = "plain processes have no files of their own: those of the node are copied there";
 
-/// Why nobody types into a task.
+/// Why a task accepts no input.
 const TAKES_NO_INPUT: &str = "plain processes take no input: attach with --no-stdin";
 
 /// The exit code of a process whose own exit code is unknown.
@@ -342,7 +342,7 @@ impl Executor for ProcessExecutor {
         let running = running.ok_or_else(|| ExecutorError::Fatal("it is not running".to_owned()))?;
         match what {
             What::Exec(spec) => self.exec(workload, running, spec, inputs).await,
-            // Whoever takes the input of the task for open would lose what is typed.
+            // A client that assumes open standard input would lose what it sends.
             What::Attach(spec) if spec.stdin && workload.container().open_stdin => {
                 Err(ExecutorError::Fatal(TAKES_NO_INPUT.to_owned()))
             }

@@ -14,11 +14,11 @@ use projections::{Cluster, Instance};
 use super::finder::Finder;
 use super::history::History;
 
-/// What a reference may be about, in the order in which a name is looked for.
+/// The kinds of objects that a reference may mean, in the order of the search.
 const NOUNS: [&str; 5] = ["service", "config", "secret", "node", "task"];
 
-/// The id of the object that a reference means: an existing object, otherwise a complete id, the last object with this name, or the
-/// object with this id prefix.
+/// The id of the object that a reference means: an existing object, otherwise a complete id, the last object with this name, or
+/// the object with this id prefix.
 pub(super) fn object(
     history: &History,
     finder: &mut Finder,
@@ -29,7 +29,7 @@ pub(super) fn object(
     object_among(history, finder, cluster, noun, name)
 }
 
-/// The id of the node that a reference means, whatever else has that name.
+/// The id of the node that a reference means, even if another object has the same name.
 pub(super) fn node(
     history: &History,
     finder: &mut Finder,
@@ -62,7 +62,7 @@ fn object_among(
     }
 }
 
-/// The noun of a reference such as `service/web`, if it has one, and the name or id.
+/// The kind in a reference such as `service/web`, if it has one, and the name or id.
 fn parts(reference: &str) -> (Option<&'static str>, &str) {
     let known = reference.split_once('/').and_then(|(given, name)| {
         let noun = NOUNS.into_iter().find(|noun| *noun == given)?;
@@ -71,8 +71,8 @@ fn parts(reference: &str) -> (Option<&'static str>, &str) {
     known.unwrap_or((None, reference))
 }
 
-/// The id of the living object that a reference means, if there is one: a whole id wins over every name, and a name over the beginning
-/// of an id. With a noun before it, such as `service/web`, only those are meant.
+/// The id of the existing object that a reference means, if there is one: a complete id takes precedence over a name, and a
+/// name over an id prefix. With a kind before it, such as `service/web`, only objects of that kind are meant.
 ///
 /// # Errors
 /// When it is ambiguous.
@@ -103,7 +103,7 @@ fn living_among(cluster: &Cluster, noun: Option<&str>, name: &str) -> Result<Opt
     Ok(None)
 }
 
-/// The id of the living object of a noun that a reference names.
+/// The id of the existing object of a kind that a reference means.
 fn living(cluster: &Cluster, noun: &str, reference: &str) -> Result<String, ReferenceError> {
     match noun {
         "service" => resolve_service(cluster, reference).map(|id| id.to_string()),
@@ -114,7 +114,7 @@ fn living(cluster: &Cluster, noun: &str, reference: &str) -> Result<String, Refe
     }
 }
 
-/// Several living objects have the name.
+/// The rejection when several existing objects have the name.
 fn ambiguous(name: &str, named: &[(&'static str, String)]) -> Rejection {
     let listed: Vec<String> = named.iter().map(|(noun, id)| format!("{noun} {id}")).collect();
     let sentence = format!("\"{name}\" could be several objects: {}", listed.join(", "));

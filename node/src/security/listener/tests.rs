@@ -175,7 +175,7 @@ async fn a_node_that_waits_begins_once_the_one_before_it_is_done() {
     assert!(both.is_ok(), "the second waited for a token that had been given back");
 }
 
-/// As after a manager's process was stopped for a while: what called in that time has hung up, and calls again.
+/// As after a manager's process was suspended: clients that connected meanwhile have disconnected, and connect again.
 #[tokio::test]
 async fn attempts_that_were_given_up_before_they_were_accepted_take_no_turn() {
     let (mut listener, address, member, _) = listener().await;
