@@ -24,7 +24,7 @@ struct Measured {
     samples: VecDeque<Sample>,
 }
 
-/// The window over which a task is measured, and the limits that its usage is a share of.
+/// The window over which a task is measured, and the whole that its usage is a share of.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Order {
     window: Duration,
@@ -51,7 +51,7 @@ impl Meter {
             tasks.iter().map(move |task| (*task, order))
         });
         for (task, order) in wanted.take(TASKS_MAX) {
-            // Samples stay valid when the window or the limits change.
+            // Samples stay valid when the window or the whole changes.
             let samples = before.remove(&task).map(|known| known.samples).unwrap_or_default();
             self.tasks.insert(task, Measured { order, samples });
         }
@@ -93,7 +93,7 @@ impl Measured {
         }
     }
 
-    /// CPU and memory use in thousandths of the limit, once the window is full; `None` if the last reading is too old.
+    /// CPU and memory use in thousandths of the whole, once the window is full; `None` if the last reading is too old.
     fn average(&self, now: Timestamp) -> Option<(Option<u32>, Option<u32>)> {
         let (first, last) = (self.samples.front()?, self.samples.back()?);
         let covered = last.at.since(first.at);

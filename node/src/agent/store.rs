@@ -8,7 +8,7 @@
 //!
 //! A spec may hold secrets in its environment, and an assignment the registry's credentials. So each file is sealed for its
 //! task with the agent's own data key, which is stored beside the directory: wrapped with the cluster's unlock key on a manager
-//! of an autolocked cluster, in plain on a worker, which must start unattended. Without that key all files count as damaged:
+//! of an autolocked cluster, unwrapped on a worker, which must start unattended. Without that key all files count as damaged:
 //! they are quarantined, a new key is created, and running containers are adopted when the managers assign their tasks again.
 
 use std::collections::BTreeMap;

@@ -60,7 +60,7 @@ const ANONYMOUS_EACH_MAX: usize = 128;
 /// share that is only sufficient if there are many.
 const UNPROVEN_MIN: usize = 256;
 const SHAKING_MIN: usize = 1_024;
-/// Connections of one node: its session, its streams and a renewal, and as many again that are broken and not timed out yet.
+/// Connections of one node: one for its session, one for a renewal, and as many again that are broken and not timed out yet.
 const MEMBER_EACH_MAX: usize = 8;
 
 impl Limits {

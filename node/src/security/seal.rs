@@ -26,7 +26,7 @@ use super::UnlockKey;
 
 /// Bytes of a data key.
 const KEY_BYTES: usize = 32;
-/// First byte of a key file whose keys follow in plain, the newest first.
+/// First byte of a key file whose keys follow unencrypted, the newest first.
 const PLAIN_KEY: u8 = 1;
 /// First byte of a key file whose keys follow, wrapped with an unlock key.
 const WRAPPED_KEY: u8 = 2;
