@@ -85,12 +85,12 @@ impl Journal {
         if self.keeps_up {
             return;
         }
-        let leads = self.core.state().leads;
-        if leads || (self.core.serves_sessions().is_ok() && self.core.read_barrier().await.is_ok()) {
-            self.keeps_up = true;
-            if !leads {
-                self.pass_over(&self.core.state());
-            }
+        let hears_leader = self.core.serves_sessions().is_ok();
+        self.keeps_up = self.core.state().leads || (hears_leader && self.core.read_barrier().await.is_ok());
+        let present = self.core.state();
+        // One that was elected meanwhile committed the last of it itself.
+        if self.keeps_up && !present.leads {
+            self.pass_over(&present);
         }
     }
 
