@@ -1,4 +1,4 @@
-//! What is done to a service as nodes come and go, and as its tasks have more or less to do.
+//! Rebalancing as nodes join and leave, and autoscaling by resource usage.
 
 use clap::Args;
 use events::ServiceSpec;
@@ -9,12 +9,12 @@ use crate::values::rebalance::{self, Wish};
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Placement")]
 pub(super) struct BalanceFlags {
-    /// Move running tasks to nodes that have fewer of them: how many in a step, and how far apart the steps are (default off)
+    /// Move running tasks to nodes with fewer tasks: the maximum per step, and the interval between steps (default off)
     #[arg(long, value_name = "max=NUMBER,every=DURATION|on|off", value_parser = rebalance::parse)]
     rebalance: Option<Wish>,
 
-    /// Number of replicas by what tasks use, in percent of what they reserve: within bounds, averaged over a window (default 60s), and
-    /// not fewer before a cool-down (default 5m); in place of --replicas (default off)
+    /// Scale automatically by resource usage, in percent of the reservation: within bounds, averaged over a window (default 60s),
+    /// and scaling in only after a cool-down (default 5m); in place of --replicas (default off)
     #[arg(long, value_name = "min=NUMBER,max=NUMBER,cpu=PERCENT,memory=PERCENT|off", value_parser = autoscale::parse)]
     autoscale: Option<autoscale::Wish>,
 }

@@ -1,4 +1,4 @@
-//! What runs inside a container: process, environment, names.
+//! The process in a container, its environment and its names.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -27,8 +27,8 @@ pub(super) struct ContainerFlags {
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = env::parse)]
     env: Vec<SecretText>,
 
-    /// Secret environment variable, read from a file or, without one, from the environment of swarmctl; its value is kept out
-    /// of specs and history; replaces the one of the same name
+    /// Secret environment variable, read from a file or, without one, from the environment of swarmctl; its value is never stored
+    /// in specs or history; replaces the one of the same name
     #[arg(long, value_name = "NAME[=FILE]", value_parser = env_secret::parse)]
     env_secret: Vec<EnvSecret>,
 
@@ -40,11 +40,11 @@ pub(super) struct ContainerFlags {
     #[arg(long, visible_alias = "workdir", value_name = "PATH")]
     dir: Option<String>,
 
-    /// Give the container a terminal
+    /// Allocate a terminal for the container
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tty: Option<bool>,
 
-    /// Keep the standard input open
+    /// Keep standard input open
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     open_stdin: Option<bool>,
 
@@ -52,7 +52,7 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     init: Option<bool>,
 
-    /// When the nodes pull the image
+    /// When nodes pull the image
     #[arg(long, value_name = "POLICY")]
     pull: Option<Pull>,
 
@@ -64,11 +64,11 @@ pub(super) struct ContainerFlags {
     #[arg(long, value_name = "NETWORK")]
     network: Option<Network>,
 
-    /// Signal that asks the container to stop
+    /// Signal that stops the container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
 
-    /// Time between that signal and a kill (default 10s)
+    /// Time between that signal and SIGKILL (default 10s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     stop_grace_period: Option<Duration>,
 
@@ -100,7 +100,7 @@ enum Pull {
     Missing,
     /// Before each container is created
     Always,
-    /// Not at all: a node without it rejects the task
+    /// Never: a node without it rejects the task
     Never,
 }
 
@@ -114,14 +114,14 @@ impl From<Pull> for PullPolicy {
     }
 }
 
-/// Where a container's network comes from.
+/// The network of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Network {
-    /// One of its own, as the engine makes it
+    /// The engine's default network
     Default,
-    /// That of the node
+    /// The network of the node
     Host,
-    /// None but the loopback interface
+    /// Only a loopback interface
     None,
 }
 
@@ -135,14 +135,14 @@ impl From<Network> for NetworkMode {
     }
 }
 
-/// How containers are separated on Windows.
+/// How containers are isolated on Windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum IsolationMode {
-    /// As the engine does it
+    /// The engine's default
     Default,
-    /// By the kernel
+    /// Process isolation
     Process,
-    /// By a virtual machine
+    /// Hyper-V isolation, in a virtual machine
     Hyperv,
 }
 

@@ -1,4 +1,4 @@
-//! What a container gets of its node beyond the usual: devices, all privileges, shared memory, a cgroup.
+//! What a container may use of its node beyond the defaults: devices, all privileges, shared memory, a cgroup.
 
 use clap::Args;
 use events::{ContainerSpec, Device, DeviceRequest, ServiceSpec};
@@ -16,16 +16,16 @@ pub(super) struct DeviceFlags {
     #[arg(long, value_name = "SOURCE[:TARGET[:rwm]]|CDI-NAME", value_parser = device::parse)]
     device: Vec<NamedDevice>,
 
-    /// GPUs that the engine adds: all, a number, or device=ID,driver=NAME,capabilities=NAME,resource=KIND; resource: those that
-    /// the task claims of this generic resource; replaces all
+    /// GPUs that the engine adds: all, a number, or device=ID,driver=NAME,capabilities=NAME,resource=KIND; resource: the units of
+    /// this generic resource that are assigned to the task; replaces all
     #[arg(long, value_name = "all|NUMBER|KEY=VALUE,...", value_parser = device::parse_gpus)]
     gpus: Vec<DeviceRequest>,
 
-    /// Rule for devices that the container creates itself, such as "c 42:* rmw"; replaces all
+    /// Device cgroup rule, for devices that the container creates itself, such as "c 42:* rmw"; replaces all
     #[arg(long, value_name = "RULE", value_parser = device::parse_rule)]
     device_cgroup_rule: Vec<String>,
 
-    /// Give the container all capabilities and devices, and no confinement
+    /// Give the container all capabilities and devices, without confinement
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     privileged: Option<bool>,
 
@@ -67,7 +67,7 @@ pub(super) fn path(device: &Device) -> String {
     if device.target.is_empty() { device.source.clone() } else { device.target.clone() }
 }
 
-/// Adds devices; one with the path, or CDI name, of a device that is there takes its place.
+/// Adds devices; a device with the same path or CDI name is replaced.
 pub fn add(container: &mut ContainerSpec, named: &[NamedDevice]) {
     for device in named {
         match device {

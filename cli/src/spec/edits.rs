@@ -1,4 +1,4 @@
-//! Flags of an update that add entries to lists and maps, or remove them, and leave the others as they are.
+//! Flags of an update that add or remove single entries of lists and maps.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ pub struct ListEdits {
     #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
     constraint_add: Vec<String>,
 
-    /// Constraint to remove, as it was given
+    /// Constraint to remove, exactly as it was given
     #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
     constraint_rm: Vec<String>,
 
@@ -62,11 +62,11 @@ pub struct ListEdits {
     #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref_rm: Vec<String>,
 
-    /// Service to start after, to add
+    /// Dependency on a service to add
     #[arg(long, value_name = "SERVICE", value_parser = pair::key)]
     depends_on_add: Vec<String>,
 
-    /// Service to start after, to remove
+    /// Dependency on a service to remove
     #[arg(long, value_name = "SERVICE", value_parser = pair::key)]
     depends_on_rm: Vec<String>,
 
@@ -78,11 +78,11 @@ pub struct ListEdits {
     #[arg(long, value_name = "EXPRESSION[,weight=NUMBER]", value_parser = affinity::parse_preferred)]
     affinity_pref_add: Vec<Affinity>,
 
-    /// Required affinity to remove, as it was given
+    /// Required affinity to remove, exactly as it was given
     #[arg(long, value_name = "EXPRESSION", value_parser = affinity::parse)]
     affinity_rm: Vec<Affinity>,
 
-    /// Preferred affinity to remove, as it was given, with or without its weight
+    /// Preferred affinity to remove, exactly as it was given, with or without its weight
     #[arg(long, value_name = "EXPRESSION", value_parser = affinity::parse_preferred)]
     affinity_pref_rm: Vec<Affinity>,
 
@@ -146,7 +146,7 @@ pub struct ListEdits {
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
     host_add: Vec<String>,
 
-    /// Host name to remove, as it was given
+    /// Host name to remove, exactly as it was given
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = host::parse)]
     host_rm: Vec<String>,
 
@@ -194,7 +194,7 @@ pub struct ListEdits {
     #[arg(long, value_name = "RULE", value_parser = device::parse_rule)]
     device_cgroup_rule_add: Vec<String>,
 
-    /// Device cgroup rule to remove, as it was given
+    /// Device cgroup rule to remove, exactly as it was given
     #[arg(long, value_name = "RULE", value_parser = device::parse_rule)]
     device_cgroup_rule_rm: Vec<String>,
 
@@ -242,17 +242,17 @@ pub struct ListEdits {
     #[arg(long, value_name = "NAME", value_parser = pair::key)]
     env_secret_rm: Vec<String>,
 
-    /// Capability to add beside the others; one that was dropped is dropped no longer
+    /// Capability to add to the others; if it was dropped, it no longer is
     #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
     add_capability: Vec<String>,
 
-    /// Capability to take away: one that was added is added no longer, and any other is dropped
+    /// Capability to remove: if it was added, it no longer is; any other is dropped
     #[arg(long, value_name = "CAPABILITY", value_parser = capability)]
     rm_capability: Vec<String>,
 }
 
 impl ListEdits {
-    /// What the removals do not find in a spec, in a sentence for each list.
+    /// The removals that match nothing in a spec, in one sentence per list.
     pub fn absent(&self, spec: &ServiceSpec) -> Vec<String> {
         let constraints: Vec<String> =
             self.constraint_rm.iter().map(|constraint| plain_constraint(constraint)).collect();
@@ -292,10 +292,10 @@ impl ListEdits {
         removed.into_iter().filter_map(|(flag, keys)| absent(flag, keys, spec)).collect()
     }
 
-    /// Makes the removals and then the additions.
+    /// Applies the removals and then the additions.
     ///
     /// # Errors
-    /// When a flag does not fit the service that it meets.
+    /// When a flag does not apply to this service.
     pub fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
         if *self == Self::default() {
             return Ok(());
@@ -413,7 +413,7 @@ impl ListEdits {
     }
 }
 
-/// Removes entries by their keys, then adds others; one with the key of an entry that is there takes its place.
+/// Removes entries by their keys, then adds others; an entry with the same key is replaced.
 fn edit<T: Clone>(list: &mut Vec<T>, key: impl Fn(&T) -> String, added: &[T], removed: &[String]) {
     list.retain(|entry| !removed.contains(&key(entry)));
     for new in added {
@@ -429,7 +429,7 @@ fn edit_map(map: &mut BTreeMap<String, String>, added: &[(String, String)], remo
     map.extend(added.iter().cloned());
 }
 
-/// SwarmKit's way: what is added is not dropped as well, and what is taken away is dropped unless it had only been added.
+/// Like SwarmKit: an added capability is no longer dropped; a removed one is dropped unless it had been added.
 fn edit_capabilities(container: &mut ContainerSpec, added: &[String], removed: &[String]) {
     let plain = |name: &str| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned();
     let change = |gains: &mut Vec<String>, loses: &mut Vec<String>, capability: &String| {

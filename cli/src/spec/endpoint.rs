@@ -1,4 +1,4 @@
-//! How a service is reached.
+//! Published ports of a service.
 
 use clap::Args;
 use events::{PortConfig, ServiceSpec};

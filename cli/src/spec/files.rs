@@ -1,4 +1,4 @@
-//! Configs and secrets that a container is given as files.
+//! Configs and secrets as files of a container.
 
 use clap::Args;
 use events::{ConfigReference, SecretReference, ServiceSpec};
@@ -12,10 +12,10 @@ use crate::values::config_file;
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Configs and secrets")]
 pub(super) struct FileFlags {
-    /// Config to place as a file, by default at /NAME with mode 0444; replaces all configs
+    /// Config to mount as a file, by default at /NAME with mode 0444; replaces all configs
     #[arg(long, value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse)]
     config: Vec<ConfigReference>,
-    /// Secret to place as a file in memory, by default at /run/secrets/NAME with mode 0444; replaces all secrets
+    /// Secret to mount as a file in memory, by default at /run/secrets/NAME with mode 0444; replaces all secrets
     #[arg(long, value_name = "NAME|source=NAME,target=PATH,...", value_parser = config_file::parse_secret)]
     secret: Vec<SecretReference>,
 }
@@ -31,12 +31,12 @@ impl FileFlags {
     }
 }
 
-/// Finds the configs and secrets that flags named, whose ids are not known yet.
+/// Resolves the ids of the configs and secrets that flags named.
 ///
 /// # Errors
 /// When one of them does not exist.
 pub async fn resolve<M: Manager>(spec: &mut ServiceSpec, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    // What is tried may refer to what is tried before it: the manager knows.
+    // In a trial, a reference may be to an object created by an earlier step: the manager resolves it.
     if session.is_trial() {
         return Ok(());
     }

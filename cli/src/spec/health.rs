@@ -1,4 +1,4 @@
-//! How the engine finds out whether a container is well.
+//! How the engine checks whether a container is healthy.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ pub(super) struct HealthFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     health_interval: Option<Duration>,
 
-    /// Time after which a check has failed
+    /// Time limit of a check
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     health_timeout: Option<Duration>,
 
-    /// Failures in a row that make the container unhealthy
+    /// Consecutive failures after which the container is unhealthy
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=i32::MAX.unsigned_abs()))]
     health_retries: Option<u32>,
 
-    /// Time after the start in which failures do not count
+    /// Time after the start during which failures do not count
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     health_start_period: Option<Duration>,
 

@@ -1,4 +1,4 @@
-//! What a service is called and how many tasks it has.
+//! The name, the labels and the number of tasks of a service.
 
 use clap::Args;
 use events::spec::limits::REPLICAS_MAX;
@@ -9,11 +9,11 @@ use crate::values::{number, pair};
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub(super) struct IdentityFlags {
-    /// Label of the service; replaces all it has
+    /// Label of the service; replaces all
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::parse)]
     label: Vec<(String, String)>,
 
-    /// Number of tasks of a replicated service, or of tasks of a job that have to complete (1 for a new one)
+    /// Number of tasks of a replicated service, or of tasks of a job that have to complete (default 1)
     #[arg(long, alias = "instances", value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas: Option<u64>,
 

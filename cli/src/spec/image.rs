@@ -1,4 +1,4 @@
-//! The digest of an image's tag, which is looked up once: so all tasks run the same image, whatever becomes of the tag.
+//! Resolves the tag of an image to its digest once, so that all tasks run the same image even if the tag moves.
 
 use events::{Platform, SecretText, ServiceSpec};
 use wire::v1::{ResolveImageRequest, ServiceView};
@@ -9,9 +9,9 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::image;
 
-/// Puts the digest that its tag has now into a spec's image, and the platforms that it is for into its placement, unless that names
-/// some. Where it cannot be found out, the image stays as it was given, with a note;
-/// an image that a service runs already keeps the digest that it has.
+/// Resolves the tag of the spec's image to its current digest, and adds the platforms of the image to the placement unless
+/// platforms are set. If the tag cannot be resolved, the image stays unchanged, with a note; an image that the service runs
+/// already keeps its digest.
 ///
 /// # Errors
 /// When the manager does not answer.
@@ -29,7 +29,7 @@ pub async fn pin<M: Manager>(
     let request = ResolveImageRequest {
         image: tagged.clone(),
         registry_auth: auth.map(|auth| auth.0.clone()),
-        // What only an earlier line of a script makes has no credentials yet.
+        // A service that an earlier line of a script creates has no credentials yet.
         service: present.map(|service| service.id.to_string()).filter(|id| !session.tentative.contains(id)),
     };
     let resolved = session.manager.resolve_image(request).await?;
@@ -49,7 +49,7 @@ pub async fn pin<M: Manager>(
     session.note(&format!("image {given} {meaning}: {problem}; --no-resolve-image does not ask for it"))
 }
 
-/// Lets only nodes of these platforms do, unless the spec names some.
+/// Restricts placement to these platforms, unless the spec names some.
 fn name_platforms(spec: &mut ServiceSpec, platforms: &[Platform]) {
     let is_named = !spec.template().placement().platforms.is_empty();
     if !is_named && !platforms.is_empty() {

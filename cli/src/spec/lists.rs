@@ -1,4 +1,4 @@
-//! The lists and maps of a spec: each with its flag, and what identifies an entry in it.
+//! The lists and maps of a spec: the flag of each, and the key of an entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,14 +7,14 @@ use events::{Affinity, MountType, PortConfig, ServiceSpec};
 use super::devices;
 use crate::values::{device, port, security_opt};
 
-/// A list, or a map, that flags change.
+/// A list or map that flags change.
 struct List {
-    /// The beginning of the flags' names.
+    /// The common prefix of the flags' names.
     flag: &'static str,
     keys: fn(&ServiceSpec) -> Vec<String>,
 }
 
-/// Those that a flag of their name replaces.
+/// Those with a flag that replaces all entries.
 const LISTS: [List; 29] = [
     List { flag: "label", keys: |spec| keys(&spec.annotations().labels) },
     List { flag: "container-label", keys: |spec| keys(&spec.template().container().labels) },
@@ -81,7 +81,7 @@ const LISTS: [List; 29] = [
     },
 ];
 
-/// Those that flags of other names add to.
+/// Those with flags of other names that add entries.
 const ADDED_TO: [List; 3] = [
     List {
         flag: "publish",
@@ -97,22 +97,22 @@ const ADDED_TO: [List; 3] = [
     },
 ];
 
-/// A constraint without its blanks, which mean nothing.
+/// A constraint without whitespace, which has no meaning.
 pub(super) fn plain_constraint(constraint: &str) -> String {
     constraint.split_whitespace().collect()
 }
 
-/// An affinity's expression without its blanks.
+/// An affinity's expression without whitespace.
 pub(super) fn written(affinity: &Affinity) -> String {
     plain_constraint(&affinity.expression)
 }
 
-/// What a published port is in the container: `80/tcp`.
+/// The container side of a published port: `80/tcp`.
 pub(super) fn target(port: &PortConfig) -> String {
     format!("{}/{}", port.target_port, port::protocol(port))
 }
 
-/// The name of a variable, whose value may be secret.
+/// The name of a variable; its value may be secret.
 pub(super) fn variable(entry: &str) -> String {
     entry.split('=').next().unwrap_or_default().to_owned()
 }
@@ -140,13 +140,13 @@ fn dns(spec: &ServiceSpec, list: fn(&events::DnsConfig) -> &Vec<String>) -> Vec<
     spec.template().container().dns.as_ref().map(|dns| list(dns).clone()).unwrap_or_default()
 }
 
-/// What flags that replace a list dropped from it, in a sentence for each list.
+/// The entries that a replacing flag dropped from each list, in one sentence per list.
 pub fn dropped(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
     let sentence = |list: &List| {
         let kept: BTreeSet<String> = (list.keys)(after).into_iter().collect();
         let gone: Vec<String> = (list.keys)(before).into_iter().filter(|key| !kept.contains(key)).collect();
         let flag = list.flag;
-        // The names of the two lists of capabilities leave none for flags that add to them; the others are given together.
+        // There are no flags that add to the two capability lists separately; both are given together.
         let instead = match flag {
             "cap-add" | "cap-drop" | "security-opt" | "gpus" => "name it again to keep it".to_owned(),
             _ => format!("--{flag}-add keeps what is there"),
@@ -156,7 +156,7 @@ pub fn dropped(before: &ServiceSpec, after: &ServiceSpec) -> Vec<String> {
     LISTS.iter().filter_map(sentence).collect()
 }
 
-/// Those of the keys that a list does not have, in a sentence, if there are any.
+/// The keys that a list does not contain, in one sentence, if there are any.
 pub(super) fn absent(flag: &str, keys: &[String], spec: &ServiceSpec) -> Option<String> {
     let list = LISTS.iter().chain(&ADDED_TO).find(|list| list.flag == flag)?;
     let present = (list.keys)(spec);

@@ -1,4 +1,4 @@
-//! Where containers' output goes; services and the cluster take the same flags.
+//! Log drivers of containers; services and the cluster have the same flags.
 
 use clap::Args;
 use events::Driver;
@@ -10,7 +10,7 @@ use crate::values::pair;
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogFlags {
-    /// Log driver of the engine; without --log-opt it starts with no options
+    /// Log driver of the engine; without --log-opt it has no options
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
 
@@ -20,10 +20,10 @@ pub struct LogFlags {
 }
 
 impl LogFlags {
-    /// Changes a log driver; without flags it stays as it is.
+    /// Changes a log driver; without flags it is unchanged.
     ///
     /// # Errors
-    /// When there are options but no driver to take them.
+    /// When there are options but no driver.
     pub fn apply(&self, driver: &mut Option<Driver>) -> Result<(), Failure> {
         if let Some(name) = &self.log_driver {
             *driver = Some(Driver { name: name.clone(), ..Default::default() });

@@ -1,5 +1,5 @@
-//! From flags to specs. Each file is one group of flags with the edits that it makes; a flag that is not given leaves its
-//! field untouched, so that the same code fills a new spec and changes an existing one.
+//! From flags to specs. Each module is one group of flags and applies them to a spec. An absent flag leaves its field unchanged,
+//! so that the same code creates and updates specs.
 
 mod balance;
 mod container;
@@ -37,7 +37,7 @@ use wire::v1::EnvSecretValue;
 
 use crate::failure::Failure;
 
-/// The flags that creating and updating a service have in common.
+/// The flags that `service create` and `service update` share.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct ServiceFlags {
     #[command(flatten)]
@@ -75,7 +75,7 @@ pub struct ServiceFlags {
 }
 
 impl ServiceFlags {
-    /// Values of secret variables, which travel beside the spec.
+    /// Values of secret variables, which are sent separately from the spec.
     ///
     /// # Errors
     /// When a value cannot be read.
@@ -83,10 +83,10 @@ impl ServiceFlags {
         self.container.env_secrets()
     }
 
-    /// Makes the edits of all flags that were given.
+    /// Applies all flags that were given.
     ///
     /// # Errors
-    /// When a flag does not fit the service that it meets.
+    /// When a flag does not apply to this service.
     pub fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Failure> {
         self.balance.apply(spec);
         self.identity.apply(spec)?;
@@ -107,31 +107,31 @@ impl ServiceFlags {
     }
 }
 
-/// The task template, made if it is not there.
+/// The task template, created if it is absent.
 pub fn task(spec: &mut ServiceSpec) -> &mut TaskSpec {
     spec.task.get_or_insert_default()
 }
 
-/// The container of the task template, made if it is not there.
+/// The container of the task template, created if it is absent.
 pub fn container(spec: &mut ServiceSpec) -> &mut ContainerSpec {
     task(spec).container.get_or_insert_default()
 }
 
-/// Puts what a flag gave into its field; a flag that was not given changes nothing.
+/// Sets a field if its flag was given.
 fn set<T: Clone>(field: &mut T, given: &Option<T>) {
     if let Some(value) = given {
         *field = value.clone();
     }
 }
 
-/// Replaces a list by what a flag gave; a flag that was not given changes nothing.
+/// Replaces a list if its flag was given.
 fn replace<T: Clone>(field: &mut Vec<T>, given: &[T]) {
     if !given.is_empty() {
         *field = given.to_vec();
     }
 }
 
-/// Nanoseconds of a length of time, as specs hold them. The flags' parser has refused what does not fit.
+/// A duration in nanoseconds, the unit of specs. The flags' parser has refused values that do not fit.
 pub fn ns(length: std::time::Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }

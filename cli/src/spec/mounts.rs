@@ -1,4 +1,4 @@
-//! What a container sees of the outside: directories, volumes, memory.
+//! Mounts of a container: directories, volumes and tmpfs.
 
 use clap::Args;
 use events::{Mount, ServiceSpec};
@@ -9,19 +9,19 @@ use crate::values::{mount, mount_keys};
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Mounts")]
 pub(super) struct MountFlags {
-    /// Directory of the host; replaces all bind mounts
+    /// Bind mount of a directory of the host; replaces all bind mounts
     #[arg(long, value_name = "SOURCE:TARGET[:OPTIONS]", value_parser = mount::parse_bind)]
     bind: Vec<Mount>,
 
-    /// Volume of the engine, anonymous without a name; replaces all volumes
+    /// Volume of the engine, anonymous if it has no name; replaces all volumes
     #[arg(long, value_name = "[NAME:]TARGET[:OPTIONS]", value_parser = mount::parse_volume)]
     volume: Vec<Mount>,
 
-    /// Filesystem in memory (tmpfs); replaces all of this type
+    /// tmpfs mount, a filesystem in memory; replaces all tmpfs mounts
     #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = mount::parse_tmpfs)]
     tmpfs: Vec<Mount>,
 
-    /// Mount in the form of Docker, with every option: type=volume,source=NAME,target=PATH,...; replaces all of its type
+    /// Mount in Docker's form, with every option: type=volume,source=NAME,target=PATH,...; replaces all of its type
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = mount_keys::parse)]
     mount: Vec<Mount>,
 }

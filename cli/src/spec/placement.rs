@@ -1,4 +1,4 @@
-//! Where tasks may and should run.
+//! Constraints and preferences of placement.
 
 use clap::{Args, ValueEnum};
 use events::spec::limits::REPLICAS_MAX;
@@ -7,19 +7,19 @@ use events::{Affinity, Placement, PlacementPreference, PlacementStrategy, Servic
 use super::{replace, set, task};
 use crate::values::{affinity, constraint, number, pair};
 
-/// Which of the nodes that will do gets a task.
+/// How the scheduler chooses among the suitable nodes.
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 pub enum Strategy {
-    /// The node with the fewest tasks of the service, then with the fewest tasks
+    /// The node with the fewest tasks of the service, then the node with the fewest tasks
     Spread,
-    /// The fullest node
+    /// The node with the least free resources
     Binpack,
-    /// Any node
+    /// A random node
     Random,
 }
 
 impl Strategy {
-    /// The strategy as specs hold it.
+    /// The strategy as a number in specs.
     pub fn number(self) -> i32 {
         let strategy = match self {
             Self::Spread => PlacementStrategy::Spread,
@@ -33,15 +33,15 @@ impl Strategy {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Placement")]
 pub(super) struct PlacementFlags {
-    /// Condition that a node must meet, such as node.labels.zone==east; replaces all
+    /// Constraint that a node must meet, such as node.labels.zone==east; replaces all
     #[arg(long, value_name = "EXPRESSION", value_parser = constraint::parse)]
     constraint: Vec<String>,
 
-    /// Label whose values tasks are spread over, such as spread=node.labels.zone; replaces all
+    /// Spread tasks evenly over the values of this label, such as spread=node.labels.zone; replaces all
     #[arg(long, value_name = "spread=LABEL", value_parser = constraint::parse_preference)]
     placement_pref: Vec<String>,
 
-    /// Service that has to run, or job that has to complete, before the first tasks start; replaces all
+    /// Dependency: a service that must run, or a job that must complete, before the first tasks start; replaces all
     #[arg(long, value_name = "SERVICE", value_parser = pair::key)]
     depends_on: Vec<String>,
 
@@ -49,15 +49,15 @@ pub(super) struct PlacementFlags {
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     replicas_max_per_node: Option<u64>,
 
-    /// What a node must be near or apart from, such as service==db or image!=old; replaces all
+    /// Required affinity to services or images on the same node, such as service==db or image!=old; replaces all
     #[arg(long, value_name = "EXPRESSION", value_parser = affinity::parse)]
     affinity: Vec<Affinity>,
 
-    /// What a node should be near or apart from, such as service!=web,weight=10; replaces all
+    /// Preferred affinity to services or images on the same node, such as service!=web,weight=10; replaces all
     #[arg(long, value_name = "EXPRESSION[,weight=NUMBER]", value_parser = affinity::parse_preferred)]
     affinity_pref: Vec<Affinity>,
 
-    /// Which node gets a task (default: the cluster's strategy)
+    /// How the scheduler chooses among suitable nodes (default: the cluster's strategy)
     #[arg(long, value_name = "STRATEGY")]
     placement_strategy: Option<Strategy>,
 }
@@ -83,7 +83,7 @@ impl PlacementFlags {
     }
 }
 
-/// Replaces the affinities of one kind, and keeps the others.
+/// Replaces the affinities of one kind and keeps the others.
 fn replace_affinities(placement: &mut Placement, given: &[Affinity], is_replaced: impl Fn(&Affinity) -> bool) {
     placement.affinities.retain(|affinity| !is_replaced(affinity));
     placement.affinities.extend_from_slice(given);

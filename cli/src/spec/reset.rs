@@ -1,11 +1,11 @@
-//! Putting settings back to what a new service has.
+//! Resets settings to the defaults of a new service.
 
 use clap::ValueEnum;
 use events::{MountType, ServiceSpec};
 
 use super::{container, devices, set_credential_spec, set_privileges, task};
 
-/// A setting that can be put back.
+/// A setting that can be reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "the names are those of the flags that set them")]
 pub enum Field {
@@ -52,7 +52,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// Puts the setting back.
+    /// Resets the setting.
     pub fn reset(self, spec: &mut ServiceSpec) {
         match self {
             Self::Label => spec.annotations.iter_mut().for_each(|annotations| annotations.labels.clear()),

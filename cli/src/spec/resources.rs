@@ -1,4 +1,4 @@
-//! What a task needs and what it may take at most.
+//! Resource reservations and limits of a task.
 
 use clap::Args;
 use events::{GenericResource, ServiceSpec};
@@ -6,7 +6,7 @@ use events::{GenericResource, ServiceSpec};
 use super::{replace, set, task};
 use crate::values::{cpus, generic, number, size};
 
-/// SwarmKit's names of the flags; who comes from Docker's may use those as well.
+/// SwarmKit's names of the flags; Docker's names are aliases.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Resources")]
 pub(super) struct ResourceFlags {
@@ -18,11 +18,11 @@ pub(super) struct ResourceFlags {
     #[arg(long, alias = "limit-memory", value_name = "SIZE", value_parser = size::parse)]
     memory_limit: Option<u64>,
 
-    /// Swap that a task may use in addition to its memory limit, which it needs; -1 for no limit
+    /// Swap that a task may use in addition to its memory limit, which is required; -1 for no limit
     #[arg(long, value_name = "SIZE|-1", value_parser = size::parse_or_unlimited)]
     memory_swap: Option<i64>,
 
-    /// How readily the kernel swaps out the task's memory, from 0 to 100; -1 for the engine's default
+    /// Swappiness: how readily the kernel swaps out the task's memory, from 0 to 100; -1 for the engine's default
     #[arg(long, value_name = "NUMBER", value_parser = number::within(-1..=100i64))]
     memory_swappiness: Option<i64>,
 

@@ -1,4 +1,4 @@
-//! When a task that ended gets a successor.
+//! When a task that ended is restarted.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::values::{duration, number};
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum Condition {
-    /// Whenever it ends
+    /// Always
     Any,
     /// If it failed
     #[value(alias = "on-failure")]
@@ -27,7 +27,7 @@ pub(super) struct RestartFlags {
     #[arg(long, value_name = "CONDITION")]
     restart_condition: Option<Condition>,
 
-    /// Pause before a restart (default 5s, doubled for each failure in a row, up to 5m)
+    /// Delay before a restart (default 5s, doubled for each consecutive failure, up to 5m)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     restart_delay: Option<Duration>,
 

@@ -1,4 +1,4 @@
-//! How a change is rolled over the tasks, and how a failed one is rolled back.
+//! How an update replaces tasks, and how a failed update is rolled back.
 
 use std::time::Duration;
 
@@ -38,23 +38,23 @@ enum Order {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Updates")]
 pub(super) struct UpdateFlags {
-    /// Tasks replaced at the same time; 0 for all (default 1)
+    /// Number of tasks replaced at the same time; 0 for all (default 1)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     update_parallelism: Option<u64>,
 
-    /// Pause after each replaced task (default 0s)
+    /// Delay after each replaced task (default 0s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     update_delay: Option<Duration>,
 
-    /// What to do when too many replaced tasks fail (default pause)
+    /// What to do if too many replaced tasks fail (default pause)
     #[arg(long, alias = "update-failure-action", value_name = "ACTION")]
     update_on_failure: Option<OnUpdateFailure>,
 
-    /// How long a replaced task is watched for failure (default 5s)
+    /// How long a replaced task is monitored for failure (default 5s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     update_monitor: Option<Duration>,
 
-    /// Share of tasks that may fail, from 0 to 1 (default 0)
+    /// Fraction of tasks that may fail, from 0 to 1 (default 0)
     #[arg(long, value_name = "SHARE", value_parser = ratio::parse)]
     update_max_failure_ratio: Option<u32>,
 
@@ -62,7 +62,7 @@ pub(super) struct UpdateFlags {
     #[arg(long, value_name = "ORDER")]
     update_order: Option<Order>,
 
-    /// How long a replaced task may take until it runs, before it counts as failed; 0s for any time (default 0s)
+    /// Time limit for a replaced task to reach RUNNING, before it counts as failed; 0s for no limit (default 0s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     update_progress_deadline: Option<Duration>,
 }
@@ -70,23 +70,23 @@ pub(super) struct UpdateFlags {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Rollbacks")]
 pub(super) struct RollbackFlags {
-    /// Tasks rolled back at the same time; 0 for all (default 1)
+    /// Number of tasks rolled back at the same time; 0 for all (default 1)
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=REPLICAS_MAX))]
     rollback_parallelism: Option<u64>,
 
-    /// Pause after each task that is rolled back (default 0s)
+    /// Delay after each task that is rolled back (default 0s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     rollback_delay: Option<Duration>,
 
-    /// What to do when too many tasks fail during a rollback (default pause)
+    /// What to do if too many tasks fail during a rollback (default pause)
     #[arg(long, alias = "rollback-failure-action", value_name = "ACTION")]
     rollback_on_failure: Option<OnRollbackFailure>,
 
-    /// How long a task is watched for failure (default 5s)
+    /// How long a task is monitored for failure (default 5s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     rollback_monitor: Option<Duration>,
 
-    /// Share of tasks that may fail, from 0 to 1 (default 0)
+    /// Fraction of tasks that may fail, from 0 to 1 (default 0)
     #[arg(long, value_name = "SHARE", value_parser = ratio::parse)]
     rollback_max_failure_ratio: Option<u32>,
 
@@ -94,7 +94,7 @@ pub(super) struct RollbackFlags {
     #[arg(long, value_name = "ORDER")]
     rollback_order: Option<Order>,
 
-    /// How long a task may take until it runs, before it counts as failed; 0s for any time (default 0s)
+    /// Time limit for a task to reach RUNNING, before it counts as failed; 0s for no limit (default 0s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     rollback_progress_deadline: Option<Duration>,
 }
@@ -138,7 +138,7 @@ impl RollbackFlags {
     }
 }
 
-/// What both groups of flags change.
+/// The settings that both groups of flags change.
 #[derive(Debug, PartialEq, Default)]
 struct Edits {
     parallelism: Option<u64>,

@@ -1,4 +1,4 @@
-//! When a job runs by itself.
+//! The schedule of a job.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::values::{duration, schedule};
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum Overlap {
-    /// Skip it
+    /// Skip the new run
     Forbid,
     /// Run both
     Allow,
-    /// End the present run
+    /// End the current run
     Replace,
 }
 
@@ -30,11 +30,11 @@ pub(super) struct ScheduleFlags {
     #[arg(long, value_name = "ZONE", value_parser = schedule::parse_zone)]
     time_zone: Option<String>,
 
-    /// What to do when a run is due while the one before goes on (default forbid)
+    /// What to do if a run is due while the previous one is still active (default forbid)
     #[arg(long, value_name = "POLICY")]
     overlap: Option<Overlap>,
 
-    /// How late a run may begin that was missed; without a limit the last one that was missed begins as soon as possible
+    /// How late a missed run may start; without a limit the last missed run starts as soon as possible
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     start_deadline: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! As whom a container runs and what it may do.
+//! The user and the privileges of a container.
 
 use std::path::Path;
 
@@ -14,17 +14,17 @@ use crate::values::container::capability;
 use crate::values::security_opt::{LabelPart, SecurityOption};
 use crate::values::{credential_spec, number, pair, security_opt, ulimit};
 
-/// Reads a file of this machine.
+/// Reads a local file.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>;
 
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Capabilities and limits of the container")]
 pub(super) struct SecurityFlags {
-    /// User, by name or number, and group after a colon
+    /// User, by name or id, and optionally a group
     #[arg(long, value_name = "USER[:GROUP]")]
     user: Option<String>,
 
-    /// Additional group of the user; replaces all
+    /// Supplementary group; replaces all
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
 
@@ -44,8 +44,8 @@ pub(super) struct SecurityFlags {
     #[arg(long, value_name = "OPTION", value_parser = security_opt::parse)]
     security_opt: Vec<SecurityOption>,
 
-    /// Credential spec of a container of Windows, which says as which service account it runs: file://NAME of the engine, registry://NAME
-    /// of the node, or config://NAME
+    /// Credential spec of a Windows container, which names its service account: file://NAME of the engine, registry://NAME of the
+    /// node, or config://NAME
     #[arg(long, value_name = "PLACE", value_parser = credential_spec::parse)]
     credential_spec: Option<CredentialSpec>,
 
@@ -91,14 +91,14 @@ impl SecurityFlags {
     }
 }
 
-/// Gives a container security options, or none. A credential spec is none of them.
+/// Sets or clears the security options of a container, except its credential spec.
 pub fn set_privileges(container: &mut ContainerSpec, made: Option<Privileges>) {
     let credential_spec = container.privileges.take().and_then(|of| of.credential_spec);
     let made = made.or_else(|| credential_spec.is_some().then(Privileges::default));
     container.privileges = made.map(|made| Privileges { credential_spec, ..made });
 }
 
-/// Gives a container a credential spec, or none, and with it the config that it names.
+/// Sets or clears the credential spec of a container, with a reference to its config.
 pub fn set_credential_spec(container: &mut ContainerSpec, made: Option<CredentialSpec>) {
     container.configs.retain(|of| !of.runtime);
     let config = made.as_ref().map(|of| of.config.clone()).filter(|name| !name.is_empty());
@@ -109,7 +109,7 @@ pub fn set_credential_spec(container: &mut ContainerSpec, made: Option<Credentia
     container.privileges = Some(privileges).filter(|made| *made != Privileges::default());
 }
 
-/// What these options make; a later one of the same kind wins.
+/// The privileges that these options describe; a later option of the same kind wins.
 ///
 /// # Errors
 /// When a seccomp profile cannot be read.
@@ -148,7 +148,7 @@ pub fn privileges(options: &[SecurityOption], read: ReadFile<'_>) -> Result<Priv
     Ok(made)
 }
 
-/// A seccomp profile. The engine would only say that it is no JSON when a container is created.
+/// Reads a seccomp profile. The engine would only report invalid JSON when a container is created.
 fn profile(path: &Path, read: ReadFile<'_>) -> Result<Vec<u8>, Failure> {
     let refuse = |why: String| {
         Failure::new(Kind::Usage, format!("the seccomp profile {} {why}", path.display()))

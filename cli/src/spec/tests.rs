@@ -1,4 +1,4 @@
-//! From command lines to specs: what each flag changes, and that nothing else changes.
+//! From command lines to specs: what each flag changes, and that it changes nothing else.
 
 use clap::{Args, FromArgMatches};
 use events::*;
@@ -18,7 +18,7 @@ fn edited(mut spec: ServiceSpec, line: &[&str]) -> ServiceSpec {
     spec
 }
 
-/// A spec after `line`, beginning with nothing, and its container.
+/// The spec that the flags in `line` create, and its container.
 fn made(line: &[&str]) -> (ServiceSpec, ContainerSpec) {
     let spec = edited(ServiceSpec::default(), line);
     let container = spec.template().container().clone();
@@ -252,7 +252,7 @@ fn each_type_of_mount_is_replaced_by_itself() {
     let after = edited(before, &["--volume", "v:/e", "--volume", "w:/f"]);
     let targets: Vec<_> = after.template().container().mounts.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/b", "/d", "/e", "/f"]);
-    // Docker's form is of whatever type it says, beside the short forms.
+    // Docker's form replaces only mounts of its own type; the short forms stay.
     let after = edited(after, &["--mount", "type=bind,src=/s,dst=/g", "--volume", "/h", "--mount", "target=/i"]);
     let targets: Vec<_> = after.template().container().mounts.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/d", "/h", "/g", "/i"]);
@@ -412,20 +412,20 @@ fn a_reset_puts_each_setting_back_and_touches_no_other() {
     }
 }
 
-/// An update's additions and removals.
+/// The additions and removals of an update.
 fn edits(line: &[&str]) -> ListEdits {
     let command = ListEdits::augment_args(clap::Command::new("test").no_binary_name(true));
     let matches = command.try_get_matches_from(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
     ListEdits::from_arg_matches(&matches).expect("matches of the same command")
 }
 
-/// A spec after an update's line of them.
+/// A spec after such an update.
 fn changed(mut spec: ServiceSpec, line: &[&str]) -> ServiceSpec {
     edits(line).apply(&mut spec).unwrap_or_else(|failure| panic!("{line:?}: {failure:?}"));
     spec
 }
 
-/// For each list: the flag that replaces it with two entries, an addition, a removal of the first entry, and what is then there.
+/// For each list: the flag that replaces it with two entries, an addition, a removal of the first entry, and the resulting list.
 const LISTS: [(&str, [&str; 2], &str, &str, &str); 20] = [
     ("label", ["a=1", "b=2"], "b=3", "a", "b=3"),
     ("container-label", ["a=1", "b=2"], "c=3", "a", "b=2,c=3"),
@@ -478,12 +478,12 @@ fn entries_are_added_to_each_list_and_removed_from_it() {
             "{flag}"
         );
         assert_eq!(changed(both.clone(), &[&add, second]), both, "{flag}");
-        // What is not there to be removed is said, too.
+        // A removal that matches nothing is reported.
         let edits = edits(&[&rm, removed]);
         assert_eq!(edits.absent(&both), [""; 0], "{flag}");
         let absent = edits.absent(&spec(&[second]));
         assert!(absent[0].starts_with(&format!("{rm}: the service has no ")), "{absent:?}");
-        // The plain flag replaces, and what it drops is said.
+        // The plain flag replaces the list, and the dropped entries are reported.
         let sentences = dropped(&both, &spec(&[second]));
         let key = removed.trim_start_matches("spread=").replace("a:10.0.0.1", "10.0.0.1 a");
         assert_eq!(sentences, [format!("{name} replaces the whole list: dropped {key}; {add} keeps what is there")]);

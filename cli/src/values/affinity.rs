@@ -6,22 +6,22 @@ use super::Invalid;
 
 const HINT: &str = "write service==NAME, service!=NAME, image==REFERENCE, image!=REFERENCE or a placement constraint";
 const WEIGHT_HINT: &str = "write EXPRESSION,weight=NUMBER with a number from 1 to 100";
-/// What a preferred affinity weighs that names no weight.
+/// The default weight.
 const WEIGHT: u32 = 1;
 
-/// Reads one that is required.
+/// Reads a required affinity.
 ///
 /// # Errors
-/// When it is neither about a service nor about an image nor a constraint.
+/// When it names neither a service nor an image and is not a constraint.
 pub fn parse(text: &str) -> Result<events::Affinity, Invalid> {
     Affinity::parse(text).map_err(|sentence| Invalid::new(sentence, HINT))?;
     Ok(events::Affinity { expression: text.to_owned(), weight: None })
 }
 
-/// Reads one that is preferred.
+/// Reads a preferred affinity.
 ///
 /// # Errors
-/// When it is no affinity, or its weight is none.
+/// When the affinity or its weight is malformed.
 pub fn parse_preferred(text: &str) -> Result<events::Affinity, Invalid> {
     let (expression, weight) = match text.rsplit_once(",weight=") {
         Some((expression, weight)) => (expression, weight.parse().ok().filter(|weight| WEIGHTS.contains(weight))),
@@ -32,7 +32,7 @@ pub fn parse_preferred(text: &str) -> Result<events::Affinity, Invalid> {
     Ok(events::Affinity { weight: Some(weight), ..parse(expression)? })
 }
 
-/// An affinity as it is written.
+/// Writes an affinity in the same form.
 pub fn show(affinity: &events::Affinity) -> String {
     match affinity.weight {
         Some(weight) => format!("{} (preferred, weight {weight})", affinity.expression),

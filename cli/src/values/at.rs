@@ -1,8 +1,8 @@
-//! The flag of reads that look at the past.
+//! The flag for reads of the past.
 
 use super::point::{self, Point};
 
-/// At which point of history something is read.
+/// The point of history to read.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct At {
     /// Show everything as it was after this index, or at this time: 120, 2026-01-31T12:00:00Z, "2026-01-31 12:00" (UTC), 03:12 (the

@@ -1,4 +1,4 @@
-//! How many replicas follow from what tasks use: `min=2,max=20,cpu=70%`, or `off`.
+//! Rules for the number of replicas by resource usage: `min=2,max=20,cpu=70%`, or `off`.
 
 use events::Autoscale;
 
@@ -8,19 +8,19 @@ use crate::spec::ns;
 const HINT: &str = "write min=NUMBER,max=NUMBER,cpu=PERCENT,memory=PERCENT,window=DURATION,cool-down=DURATION, such as \
     min=2,max=20,cpu=70%, or off";
 
-/// What is asked for.
+/// The requested setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Wish {
-    /// As many replicas as are asked for.
+    /// A fixed number of replicas.
     Off,
-    /// As many as this rule leads to.
+    /// The number follows from this rule.
     On(Autoscale),
 }
 
 /// Reads a rule.
 ///
 /// # Errors
-/// When a part is not known, has no value of its kind, or a bound is missing.
+/// When a key is unknown, a value malformed, or a bound missing.
 pub fn parse(text: &str) -> Result<Wish, Invalid> {
     if text == "off" {
         return Ok(Wish::Off);

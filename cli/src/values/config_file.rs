@@ -1,5 +1,5 @@
-//! Configs and secrets as files: `NAME`, or `source=NAME,target=PATH,uid=UID,gid=GID,mode=MODE` as Docker writes it, and
-//! `revision=NUMBER` to stay at that revision.
+//! Configs and secrets as files: `NAME`, or `source=NAME,target=PATH,uid=UID,gid=GID,mode=MODE` in Docker's form, and
+//! `revision=NUMBER` to pin a revision.
 
 use events::{ConfigReference, FileTarget, SecretReference};
 
@@ -10,7 +10,7 @@ const CONFIG_HINT: &str =
 const SECRET_HINT: &str =
     "write NAME, or source=NAME,target=password,uid=1000,gid=1000,mode=0400,revision=1; only source is needed";
 
-/// Reads which config becomes which file. The config's id is not known yet.
+/// Reads a reference to a config. The config's id is not known yet.
 ///
 /// # Errors
 /// When there is no source, a key is unknown, or the mode is not octal.
@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<ConfigReference, Invalid> {
     Ok(ConfigReference { name, file, revision, pinned: revision > 0, ..ConfigReference::default() })
 }
 
-/// Reads which secret becomes which file. The secret's id is not known yet.
+/// Reads a reference to a secret. The secret's id is not known yet.
 ///
 /// # Errors
 /// When there is no source, a key is unknown, or the mode is not octal.
@@ -28,11 +28,11 @@ pub fn parse_secret(text: &str) -> Result<SecretReference, Invalid> {
     Ok(SecretReference { secret: None, name, file, revision, pinned: revision > 0 })
 }
 
-/// What a flag says of a file.
+/// The parsed reference.
 struct Read {
     name: String,
     file: Option<FileTarget>,
-    /// 0: none is named.
+    /// 0 if the revision is not pinned.
     revision: u64,
 }
 

@@ -9,7 +9,7 @@ const HINT: &str = "write KEY==VALUE, KEY!=VALUE, KEY=~REGEX, or for labels with
                     node.platform.os, node.platform.arch, node.labels.<key> and engine.labels.<key>";
 const SPREAD_HINT: &str = "write spread=node.labels.<key> or spread=engine.labels.<key>";
 
-/// Checks one constraint and gives it back unchanged.
+/// Checks a constraint and returns it unchanged.
 ///
 /// # Errors
 /// When the operator is missing, the key is unknown or the value malformed.
@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-/// Reads `spread=<label>` and gives the label.
+/// Reads `spread=<label>` and returns the label.
 ///
 /// # Errors
 /// When the strategy is not `spread` or the label is neither a node's nor an engine's.

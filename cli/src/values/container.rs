@@ -1,4 +1,4 @@
-//! Single words about containers: host names, addresses of name servers, capabilities.
+//! Simple values of containers: host names, addresses of name servers, capabilities.
 
 use std::net::IpAddr;
 
@@ -6,12 +6,12 @@ use events::spec::{CAPABILITY_HINT, CONTAINER_HOSTNAME_HINT, is_capability, is_c
 
 use super::Invalid;
 
-/// Checks a host name, which may be a template; an empty one takes the name away.
+/// Checks a host name, which may be a template; an empty one removes the setting.
 ///
 /// # Errors
-/// When no container can be called so.
+/// When it is not a valid host name.
 pub fn hostname(text: &str) -> Result<String, Invalid> {
-    // The manager judges a template, and what becomes of it.
+    // The manager checks templates, and nodes check the result.
     if text.is_empty() || text.contains("{{") || is_container_hostname(text) {
         return Ok(text.to_owned());
     }
@@ -27,10 +27,10 @@ pub fn nameserver(text: &str) -> Result<IpAddr, Invalid> {
     text.parse().map_err(|_| Invalid::new(format!("\"{text}\" is not an IP address"), hint))
 }
 
-/// Checks the name of a capability and gives it back unchanged.
+/// Checks the name of a capability and returns it unchanged.
 ///
 /// # Errors
-/// When there is none of this name.
+/// When the capability does not exist.
 pub fn capability(text: &str) -> Result<String, Invalid> {
     if is_capability(text) {
         return Ok(text.to_owned());

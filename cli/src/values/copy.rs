@@ -1,4 +1,4 @@
-//! What `task cp` copies, and where: a path of a task, a local one, or standard input and output.
+//! The source and destination of `task cp`: a path of a task, a local path, or standard input and output.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,20 +8,20 @@ use super::Invalid;
 /// One end of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// A path in a task, from its root.
+    /// A path in a task, relative to its root.
     Task {
         /// The reference.
         task: String,
         /// The path.
         path: String,
     },
-    /// A path of this machine.
+    /// A local path.
     Local(PathBuf),
     /// A tar archive on standard input or output.
     Stdio,
 }
 
-/// Reads one end. As for `docker cp`, what begins with `/` or `.` is local, whatever comes after.
+/// Reads a source or destination. As in `docker cp`, a text that starts with `/` or `.` is a local path.
 pub fn parse(text: &str) -> Result<Place, Invalid> {
     if text.is_empty() {
         return Err(Invalid::new("there is no path", "write TASK:PATH, a local path, or -"));
@@ -41,7 +41,7 @@ pub fn parse(text: &str) -> Result<Place, Invalid> {
     }
 }
 
-/// What a source is called where it arrives; nothing where only what is in it is meant: `/srv/.`, `.`, `/`.
+/// The name of a source at its destination; `None` if only its contents are copied: `/srv/.`, `.`, `/`.
 pub fn name(path: &str) -> Option<OsString> {
     let path = path.trim_end_matches('/');
     match path.rsplit('/').next() {
@@ -50,7 +50,7 @@ pub fn name(path: &str) -> Option<OsString> {
     }
 }
 
-/// Whether a path can only be that of a directory.
+/// Whether a path can only refer to a directory.
 pub fn means_directory(path: &str) -> bool {
     path.ends_with('/') || path.ends_with("/.")
 }

@@ -1,4 +1,4 @@
-//! Shares of processors: `0.5` is half a core. Held as billionths of a core.
+//! CPU quantities: `0.5` is half a core. Stored as billionths of a core.
 
 use super::{Invalid, decimal};
 
@@ -7,7 +7,7 @@ const HINT: &str = "write a number of cores with at most nine decimals, such as 
 /// Reads a number of cores as billionths.
 ///
 /// # Errors
-/// When the text is not a decimal number, is finer than a billionth or absurdly large.
+/// When the text is not a decimal number, is finer than a billionth or too large.
 pub fn parse(text: &str) -> Result<u64, Invalid> {
     let nano_cpus = decimal::parse(text, 9).and_then(|nano| i64::try_from(nano).ok());
     nano_cpus.map(i64::unsigned_abs).ok_or_else(|| Invalid::new(format!("\"{text}\" is not a number of cores"), HINT))

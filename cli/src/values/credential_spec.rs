@@ -6,10 +6,10 @@ use super::Invalid;
 
 const HINT: &str = "write file://NAME for a file of the engine, registry://NAME for a value in the registry of the node, or config://NAME";
 
-/// Reads where a credential spec is.
+/// Reads the location of a credential spec.
 ///
 /// # Errors
-/// When it is none of the three places, or has no name there.
+/// When it is none of these forms, or the name is empty.
 pub fn parse(text: &str) -> Result<CredentialSpec, Invalid> {
     let mut made = CredentialSpec::default();
     let place = text.split_once("://").filter(|(_, name)| !name.is_empty());

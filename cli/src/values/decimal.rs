@@ -1,6 +1,7 @@
-//! Decimal fractions without floating point, so that `0.1` is what it says.
+//! Decimal fractions without floating point, so that `0.1` is exact.
 
-/// Reads `digits[.digits]` as a whole number of 10^-`places`, at least one place; `None` if it is malformed, finer than that, or too large.
+/// Parses `digits[.digits]` as an integer multiple of 10^-`places`, at least one place; `None` if it is malformed, finer than
+/// that, or too large.
 pub fn parse(text: &str, places: usize) -> Option<u128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());

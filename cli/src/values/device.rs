@@ -10,17 +10,17 @@ const DEVICE_HINT: &str = "write SOURCE[:TARGET[:PERMISSIONS]] with absolute pat
 const GPUS_HINT: &str = "write all, a number, or KEY=VALUE,... of count, device, driver, capabilities, resource and options, such as \
                          device=GPU-1,capabilities=utility";
 const RULE_HINT: &str = "write TYPE MAJOR:MINOR PERMISSIONS, such as \"c 42:* rmw\"";
-/// The driver that knows devices by CDI names.
+/// The device driver for CDI names.
 pub const CDI: &str = "cdi";
-/// What every device of `--gpus` is capable of.
+/// The capability of every device of `--gpus`.
 const GPU: &str = "gpu";
 
-/// A device that a flag names.
+/// A device as a flag names it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NamedDevice {
-    /// A path of the node.
+    /// A device of the node, by path.
     OfNode(Device),
-    /// A request to the driver of CDI.
+    /// A device of the CDI driver, by name.
     ByCdiName(DeviceRequest),
 }
 
@@ -59,7 +59,7 @@ pub fn show(device: &Device) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(":")
 }
 
-/// Reads a request for GPUs. A word without `=` goes on with the list before it, as in `device=0,2`.
+/// Reads a request for GPUs. A word without `=` continues the list before it, as in `device=0,2`.
 ///
 /// # Errors
 /// When a key is unknown, or a value malformed.
@@ -115,7 +115,7 @@ pub fn show_request(request: &DeviceRequest) -> String {
     parts.into_iter().flatten().chain(options).collect::<Vec<_>>().join(",")
 }
 
-/// Checks a rule of the devices cgroup and gives it back unchanged.
+/// Checks a device cgroup rule and returns it unchanged.
 ///
 /// # Errors
 /// When it does not have the three parts.

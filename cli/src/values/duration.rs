@@ -1,4 +1,4 @@
-//! Lengths of time in Go's syntax, as Docker's and SwarmKit's tools write them: `1m30s`, `1.5h`, `100ms`.
+//! Durations in Go's syntax, as in Docker's and SwarmKit's tools: `1m30s`, `1.5h`, `100ms`.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const UNITS: [(&str, u128); 8] = [
 /// The longest duration that Go can hold, about 292 years.
 const NS_MAX: u128 = i64::MAX as u128;
 
-/// Reads a length of time.
+/// Reads a duration.
 ///
 /// # Errors
 /// When the text is malformed, lacks a unit, is negative or longer than 292 years.
@@ -61,7 +61,7 @@ fn is_number(character: char) -> bool {
     character == '.' || character.is_ascii_digit()
 }
 
-/// Nanoseconds of `whole.fraction` units; what is finer than a nanosecond is dropped, as Go does. `None` if too long.
+/// Nanoseconds of `whole.fraction` units; fractions of a nanosecond are dropped, as in Go. `None` if too long.
 fn part(whole: &str, fraction: &str, unit_ns: u128) -> Option<u128> {
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let fraction = &fraction[..fraction.len().min(18)];
@@ -70,7 +70,7 @@ fn part(whole: &str, fraction: &str, unit_ns: u128) -> Option<u128> {
     (ns <= NS_MAX).then_some(ns)
 }
 
-/// Writes a length of time as Go does: `1m30s`, `100ms`, `2160h0m0s`.
+/// Writes a duration as Go does: `1m30s`, `100ms`, `2160h0m0s`.
 pub fn show(length: Duration) -> String {
     let ns = length.as_nanos();
     let (seconds, minutes, hours) = (ns / 1_000_000_000, ns / 60_000_000_000, ns / 3_600_000_000_000);
@@ -90,7 +90,7 @@ pub fn show(length: Duration) -> String {
     }
 }
 
-/// `ns` in units of `unit_ns`, with as many decimals as it takes.
+/// `ns` in units of `unit_ns`, with as many decimals as necessary.
 fn fraction(ns: u128, unit_ns: u128) -> String {
     let places = unit_ns.ilog10() as usize;
     let text = format!("{}.{:0places$}", ns / unit_ns, ns % unit_ns);

@@ -4,14 +4,14 @@ use events::SecretText;
 
 use super::Invalid;
 
-/// Checks one variable and gives it back unchanged, as something that is never printed.
+/// Checks a variable and returns it as a type that is never printed.
 ///
 /// # Errors
-/// When the name is empty or holds a NUL byte.
+/// When the name is empty or contains a NUL byte.
 pub fn parse(text: &str) -> Result<SecretText, Invalid> {
     let name = text.split_once('=').map_or(text, |(name, _)| name);
     if name.is_empty() || text.contains('\0') {
-        // The value may be a secret: it is not repeated.
+        // The value may be a secret: the error does not contain it.
         let sentence = "an environment variable has no name, or a NUL byte in it";
         return Err(Invalid::new(sentence, "write KEY=VALUE, or KEY alone to unset what the image sets"));
     }

@@ -1,5 +1,5 @@
-//! Secret environment variables: `NAME=FILE` takes the value from a file, `NAME` alone from the environment of swarmctl, so
-//! that a value never stands on a command line.
+//! Secret environment variables: `NAME=FILE` takes the value from a file, `NAME` alone from the environment of swarmctl, so that
+//! a value never appears on a command line.
 
 use std::path::{Path, PathBuf};
 
@@ -7,29 +7,29 @@ use events::SecretText;
 
 use super::Invalid;
 
-/// Where the value of a secret variable is found.
+/// The source of a secret variable's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvSecret {
     /// The variable's name.
     pub name: String,
-    /// The file with the value; `None`: the variable of the same name in the environment of this program.
+    /// The file with the value; `None` for the variable of the same name in the environment of this program.
     pub file: Option<PathBuf>,
 }
 
-/// Whether it can be the name of a secret variable; the manager asks for the same.
+/// Whether it is a valid name of a secret variable; the manager has the same rule.
 fn is_variable_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
-/// Reads where a value is found, and not yet the value.
+/// Reads the source of a value, but not yet the value.
 ///
 /// # Errors
 /// When the name or the file's name is empty.
 pub fn parse(text: &str) -> Result<EnvSecret, Invalid> {
     let (name, file) = text.split_once('=').map_or((text, None), |(name, file)| (name, Some(file)));
     if !name.is_empty() && !is_variable_name(name) {
-        // Shells write a variable that is not exported as such, or a whole `NAME = VALUE`: the text may be a secret.
+        // The text may be a secret: a user may have written `$NAME` instead of `NAME`, or `NAME = VALUE`.
         let sentence = "the name of a secret variable has a character that is not allowed, or a digit first";
         return Err(Invalid::new(
             sentence,
@@ -47,10 +47,10 @@ pub fn parse(text: &str) -> Result<EnvSecret, Invalid> {
 }
 
 impl EnvSecret {
-    /// The value. One newline at the end of a file is not part of it, since most editors add one.
+    /// The value. One trailing newline of a file is removed, since most editors add one.
     ///
     /// # Errors
-    /// When there is no such variable or file, or it is not text.
+    /// When the variable or file does not exist, or is not text.
     pub fn value(&self) -> Result<SecretText, Invalid> {
         match &self.file {
             Some(path) => read(path),
@@ -62,7 +62,7 @@ impl EnvSecret {
     }
 }
 
-/// Longest file that is read, in bytes: a mebibyte tells that it is the wrong file, and the cluster's limit is lower.
+/// Maximum size of the file, in bytes. The cluster's limit is lower; a larger file is the wrong one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 fn read(path: &Path) -> Result<SecretText, Invalid> {

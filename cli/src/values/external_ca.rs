@@ -1,4 +1,4 @@
-//! Servers that sign certificates for the cluster: `protocol=cfssl,url=https://...,cacert=FILE`, as Docker's tools take them.
+//! Servers that sign certificates for the cluster: `protocol=cfssl,url=https://...,cacert=FILE`, as in Docker's tools.
 
 use std::path::PathBuf;
 
@@ -10,24 +10,24 @@ use crate::failure::{Failure, Kind};
 const HINT: &str =
     "write protocol=cfssl,url=https://HOST[:PORT]/PATH, and cacert=FILE for another root than the present one; or none";
 
-/// What one flag says.
+/// One parsed flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExternalCaFlag {
     /// No server.
     None,
-    /// This one.
+    /// A server.
     Server {
-        /// Where it signs.
+        /// Its URL.
         url: String,
-        /// The file with the root that it signs for; the present one if absent.
+        /// The file with the root certificate that it signs for; by default the present root.
         root: Option<PathBuf>,
     },
 }
 
-/// Reads a flag; the file not yet.
+/// Reads the flag, but not yet the file.
 ///
 /// # Errors
-/// When a part is missing, unknown or there twice.
+/// When a key is missing, unknown or repeated.
 pub fn parse(text: &str) -> Result<ExternalCaFlag, Invalid> {
     if text == "none" {
         return Ok(ExternalCaFlag::None);
@@ -56,10 +56,10 @@ pub fn parse(text: &str) -> Result<ExternalCaFlag, Invalid> {
 }
 
 impl ExternalCaFlag {
-    /// The server, with the root that it signs for; nothing if the flag names none.
+    /// The server, with the root certificate that it signs for; `None` if the flag names none.
     ///
     /// # Errors
-    /// When the file with the root cannot be read.
+    /// When the file cannot be read.
     pub fn server(&self, present_root: &str) -> Result<Option<ExternalCa>, Failure> {
         let Self::Server { url, root } = self else { return Ok(None) };
         let ca_cert_pem = match root {

@@ -1,4 +1,4 @@
-//! What lists are narrowed down to: `name=web`, `label=team=blue`, `mode=global`.
+//! Filters of lists: `name=web`, `label=team=blue`, `mode=global`.
 
 use events::{Annotations, Availability, Named, Role, TaskState};
 use wire::v1::{LabelFilter, ListTasksRequest, Selection, ServiceMode};
@@ -6,14 +6,14 @@ use wire::v1::{LabelFilter, ListTasksRequest, Selection, ServiceMode};
 use super::Invalid;
 use crate::failure::{Failure, Kind};
 
-/// One condition on what is listed.
+/// One condition on listed objects.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
-    /// The beginning of a name.
+    /// A prefix of the name.
     Name(String),
-    /// The beginning of an id.
+    /// A prefix of the id.
     Id(String),
-    /// A label, with any value or with one.
+    /// A label, with any value or a given one.
     Label(LabelFilter),
     /// The mode of a service.
     Mode(ServiceMode),
@@ -21,15 +21,15 @@ pub enum Filter {
     Role(Role),
     /// The availability of a node.
     Availability(Availability),
-    /// The service of a task, as a reference.
+    /// The service of a task, by reference.
     Service(String),
-    /// The node of a task, as a reference.
+    /// The node of a task, by reference.
     Node(String),
     /// The desired state of a task.
     Desired(TaskState),
 }
 
-/// What can be desired of a task.
+/// The possible desired states of a task.
 const DESIRED_STATES: [TaskState; 4] = [TaskState::Ready, TaskState::Running, TaskState::Shutdown, TaskState::Remove];
 
 const SERVICE_HINT: &str =
@@ -44,7 +44,7 @@ const FILE_HINT: &str = "filters of configs and secrets are name=PREFIX, id=PREF
 /// Reads a filter of services.
 ///
 /// # Errors
-/// When services have no such filter.
+/// When services do not have this filter.
 pub fn of_services(text: &str) -> Result<Filter, Invalid> {
     read(text, SERVICE_HINT, |key, value| match key {
         "mode" => [
@@ -62,7 +62,7 @@ pub fn of_services(text: &str) -> Result<Filter, Invalid> {
 /// Reads a filter of nodes.
 ///
 /// # Errors
-/// When nodes have no such filter.
+/// When nodes do not have this filter.
 pub fn of_nodes(text: &str) -> Result<Filter, Invalid> {
     read(text, NODE_HINT, |key, value| match (key, value) {
         ("role", "manager") => Some(Filter::Role(Role::Manager)),
@@ -77,7 +77,7 @@ pub fn of_nodes(text: &str) -> Result<Filter, Invalid> {
 /// Reads a filter of tasks.
 ///
 /// # Errors
-/// When tasks have no such filter.
+/// When tasks do not have this filter.
 pub fn of_tasks(text: &str) -> Result<Filter, Invalid> {
     read(text, TASK_HINT, |key, value| match key {
         "service" => Some(Filter::Service(value.to_owned())),
@@ -89,15 +89,15 @@ pub fn of_tasks(text: &str) -> Result<Filter, Invalid> {
     })
 }
 
-/// Reads a filter of configs, or of secrets.
+/// Reads a filter of configs or secrets.
 ///
 /// # Errors
-/// When they have no such filter.
+/// When they do not have this filter.
 pub fn of_files(text: &str) -> Result<Filter, Invalid> {
     read(text, FILE_HINT, |_, _| None)
 }
 
-/// Whether filters of configs or secrets select one, by the rule of all lists: one of the names, one of the ids, and all labels.
+/// Whether filters match a config or a secret, by the rule of all lists: one of the names, one of the ids, and all labels.
 pub fn selects(filters: &[Filter], id: &str, named: &Annotations) -> bool {
     let Some(Selection { names, ids, labels }) = selection(filters) else { return true };
     let begins = |text: &str, start: &String| {
@@ -112,10 +112,10 @@ pub fn selects(filters: &[Filter], id: &str, named: &Annotations) -> bool {
         && labels.iter().all(has)
 }
 
-/// What filters ask for in a list of tasks.
+/// The request for a filtered list of tasks.
 ///
 /// # Errors
-/// When one that can be given once is given more often.
+/// When a filter that can be given once is repeated.
 pub fn tasks(filters: &[Filter]) -> Result<ListTasksRequest, Failure> {
     let service = |filter: &Filter| if let Filter::Service(of) = filter { Some(of.clone()) } else { None };
     let node = |filter: &Filter| if let Filter::Node(of) = filter { Some(of.clone()) } else { None };
@@ -129,7 +129,7 @@ pub fn tasks(filters: &[Filter]) -> Result<ListTasksRequest, Failure> {
     })
 }
 
-/// The refusal of a filter that says once more what an argument says.
+/// The failure if a filter repeats an argument.
 pub fn said_twice(key: &str) -> Failure {
     let failure =
         Failure::new(Kind::Usage, format!("the filter {key} is for `swarmctl task ls`: the {key} is given already"));
@@ -151,7 +151,7 @@ fn read(text: &str, hint: &'static str, own: impl Fn(&str, &str) -> Option<Filte
     }
 }
 
-/// The filters that every list has.
+/// The filters that all lists share.
 pub fn selection(filters: &[Filter]) -> Option<Selection> {
     let mut select = Selection::default();
     for filter in filters {
@@ -173,7 +173,7 @@ pub fn selection(filters: &[Filter]) -> Option<Selection> {
 /// The value of a filter that can be given once.
 ///
 /// # Errors
-/// When it is given more often.
+/// When it is repeated.
 pub fn one<T>(filters: &[Filter], key: &str, value: impl Fn(&Filter) -> Option<T>) -> Result<Option<T>, Failure> {
     let mut values = filters.iter().filter_map(value);
     let first = values.next();

@@ -1,4 +1,4 @@
-//! Wishes for generic resources: `fpga=2`.
+//! Requests for generic resources: `fpga=2`.
 
 use events::GenericResource;
 
@@ -6,10 +6,10 @@ use super::Invalid;
 
 const HINT: &str = "write KIND=NUMBER, several separated by commas, such as gpu=1,fpga=2";
 
-/// Reads a kind and a number. A task asks for numbers only; the node picks names where there are names.
+/// Reads a kind and a number. A task requests numbers only; for named resources, the scheduler picks the names.
 ///
 /// # Errors
-/// When the text is malformed, or names a member of a set.
+/// When the text is malformed, or names a single resource.
 pub fn parse(text: &str) -> Result<GenericResource, Invalid> {
     let list = events::spec::generic::parse(text).map_err(|error| Invalid::new(error.to_string(), HINT))?;
     let [resource] = <[GenericResource; 1]>::try_from(list)

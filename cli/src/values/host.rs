@@ -1,10 +1,10 @@
-//! Names that a container resolves by itself: `name:address`, as Docker's tools take them.
+//! Entries of a container's hosts file: `name:address`, as in Docker's tools.
 
 use std::net::IpAddr;
 
 use super::Invalid;
 
-/// Reads `name:address` and gives the line of hosts(5).
+/// Reads `name:address` and returns the line of hosts(5).
 ///
 /// # Errors
 /// When the name is empty or the address is not an IP address.

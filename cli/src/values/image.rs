@@ -1,4 +1,4 @@
-//! Image references: `[host[:port]/]path[:tag][@digest]`, the grammar of the engines.
+//! Image references: `[host[:port]/]path[:tag][@digest]`, in the grammar of the engines.
 
 use super::Invalid;
 
@@ -6,7 +6,7 @@ const HINT: &str = "write [HOST/]NAME[:TAG][@DIGEST], such as nginx:1.27 or regi
 const NAME_MAX: usize = 255;
 const TAG_MAX: usize = 128;
 
-/// Checks an image reference and gives it back unchanged.
+/// Checks an image reference and returns it unchanged.
 ///
 /// # Errors
 /// When the name, the tag or the digest is malformed.
@@ -17,17 +17,17 @@ pub fn parse(text: &str) -> Result<String, Invalid> {
     }
 }
 
-/// Whether a reference names one image for good.
+/// Whether a reference contains a digest.
 pub fn has_digest(image: &str) -> bool {
     image.contains('@')
 }
 
-/// A reference without the digest behind its tag, as tables show it. A digest without a tag is all that there is to show.
+/// A reference without the digest behind its tag, as shown in tables. Without a tag, the digest stays.
 pub fn without_digest(image: &str) -> &str {
     image.split_once('@').map_or(image, |(tagged, _)| if has_tag(tagged) { tagged } else { image })
 }
 
-/// A reference without a digest, with the tag that it means.
+/// A reference without a digest, with an explicit tag.
 pub fn with_tag(image: &str) -> String {
     if has_tag(image) { image.to_owned() } else { format!("{image}:latest") }
 }
@@ -37,7 +37,7 @@ fn has_tag(image: &str) -> bool {
     image.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
 
-/// What is wrong with a reference, if anything.
+/// The error in a reference, if any.
 fn fault(text: &str) -> Option<&'static str> {
     let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
     // A colon before the last slash belongs to the registry's port.
@@ -68,7 +68,7 @@ fn fault(text: &str) -> Option<&'static str> {
     None
 }
 
-/// The first part is a registry if it could not be a path: it has a dot, a port or is `localhost`.
+/// The first part is a registry host if it contains a dot or a port, or is `localhost`.
 fn is_host(part: &str) -> bool {
     let (host, port) = part.split_once(':').map_or((part, None), |(host, port)| (host, Some(port)));
     let looks_like_one =

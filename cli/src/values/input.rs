@@ -1,12 +1,12 @@
-//! What a command reads: a file, or standard input.
+//! Reads input of a command: a file, or standard input.
 
 use std::io::Read;
 use std::path::Path;
 
 use crate::failure::{Failure, Kind};
 
-/// Reads a file, or standard input where the path is `-`, for an object that may have so many bytes. The memory is taken at once:
-/// what grew would leave copies of a secret behind.
+/// Reads a file, or standard input if the path is `-`, of at most `bytes_max` bytes. The buffer is allocated at once: a growing
+/// one would leave copies of a secret in memory.
 ///
 /// # Errors
 /// When it cannot be read, or is longer.

@@ -1,4 +1,4 @@
-//! How long history is kept where it is: a length of time, of which days are the usual unit here, or forever.
+//! How long history is kept before it is archived: a duration, usually in days, or `forever`.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::{Invalid, duration};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// How long; nothing for ever.
+/// The duration; `None` keeps it permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep(pub Option<Duration>);
 
-/// Reads such as `400d`, `36h` or `forever`; 0 is forever too.
+/// Reads a value such as `400d`, `36h` or `forever`; 0 means forever too.
 ///
 /// # Errors
 /// When the text is none of these.
@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> Result<Keep, Invalid> {
     Ok(Keep(Some(keep).filter(|keep| !keep.is_zero())))
 }
 
-/// Writes it in days where it is whole days.
+/// Writes the duration, in days if it is a whole number of days.
 pub fn show(keep: Duration) -> String {
     let is_days = keep.as_secs().is_multiple_of(DAY.as_secs()) && keep.subsec_nanos() == 0;
     if is_days { format!("{}d", keep.as_secs() / DAY.as_secs()) } else { duration::show(keep) }

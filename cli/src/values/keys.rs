@@ -1,18 +1,18 @@
-//! Keys that end something: `ctrl-p,ctrl-q`.
+//! Detach keys: `ctrl-p,ctrl-q`.
 
 use super::Invalid;
 
-/// What Ctrl takes from a letter.
+/// The bits of a letter that Ctrl keeps.
 const CTRL: u8 = 0x1f;
 
-/// A sequence of keys, as a terminal gives them.
+/// A key sequence, as bytes of a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys(Vec<u8>);
 
 /// Reads keys.
 ///
 /// # Errors
-/// When one of them is none.
+/// When one of them is unknown.
 pub fn parse(text: &str) -> Result<Keys, Invalid> {
     let keys = text.split(',').map(key).collect::<Option<_>>().map(Keys);
     keys.ok_or_else(|| Invalid::new(format!("\"{text}\" is not a list of keys"), "write ctrl-p,ctrl-q or ctrl-a,d"))
@@ -26,26 +26,26 @@ fn key(text: &str) -> Option<u8> {
     }
 }
 
-/// Looks for keys in what is typed.
+/// Finds the key sequence in the input.
 #[derive(Debug)]
 pub struct Finder {
     keys: Keys,
-    /// How many of them were typed last: they are held back until it is clear what they mean.
+    /// The number of matched keys: they are held back until the match is decided.
     held: usize,
 }
 
 impl Finder {
-    /// Nothing typed yet.
+    /// A fresh matcher.
     pub fn new(keys: Keys) -> Self {
         Self { keys, held: 0 }
     }
 
-    /// What of this is input, and whether the keys were typed at its end.
+    /// The part of this that is input, and whether the key sequence was completed.
     pub fn take(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut input = Vec::new();
         for byte in typed {
             while self.held > 0 && self.keys.0.get(self.held) != Some(byte) {
-                // The first of those that are held back means nothing; those after it may begin anew.
+                // The first held key is input; the others may start a new match.
                 let held: Vec<u8> = self.keys.0.iter().take(self.held).copied().collect();
                 let begins = (1..self.held).find(|from| self.keys.0.starts_with(&held[*from..])).unwrap_or(self.held);
                 input.extend_from_slice(&held[..begins]);

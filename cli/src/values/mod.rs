@@ -1,7 +1,7 @@
-//! The small languages in which flags are written: durations, sizes, ports, mounts and the like.
+//! Parsers for the values of flags: durations, sizes, ports, mounts and the like.
 //!
-//! Each file reads one of them and refuses everything else with a sentence and a hint. None of them looks at the
-//! cluster; what only the cluster can judge is left to it.
+//! Each module parses one kind of value and refuses everything else with a sentence and a hint. None of them looks at the
+//! cluster, which checks the rest.
 
 pub mod affinity;
 pub mod at;
@@ -47,17 +47,17 @@ pub mod words;
 
 use std::fmt;
 
-/// Why a text is not a value of the kind that was asked for.
+/// Why a text is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
-    /// What is wrong, naming the text.
+    /// The error, with the text.
     pub sentence: String,
-    /// What would be right.
+    /// The expected form.
     pub hint: &'static str,
 }
 
 impl Invalid {
-    /// A refusal of `sentence` with the help of `hint`.
+    /// An error with a sentence and a hint.
     pub fn new(sentence: impl Into<String>, hint: &'static str) -> Self {
         Self { sentence: sentence.into(), hint }
     }

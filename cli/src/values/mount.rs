@@ -63,7 +63,7 @@ pub fn parse_volume(text: &str) -> Result<Mount, Invalid> {
     Ok(mount)
 }
 
-/// Reads a file system in memory: `/run:size=64m,mode=1777`.
+/// Reads a tmpfs mount: `/run:size=64m,mode=1777`.
 ///
 /// # Errors
 /// When the target is not absolute, an option is unknown or its value malformed.
@@ -90,7 +90,7 @@ pub fn parse_tmpfs(text: &str) -> Result<Mount, Invalid> {
     Ok(mount)
 }
 
-/// An absolute path, or a template, which is judged where it is expanded.
+/// An absolute path, or a template, which is checked after its expansion.
 fn is_path(text: &str) -> bool {
     text.starts_with('/') || text.starts_with("{{")
 }

@@ -55,10 +55,10 @@ fn parts(text: &str) -> Option<Vec<String>> {
     (!is_quoted).then_some(parts)
 }
 
-/// What became of a key: nothing if it is unknown, or why its value is none.
+/// The result for a key: `None` if it is unknown, an error if its value is malformed.
 type Outcome = Option<Result<(), String>>;
 
-/// The keys that every type has.
+/// The keys that all types share.
 fn common(mount: &mut Mount, key: &str, value: Option<&str>) -> Outcome {
     Some(match key {
         "type" => named(value, key).map(|kind: MountType| mount.set_type(kind)),
@@ -134,7 +134,7 @@ fn text(value: Option<&str>, key: &str) -> Result<String, String> {
     value.filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(|| wrong(key, value))
 }
 
-/// A key alone switches on.
+/// A key without a value means true.
 fn switch(value: Option<&str>, key: &str) -> Result<bool, String> {
     match value {
         None | Some("true" | "1") => Ok(true),

@@ -5,7 +5,7 @@ use super::Invalid;
 const LENGTH_MAX: usize = 63;
 const HINT: &str = "use letters, digits, - and _, begin and end with a letter or digit, at most 63 characters";
 
-/// Checks a name and gives it back unchanged.
+/// Checks a name and returns it unchanged.
 ///
 /// # Errors
 /// When it is empty, too long or has other characters.

@@ -1,4 +1,4 @@
-//! Whole numbers between two bounds.
+//! Whole numbers within bounds.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use super::Invalid;
 
 const HINT: &str = "write the number in digits, without a unit or a fraction";
 
-/// Reads a whole number between these bounds.
+/// A parser for whole numbers within these bounds.
 pub fn within<T>(bounds: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, Invalid> + Clone + Send + Sync + 'static
 where
     T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,

@@ -1,10 +1,10 @@
-//! `key=value` pairs: labels and options of drivers; and keys alone, where entries are removed.
+//! `key=value` pairs: labels and options of drivers; and single keys, for removals.
 
 use super::Invalid;
 
 const HINT: &str = "write KEY=VALUE, such as zone=east";
 
-/// Reads `key=value`; a key alone has the empty value.
+/// Reads `key=value`; a key alone has an empty value.
 ///
 /// # Errors
 /// When the key is empty.
@@ -16,10 +16,10 @@ pub fn parse(text: &str) -> Result<(String, String), Invalid> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-/// Reads a key alone.
+/// Reads a single key.
 ///
 /// # Errors
-/// When it is empty, or has a value: which entry is removed does not depend on its value.
+/// When it is empty, or has a value: an entry is removed by its key only.
 pub fn key(text: &str) -> Result<String, Invalid> {
     const KEY_HINT: &str = "write the key without a value";
     match text.split_once('=') {

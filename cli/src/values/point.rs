@@ -1,4 +1,4 @@
-//! A point of history, as people name it: by an index, a time, or a tag.
+//! A point of history: an index, a time, or a tag.
 
 use super::Invalid;
 use super::start::{self, Start};
@@ -8,14 +8,14 @@ use super::start::{self, Start};
 pub enum Point {
     /// An index or a time.
     Start(Start),
-    /// The point that has this name.
+    /// A tag.
     Tag(String),
 }
 
-/// Reads a point. What begins with a letter and is no time is taken for a tag: which ones there are, the manager knows.
+/// Reads a point. A text that starts with a letter and is not a time is taken for a tag, which the manager resolves.
 ///
 /// # Errors
-/// When the text is none of them.
+/// When the text is none of these.
 pub fn parse(text: &str) -> Result<Point, Invalid> {
     let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     match start::parse(text) {

@@ -6,7 +6,7 @@ use super::Invalid;
 
 const HINT: &str = "write NAME:PORT[/tcp|udp|sctp][:PUBLISHED], such as http:80/tcp:8080";
 
-/// Reads one port. Without a published port the engine picks one.
+/// Reads a port. Without a published port the engine picks one.
 ///
 /// # Errors
 /// When the name is empty, a port is not between 1 and 65535, or the protocol is unknown.

@@ -6,10 +6,11 @@ use super::{Invalid, port};
 
 const HINT: &str = "write PUBLISHED:PORT[/tcp|udp|sctp], such as 8080:80, or published=8080,target=80";
 
-/// Reads one port. It gets its name from its number and protocol.
+/// Reads a port. Its name is derived from its number and protocol.
 ///
 /// # Errors
-/// When it is in neither form, asks for a range, an address of the node or the routing mesh, or a port is not between 1 and 65535.
+/// When it has neither form, contains a range or an address of the node, uses the routing mesh, or a port is not between 1 and
+/// 65535.
 pub fn parse(text: &str) -> Result<PortConfig, Invalid> {
     if text.contains('=') { parse_long(text) } else { parse_short(text) }
 }
@@ -17,7 +18,7 @@ pub fn parse(text: &str) -> Result<PortConfig, Invalid> {
 /// Reads the port of a container, such as `80` or `53/udp`.
 ///
 /// # Errors
-/// When it is none.
+/// When it is malformed.
 pub fn parse_target(text: &str) -> Result<PortConfig, Invalid> {
     let (target, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     build(text, "", target, protocol)

@@ -1,10 +1,10 @@
-//! Shares of a whole: `0.25` is a quarter. Held as millionths.
+//! Fractions: `0.25` is a quarter. Stored as millionths.
 
 use super::{Invalid, decimal};
 
 const WHOLE_PPM: u32 = 1_000_000;
 
-/// Reads a share between 0 and 1 as millionths.
+/// Reads a fraction between 0 and 1 as millionths.
 ///
 /// # Errors
 /// When the text is not such a number or is finer than a millionth.

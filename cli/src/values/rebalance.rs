@@ -1,4 +1,4 @@
-//! How tasks are moved to nodes that have fewer of them: `max=2,every=30s`, `on` or `off`.
+//! Rules for moving tasks to nodes with fewer tasks: `max=2,every=30s`, `on` or `off`.
 
 use events::Rebalance;
 
@@ -7,19 +7,19 @@ use crate::spec::ns;
 
 const HINT: &str = "write max=NUMBER,every=DURATION, such as max=2,every=1m, or on, or off";
 
-/// What is asked for.
+/// The requested setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Wish {
     /// Tasks stay where they are.
     Off,
-    /// They move by this rule.
+    /// Tasks move by this rule.
     On(Rebalance),
 }
 
-/// Reads a rule; what it leaves out is the default.
+/// Reads a rule; omitted keys have their defaults.
 ///
 /// # Errors
-/// When a part is not known, or has no value of its kind.
+/// When a key is unknown or a value malformed.
 pub fn parse(text: &str) -> Result<Wish, Invalid> {
     match text {
         "off" => return Ok(Wish::Off),

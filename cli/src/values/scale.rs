@@ -1,13 +1,13 @@
-//! What `service scale` takes: `web=6`.
+//! The arguments of `service scale`: `web=6`.
 
 use events::spec::limits::REPLICAS_MAX;
 
 use super::{Invalid, number};
 
-/// A service and the number of replicas that it should have.
+/// A service and its new number of replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scale {
-    /// The service: a name, an id or the unique beginning of an id.
+    /// The service: a name, an id or a unique prefix of an id.
     pub service: String,
     /// The number of replicas.
     pub replicas: u64,
@@ -16,7 +16,7 @@ pub struct Scale {
 /// Reads `service=replicas`.
 ///
 /// # Errors
-/// When the service is empty or the number is not a whole one.
+/// When the service is empty or the number is malformed.
 pub fn parse(text: &str) -> Result<Scale, Invalid> {
     let hint = "write SERVICE=REPLICAS, such as web=6";
     let parts = text.rsplit_once('=').filter(|(service, _)| !service.is_empty());

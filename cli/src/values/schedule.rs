@@ -5,10 +5,10 @@ use events::spec::{SCHEDULE_HINT, Timetable, TimetableError, ZONE_HINT};
 
 use super::Invalid;
 
-/// Accepts a cron expression or a nickname, as it is.
+/// Checks a cron expression or a nickname, and returns it unchanged.
 ///
 /// # Errors
-/// When it is none, or the time that it names never comes.
+/// When it is malformed, or never occurs.
 pub fn parse(text: &str) -> Result<String, Invalid> {
     match judged(text, "") {
         Ok(_) => Ok(text.to_owned()),
@@ -21,10 +21,10 @@ pub fn parse(text: &str) -> Result<String, Invalid> {
     }
 }
 
-/// Accepts the IANA name of a time zone.
+/// Checks the IANA name of a time zone, and returns it unchanged.
 ///
 /// # Errors
-/// When there is none of that name.
+/// When the time zone does not exist.
 pub fn parse_zone(text: &str) -> Result<String, Invalid> {
     match judged("@daily", text) {
         Ok(_) if !text.is_empty() => Ok(text.to_owned()),

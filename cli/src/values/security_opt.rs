@@ -14,21 +14,21 @@ const HINT: &str = "write no-new-privileges, seccomp=unconfined, seccomp=FILE, a
 pub enum SecurityOption {
     /// Whether a process may gain privileges that its parent does not have.
     NoNewPrivileges(bool),
-    /// No filter of system calls.
+    /// No seccomp filter.
     SeccompUnconfined,
-    /// A filter of system calls from a file of this machine.
+    /// A seccomp profile from a local file.
     SeccompFile(PathBuf),
     /// No AppArmor profile.
     AppArmorUnconfined,
-    /// A profile that is loaded on the nodes.
+    /// An AppArmor profile that is loaded on the nodes.
     AppArmorProfile(String),
-    /// No separation by SELinux.
+    /// No SELinux confinement.
     LabelDisable,
-    /// A part of the SELinux context, and its value.
+    /// A part of the SELinux label, and its value.
     Label(LabelPart, String),
 }
 
-/// A part of an SELinux context.
+/// A part of an SELinux label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are SELinux's")]
 pub enum LabelPart {
@@ -38,10 +38,10 @@ pub enum LabelPart {
     Level,
 }
 
-/// Reads one option. Docker writes `=` or `:` after its name.
+/// Reads one option, with `=` or `:` after its name, as in Docker.
 ///
 /// # Errors
-/// When there is none of this name, or its value is not one.
+/// When the option is unknown, or its value malformed.
 pub fn parse(text: &str) -> Result<SecurityOption, Invalid> {
     let unknown = || Invalid::new(format!("\"{text}\" is not a security option"), HINT);
     let (name, value) = text.split_once(['=', ':']).unwrap_or((text, ""));
@@ -71,7 +71,7 @@ fn label(value: &str) -> Option<SecurityOption> {
     Some(SecurityOption::Label(part, value.to_owned()))
 }
 
-/// Writes the options that make these privileges, a seccomp profile by its size.
+/// Writes privileges as options; a seccomp profile is shown as its size.
 pub fn show(privileges: &Privileges) -> Vec<String> {
     let mut options = Vec::new();
     options.extend(privileges.no_new_privileges.then(|| "no-new-privileges".to_owned()));

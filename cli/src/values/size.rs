@@ -1,10 +1,10 @@
-//! Amounts of memory in the syntax of Docker's tools: `512M`, `1GiB`, `1.5g`. Every unit is a power of 1024.
+//! Sizes in the syntax of Docker's tools: `512M`, `1GiB`, `1.5g`. Every unit is a power of 1024.
 
 use super::{Invalid, decimal};
 
 const HINT: &str = "write a number and a unit (b, k, m, g, t, p), such as 512M or 1.5GiB";
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-/// Decimals that a size may have; finer ones would be parts of a byte for every unit that people use.
+/// Maximum number of decimals; more would be fractions of a byte in every common unit.
 const PLACES: usize = 9;
 
 /// Reads a size in bytes.
@@ -25,13 +25,13 @@ pub fn parse(text: &str) -> Result<u64, Invalid> {
 /// Reads a size in bytes, or -1 for no limit.
 ///
 /// # Errors
-/// When it is neither.
+/// When it is malformed.
 pub fn parse_or_unlimited(text: &str) -> Result<i64, Invalid> {
-    // What `parse` gives fits.
+    // `parse` returns only values that fit.
     if text == "-1" { Ok(-1) } else { parse(text).map(u64::cast_signed) }
 }
 
-/// The power of 1024 that a suffix stands for.
+/// The power of 1024 of a suffix.
 fn power(suffix: &str) -> Option<u32> {
     let lower = suffix.to_ascii_lowercase();
     let (unit, rest) = lower.split_at_checked(1).unwrap_or(("b", ""));

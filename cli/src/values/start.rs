@@ -1,4 +1,4 @@
-//! Where a reading of history begins or ends: at an index or at a time, which may be relative to now.
+//! The start or end of a read of history: an index or a time, which may be relative to now.
 
 use std::time::Duration;
 
@@ -11,32 +11,32 @@ const HINT: &str = "write an index such as 120, a time such as 2026-01-31T12:00:
 /// Seconds of a day.
 const DAY: u64 = 24 * 3_600;
 
-/// A place in history, as it was written.
+/// A position in history, as written by the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// The frame with this index.
     Index(u64),
-    /// An instant.
+    /// A timestamp.
     Time(Timestamp),
-    /// So long ago.
+    /// This long ago.
     Ago(Duration),
-    /// So long after the midnight in UTC that was so many days before the last one.
+    /// This long after a midnight in UTC, which is a number of days before the last midnight.
     Day(u64, Duration),
-    /// The last time that a clock in UTC showed this, since its midnight.
+    /// The last time that a clock in UTC showed this time of day.
     Clock(Duration),
 }
 
-/// A place in history.
+/// A position in history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The frame with this index.
     Index(u64),
-    /// An instant.
+    /// A timestamp.
     Time(Timestamp),
 }
 
 impl Start {
-    /// What it means now.
+    /// The position, resolved relative to `now`.
     pub fn at(self, now: Timestamp) -> Place {
         let day = Duration::from_secs(DAY);
         let midnight = || Timestamp::from_unix_ns(now.unix_ns() - now.unix_ns().rem_euclid(ns(day)));
@@ -58,16 +58,16 @@ fn ns(length: Duration) -> i64 {
     i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Earlier by this length; no earlier than an instant can be.
+/// Earlier by this duration; clamped to the earliest timestamp.
 fn back(time: Timestamp, length: Duration) -> Timestamp {
     Timestamp::from_unix_ns(time.unix_ns().saturating_sub(ns(length)))
 }
 
-/// Reads an index, or a time: RFC 3339, in which seconds may be left out, the letter between date and time may be a space, and
-/// no offset means UTC; a date alone, which is its midnight in UTC; a time of day in UTC, the last one; or how long ago it was.
+/// Reads an index or a time. A time is one of: RFC 3339, where seconds may be omitted, a space may separate date and time, and
+/// UTC is the default; a date alone, which is its midnight in UTC; a time of day in UTC, the last one; or a duration ago.
 ///
 /// # Errors
-/// When the text is none of them.
+/// When the text is none of these.
 pub fn parse(text: &str) -> Result<Start, Invalid> {
     if let Ok(index) = text.parse() {
         return Ok(Start::Index(index));
@@ -80,10 +80,10 @@ pub fn parse(text: &str) -> Result<Start, Invalid> {
     })
 }
 
-/// Reads a time alone.
+/// Reads a time.
 ///
 /// # Errors
-/// When the text is none.
+/// When the text is malformed.
 pub fn parse_time(text: &str) -> Result<Start, Invalid> {
     let hint = "write a time such as 2026-01-31T12:00:00Z, \"2026-01-31 12:00\" (UTC), 2026-01-31 or 03:12, or how long ago, such as \
                 1h30m, 2d, today or yesterday";
@@ -123,7 +123,7 @@ fn since_midnight(text: &str) -> Option<Duration> {
     is_bare.then(|| Duration::from_nanos(since_midnight.unsigned_abs()))
 }
 
-/// Whether a text that is no time would be one, were its year not later than an instant can say.
+/// Whether a malformed time would be valid if its year were representable.
 fn is_too_late(text: &str) -> bool {
     let Some((year, rest)) = text.split_at_checked(4) else { return false };
     year.parse().is_ok_and(|year: u32| year >= 2262) && time(&format!("2000{rest}")).is_some()
@@ -133,12 +133,12 @@ fn time(text: &str) -> Option<Timestamp> {
     const DATE_LENGTH: usize = "2026-01-31".len();
     let (date, rest) = text.split_at_checked(DATE_LENGTH)?;
     let rest = rest.strip_prefix(['T', 't', ' ']).or_else(|| rest.is_empty().then_some("00:00"))?;
-    // A date has hyphens, a clock has none: one here begins an offset.
+    // A date contains hyphens, a time of day does not: a hyphen here starts an offset.
     let clock_length = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
     let (clock, offset) = rest.split_at(clock_length);
     let seconds = if clock.matches(':').count() == 1 { ":00" } else { "" };
     let local: Timestamp = format!("{date}T{clock}{seconds}Z").parse().ok()?;
-    // What is east of Greenwich is ahead of it.
+    // East of Greenwich, clocks are ahead of UTC.
     match (offset.get(..1), offset.get(1..)) {
         (Some("+"), Some(length)) => Some(local - ahead(length)?),
         (Some("-"), Some(length)) => Some(local + ahead(length)?),
@@ -147,7 +147,7 @@ fn time(text: &str) -> Option<Timestamp> {
     }
 }
 
-/// `02:00` as a length of time.
+/// `02:00` as a duration.
 fn ahead(text: &str) -> Option<Duration> {
     let (hours, minutes) = text.split_once(':')?;
     let two_digits = |part: &str| (part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit())).then_some(());

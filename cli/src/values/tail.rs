@@ -1,11 +1,11 @@
-//! How many of the last lines are wanted: a number, or all.
+//! The number of last lines to show, or all.
 
 use super::{Invalid, number};
 
-/// More than any log has: only a bound for what is read as a number.
+/// More than any log has: a bound for the parser.
 const LINES_MAX: u64 = 1_000_000_000_000;
 
-/// The last so many, or all.
+/// This many lines, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tail(pub Option<u64>);
 

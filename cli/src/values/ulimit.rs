@@ -6,7 +6,7 @@ use super::Invalid;
 
 const HINT: &str = "write NAME=SOFT[:HARD] with whole numbers, -1 for unlimited, such as nofile=1024:2048";
 
-/// Reads `name=soft[:hard]`; a hard limit that is not given equals the soft one.
+/// Reads `name=soft[:hard]`; the hard limit defaults to the soft one.
 ///
 /// # Errors
 /// When the name is empty, a limit is not a whole number, or the soft limit exceeds the hard one.

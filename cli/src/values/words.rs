@@ -1,6 +1,6 @@
-//! A command line as the words that a shell would make of it. Nothing is expanded.
+//! Splits a command line into words, as a shell does. Nothing is expanded.
 
-/// Splits a line at blanks outside quotes; `None` if a quote or a backslash is left open.
+/// Splits a line at whitespace outside quotes; `None` if a quote is not closed or a backslash is at the end.
 pub fn split(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -29,7 +29,7 @@ pub fn split(line: &str) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// Between double quotes, a backslash is itself unless it stands before what needs it.
+/// Within double quotes, a backslash is literal unless it precedes a special character.
 fn escaped(character: char) -> String {
     match character {
         '"' | '\\' | '$' | '`' => character.to_string(),

@@ -1,4 +1,4 @@
-//! Trees as the types of specs, by way of serde. What a type does not know is refused at its place, and never dropped.
+//! Deserializes trees with serde. Unknown keys are refused with their location, and never dropped.
 
 use std::fmt;
 use std::slice::Iter;
@@ -12,10 +12,10 @@ use serde::forward_to_deserialize_any;
 
 use super::{At, Fault, Key, Node, Value};
 
-/// Reads a tree as a value of a type.
+/// Deserializes a tree.
 ///
 /// # Errors
-/// When it has a key that the type does not know, or a value that does not fit.
+/// When it has an unknown key, or a value of the wrong type.
 pub fn from_node<T: DeserializeOwned>(node: &Node) -> Result<T, Fault> {
     let reader = Reader { node, key: None };
     T::deserialize(reader).map_err(|error| {
@@ -24,7 +24,7 @@ pub fn from_node<T: DeserializeOwned>(node: &Node) -> Result<T, Fault> {
     })
 }
 
-/// What is wrong, and where, as soon as that is known.
+/// An error, with its location as soon as that is known.
 #[derive(Debug)]
 struct Error {
     at: Option<At>,
@@ -32,7 +32,7 @@ struct Error {
 }
 
 impl Error {
-    /// The innermost place is the one that counts.
+    /// The innermost location wins.
     fn or_at(self, at: &At) -> Self {
         Self { at: self.at.or_else(|| Some(at.clone())), ..self }
     }
@@ -52,7 +52,7 @@ impl de::Error for Error {
     }
 }
 
-/// A value, and the key that has it.
+/// A value, with its key.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     node: &'a Node,
@@ -60,7 +60,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The result, with the place of this value if it has none yet.
+    /// Adds the location of this value to an error without one.
     fn placed<T>(self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|error| error.or_at(&self.node.at))
     }
@@ -86,7 +86,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         if self.node.is_null() { visitor.visit_none() } else { self.placed(visitor.visit_some(self)) }
     }
 
-    // Whoever writes `version: 1.10` where a text belongs means these characters.
+    // In a text field, `version: 1.10` means these characters.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.node.text() {
             Some(text) => self.placed(visitor.visit_str(text)),
@@ -98,8 +98,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.deserialize_str(visitor)
     }
 
-    // A list of values without their names could be read as the fields in their order, which nobody means; nothing at all is a message
-    // without fields.
+    // Serde would accept a list as the fields in their order, which is never intended; null is a message without fields.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -117,7 +116,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
-    // Only fields that a type does not know are read so.
+    // Only unknown fields are deserialized like this.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
         let unknown =
             |key: &Key| Error { at: Some(key.at.clone()), sentence: format!("there is no key {} here", key.text) };
@@ -191,7 +190,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 }
 
-/// A map with one key, which says which of several things its value is.
+/// A map with one key, which selects the variant.
 struct Choice<'a> {
     entries: &'a [(Key, Node)],
 }

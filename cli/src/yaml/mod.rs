@@ -1,4 +1,4 @@
-//! Files of YAML, or of JSON, which is YAML too: trees that know where each of their values is written.
+//! YAML files, and JSON, which is a subset: trees in which each value has its location.
 
 mod de;
 mod read;
@@ -11,10 +11,10 @@ pub use write::to_text;
 use std::fmt;
 use std::sync::Arc;
 
-/// A place in a file.
+/// A location in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At {
-    /// The file, as it was named.
+    /// The file name as given.
     pub file: Arc<str>,
     /// The line, from 1.
     pub line: usize,
@@ -28,17 +28,17 @@ impl fmt::Display for At {
     }
 }
 
-/// What is wrong with a file, and where.
+/// An error in a file, with its location.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
-    /// Where.
+    /// The location.
     pub at: At,
-    /// What.
+    /// The error.
     pub sentence: String,
 }
 
 impl Fault {
-    /// A fault at a place.
+    /// An error at a location.
     pub fn new(at: &At, sentence: impl Into<String>) -> Self {
         Self { at: at.clone(), sentence: sentence.into() }
     }
@@ -50,47 +50,47 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A value and its place.
+/// A value with its location.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// Where it begins.
+    /// Where it starts.
     pub at: At,
-    /// What it is.
+    /// The value.
     pub value: Value,
 }
 
-/// What a value is.
+/// The kinds of values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Text, a number, a truth value or nothing: plain text is whichever its reader asks for.
+    /// Text, a number, a boolean or null: a plain scalar is whichever its reader expects.
     Scalar {
         /// The text.
         text: String,
-        /// Whether it is written without quotes.
+        /// Whether it is unquoted.
         plain: bool,
     },
     /// Values in their order.
     List(Vec<Node>),
-    /// Entries in their order; no key is there twice.
+    /// Entries in their order, with unique keys.
     Map(Vec<(Key, Node)>),
 }
 
-/// A key of a map and its place.
+/// A key of a map with its location.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
-    /// Where it is.
+    /// Its location.
     pub at: At,
     /// Its text.
     pub text: String,
 }
 
 impl Node {
-    /// Whether nothing is there.
+    /// Whether it is null.
     pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// The text of a scalar that is there.
+    /// The text of a scalar, unless it is null.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } if !self.is_null() => Some(text),
@@ -98,7 +98,7 @@ impl Node {
         }
     }
 
-    /// A truth value.
+    /// The value as a boolean.
     pub fn truth(&self) -> Option<bool> {
         match self.text()? {
             "true" | "True" | "TRUE" => Some(true),
@@ -115,7 +115,7 @@ impl Node {
         }
     }
 
-    /// What sort of value it is, for people.
+    /// The kind of the value, for error messages.
     pub fn kind(&self) -> &'static str {
         match &self.value {
             _ if self.is_null() => "nothing",

@@ -1,4 +1,4 @@
-//! From text to trees: anchors, aliases and merge keys are resolved, and what could mean two things is refused.
+//! Parses YAML: anchors, aliases and merge keys are resolved, and ambiguous values are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::{At, Fault, Key, Node, Value};
 
-/// Most values of one file, those of aliases counted each time: a few lines of aliases of aliases could otherwise be as large as
+/// Maximum number of values in a file, where each use of an alias counts: otherwise a few lines of nested aliases could fill the
 /// memory.
 const VALUES_MAX: usize = 200_000;
-/// How deep values may be nested: the trees are read by functions that call themselves.
+/// Maximum nesting depth: trees are read by recursive functions.
 const DEPTH_MAX: usize = 64;
 /// The key whose maps are merged into the map that has it.
 const MERGE: &str = "<<";
 
-/// Reads the one document of a file; `None` if there is nothing in it.
+/// Reads the only document of a file; `None` if it is empty.
 ///
 /// # Errors
-/// When the text is not YAML, has several documents, or a key twice in one map.
+/// When the text is not YAML, has several documents, or a duplicate key in a map.
 pub fn one(file: &str, text: &str) -> Result<Option<Node>, Fault> {
     let mut documents = documents(file, text)?.into_iter();
     let first = documents.next();
@@ -28,10 +28,10 @@ pub fn one(file: &str, text: &str) -> Result<Option<Node>, Fault> {
     }
 }
 
-/// Reads all documents of a file but the empty ones.
+/// Reads all non-empty documents of a file.
 ///
 /// # Errors
-/// When the text is not YAML, or has a key twice in one map.
+/// When the text is not YAML, or has a duplicate key in a map.
 pub fn documents(file: &str, text: &str) -> Result<Vec<Node>, Fault> {
     let mut builder = Builder { file: file.into(), ..Builder::default() };
     for event in Parser::new_from_str(text) {
@@ -55,7 +55,7 @@ struct Builder {
     documents: Vec<Node>,
 }
 
-/// A list or a map that has not ended.
+/// An unfinished list or map.
 struct Open {
     at: At,
     anchor: usize,
@@ -115,7 +115,7 @@ impl Builder {
         self.put(anchor, Node { at, value })
     }
 
-    /// Whether a tag says that the value is text. Those of other tools, such as `!reset`, are refused: what they mean is not done here.
+    /// Whether a tag marks the value as text. Other tags, such as `!reset`, are refused: they are not implemented.
     fn tag(&self, at: &At, tag: Option<&Tag>) -> Result<bool, Fault> {
         match tag {
             None => Ok(false),
@@ -124,7 +124,7 @@ impl Builder {
         }
     }
 
-    /// The value of an anchor, once more.
+    /// A copy of an anchor's value.
     fn repeat(&mut self, at: At, anchor: usize) -> Result<(), Fault> {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(Fault::new(&at, "the alias names a value that has not ended"));
@@ -146,7 +146,7 @@ impl Builder {
         Ok(())
     }
 
-    /// A value is complete: it belongs to what is open, or is a document.
+    /// Adds a complete value to the open list or map, or to the documents.
     fn put(&mut self, anchor: usize, node: Node) -> Result<(), Fault> {
         self.values += 1;
         self.bounded(&node.at, 0)?;
@@ -181,7 +181,7 @@ fn new_key(node: Node, entries: &[(Key, Node)]) -> Result<Key, Fault> {
     }
 }
 
-/// Takes the entries of a merge key's maps; the earlier of two maps wins.
+/// Adds the entries of a merge key's maps; the earlier of two maps wins.
 fn merge(node: Node, merged: &mut Vec<(Key, Node)>) -> Result<(), Fault> {
     match node.value {
         Value::Map(entries) => merged.extend(entries),
@@ -197,7 +197,7 @@ fn merge(node: Node, merged: &mut Vec<(Key, Node)>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// How many values a tree has, and how deep they are nested.
+/// The number of values in a tree, and its depth.
 fn extent(node: &Node) -> (usize, usize) {
     let parts: Vec<&Node> = match &node.value {
         Value::Scalar { .. } => return (1, 0),

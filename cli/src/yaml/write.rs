@@ -1,8 +1,8 @@
-//! From values to text that people read and edit, and that reads back as the same values.
+//! Writes values as text that people can read and edit, and that parses to the same values.
 
 use serde_json::{Map, Value};
 
-/// Words that a reader of YAML could take for something other than text; also those of older readers.
+/// Words that a YAML parser could take for something other than text, including older parsers.
 const WORDS: [&str; 13] = ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "<<", "="];
 
 /// The document of a value.
@@ -18,7 +18,7 @@ pub fn to_text(value: &Value) -> String {
 
 fn map(text: &mut String, fields: &Map<String, Value>, indent: usize) {
     for (position, (key, value)) in fields.iter().enumerate() {
-        // The first entry of a map that is an item of a list stands behind its dash.
+        // The first entry of a map in a list follows the dash.
         if position > 0 || !text.ends_with("- ") {
             text.push_str(&" ".repeat(indent));
         }
@@ -54,7 +54,7 @@ fn list(text: &mut String, items: &[Value], indent: usize) {
     }
 }
 
-/// Whether a text is easier to read as a block of lines.
+/// Whether a text is easier to read as a block scalar.
 fn is_block(text: &str) -> bool {
     let is_printable = |line: &str| line.chars().all(|character| !character.is_control());
     let lines = text.strip_suffix('\n').unwrap_or(text);
@@ -78,12 +78,12 @@ fn block(text: &mut String, lines: &str, indent: usize) {
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) => word(text),
-        // Of lists and maps only empty ones come here; JSON is YAML.
+        // Only empty lists and maps get here; JSON is YAML.
         other => other.to_string(),
     }
 }
 
-/// A text without quotes where nobody can misread it, and otherwise as JSON has it.
+/// A text without quotes if it is unambiguous, otherwise quoted as in JSON.
 fn word(text: &str) -> String {
     let is_plain =
         |character: char| character.is_ascii_alphanumeric() || "_./-@+%=:, {}[]<>!*&|'()$;".contains(character);
