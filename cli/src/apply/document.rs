@@ -19,10 +19,10 @@ struct ConfigDocument {
     data: String,
 }
 
-/// Reads all objects of a file and adds them. A document may also be a list of objects.
+/// Reads all objects of a file and adds them to `wanted`. A document may also be a list of objects.
 ///
 /// # Errors
-/// When something in it is malformed, or an object is there twice.
+/// When the file is malformed, or an object is defined twice.
 pub fn read(file: &str, text: &str, wanted: &mut Wanted) -> Result<(), Failure> {
     let refused = |fault: Fault| Failure::new(Kind::Usage, fault.to_string()).hint(HINT);
     let before = wanted.services.len() + wanted.configs.len();
@@ -78,10 +78,10 @@ fn named(kind: &str, name: &str, known: bool, node: &Node) -> Result<(), Fault> 
     if known { Err(Fault::new(&node.at, format!("the {kind} {name} is given twice"))) } else { Ok(()) }
 }
 
-/// The document of a service: no more than it takes to say the same.
+/// The shortest document that describes this service: fields with their default value are left out.
 ///
 /// # Errors
-/// When a spec cannot be written, which is a fault of this program.
+/// When a spec cannot be serialized, which is a bug in this program.
 pub fn of_service(spec: &ServiceSpec) -> Result<Json, Failure> {
     let mut spec = spec.clone();
     let task = crate::spec::task(&mut spec);
@@ -89,7 +89,7 @@ pub fn of_service(spec: &ServiceSpec) -> Result<Json, Failure> {
     let container = crate::spec::container(&mut spec);
     container.registry_auth_key.clear();
     container.env_secrets.iter_mut().for_each(|secret| secret.key.clear());
-    // Another cluster knows its configs and secrets by other ids, and has other revisions of them.
+    // Another cluster has other ids for its configs and secrets, and other revisions.
     for reference in &mut container.configs {
         reference.config = None;
         reference.revision = if reference.pinned { reference.revision } else { 0 };
@@ -104,7 +104,7 @@ pub fn of_service(spec: &ServiceSpec) -> Result<Json, Failure> {
     Ok(json!({ "service": document }))
 }
 
-/// The paths of all fields, each before those below it.
+/// The paths of all fields, each field before those nested in it.
 fn leaves(value: &Json, path: &str) -> Vec<String> {
     let parts: Vec<(String, &Json)> = match value {
         Json::Object(fields) => {
@@ -121,7 +121,7 @@ fn leaves(value: &Json, path: &str) -> Vec<String> {
     below.collect()
 }
 
-/// Leaves a field out if the document means the same without it. Items of lists stay.
+/// Removes a field if the document means the same without it. List items are kept.
 fn shorten(document: &mut Json, path: &str, spec: &ServiceSpec) {
     let Some((parent, key)) = path.rsplit_once('/') else { return };
     let key = key.replace("~1", "/").replace("~0", "~");

@@ -1,5 +1,5 @@
-//! Several objects at once: what there should be is compared with what there is, and only what differs is changed. All changes belong
-//! to one operation.
+//! Applies several objects at once: compares the desired objects with the existing ones and changes only what differs. All
+//! changes belong to one operation.
 
 pub mod document;
 mod order;
@@ -17,7 +17,7 @@ use events::ServiceSpec;
 
 use crate::wait::Goal;
 
-/// What a wait for a changed service is about.
+/// What to wait for after a service was changed.
 pub fn goal(present: &ServiceSpec, spec: &ServiceSpec) -> Goal {
     let scaled = present.replicas() != spec.replicas() && ServiceSpec { mode: spec.mode, ..present.clone() } == *spec;
     if scaled { Goal::Count } else { Goal::Spec }

@@ -6,10 +6,10 @@ use events::ServiceSpec;
 
 use crate::failure::{Failure, Kind};
 
-/// Puts services behind those that they depend on; otherwise they keep their order.
+/// Moves services behind their dependencies; otherwise the order is kept.
 ///
 /// # Errors
-/// When some of them wait for each other.
+/// When dependencies form a cycle.
 pub fn by_dependencies(mut services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, Failure> {
     let key = |name: &str| name.to_ascii_lowercase();
     let mut open: BTreeSet<String> = services.iter().map(|spec| key(spec.name())).collect();
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn services_come_after_those_that_they_depend_on() {
-        // Each word is a service, and behind the colon those that it depends on.
+        // Each word is a service, with its dependencies after the colon.
         let table = [
             ("a b c", Some("a b c")),
             ("a:b b c", Some("b a c")),

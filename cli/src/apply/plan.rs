@@ -1,4 +1,5 @@
-//! What has to be done. Whatever can be known to be wrong is found here, before the first change.
+//! The plan: the steps that turn the existing objects into the desired ones. Everything that can be checked is checked here,
+//! before the first change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,20 +19,20 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::image;
 
-/// What there should be.
+/// The desired objects.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// Services, whose references to configs may be by name only.
+    /// Services; their references to configs and secrets may be by name only.
     pub services: Vec<ServiceSpec>,
     /// Configs.
     pub configs: Vec<WantedConfig>,
     /// Secrets.
     pub secrets: Vec<WantedSecret>,
-    /// Names of services whose number of replicas stays as it is.
+    /// Names of services whose number of replicas is kept.
     pub unscaled: BTreeSet<String>,
-    /// The stack that all of it belongs to: nothing else may be changed.
+    /// The stack that all of these objects belong to: nothing else may be changed.
     pub stack: Option<String>,
-    /// Whether what else belongs to the stack is removed.
+    /// Whether other objects of the stack are removed.
     pub prune: bool,
     /// Where it is described.
     pub sources: Sources,
@@ -40,22 +41,22 @@ pub struct Wanted {
 /// A config and its data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WantedConfig {
-    /// What it is called.
+    /// Name and labels.
     pub spec: ConfigSpec,
-    /// What is in it.
+    /// Content.
     pub data: Vec<u8>,
 }
 
 /// A secret and its data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WantedSecret {
-    /// What it is called.
+    /// Name and labels.
     pub spec: SecretSpec,
-    /// What is in it.
+    /// Content.
     pub data: SecretBytes,
 }
 
-/// A config or a secret, as what can be removed.
+/// A config or a secret that may be removed.
 #[derive(Debug, Clone, Copy)]
 pub enum FileId {
     /// A config.
@@ -65,7 +66,7 @@ pub enum FileId {
 }
 
 impl FileId {
-    /// What it is.
+    /// The noun: `config` or `secret`.
     pub fn noun(self) -> &'static str {
         match self {
             Self::Config(_) => "config",
@@ -82,50 +83,50 @@ impl FileId {
     }
 }
 
-/// A config or a secret of a stack.
+/// A config or a secret that belongs to a stack.
 #[derive(Debug)]
 pub struct OwnedFile {
-    /// Which one.
+    /// Its id.
     pub id: FileId,
     /// Its name.
     pub name: String,
-    /// The services that may need it, for a rollback too.
+    /// The services that may need it, also for a rollback.
     pub users: Vec<String>,
 }
 
-/// One thing to do.
+/// One step of the plan.
 #[derive(Debug)]
 pub enum Step {
     /// Create a config.
     CreateConfig(WantedConfig),
-    /// Give a config that was read its labels and data, which are others.
+    /// Update an existing config: labels and data.
     UpdateConfig(Box<ConfigView>, WantedConfig),
     /// Create a secret.
     CreateSecret(WantedSecret),
-    /// Give a secret that was read its labels, and its data unless it has that.
+    /// Update an existing secret: its labels, and its data unless that is the same.
     UpdateSecret(Box<SecretView>, WantedSecret),
     /// Create a service.
     CreateService(Box<ServiceSpec>),
     /// Change a service.
     UpdateService(Box<ServiceView>, Box<ServiceSpec>),
-    /// A service that is as it should be.
+    /// A service without changes.
     KeepService(String),
-    /// A config that is as it should be.
+    /// A config without changes.
     KeepConfig(String),
     /// Remove a service.
     RemoveService(String),
-    /// Remove a config or a secret, unless something still uses it.
+    /// Remove a config or a secret, unless it is still in use.
     RemoveFile(OwnedFile),
 }
 
-/// All that has to be done, in order: configs and secrets before the services that use them, removals after those, and new data of
-/// configs and secrets last, since it updates the services.
+/// All steps in order: configs and secrets before the services that use them, removals after those, and new data of configs and
+/// secrets last, because it updates the services.
 pub type Plan = Vec<Step>;
 
-/// Compares what there should be with what there is.
+/// Compares the desired objects with the existing ones.
 ///
 /// # Errors
-/// When something cannot be done, or the manager is lost.
+/// When a change is not possible, or the connection to the manager is lost.
 pub async fn plan<M: Manager>(wanted: Wanted, session: &mut Session<'_, M>) -> Result<Plan, Failure> {
     let present = services(&wanted, session).await?;
     let known = known(&wanted.services, !wanted.secrets.is_empty() || wanted.prune, session).await?;
@@ -163,10 +164,10 @@ pub async fn plan<M: Manager>(wanted: Wanted, session: &mut Session<'_, M>) -> R
     Ok(steps)
 }
 
-/// The one change of a service that was read before.
+/// The single update of a service that was read before.
 ///
 /// # Errors
-/// When it uses a config that there is not, or the manager is lost.
+/// When the service refers to a config or secret that does not exist, or the connection to the manager is lost.
 pub async fn plan_change<M: Manager>(
     present: &ServiceView,
     mut spec: ServiceSpec,
@@ -178,7 +179,7 @@ pub async fn plan_change<M: Manager>(
 }
 
 impl Step {
-    /// The name of the service that there is after it, if it is about one.
+    /// The name of the service that exists after this step, if the step is about a service.
     pub fn service(&self) -> Option<&str> {
         match self {
             Self::CreateService(_) | Self::UpdateService(..) | Self::KeepService(_) => Some(self.name()),
@@ -192,7 +193,7 @@ impl Step {
         }
     }
 
-    /// The name of what it is about.
+    /// The name of the object that the step is about.
     pub fn name(&self) -> &str {
         match self {
             Self::CreateConfig(config) | Self::UpdateConfig(_, config) => config.spec.name(),
@@ -210,7 +211,7 @@ impl Step {
 /// The services of a stack.
 ///
 /// # Errors
-/// When the manager is lost.
+/// When the connection to the manager is lost.
 pub async fn in_stack<M: Manager>(stack: &str, session: &mut Session<'_, M>) -> Result<Vec<ServiceSummary>, Failure> {
     let label = LabelFilter { key: STACK_LABEL.to_owned(), value: Some(stack.to_owned()) };
     let select = Some(Selection { labels: vec![label], ..Selection::default() });
@@ -234,14 +235,14 @@ fn is_of_stack(annotations: &Annotations, stack: &str) -> bool {
     annotations.labels.get(STACK_LABEL).is_some_and(|of| of == stack)
 }
 
-/// Those of the wanted services that there are.
+/// The desired services that already exist.
 async fn services<M: Manager>(wanted: &Wanted, session: &mut Session<'_, M>) -> Result<Vec<ServiceView>, Failure> {
     let names: BTreeSet<&str> = wanted.services.iter().map(ServiceSpec::name).collect();
     if names.is_empty() {
         return Ok(Vec::new());
     }
     let select = Selection { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Selection::default() };
-    // A selection takes beginnings of names.
+    // The filter matches prefixes of names.
     let mut found = session.list_services(ListServicesRequest { select: Some(select), mode: None }).await?;
     found.retain(|service| names.contains(service.name.as_str()));
     if let Some(stack) = &wanted.stack {
@@ -278,7 +279,7 @@ async fn config_step<M: Manager>(
     };
     is_ours("config", present.spec.annotations(), stack)?;
     is_for("config", spec.name(), &present.spec.template_driver, &spec.template_driver)?;
-    // A list has no data.
+    // A list does not include the data.
     let read = session.configs(vec![session.reference(present.id, spec.name())]).await?.pop();
     Ok(match read.filter(|config| config.spec != *spec || config.data.as_ref() != Some(data)) {
         Some(present) => Step::UpdateConfig(Box::new(present), wanted.clone()),
@@ -286,7 +287,7 @@ async fn config_step<M: Manager>(
     })
 }
 
-/// What has to be done about a secret. Whether its data is another is for the manager to say.
+/// The step for a secret. The manager decides whether its data differs.
 fn secret_step(wanted: &WantedSecret, known: &[SecretView], stack: Option<&str>) -> Result<Step, Failure> {
     let name = wanted.spec.name();
     let Some(present) = known.iter().find(|secret| secret.spec.name() == name) else {
@@ -297,7 +298,7 @@ fn secret_step(wanted: &WantedSecret, known: &[SecretView], stack: Option<&str>)
     Ok(Step::UpdateSecret(Box::new(present.clone()), wanted.clone()))
 }
 
-/// Refuses to change what belongs to somebody else than the stack.
+/// Refuses to change an object that does not belong to the stack.
 fn is_ours(noun: &str, present: &Annotations, stack: Option<&str>) -> Result<(), Failure> {
     if stack.is_none_or(|stack| is_of_stack(present, stack)) {
         return Ok(());
@@ -307,7 +308,7 @@ fn is_ours(noun: &str, present: &Annotations, stack: Option<&str>) -> Result<(),
     Err(Failure::new(Kind::Exists, sentence).hint(hint))
 }
 
-/// Refuses another template driver, which nothing changes.
+/// Refuses another template driver: it cannot be changed.
 fn is_for(noun: &str, name: &str, present: &str, wanted: &str) -> Result<(), Failure> {
     if present == wanted {
         return Ok(());
@@ -316,11 +317,11 @@ fn is_for(noun: &str, name: &str, present: &str, wanted: &str) -> Result<(), Fai
     Err(Failure::new(Kind::Exists, sentence).hint("give the new one another name"))
 }
 
-/// The configs and secrets that there are.
+/// The existing configs and secrets.
 struct Known {
     configs: Vec<ConfigView>,
     secrets: Vec<SecretView>,
-    /// Ids that are those of a copy alone.
+    /// Ids that exist only in the copy of the state, in a trial.
     tentative: BTreeSet<String>,
 }
 
@@ -335,7 +336,8 @@ async fn known<M: Manager>(
     Ok(Known { configs, secrets, tentative: session.tentative.clone() })
 }
 
-/// Fills in the ids of configs and secrets that there are; those that only an earlier line of a script makes are known by name.
+/// Fills in the ids of existing configs and secrets. Those that are created by an earlier line of a script are known by name
+/// only.
 fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>) -> Result<(), Failure> {
     let service = spec.name().to_owned();
     let missing = |noun: &str, name: &str| {
@@ -360,8 +362,8 @@ fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>)
     Ok(())
 }
 
-/// Gives a service the newest revisions of the configs and secrets that it follows: it may have others since a rollback. Jobs keep what they
-/// have until they run again, and data that is about to change is followed then.
+/// Sets references that follow a config or secret to its newest revision; after a rollback the service may have an older one.
+/// Jobs keep their revisions until their next run, and references to data that this plan changes are updated with that change.
 fn follow_newest(spec: &mut ServiceSpec, known: &Known, revised: &[Step]) {
     if spec.is_job() {
         return;
@@ -382,7 +384,7 @@ fn follow_newest(spec: &mut ServiceSpec, known: &Known, revised: &[Step]) {
     }
 }
 
-/// What has to be done about a service that exists.
+/// The step for a service that exists.
 fn change(present: &ServiceView, mut spec: ServiceSpec, unscaled: &BTreeSet<String>) -> Step {
     keep_what_managers_set(&present.spec, &mut spec);
     let is_autoscaled = spec.autoscaling().is_some() && present.spec.autoscaling().is_some();
@@ -397,14 +399,14 @@ fn change(present: &ServiceView, mut spec: ServiceSpec, unscaled: &BTreeSet<Stri
     Step::UpdateService(Box::new(present.clone()), Box::new(spec))
 }
 
-/// What no file has: the names of secret values, how often tasks were replaced by force, the digest of a tag, and the revisions of configs and secrets that
-/// managers fill in.
+/// Keeps the fields that no file contains: the names of secret values, the force-update counter, the digest of a tag, and the
+/// revisions of configs and secrets that managers fill in.
 fn keep_what_managers_set(present: &ServiceSpec, spec: &mut ServiceSpec) {
     let task = crate::spec::task(spec);
     task.force_update = task.force_update.max(present.template().force_update);
     let (present, container) = (present.template().container(), crate::spec::container(spec));
     container.registry_auth_key.clone_from(&present.registry_auth_key);
-    // The tag has been given its digest.
+    // The tag was resolved to its digest.
     if image::has_digest(&present.image) && image::without_digest(&present.image) == image::with_tag(&container.image) {
         container.image.clone_from(&present.image);
     }

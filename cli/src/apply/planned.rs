@@ -1,4 +1,4 @@
-//! Carrying out a plan that was written to a file: exactly the changes in it, as long as what it read is as it was.
+//! Applies a plan file: exactly the changes in it, provided that what the plan read has not changed since.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::{self, Goal, WaitFlags};
 
-/// How long a change that has to come last is tried again: configs are in use until the tasks that use them have stopped.
+/// How long a change that must come last is retried: a config is in use until the tasks that use it have stopped.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time between two attempts.
+/// Delay between two attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-/// Makes the changes of a plan and waits until the services are as they should be. Each change has one effect, however often it is asked
-/// for: a plan that was cut short goes on, and what is new in it is printed.
+/// Makes the changes of a plan and waits until the services have converged. Repeating a change has no further effect, so a plan
+/// that was interrupted can be continued; only new changes are printed.
 ///
 /// # Errors
-/// When it is a plan for another cluster, it was carried out already, something that it read has changed, or a change is refused.
+/// When the plan is for another cluster, was applied already, something that it read has changed, or a change is refused.
 pub async fn carry_out<M: Manager>(plan: Plan, wait: &WaitFlags, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let cluster = session.manager.cluster(false).await?;
     if cluster.id != plan.cluster {
@@ -47,7 +47,7 @@ pub async fn carry_out<M: Manager>(plan: Plan, wait: &WaitFlags, session: &mut S
         }
     }
     if done.is_repeated() {
-        // What comes last was done as well if it is answered at once: there is nothing to wait for then.
+        // If the last changes are accepted at once, there is nothing to wait for.
         last = not_done(last, &mut done, session).await?;
         if let Some(index) = done.newest.filter(|_| last.is_empty() && done.is_repeated()) {
             let failure = Failure::new(Kind::Conflict, format!("this plan was applied already, at index {index}"));
@@ -64,28 +64,28 @@ pub async fn carry_out<M: Manager>(plan: Plan, wait: &WaitFlags, session: &mut S
     Ok(())
 }
 
-/// What of a plan is done.
+/// Progress of a plan.
 struct Done {
-    /// Where history ended before the first change was asked for.
+    /// The last index of history before the first change.
     before: u64,
-    /// Where the last of the changes that were answered is.
+    /// Index of the newest change that was answered.
     newest: Option<u64>,
 }
 
 impl Done {
-    /// Whether all that was answered so far had been done before.
+    /// Whether all changes so far had been made before.
     fn is_repeated(&self) -> bool {
         self.newest.is_none_or(|newest| newest <= self.before)
     }
 
-    /// Notes an answer, and prints what it is about unless it is the answer to what was asked before.
+    /// Records an answer, and prints its object unless the change had been made before.
     fn note<M: Manager>(&mut self, reply: &CommandReply, session: &mut Session<'_, M>) -> Result<(), Failure> {
         self.newest = self.newest.max(Some(reply.index));
         if reply.index <= self.before { Ok(()) } else { session.tell(reply, "") }
     }
 }
 
-/// Those of the last changes that are left to do, of which some cannot be done yet.
+/// Tries the last changes; returns those that are not possible yet.
 async fn not_done<M: Manager>(
     requests: Vec<CommandRequest>,
     done: &mut Done,
@@ -130,10 +130,10 @@ async fn ask_patiently<M: Manager>(
     }
 }
 
-/// The refusal, with the command that changed what the plan read.
+/// The refusal, with the command that changed what the plan had read.
 async fn explain<M: Manager>(failure: Failure, read: &[ReadObject], session: &mut Session<'_, M>) -> Failure {
     for object in read {
-        // If history cannot be read either, the refusal itself says which object it is.
+        // If history cannot be read either, the refusal itself names the object.
         let Ok(Some(record)) = change_of(object, session).await else { continue };
         let Some(command) = &record.command else { continue };
         let by = story::by(&record.event, &record, RecordNames::with(&record));
@@ -147,7 +147,7 @@ async fn explain<M: Manager>(failure: Failure, read: &[ReadObject], session: &mu
     failure
 }
 
-/// The first event that changed what is asked of an object since a plan was made.
+/// The first event since the plan was made that changed the desired state of an object.
 async fn change_of<M: Manager>(
     object: &ReadObject,
     session: &mut Session<'_, M>,
@@ -169,7 +169,7 @@ async fn change_of<M: Manager>(
     session.manager.events(request).await?.next().await.transpose()
 }
 
-/// The service that a command is about, and what is waited for.
+/// The service that a command is about, and what to wait for.
 fn goal(request: &CommandRequest) -> Option<(String, Goal)> {
     match request.command.as_ref()? {
         Command::CreateService(create) => Some((create.spec.name().to_owned(), Goal::New)),

@@ -1,4 +1,4 @@
-//! The entries of an archive, one after the other. The `tar` crate's own reader keeps names of any length in memory.
+//! Reads the entries of an archive one by one. The `tar` crate's own reader keeps names of any length in memory.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -7,47 +7,47 @@ use std::path::PathBuf;
 
 use tar::{EntryType, Header, PaxExtensions};
 
-/// What everything in an archive is a multiple of.
+/// All sizes in an archive are multiples of this.
 const BLOCK_BYTES: u64 = 512;
-/// Bytes of a long name, or of all extended attributes of an entry.
+/// Maximum length of a long name, or of all extended attributes of an entry, in bytes.
 const ATTRIBUTES_BYTES_MAX: u64 = 64 << 10;
 
-/// What one entry is.
+/// The kind of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A directory.
     Directory,
-    /// A file of so many bytes.
+    /// A file with its size in bytes.
     File(u64),
-    /// A symbolic link, and what it says.
+    /// A symbolic link with its target.
     Symlink(PathBuf),
-    /// Another name of an entry before it.
+    /// A hard link to an earlier entry.
     HardLink(PathBuf),
-    /// A device, a pipe, or what else has no bytes.
+    /// A device, a pipe or another entry without data.
     Special,
 }
 
-/// An entry without its bytes.
+/// The header of an entry, without its data.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) path: PathBuf,
     pub(super) kind: Kind,
     pub(super) mode: u32,
-    /// Ids of its user and its group.
+    /// User id and group id.
     pub(super) owner: (u64, u64),
-    /// Seconds since 1970.
+    /// Unix time in seconds.
     pub(super) modified: u64,
 }
 
 /// Reads an archive.
 pub(super) struct Entries<R> {
     reader: R,
-    /// Bytes of the present entry that were not read, and those that fill its last block.
+    /// Unread bytes of the current entry, and the padding of its last block.
     data: u64,
     padding: u64,
 }
 
-/// What comes before an entry and belongs to it.
+/// Extension headers, which precede the entry that they belong to.
 #[derive(Default)]
 struct Attributes {
     path: Option<Vec<u8>>,
@@ -60,7 +60,7 @@ impl<R: Read> Entries<R> {
         Self { reader, data: 0, padding: 0 }
     }
 
-    /// The next entry; nothing at the end of the archive. What was not read of the one before is skipped.
+    /// The next entry, or `None` at the end of the archive. Unread data of the entry before is skipped.
     pub(super) fn next(&mut self) -> io::Result<Option<Entry>> {
         let mut attributes = Attributes::default();
         loop {
@@ -71,14 +71,14 @@ impl<R: Read> Entries<R> {
                 EntryType::GNULongName => attributes.path = Some(self.name()?),
                 EntryType::GNULongLink => attributes.link = Some(self.name()?),
                 EntryType::XHeader => attributes.take(&self.short()?)?,
-                // It says when and by what the archive was made.
+                // It records when and by which program the archive was made.
                 EntryType::XGlobalHeader => {}
                 kind => return self.entry(kind, &header, attributes).map(Some),
             }
         }
     }
 
-    /// The bytes of the present entry that are left.
+    /// The unread data of the current entry.
     pub(super) fn data(&mut self) -> impl Read {
         Data(self)
     }
@@ -109,7 +109,7 @@ impl<R: Read> Entries<R> {
         })
     }
 
-    /// The next header; nothing where the archive says that it ends.
+    /// The next header, or `None` at the end marker of the archive.
     fn header(&mut self) -> io::Result<Option<Header>> {
         let mut header = Header::new_old();
         let read = self.reader.read_exact(header.as_mut_bytes());
@@ -121,7 +121,7 @@ impl<R: Read> Entries<R> {
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        // The field of the sum itself counts as spaces.
+        // The checksum field itself counts as spaces.
         let (before, after) = (bytes.iter().take(148), bytes.iter().skip(156));
         let sum = before.chain(after).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' ');
         if header.cksum()? != sum {
@@ -143,7 +143,7 @@ impl<R: Read> Entries<R> {
         if skipped < rest { Err(damaged("it ends early")) } else { Ok(()) }
     }
 
-    /// All bytes of the present entry, which are few.
+    /// All data of the current entry, whose size is bounded.
     fn short(&mut self) -> io::Result<Vec<u8>> {
         if self.data > ATTRIBUTES_BYTES_MAX {
             return Err(damaged(&format!("a name takes {} bytes", self.data)));
@@ -153,7 +153,7 @@ impl<R: Read> Entries<R> {
         Ok(bytes)
     }
 
-    /// A long name, which ends with a zero.
+    /// A long name; it ends with a zero byte.
     fn name(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = self.short()?;
         if let Some(end) = bytes.iter().position(|byte| *byte == 0) {

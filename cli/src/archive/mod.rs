@@ -1,7 +1,7 @@
-//! Files as tar archives: those that go into a task are packed, and what comes out of one is unpacked.
+//! Files as tar archives: files that are copied into a task are packed, and files that are copied out of one are unpacked.
 //!
-//! An archive comes from a container, through a node: neither is trusted. Nothing is kept of an entry that is not bounded, no file
-//! is made outside the place that was asked for, and no symbolic link is followed there.
+//! An archive comes from a container, through a node, and neither is trusted. Everything that is kept of an entry is bounded, no
+//! file is created outside the requested destination, and symbolic links there are not followed.
 
 mod entries;
 mod pack;

@@ -1,4 +1,4 @@
-//! Packs files of this machine into an archive.
+//! Packs local files into an archive.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 
 use tar::{Builder, EntryType, Header, HeaderMode};
 
-/// What is packed.
+/// The source of an archive.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it is called in the archive; nothing: it is a directory, and only what is in it is packed.
+    /// Its name in the archive; `None` if it is a directory of which only the contents are packed.
     pub name: Option<OsString>,
-    /// Whether files belong to whom they belong here; otherwise to root.
+    /// Whether files keep their owner; otherwise they belong to root.
     pub keep_owner: bool,
 }
 
-/// Packs a file, or a directory with all that is in it; the bytes of its files. Links are packed as links.
+/// Packs a file, or a directory with its contents, and returns the size of the files in bytes. Links are packed as links.
 ///
 /// # Errors
-/// When something cannot be read, changes while it is, or nobody takes the archive.
+/// When a file cannot be read, a file changes meanwhile, or the reader of the archive is gone.
 pub fn pack(source: &Source, archive: impl Write) -> io::Result<u64> {
     let mut builder = Builder::new(archive);
     let root = source.name.as_ref().map_or_else(|| PathBuf::from("."), PathBuf::from);
@@ -36,7 +36,7 @@ pub fn pack(source: &Source, archive: impl Write) -> io::Result<u64> {
                 let child = child.map_err(fail)?;
                 below.push((child.path(), name.join(child.file_name())));
             }
-            // The last is taken first.
+            // The stack pops its last item first.
             below.sort_by(|one, other| other.cmp(one));
             left.append(&mut below);
         }
@@ -54,7 +54,7 @@ fn append(
     keep_owner: bool,
 ) -> io::Result<u64> {
     let kind = metadata.file_type();
-    // Nobody can use it elsewhere.
+    // A socket is of no use elsewhere.
     if kind.is_socket() {
         return Ok(0);
     }
@@ -86,7 +86,7 @@ fn append(
     Ok(0)
 }
 
-/// A file of which so much is read as its header says, although it may grow or shrink.
+/// Reads exactly as many bytes of a file as its header states, although the file may grow or shrink.
 struct Whole {
     file: File,
     left: u64,

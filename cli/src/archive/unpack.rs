@@ -1,7 +1,7 @@
-//! Unpacks an archive below a directory.
+//! Unpacks an archive into a directory.
 //!
-//! Each directory on the way is opened from the one before without following links, each file is written under a name of its own
-//! and then takes its place at once: what was there is neither written through nor left half overwritten.
+//! Each directory on the path is opened relative to its parent without following links. Each file is written under a temporary
+//! name and then renamed: an existing file is neither written through nor left half overwritten.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,45 +17,46 @@ use rustix::io::Errno;
 
 use super::entries::{Entries, Entry, Kind, damaged};
 
-/// Entries of an archive.
+/// Maximum number of entries.
 const ENTRIES_MAX: u64 = 1_000_000;
-/// Directories one in another.
+/// Maximum depth of nested directories.
 const DEPTH_MAX: usize = 256;
-/// Who may do what: nothing that runs as somebody else.
+/// Permission bits that are kept: no setuid, setgid or sticky bit.
 const MODE_MASK: u32 = 0o777;
 const OPEN_DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What may be made.
+/// Limits and options.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of all files.
+    /// Maximum size of all files, in bytes.
     pub bytes: u64,
-    /// Whether files belong to whom the archive says.
+    /// Whether files get the owner that the archive states.
     pub keep_owner: bool,
 }
 
-/// Where what is in the archive goes, below the directory.
+/// Where the contents of the archive go, below the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
-    /// It is one file or directory, which gets this name, whatever the archive says.
+    /// The archive holds one file or directory, which gets this name instead of the archive's.
     Named(OsString),
-    /// It is what is in a directory.
+    /// The archive holds the contents of a directory.
     Contents,
 }
 
 /// What was unpacked.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Unpacked {
-    /// Bytes of all files.
+    /// Size of all files, in bytes.
     pub bytes: u64,
-    /// Devices and pipes, which were left out.
+    /// Devices and pipes, which were skipped.
     pub left_out: Vec<String>,
 }
 
-/// Unpacks an archive below a directory.
+/// Unpacks an archive into a directory.
 ///
 /// # Errors
-/// When the archive is damaged, leads elsewhere or is too large, or something cannot be made. What was made stays.
+/// When the archive is damaged, points outside the directory or is too large, or a file cannot be created. What was created so
+/// far stays.
 pub fn unpack(archive: impl Read, below: &Path, root: &Root, limits: Limits) -> io::Result<Unpacked> {
     let base = openat(CWD, below, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut unpacking = Unpacking { base, root, limits, made: Vec::new(), done: Unpacked::default(), temporary: 0 };
@@ -74,7 +75,7 @@ struct Unpacking<'a> {
     base: OwnedFd,
     root: &'a Root,
     limits: Limits,
-    /// Directories that this made: what they are like in the end is set in the end, when they are full.
+    /// Directories that were created. Their mode and time are set at the end, when their contents are complete.
     made: Vec<(Vec<OsString>, u32, u64)>,
     done: Unpacked,
     temporary: u64,
@@ -83,7 +84,7 @@ struct Unpacking<'a> {
 impl Unpacking<'_> {
     fn take(&mut self, entry: &Entry, data: impl Read) -> io::Result<()> {
         let parts = self.parts(&entry.path)?;
-        // The directory itself is there.
+        // The directory itself exists already.
         let Some((name, way)) = parts.split_last() else { return Ok(()) };
         let keep_owner = self.limits.keep_owner;
         let taken = self.directory(way).and_then(|parent| match &entry.kind {
@@ -101,7 +102,7 @@ impl Unpacking<'_> {
                 let of = self.parts(to)?;
                 let (linked, way) = of.split_last().ok_or_else(|| damaged("a link leads nowhere"))?;
                 let from = self.directory(way)?;
-                // Where a link is, it is linked, and not what it points to.
+                // Where a link is, the hard link refers to the link and not to its target.
                 self.place(&parent, name, |aside| Ok(linkat(&from, linked, &parent, aside, AtFlags::empty())?))
             }
             Kind::Special => {
@@ -112,7 +113,7 @@ impl Unpacking<'_> {
         taken.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", entry.path.display())))
     }
 
-    /// Where an entry goes, as names one below the other.
+    /// The path of an entry below the destination, as a list of names.
     fn parts(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let mut parts = Vec::new();
         for component in path.components() {
@@ -136,7 +137,7 @@ impl Unpacking<'_> {
         Ok(parts)
     }
 
-    /// The directory that these names lead to. What is missing on the way is made, and no link is followed.
+    /// Opens the directory with this path. Missing parents are created, and no link is followed.
     fn directory(&self, way: &[OsString]) -> io::Result<OwnedFd> {
         let mut directory = openat(&self.base, ".", OPEN_DIRECTORY, Mode::empty())?;
         for name in way {
@@ -195,19 +196,19 @@ impl Unpacking<'_> {
         })
     }
 
-    /// Makes something under a name of its own, which then takes its place.
+    /// Creates a file under a temporary name and then renames it.
     fn place(&mut self, parent: &OwnedFd, name: &OsStr, make: impl FnOnce(&OsStr) -> io::Result<()>) -> io::Result<()> {
         self.temporary += 1;
         let aside = OsString::from(format!(".swarmctl-{}-{}", std::process::id(), self.temporary));
         let placed = make(&aside).and_then(|()| Ok(renameat(parent, &aside, parent, name)?));
-        // Two names of one file stay two where one is to take the place of the other.
+        // Renaming one hard link of a file over another one does nothing and keeps both names.
         match unlinkat(parent, &aside, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => placed,
             Err(error) => placed.and(Err(error.into())),
         }
     }
 
-    /// The directories get what their entries say, the deepest first: until then things could be made in them.
+    /// Sets modes and times of directories, the deepest first: before this, files had to be created in them.
     fn finish(mut self) -> io::Result<Unpacked> {
         for (parts, mode, modified) in std::mem::take(&mut self.made).into_iter().rev() {
             let directory = self.directory(&parts)?;

@@ -1,7 +1,7 @@
-//! The configs and secrets that a file defines, and those that a service is given as files.
+//! The configs and secrets that a file defines, and the references of services to them.
 //!
-//! Their names do not depend on what is in them: other data is another revision of the same config or secret, which services follow by
-//! their update settings, and a rollback finds the one it had.
+//! Their names do not depend on their content: changed data is a new revision of the same config or secret, which services follow
+//! by their update settings, and a rollback finds the revision it had.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::scope::{Scope, Use, put};
 use crate::spec::container;
 use crate::yaml::{Key, Node, Value};
 
-/// What is defined.
+/// The kind of a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noun {
     /// Configs.
@@ -27,18 +27,18 @@ pub(super) enum Noun {
 pub struct StackFile {
     /// Its name and labels.
     pub annotations: Annotations,
-    /// What its data is written for.
+    /// The template driver of its data.
     pub template_driver: String,
-    /// What is in it.
+    /// Content.
     pub data: SecretBytes,
 }
 
 /// A config or a secret as the file defines it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Definition {
-    /// What the cluster calls it.
+    /// Its name in the cluster.
     pub name: String,
-    /// What it is, unless it exists already.
+    /// Its definition, unless it is external.
     pub made: Option<StackFile>,
     labels: BTreeMap<String, String>,
     data: Option<SecretBytes>,
@@ -105,7 +105,7 @@ fn define(key: &Key, node: &Node, noun: Noun, scope: &mut Scope<'_>) -> Definiti
     of
 }
 
-/// How many of the keys configs have too.
+/// How many of the keys also apply to configs.
 const CONFIG_KEYS: usize = 7;
 const KEYS: [(&str, Use<Definition>); 9] = [
     (
@@ -115,7 +115,7 @@ const KEYS: [(&str, Use<Definition>); 9] = [
             match (scope.around.read)(&scope.around.directory.join(path)) {
                 Ok(data) => config.data = Some(SecretBytes(data)),
                 Err(error) => {
-                    // What is missing has been said.
+                    // The missing content has been reported.
                     config.data = Some(SecretBytes::default());
                     let sentence = format!("cannot read {path}: {error}");
                     scope.wrong(&node.at, sentence);
@@ -175,7 +175,7 @@ pub(super) fn refer(spec: &mut ServiceSpec, node: &Node, noun: Noun, scope: &mut
             scope.wrong(&item.at, sentence);
             continue;
         };
-        // Without a target the file is called as the file calls the config or secret, whatever the cluster does.
+        // Without a target, the file name is the name in the Compose file, not the one in the cluster.
         match noun {
             Noun::Config => {
                 if file.name.is_empty() {

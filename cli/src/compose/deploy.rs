@@ -1,4 +1,4 @@
-//! `deploy`: how many tasks a service has, where they run, and how they are replaced.
+//! `deploy`: how many tasks a service has, where they run, and how they are updated.
 
 use events::spec::limits::{REPLICAS_MAX, RESTART_ATTEMPTS_MAX};
 use events::{
@@ -14,7 +14,7 @@ use crate::values::{affinity, constraint, ratio};
 use crate::yaml::Node;
 
 pub(super) fn read(service: &mut Service, node: &Node, scope: &mut Scope<'_>) {
-    // What the number of replicas means depends on the mode, wherever that stands.
+    // The meaning of `replicas` depends on the mode, so the mode is read first wherever it stands.
     if let Some(mode) = node.get("mode") {
         let mode = scope.within("mode", |scope| scope.word(mode, &MODES));
         put(&mut service.spec.mode, mode.map(Some));

@@ -1,4 +1,4 @@
-//! What a container gets of its node beyond the usual: devices, privileges, and how strictly it is confined.
+//! What a container gets from its node beyond the defaults: devices, privileges and confinement.
 
 use events::{CredentialSpec, DeviceRequest, Platform, PullPolicy, ServiceSpec};
 
@@ -32,7 +32,7 @@ pub(super) fn read_gpus(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'
     }
 }
 
-/// Devices that a driver of the engine picks.
+/// Devices selected by a driver of the engine.
 pub(super) fn read_requests(node: &Node, scope: &mut Scope<'_>) -> Vec<DeviceRequest> {
     let items = scope.items(node);
     items.iter().map(|item| request(item, scope)).collect()
@@ -107,7 +107,7 @@ pub(super) fn read_pull_policy(spec: &mut ServiceSpec, node: &Node, scope: &mut 
     put(&mut container(spec).pull_policy, scope.word(node, &policies).map(Into::into));
 }
 
-/// `linux/amd64`: only nodes of this platform will do.
+/// `linux/amd64`: only nodes of this platform are suitable.
 pub(super) fn read_platform(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
     let platform = scope.value(node, |text| match text.split('/').collect::<Vec<_>>()[..] {
         [os, architecture] if !os.is_empty() && !architecture.is_empty() => {

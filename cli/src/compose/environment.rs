@@ -12,7 +12,7 @@ use crate::yaml::{At, Node, Value};
 /// Variables by their names.
 pub type Variables = BTreeMap<String, String>;
 
-/// Reads `environment`. A name without a value has that of the machine on which the file is read, if it has one.
+/// Reads `environment`. A name without a value takes the value from the local environment, if it is set there.
 pub(super) fn read(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
     let mut given = Variables::new();
     for (at, name, value) in scope.pairs(node) {
@@ -26,7 +26,7 @@ pub(super) fn read(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
     add(spec, given);
 }
 
-/// Reads `env_file`: a later file wins over an earlier one, and `environment` over both.
+/// Reads `env_file`: later files override earlier ones, and `environment` overrides both.
 pub(super) fn read_files(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
     let single = std::slice::from_ref(node);
     let items = if let Value::Map(_) = node.value { single } else { scope.items(node) };
@@ -39,7 +39,7 @@ pub(super) fn read_files(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<
         }
         from_files.extend(variables(&file, &item.at, scope));
     }
-    // What `environment` gave has been put into the spec, or will be put over this.
+    // The variables of `environment` may be in the spec already, or are added later; either way they win.
     let mut present = listed(spec);
     from_files.append(&mut present);
     add(spec, from_files);
@@ -83,11 +83,11 @@ fn variables(file: &EnvFile, at: &At, scope: &mut Scope<'_>) -> Variables {
     }
 }
 
-/// Reads lines of `NAME=VALUE`. A value may be quoted; unless the file is raw, or quotes are single, it may have variables, also those
-/// of earlier lines. A name alone has the value of the machine, if it has one.
+/// Reads lines of `NAME=VALUE`. A value may be quoted. Unless the file is raw or the quotes are single, a value may contain
+/// variables, including those of earlier lines. A name alone takes the value from the local environment, if it is set there.
 ///
 /// # Errors
-/// When a line is none of these; it says in which one.
+/// When a line has none of these forms; the error names the line.
 pub fn parse(file: &str, text: &str, raw: bool, around: &dyn Fn(&str) -> Option<String>) -> Result<Variables, String> {
     let mut variables = Variables::new();
     for (number, line) in text.lines().enumerate() {
@@ -123,7 +123,7 @@ fn unquoted(value: &str, known: &dyn Fn(&str) -> Option<String>) -> Result<Strin
         let text = interpolate::text(inside, known)?;
         return Ok(text.replace("\\n", "\n").replace("\\\"", "\""));
     }
-    // A comment begins at a number sign behind a blank.
+    // A comment starts at a `#` after a space.
     let plain = value.split_once(" #").map_or(value, |(plain, _)| plain.trim_end());
     interpolate::text(plain, known)
 }

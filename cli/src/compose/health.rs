@@ -1,4 +1,4 @@
-//! `healthcheck`: how the engine finds out whether a container is well.
+//! `healthcheck`: how the engine checks whether a container is healthy.
 
 use events::{HealthConfig, ServiceSpec};
 
@@ -33,7 +33,7 @@ const KEYS: [(&str, Use<HealthConfig>); 7] = [
     ),
 ];
 
-/// A line for the container's shell, or a list that begins with `NONE`, `CMD` or `CMD-SHELL`.
+/// A line for the container's shell, or a list that starts with `NONE`, `CMD` or `CMD-SHELL`.
 fn test(check: &mut HealthConfig, node: &Node, scope: &mut Scope<'_>) {
     if let Value::Scalar { .. } = node.value {
         let line = scope.text(node).map(|line| vec!["CMD-SHELL".to_owned(), line.to_owned()]);

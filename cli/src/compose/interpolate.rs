@@ -1,17 +1,18 @@
-//! Variables in values: `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default}`, `${NAME:?why}`, `${NAME?why}`, `${NAME:+other}`,
-//! `${NAME+other}`, and `$$` for a dollar sign. Defaults may have variables of their own. Keys are left as they are.
+//! Variables in values: `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default}`, `${NAME:?why}`, `${NAME?why}`,
+//! `${NAME:+other}`, `${NAME+other}`, and `$$` for a dollar sign. Defaults may contain variables themselves. Keys are not
+//! interpolated.
 
 use crate::yaml::{Fault, Node, Value};
 
-/// How deep defaults may be nested: deeper ones are no longer written by people, and are read by functions that call themselves.
+/// Maximum nesting of defaults. They are read recursively, and no person writes deeper ones.
 const DEPTH_MAX: usize = 16;
 
 type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Fills in the variables of all values of a tree.
+/// Interpolates all values of a tree.
 ///
 /// # Errors
-/// When a value has a malformed variable, or one that is required and has no value.
+/// When a value has a malformed variable, or a required variable is not set.
 pub(super) fn tree(node: &mut Node, variable: Variable<'_>) -> Result<(), Fault> {
     match &mut node.value {
         Value::Scalar { text, .. } if text.contains('$') => {
@@ -24,10 +25,10 @@ pub(super) fn tree(node: &mut Node, variable: Variable<'_>) -> Result<(), Fault>
     }
 }
 
-/// Fills in the variables of one text.
+/// Interpolates one text.
 ///
 /// # Errors
-/// When one is malformed, or required and has no value.
+/// When a variable is malformed, or required and not set.
 pub(super) fn text(text: &str, variable: Variable<'_>) -> Result<String, String> {
     expand(text, variable, 0)
 }
@@ -60,7 +61,7 @@ fn expand(text: &str, variable: Variable<'_>, depth: usize) -> Result<String, St
     Ok(expanded)
 }
 
-/// Where the brace is that closes what is open.
+/// The position of the closing brace.
 fn closing(text: &str) -> Option<usize> {
     let mut open = 0usize;
     for (position, character) in text.char_indices() {
@@ -77,12 +78,12 @@ fn closing(text: &str) -> Option<usize> {
 fn split_name(text: &str) -> (&str, &str) {
     let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let end = text.find(|character| !is_part(character)).unwrap_or(text.len());
-    // A digit begins no name.
+    // A name does not start with a digit.
     let end = if text.starts_with(|first: char| first.is_ascii_digit()) { 0 } else { end };
     text.split_at(end)
 }
 
-/// The value of what stands between braces.
+/// The value of the expression between braces.
 fn substitute(inside: &str, variable: Variable<'_>, depth: usize) -> Result<String, String> {
     let (name, rest) = split_name(inside);
     if name.is_empty() {
@@ -90,7 +91,7 @@ fn substitute(inside: &str, variable: Variable<'_>, depth: usize) -> Result<Stri
     }
     let value = variable(name);
     let (value, rest) = match rest.strip_prefix(':') {
-        // With a colon, an empty value is as good as none.
+        // With a colon, an empty value counts as unset.
         Some(rest) => (value.filter(|value| !value.is_empty()), rest),
         None => (value, rest),
     };

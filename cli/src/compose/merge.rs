@@ -1,8 +1,8 @@
-//! Several files as one: a later file changes what an earlier one says, key by key.
+//! Merges several files: a later file overrides an earlier one, key by key.
 
 use crate::yaml::{Key, Node, Value};
 
-/// Keys whose lists replace those of earlier files: their items make sense only together.
+/// Keys whose lists replace those of earlier files: their items only make sense together.
 const REPLACED: [&str; 3] = ["command", "entrypoint", "test"];
 /// Keys whose lists of `NAME=VALUE` are maps.
 const PAIRS: [&str; 3] = ["environment", "labels", "sysctls"];
@@ -38,7 +38,7 @@ fn merge_value(key: &str, into: &mut Node, from: Node) {
     }
 }
 
-/// Whether two items of a list are about the same thing.
+/// Whether two items of a list define the same thing.
 fn is_same(key: &str, a: &Node, b: &Node) -> bool {
     match (key, target(key, a), target(key, b)) {
         ("volumes" | "configs" | "secrets", Some(a), Some(b)) => a == b,
@@ -46,7 +46,7 @@ fn is_same(key: &str, a: &Node, b: &Node) -> bool {
     }
 }
 
-/// Where an item appears in the container.
+/// The path of an item in the container.
 fn target(key: &str, item: &Node) -> Option<String> {
     match &item.value {
         Value::Scalar { text, .. } if key == "volumes" => {
@@ -60,7 +60,7 @@ fn target(key: &str, item: &Node) -> Option<String> {
     }
 }
 
-/// An item without its places.
+/// An item without its source locations.
 fn plain(node: &Node) -> String {
     match &node.value {
         Value::Scalar { text, .. } => format!("{text:?}"),
@@ -81,7 +81,7 @@ fn as_map(value: Value) -> Value {
     for item in items {
         let Value::Scalar { text, .. } = item.value else { continue };
         let (name, value) = text.split_once('=').map_or((text.as_str(), None), |(name, value)| (name, Some(value)));
-        // A name alone is one without a value, and not one with an empty value.
+        // A name alone has no value, which differs from an empty value.
         let value = Value::Scalar { text: value.unwrap_or_default().to_owned(), plain: value.is_none() };
         let key = Key { at: item.at.clone(), text: name.to_owned() };
         entries.retain(|(known, _)| known.text != key.text);

@@ -1,7 +1,8 @@
 //! Compose files: from text to the specs of a stack.
 //!
-//! Nothing here talks to a manager, and files and variables are only read by way of [`Surroundings`]. A key that is not supported is
-//! reported with its place, and never dropped silently. Each file is one part of the format: a table of its keys, and what reads each.
+//! Nothing here talks to a manager, and files and variables are read through [`Surroundings`] only. An unsupported key is
+//! reported with its location and never dropped silently. Each module reads one part of the format: a table of its keys with
+//! their readers.
 
 mod configs;
 mod deploy;
@@ -34,10 +35,10 @@ pub use merge::merge;
 use scope::Scope;
 pub use scope::{Problem, Problems};
 
-/// The label of everything that belongs to a stack; its value is the stack's name. Docker's own tools look for it.
+/// The label of all objects of a stack; its value is the stack's name. Docker's own tools look for it.
 pub const STACK_LABEL: &str = "com.docker.stack.namespace";
 
-/// Keys of a file, and why those that are not read are not.
+/// Top-level keys, and for those that are not supported the reason.
 const TOP: [(&str, Option<&str>); 9] = [
     ("version", None),
     ("name", None),
@@ -50,33 +51,33 @@ const TOP: [(&str, Option<&str>); 9] = [
     ("models", Some("there are no models in this version")),
 ];
 
-/// What a Compose file takes from the machine on which it is read.
+/// What a Compose file uses of the local machine.
 pub struct Surroundings<'a> {
     /// Reads a file.
     pub read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
     /// The value of a variable.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// The directory that relative paths begin at: that of the first file.
+    /// The base directory of relative paths: that of the first file.
     pub directory: &'a Path,
 }
 
-/// What a stack consists of.
+/// The objects of a stack.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stack {
-    /// Its services, whose names begin with the stack's.
+    /// Its services; their names start with the stack's name.
     pub services: Vec<ServiceSpec>,
     /// Its configs.
     pub configs: Vec<StackFile>,
     /// Its secrets.
     pub secrets: Vec<StackFile>,
-    /// Services for whose number of replicas the files say nothing: the present number stays.
+    /// Services without a number of replicas in the files: the present number is kept.
     pub unscaled: Vec<String>,
 }
 
-/// Reads the text of one file, with its variables filled in; `None` if it is empty.
+/// Reads the text of one file and interpolates its variables; `None` if it is empty.
 ///
 /// # Errors
-/// When it is not YAML, or a variable has no value.
+/// When it is not valid YAML, or a variable has no value.
 pub fn read(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Option<Node>, Fault> {
     let Some(mut node) = yaml::one(file, text)? else { return Ok(None) };
     interpolate::tree(&mut node, around.variable)?;
@@ -88,7 +89,7 @@ pub fn name(file: &Node) -> Option<&str> {
     file.get("name").and_then(Node::text)
 }
 
-/// The stack that a file, merged of several perhaps, describes.
+/// The stack that a file describes, which may be the result of merging several.
 pub fn stack(name: &str, file: &Node, around: &Surroundings<'_>, problems: &mut Problems) -> Stack {
     let mut scope = Scope::new(name, around, problems);
     for (key, _) in scope.entries(file) {

@@ -1,4 +1,4 @@
-//! `volumes` and `tmpfs` of a service: directories of the node, volumes of its engine, and memory.
+//! `volumes` and `tmpfs` of a service: directories of the node, volumes of its engine, and tmpfs.
 
 use events::{BindPropagation, Mount, MountConsistency, MountType, Named, ServiceSpec};
 
@@ -41,7 +41,7 @@ fn is_path(source: &str) -> bool {
     source.starts_with(['/', '.', '~'])
 }
 
-/// A path of the node: relative ones begin at the directory of the file, `~` at the home directory of who reads it.
+/// An absolute path on the node: relative paths start at the directory of the file, `~` at the user's home directory.
 fn absolute(source: &str, scope: &Scope<'_>) -> String {
     let home = source.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
     match (home, (scope.around.variable)("HOME")) {
@@ -63,7 +63,7 @@ fn absolute(source: &str, scope: &Scope<'_>) -> String {
     }
 }
 
-/// Fills in what the file defines of a volume that is called by a name.
+/// Fills in the definition of a named volume from the file.
 fn define(mount: &mut Mount, at: &At, scope: &mut Scope<'_>) {
     if mount.r#type() != MountType::Volume || mount.source.is_empty() {
         return;
@@ -193,7 +193,7 @@ const TMPFS: [(&str, Use<Mount>); 2] = [
     ),
 ];
 
-/// Permission bits, which have to begin with a zero: readers of YAML do not agree what the others are.
+/// Permission bits. They must start with a zero, because YAML parsers disagree about other numbers.
 pub(super) fn octal(text: &str) -> Result<u32, Invalid> {
     let digits = text.strip_prefix("0o").or_else(|| text.strip_prefix('0'));
     let mode = digits.and_then(|digits| u32::from_str_radix(if digits.is_empty() { "0" } else { digits }, 8).ok());

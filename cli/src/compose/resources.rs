@@ -1,4 +1,4 @@
-//! What a task needs, and what it may take at most: `deploy.resources`, `ulimits` and `pids_limit`.
+//! Reservations and limits of a task: `deploy.resources`, `ulimits` and `pids_limit`.
 
 use events::spec::limits::PIDS_LIMITS;
 use events::{DeviceRequest, GenericResource, Resources, ServiceSpec, Ulimit};
@@ -91,12 +91,12 @@ pub(super) fn pids(node: &Node, scope: &mut Scope<'_>) -> Option<i64> {
     scope.number(node, PIDS_LIMITS)
 }
 
-/// Memory and swap together, as Docker's tools count; -1 for no limit.
+/// Memory plus swap, as Docker's tools count; -1 for no limit.
 pub(super) fn memory_and_swap(node: &Node, scope: &mut Scope<'_>) -> Option<(At, i64)> {
     scope.value(node, size::parse_or_unlimited).map(|limit| (node.at.clone(), limit))
 }
 
-/// Limits the swap to what there is beyond the memory.
+/// Sets the swap limit: memory plus swap, minus memory.
 pub(super) fn limit_swap(service: &mut Service, scope: &mut Scope<'_>) {
     let Some((at, both)) = service.memory_and_swap.take() else { return };
     let resources = task(&mut service.spec).resources.get_or_insert_default();

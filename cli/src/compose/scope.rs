@@ -1,4 +1,4 @@
-//! What the readers of a file's parts share: where they are, what is defined elsewhere in the file, and what was wrong so far.
+//! The context that all readers of a file share: the current path, the other definitions in the file, and the problems so far.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,20 +13,20 @@ use super::volumes::Volume;
 use crate::values::{Invalid, number};
 use crate::yaml::{At, Fault, Key, Node, Value};
 
-/// Words less alike than this are not worth a suggestion.
+/// Words less similar than this are not suggested.
 const ALIKE_MIN: f64 = 0.8;
 
-/// What is wrong with a file.
+/// A problem in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
-    /// Something malformed or contradictory.
+    /// A malformed or contradictory value.
     Wrong(Fault),
-    /// Something that means nothing here; a deployment without it is possible.
+    /// A key or value that is not supported; the file can be deployed without it.
     Unsupported(Fault),
 }
 
 impl Problem {
-    /// What it is, and where.
+    /// The problem and its location.
     pub fn fault(&self) -> &Fault {
         match self {
             Self::Wrong(fault) | Self::Unsupported(fault) => fault,
@@ -34,12 +34,12 @@ impl Problem {
     }
 }
 
-/// All that is wrong with some files.
+/// All problems of some files.
 pub type Problems = Vec<Problem>;
 
-/// What becomes of a key's value.
+/// How a key is handled.
 pub(super) enum Use<T> {
-    /// It is read.
+    /// It is read by this function.
     Read(fn(&mut T, &Node, &mut Scope<'_>)),
     /// It is not supported, for this reason.
     Not(&'static str),
@@ -58,7 +58,7 @@ pub(super) struct Scope<'a> {
     /// The names of its services.
     pub services: BTreeSet<String>,
     problems: &'a mut Problems,
-    /// The keys that lead to what is read.
+    /// The keys that lead to the current node.
     path: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Reads something below a key.
+    /// Reads the value of a nested key.
     pub fn within<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         self.path.push(key.to_owned());
         let result = read(self);
@@ -84,12 +84,12 @@ impl<'a> Scope<'a> {
         result
     }
 
-    /// How what is read is called: `services.web.deploy`.
+    /// The current path: `services.web.deploy`.
     pub fn path(&self) -> String {
         self.path.join(".")
     }
 
-    /// A name of the stack: `shop_web`.
+    /// A name prefixed with that of the stack: `shop_web`.
     pub fn named(&self, name: &str) -> String {
         format!("{}_{name}", self.stack)
     }
@@ -108,18 +108,18 @@ impl<'a> Scope<'a> {
         self.problems.push(Problem::Wrong(Fault::new(at, sentence)));
     }
 
-    /// Reports a key that is understood, and means nothing here.
+    /// Reports a known key that is not supported.
     pub fn unsupported(&mut self, key: &Key, why: &str) {
         let sentence = self.within(&key.text, |scope| format!("{} is not supported: {why}", scope.path()));
         self.unsupported_value(&key.at, sentence);
     }
 
-    /// Reports a value that is understood, and means nothing here.
+    /// Reports a known value that is not supported.
     pub fn unsupported_value(&mut self, at: &At, sentence: impl Into<String>) {
         self.problems.push(Problem::Unsupported(Fault::new(at, sentence)));
     }
 
-    /// Reports a key that the format does not have.
+    /// Reports an unknown key.
     pub fn unknown(&mut self, key: &Key, known: impl IntoIterator<Item = &'static str>) {
         let alike = known.into_iter().map(|word| (jaro_winkler(word, &key.text), word));
         let nearest = alike.filter(|(alike, _)| *alike >= ALIKE_MIN).max_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -129,7 +129,7 @@ impl<'a> Scope<'a> {
         self.unsupported_value(&key.at, sentence);
     }
 
-    /// Reads a map by the table of its keys.
+    /// Reads a map using the table of its keys.
     pub fn fields<T>(&mut self, into: &mut T, node: &Node, table: &[(&'static str, Use<T>)]) {
         for (key, value) in self.entries(node) {
             match table.iter().find(|(known, _)| *known == key.text) {
@@ -140,7 +140,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The entries of a map that say something; those whose keys begin with `x-` are for other programs.
+    /// The entries of a map. Keys that start with `x-` are extensions for other programs and are skipped.
     pub fn entries<'n>(&mut self, node: &'n Node) -> Vec<(&'n Key, &'n Node)> {
         match &node.value {
             Value::Map(entries) => {
@@ -184,13 +184,13 @@ impl<'a> Scope<'a> {
         self.items(node).iter().filter_map(|item| self.text(item).map(str::to_owned)).collect()
     }
 
-    /// A single value in a small language of its own.
+    /// A single value, parsed by `read`.
     pub fn value<T>(&mut self, node: &Node, read: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {
         let text = self.text(node)?;
         self.valid(&node.at, read(text))
     }
 
-    /// The values of a list in a small language of their own.
+    /// The values of a list, each parsed by `read`.
     pub fn values<T>(&mut self, node: &Node, read: impl Fn(&str) -> Result<T, Invalid>) -> Vec<T> {
         self.items(node).iter().filter_map(|item| self.value(item, &read)).collect()
     }
@@ -206,7 +206,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// A whole number between two bounds.
+    /// A whole number within bounds.
     pub fn number<T>(&mut self, node: &Node, bounds: RangeInclusive<T>) -> Option<T>
     where
         T: FromStr + PartialOrd + fmt::Display + Clone + Send + Sync + 'static,
@@ -214,7 +214,7 @@ impl<'a> Scope<'a> {
         self.value(node, number::within(bounds))
     }
 
-    /// A truth value.
+    /// A boolean.
     pub fn truth(&mut self, node: &Node) -> Option<bool> {
         self.value(node, |text| match text {
             "true" | "True" | "TRUE" => Ok(true),
@@ -223,7 +223,7 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// One of several words.
+    /// One of several allowed words.
     pub fn word<T: Copy>(&mut self, node: &Node, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(node)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
@@ -253,7 +253,7 @@ impl<'a> Scope<'a> {
         pairs
     }
 
-    /// Names with values, of which those without one are empty.
+    /// Names with values; a name without a value gets an empty one.
     pub fn labels(&mut self, node: &Node) -> BTreeMap<String, String> {
         self.pairs(node).into_iter().map(|(_, name, value)| (name, value.unwrap_or_default())).collect()
     }
@@ -265,7 +265,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Puts what was read into its field; what could not be read has been reported.
+/// Sets a field if its value was read; a failure has been reported already.
 pub(super) fn put<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;

@@ -17,13 +17,13 @@ use crate::yaml::{At, Key, Node, Value};
 #[derive(Default)]
 pub(super) struct Service {
     pub spec: ServiceSpec,
-    /// Whether the file says how many replicas there are.
+    /// Whether the file sets the number of replicas.
     pub is_scaled: bool,
-    /// Memory and swap together, and where the file says it.
+    /// Memory plus swap, and where the file sets it.
     pub memory_and_swap: Option<(At, i64)>,
 }
 
-/// Reads the service of a key.
+/// Reads one service of the file.
 pub(super) fn read(key: &Key, node: &Node, scope: &mut Scope<'_>) -> Service {
     let mut service = Service::default();
     let full_name = scope.named(&key.text);
@@ -44,7 +44,7 @@ pub(super) fn read(key: &Key, node: &Node, scope: &mut Scope<'_>) -> Service {
     service
 }
 
-/// Why a key of one engine means nothing to a cluster.
+/// Why a key for a single engine is not supported in a cluster.
 const ONE_ENGINE: &str = "it is for containers of one engine, and services have no such setting";
 const NO_NETWORKS: &str = "there are no networks in this version: services reach each other at published ports";
 const NOT_YET: &str = "services have no such setting in this version";
@@ -219,13 +219,13 @@ pub(super) fn text(node: &Node, scope: &mut Scope<'_>) -> Option<String> {
     scope.text(node).map(str::to_owned)
 }
 
-/// A length of time, as specs hold them.
+/// A duration, in the unit of specs.
 pub(super) fn length(node: &Node, scope: &mut Scope<'_>) -> Option<u64> {
     let length: Option<Duration> = scope.value(node, duration::parse);
     length.map(ns)
 }
 
-/// The words of a command: a list of them, or a line that is split as a shell does.
+/// A command: a list of words, or a line that is split as a shell does.
 fn line(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {
     match &node.value {
         Value::List(_) => scope.texts(node),
@@ -238,8 +238,7 @@ fn line(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {
     }
 }
 
-/// Services to start after: a list of them, or a map from each to what it has to be. One that runs is one that is healthy, where it
-/// has a check.
+/// Dependencies: a list of services, or a map from each to its condition. A running service is healthy, if it has a health check.
 fn dependencies(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {
     let Value::Map(entries) = &node.value else {
         let items = scope.items(node).iter();

@@ -1,4 +1,4 @@
-//! What files mean: each row a part of a file, and what becomes of it.
+//! The meaning of files: each row is a part of a file and the resulting spec.
 
 use std::io;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn variable(name: &str) -> Option<String> {
     }
 }
 
-/// The stack of some files, and what is wrong with them.
+/// The stack of some files, and their problems.
 fn load(files: &[&str]) -> (Stack, Problems) {
     let around = Surroundings { read: &read_file, variable: &variable, directory: Path::new("/stack") };
     let trees = files.iter().map(|text| read("f", text, &around).expect(text).expect(text));
@@ -34,7 +34,7 @@ fn load(files: &[&str]) -> (Stack, Problems) {
     (stack("shop", &file, &around, &mut problems), problems)
 }
 
-/// A service with some more lines, indented by one step each.
+/// A service with additional lines, indented by one step each.
 fn service(lines: &str) -> String {
     let body: String = lines.lines().map(|line| format!("    {line}\n")).collect();
     format!(

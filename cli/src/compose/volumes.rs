@@ -1,4 +1,4 @@
-//! The volumes that a file defines, by the names it calls them.
+//! The volumes that a file defines, by their names in the file.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::yaml::Node;
 /// A volume of the engines.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Volume {
-    /// What the engines call it.
+    /// Its name in the engine.
     pub name: String,
-    /// How they make it.
+    /// The options with which engines create it.
     pub options: VolumeOptions,
     external: bool,
     given_name: Option<String>,

@@ -1,4 +1,4 @@
-//! Archives as a node that lies would make them.
+//! Archives as a malicious node would make them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -18,7 +18,7 @@ impl Archive {
         Self(Builder::new(Vec::new()))
     }
 
-    /// Names are written as they are: the crate's own builder refuses some of these.
+    /// Writes names unchecked: the crate's own builder refuses some of these.
     fn entry(mut self, kind: EntryType, path: &str, link: &str, data: &[u8]) -> Self {
         let mut header = Header::new_gnu();
         let field = header.as_old_mut();
@@ -158,7 +158,7 @@ fn what_is_too_much_or_damaged_is_refused() {
     let mut flipped = whole.clone();
     flipped[3] ^= 1;
     rows.push(("another name", flipped, "another sum"));
-    // A name that claims to be as long as a disk.
+    // A name whose declared length is that of a whole disk.
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::GNULongName);
     header.set_size(1 << 40);
@@ -172,7 +172,7 @@ fn what_is_too_much_or_damaged_is_refused() {
         let place = Place::new();
         let error = unpack(&bytes[..], &place.below(), &Root::Contents, LIMITS).expect_err(case).to_string();
         assert!(error.contains(words), "{case}: {error}");
-        // Only what was whole is there.
+        // Only complete files exist.
         let whole = usize::from(case == "no end");
         assert_eq!(fs::read_dir(place.below()).expect("there").count(), whole, "{case}");
     }
