@@ -1,21 +1,21 @@
-//! How long ago something was, in Docker's words: `3 minutes ago`.
+//! How long ago something happened, in Docker's words: `3 minutes ago`.
 
 use std::time::Duration;
 
 use events::Timestamp;
 
-/// The age of an instant.
+/// The age of a timestamp.
 pub fn ago(at: Timestamp, now: Timestamp) -> String {
     format!("{} ago", human(now.since(at)))
 }
 
-/// An instant to the second: `2026-01-01T00:06:17Z`.
+/// A timestamp in seconds: `2026-01-01T00:06:17Z`.
 pub fn second(at: Timestamp) -> String {
     let text = at.to_string();
     text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-/// A length of time, rounded to what a person would say.
+/// A duration, rounded as a person would.
 pub fn human(length: Duration) -> String {
     const HOURS_IN_DAY: u64 = 24;
     let (seconds, minutes, hours) = (length.as_secs(), length.as_secs() / 60, (length.as_secs() + 1800) / 3600);
@@ -34,7 +34,7 @@ pub fn human(length: Duration) -> String {
     }
 }
 
-/// A time to come in whole seconds, rounded up: `45s`, `2m`, `4m5s`.
+/// A remaining duration in whole seconds, rounded up: `45s`, `2m`, `4m5s`.
 pub fn until(length: Duration) -> String {
     let seconds = length.as_secs() + u64::from(length.subsec_nanos() > 0);
     match (seconds / 60, seconds % 60) {
@@ -44,7 +44,7 @@ pub fn until(length: Duration) -> String {
     }
 }
 
-/// A time to come, however long: `in 4m5s`, `in 3 hours`.
+/// A remaining duration of any length: `in 4m5s`, `in 3 hours`.
 pub fn ahead(length: Duration) -> String {
     let short = length.as_secs() < 3_600;
     format!("in {}", if short { until(length) } else { human(length).to_lowercase() })

@@ -12,25 +12,25 @@ use super::table::Table;
 use super::view::View;
 use super::{RecordNames, age, story};
 
-/// The path of what a change of the number of replicas sets.
+/// The path of the field that scaling sets.
 const REPLICAS: [&str; 3] = ["mode", "replicated", "replicas"];
 
 /// Who gave a field a value.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
     field: String,
-    /// As a table shows it; absent where the field was removed.
+    /// As shown in a table; absent if the field was removed.
     value: Option<String>,
     index: u64,
     log_time: Timestamp,
     by: String,
     command: Option<String>,
     reason: Option<String>,
-    /// Whether the field has this value now.
+    /// Whether this is the current value.
     present: bool,
 }
 
-/// The fields of a spec as its history goes by.
+/// The fields of a spec while its history is read.
 #[derive(Debug, Default)]
 pub struct Blame {
     fields: BTreeMap<Vec<String>, Value>,
@@ -38,7 +38,7 @@ pub struct Blame {
 }
 
 impl Blame {
-    /// Takes the next event about the spec, oldest first.
+    /// Takes the next event about the spec; the oldest comes first.
     pub fn add(&mut self, record: &EventRecord, ids: bool) {
         let Some(kind) = &record.event.kind else { return };
         let leaves = if let Kind::ServiceScaled(event) = kind {
@@ -49,7 +49,7 @@ impl Blame {
         } else {
             let Some(spec) = spec(kind) else { return };
             let leaves = changes::leaves(&spec).into_iter().map(|Leaf { path, value }| (path, value));
-            // A switch that was never on is nobody's doing.
+            // A switch that was never on has no author.
             leaves
                 .filter(|(path, value)| {
                     !is_off(value) || self.fields.contains_key(path) || path.ends_with(&REPLICAS.map(str::to_owned))
@@ -73,7 +73,7 @@ impl Blame {
         for (_, line) in self.lines.iter_mut().filter(|(other, _)| *other == path) {
             (is_first, line.present) = (false, false);
         }
-        // What nobody chose is not called by the name that it happens to have.
+        // A default that no one chose is not shown by its name.
         let value = value.map(|value| {
             let is_default = is_first && record.event.kind.as_ref().is_some_and(|kind| is_default(kind, &path, &value));
             if is_default { "default".to_owned() } else { changes::show(&value) }
@@ -91,7 +91,7 @@ impl Blame {
         self.lines.push((path, line));
     }
 
-    /// The fields in their order, each with its present value; with `all` also with every former one, oldest first.
+    /// The fields in order, each with its current value; with `all` also with every earlier one, oldest first.
     pub fn lines(mut self, all: bool) -> Vec<Line> {
         self.lines.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.lines.into_iter().map(|(_, line)| line).filter(|line| all || line.present).collect()
@@ -102,7 +102,7 @@ fn is_off(value: &Value) -> bool {
     *value == Value::Bool(false) || value.as_u64() == Some(0)
 }
 
-/// Whether this is the name of what an enum is where it is not set. Texts that are not set are empty, and no fields.
+/// Whether this is the name of an unset enum. Unset texts are empty and not fields.
 fn is_default(kind: &Kind, path: &[String], value: &Value) -> bool {
     let is_service = matches!(kind, Kind::ServiceCreated(_) | Kind::ServiceSpecUpdated(_));
     let unset = if is_service { serde_json::to_value(unset_service()) } else { return false };
@@ -110,7 +110,7 @@ fn is_default(kind: &Kind, path: &[String], value: &Value) -> bool {
     value.is_string() && leaves.any(|leaf| leaf.path == path && leaf.value == *value)
 }
 
-/// A service whose parts are all there, with nothing set in them.
+/// A service with all optional parts present and no values set in them.
 fn unset_service() -> ServiceSpec {
     let task = TaskSpec {
         container: Some(ContainerSpec { privileges: Some(Default::default()), ..Default::default() }),
@@ -122,9 +122,9 @@ fn unset_service() -> ServiceSpec {
     ServiceSpec { task: Some(task), update, rollback, endpoint: Some(Default::default()), ..Default::default() }
 }
 
-/// The spec that an event sets as a whole.
+/// The complete spec in an event.
 fn spec(kind: &Kind) -> Option<Value> {
-    // Specs are plain data, which always becomes JSON.
+    // Specs are plain data, which always serializes to JSON.
     let json = if let Kind::ServiceCreated(event) = kind {
         serde_json::to_value(&event.spec)
     } else if let Kind::ServiceSpecUpdated(event) = kind {

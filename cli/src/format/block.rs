@@ -1,4 +1,4 @@
-//! Keys and values under each other, with the colons in one column, as the inspect commands print them.
+//! Keys and values in two columns with aligned colons, as the inspect commands print them.
 
 use super::escape;
 use super::wrap::wrap;
@@ -21,9 +21,9 @@ struct Row {
 enum Value {
     /// None: a heading.
     Heading,
-    /// What may be copied: it stays as it is.
+    /// Text to be copied: never wrapped.
     Plain(String),
-    /// Words, which may be divided into lines.
+    /// Words, which may be wrapped.
     Prose(String),
 }
 
@@ -33,7 +33,7 @@ impl Block {
         self.row(key, Value::Plain(escape::line(&value.to_string()).into_owned()))
     }
 
-    /// Adds a key with words, if there are any; they are divided into lines where the terminal is too narrow.
+    /// Adds a key with words, if there are any; they are wrapped if the terminal is too narrow.
     pub fn prose(&mut self, key: &str, words: &str) -> &mut Self {
         if words.is_empty() { self } else { self.row(key, Value::Prose(escape::line(words).into_owned())) }
     }
@@ -43,13 +43,13 @@ impl Block {
         self
     }
 
-    /// Adds a key with a value, if there is a value to show.
+    /// Adds a key with a value, if there is one.
     pub fn optional(&mut self, key: &str, value: impl Into<String>) -> &mut Self {
         let value = value.into();
         if value.is_empty() { self } else { self.field(key, value) }
     }
 
-    /// Adds one row for each value, the key before the first.
+    /// Adds one row for each value; the first has the key.
     pub fn each(&mut self, key: &str, values: impl IntoIterator<Item = String>) -> &mut Self {
         for (position, value) in values.into_iter().enumerate() {
             self.field(if position == 0 { key } else { "" }, value);
@@ -57,7 +57,7 @@ impl Block {
         self
     }
 
-    /// Adds a heading with what `fill` puts under it; nothing if it puts nothing there.
+    /// Adds a heading with the rows that `fill` adds below it; without rows, no heading.
     pub fn section(&mut self, heading: &str, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let start = self.rows.len();
         self.row(heading, Value::Heading);
@@ -70,7 +70,7 @@ impl Block {
         self
     }
 
-    /// The text, for a terminal of so many columns.
+    /// The text, for a terminal with this many columns.
     pub fn render(&self, columns: Option<usize>) -> String {
         let fields = self.rows.iter().filter(|row| !matches!(row.value, Value::Heading));
         let width = fields.map(|row| row.depth * 2 + row.key.chars().count()).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! How two specs differ, field by field: `env LOG=info removed`.
+//! The difference of two specs, field by field: `env LOG=info removed`.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::values::duration;
 
-/// Parts of a path that say nothing to who reads it.
+/// Parts of a path that are of no interest to a reader.
 const SILENT: [&str; 5] = ["annotations", "task", "container", "mode", "replicated"];
-/// Lists whose order matters, and whose items may be repeated: they are shown as a whole.
+/// Lists with significant order or repeated items: they are shown as a whole.
 const ORDERED: [&str; 3] = ["command", "args", "test"];
 
 /// What changed from `before` to `after`, in the order of the fields.
@@ -20,9 +20,9 @@ pub fn between(before: &Value, after: &Value) -> Vec<String> {
 
 /// A field of a spec, or one item of a list of `KEY=VALUE`.
 pub struct Leaf {
-    /// The way to it.
+    /// Its path.
     pub path: Vec<String>,
-    /// What it is set to.
+    /// Its value.
     pub value: Value,
 }
 
@@ -69,7 +69,7 @@ fn compare(path: &mut Vec<String>, before: &Value, after: &Value, changes: &mut 
 
 fn replaced(path: &[String], before: &Value, after: &Value) -> Option<String> {
     let name = name(path);
-    // Lengths of time are numbers with a unit in their name.
+    // Durations are numbers with the unit in the field's name.
     let (name, show) = match name.strip_suffix("_ns") {
         Some(name) => (name, length as fn(&Value) -> String),
         None => (name.as_str(), show as fn(&Value) -> String),
@@ -120,21 +120,21 @@ fn compare_lists(path: &[String], before: &[Value], after: &[Value], changes: &m
     changes.extend(added.iter().filter(is_new).map(|item| format!("{name} {} added", show(item))));
 }
 
-/// What an item such as `LOG=info` is the value of.
+/// The key of an item such as `LOG=info`.
 fn key(item: &Value) -> Option<&str> {
     Some(item.as_str()?.split_once('=')?.0)
 }
 
-/// What a field is called.
+/// The name of a field.
 pub fn name(path: &[String]) -> String {
-    // The labels of a container are not those of its service.
+    // Labels of a container are distinct from those of its service.
     let has = |part: &str| path.iter().any(|of| of == part);
     let of_container = has("container") && has("labels");
     let is_said = |part: &&str| !SILENT.contains(part) || (of_container && *part == "container");
     path.iter().map(String::as_str).filter(is_said).collect::<Vec<_>>().join(".")
 }
 
-/// Whether a field with this value is as good as absent.
+/// Whether a field with this value counts as absent.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -145,7 +145,7 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// A value as a table shows it.
+/// A value as shown in a table.
 pub fn show(value: &Value) -> String {
     match value {
         Value::String(text) if !text.is_empty() && !text.contains(char::is_whitespace) => text.clone(),

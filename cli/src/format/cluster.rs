@@ -1,4 +1,4 @@
-//! The cluster: its settings and the tokens that let nodes in.
+//! The cluster: its settings and join tokens.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
     block.render(view.width)
 }
 
-/// What history takes, and where old history is.
+/// The disk usage of history, and where archived history is.
 fn disk(block: &mut Block, history: &HistoryUse, moves_old: bool) {
     block.field("History", size::show(history.history_bytes));
     block.field("Checkpoints", size::show(history.checkpoint_bytes));
@@ -91,7 +91,7 @@ fn disk(block: &mut Block, history: &HistoryUse, moves_old: bool) {
     block.optional("Archives", archives);
 }
 
-/// How far a rotation of the root is.
+/// The progress of a root rotation.
 pub fn rotation(rotation: &RootRotationView) -> String {
     let RootRotationView { digest, nodes, moved, waits_for, .. } = rotation;
     let more = nodes.saturating_sub(moved + waits_for.len() as u64);

@@ -25,7 +25,7 @@ pub fn table(configs: &[ConfigView], view: View) -> String {
     table.render(view.width)
 }
 
-/// One config, with what is in it if that is text.
+/// One config, with its data if that is text.
 pub fn block(config: &ConfigView, view: View) -> String {
     let mut block = Block::default();
     let named = config.spec.annotations();
@@ -44,7 +44,7 @@ pub fn block(config: &ConfigView, view: View) -> String {
     block.render(view.width)
 }
 
-/// A config or a secret in a container: `web.conf at /etc/web.conf, mode 0444`, with its owner where that is not root.
+/// A config or a secret in a container: `web.conf at /etc/web.conf, mode 0444`, with its owner if that is not root.
 pub fn reference(of: &dyn FileReference) -> String {
     let owner = match of.owner() {
         Some((0, 0)) | None => String::new(),
@@ -53,7 +53,7 @@ pub fn reference(of: &dyn FileReference) -> String {
     format!("{} at {}, mode {:04o}{owner}", of.name(), of.path(), of.mode())
 }
 
-/// Which revision tasks are given, and whether there will be no other: `, revision 2 (pinned)`.
+/// The revision that tasks get, and whether it is pinned: `, revision 2 (pinned)`.
 pub fn revision(revision: u64, pinned: bool) -> String {
     format!(", revision {revision}{}", if pinned { " (pinned)" } else { "" })
 }

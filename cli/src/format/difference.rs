@@ -1,4 +1,4 @@
-//! How two states differ: an object after the other, each with its changes in words.
+//! The difference of two states: one object after the other, each with its changes in words.
 
 use events::{Named, TaskState};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use super::phrase::summary;
 use super::wrap::wrap;
 use super::{changes, escape, state};
 
-/// Where the changes of an object begin.
+/// Indentation of an object's changes.
 const INDENT: usize = 4;
 
 /// An object that differs.
@@ -37,7 +37,7 @@ impl Row {
         Self { changes, difference }
     }
 
-    /// The text for people: a line if there is one change, or else a line for each.
+    /// The text for people: one line if there is one change, otherwise a line for each.
     pub fn text(&self, ids: bool, width: Option<usize>) -> String {
         let id = self.difference.id.as_deref().filter(|_| ids);
         let head = format!("{} {}", self.difference.noun().name(), id.unwrap_or(&self.difference.name));
@@ -69,9 +69,9 @@ fn of_object(difference: &Difference) -> Vec<String> {
     }
 }
 
-/// The fields that are compared, those of the spec first.
+/// The compared fields, those of the spec first.
 fn fields(side: &ObjectSide) -> Value {
-    // Messages are plain data, which always becomes JSON.
+    // Messages are plain data, which always serializes to JSON.
     let mut all = match serde_json::to_value(side) {
         Ok(Value::Object(all)) => all,
         Ok(_) | Err(_) => Map::new(),
@@ -87,7 +87,7 @@ fn fields(side: &ObjectSide) -> Value {
     Value::Object(fields)
 }
 
-/// What became of a place.
+/// The change of a slot.
 fn of_place(difference: &Difference) -> String {
     let task = |side: &Option<ObjectSide>| side.as_ref().and_then(|side| side.task.clone());
     let why = difference.end.as_ref().map_or_else(String::new, ended);
@@ -100,13 +100,13 @@ fn of_place(difference: &Difference) -> String {
     }
 }
 
-/// The same task, further on.
+/// The same task in a later state.
 fn moved_on(before: &TaskSide, after: &TaskSide) -> String {
     let placed = if before.node == after.node { String::new() } else { format!("placed{}, ", on(after)) };
     format!("{placed}{} -> {}", state(before.state()), state(after.state()))
 }
 
-/// Another task in the same place.
+/// Another task in the same slot.
 fn replaced(before: &TaskSide, after: &TaskSide) -> String {
     let image = if before.image == after.image {
         String::new()
@@ -124,7 +124,7 @@ fn on(task: &TaskSide) -> String {
     task.node.as_ref().map_or_else(|| " without a node".to_owned(), |node| format!(" on {node}"))
 }
 
-/// The state of a task that does not run.
+/// The state of a task that is not running.
 fn at(task: &TaskSide) -> String {
     if task.state() == TaskState::Running { String::new() } else { format!(", {}", state(task.state())) }
 }

@@ -1,4 +1,4 @@
-//! Text from elsewhere, made harmless for a terminal (see [`events::escape`]).
+//! Escapes text from untrusted sources for a terminal (see [`events::escape`]).
 
 pub use events::escape::*;
 
@@ -8,11 +8,11 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// One character of each sort that must not reach a terminal.
+    /// One character of each class that must not reach a terminal.
     pub(crate) const HOSTILE: &str =
         "a\u{1b}[31m\u{7}\u{8}\u{9b}2J\u{202e}\u{2066}\u{200b}\u{ad}\u{feff}\u{e0041}\u{2028}\r\nz";
 
-    /// Checks that a text from a formatter, whose own line ends are its own, has nothing hostile in it.
+    /// Checks that a formatted text contains nothing hostile; its own line ends are allowed.
     #[track_caller]
     pub(crate) fn assert_harmless(shown: &str) {
         let bad: Vec<char> = shown.chars().filter(|c| *c != '\n' && !is_harmless(*c)).collect();

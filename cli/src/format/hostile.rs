@@ -1,4 +1,4 @@
-//! Every formatter with hostile text wherever a text can be: nothing of it reaches the terminal as it is.
+//! Every formatter, with hostile text in every text field: none of it reaches the terminal unescaped.
 
 use std::collections::BTreeMap;
 

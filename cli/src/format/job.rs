@@ -1,4 +1,4 @@
-//! What a job does next: its run, the next one, those that did not begin, and what is awaited.
+//! The outlook of a job: its run, the next one, those that were skipped, and what it waits for.
 
 use events::{Kind, RunSkipped, Timestamp};
 use wire::v1::{EventRecord, ServiceView};
@@ -7,11 +7,11 @@ use super::block::Block;
 use super::{age, phrase, service};
 use crate::values::duration;
 
-/// A job, and the events of its last runs that did not begin, oldest first.
+/// A job, and the events of its last skipped runs, oldest first.
 pub struct Job {
     /// The job.
     pub service: ServiceView,
-    /// What history says of those runs.
+    /// The events of those runs.
     pub skipped: Vec<EventRecord>,
 }
 
@@ -32,7 +32,7 @@ fn missed(of: &RunSkipped) -> String {
     format!("{}: {}", of.due.minute(), phrase::skipped(of))
 }
 
-/// What has to happen before the job goes on or is over.
+/// What the job is waiting for.
 fn awaited(job: &ServiceView, now: Timestamp) -> String {
     let next = job.next_run.map(|due| format!("the next run, {}", age::ahead(due.since(now))));
     let Some(run) = job.run else {

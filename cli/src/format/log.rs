@@ -1,4 +1,4 @@
-//! How a line of a log looks.
+//! The format of log lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,14 +10,14 @@ use wire::v1::{LogLine, LogSource};
 
 use super::escape;
 
-/// Colours of names, in the order in which tasks appear: those that are read well on light and dark ground.
+/// Colours of names, in the order in which tasks appear: readable on light and dark backgrounds.
 const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
-/// Ends all colours.
+/// Resets all colours.
 const RESET: &str = "\u{1b}[0m";
-/// Longest sequence that sets colours: every attribute at once is shorter.
+/// Maximum length of a colour sequence: every attribute at once is shorter.
 const COLOUR_LENGTH_MAX: usize = 64;
 
-/// How lines look, and the names of their tasks.
+/// The style of lines, and the names of their tasks.
 #[derive(Debug)]
 pub struct Style {
     timestamps: bool,
@@ -26,7 +26,7 @@ pub struct Style {
     ids: bool,
     coloured: bool,
     names: BTreeMap<TaskId, Name>,
-    /// Columns of the longest name.
+    /// Width of the longest name, in columns.
     width: usize,
     last: Option<Timestamp>,
 }
@@ -39,12 +39,12 @@ struct Name {
 }
 
 impl Style {
-    /// A style; `ids` in place of names, names in colours.
+    /// A style; `ids` instead of names, names in colours.
     pub fn new(timestamps: bool, details: bool, raw: bool, ids: bool, coloured: bool) -> Self {
         Self { timestamps, details, raw, ids, coloured, names: BTreeMap::new(), width: 0, last: None }
     }
 
-    /// Takes the name of a task.
+    /// Records the name of a task.
     pub fn learn(&mut self, source: &LogSource) {
         let text = if self.ids { format!("{}@{}", source.task, source.node) } else { name(source) };
         let text = escape::line(&text).into_owned();
@@ -54,18 +54,18 @@ impl Style {
         self.names.entry(source.task).or_insert(Name { text, columns, colour });
     }
 
-    /// When the last line that was shown was printed.
+    /// The timestamp of the last line that was shown.
     pub fn last(&self) -> Option<Timestamp> {
         self.last
     }
 
-    /// Adds a line to a text.
+    /// Appends a line to a text.
     pub fn line(&mut self, source: Option<&LogSource>, line: &LogLine, text: &mut Vec<u8>) {
         self.last = self.last.max(Some(line.at));
         let mut before = String::new();
         if let Some(name) = source.and_then(|source| self.names.get(&source.task)).filter(|_| !self.raw) {
             let gap = self.width - name.columns;
-            // A string takes everything.
+            // Writing to a string cannot fail.
             let _ = match self.coloured {
                 true => write!(before, "\u{1b}[{}m{}{RESET}{:gap$} | ", name.colour, name.text, ""),
                 false => write!(before, "{}{:gap$} | ", name.text, ""),
@@ -86,7 +86,7 @@ impl Style {
     }
 }
 
-/// What a task is called beside its lines: its place and its node.
+/// The name shown beside a task's lines: its slot and its node.
 fn name(source: &LogSource) -> String {
     match source.slot {
         Some(slot) => format!("{}.{slot}@{}", source.service_name, source.node_hostname),
@@ -94,7 +94,7 @@ fn name(source: &LogSource) -> String {
     }
 }
 
-/// A line that does to a terminal nothing but text, tabs and colours, and no colour outlasts it.
+/// A line with only text, tabs and colours for the terminal; colours are reset at its end.
 fn harmless(line: &str) -> String {
     let line = line.trim_end_matches('\r');
     let mut shown = String::with_capacity(line.len());
@@ -120,7 +120,7 @@ fn harmless(line: &str) -> String {
     shown
 }
 
-/// A line without the sequences that set colours.
+/// A line without colour sequences.
 pub fn without_colours(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line;
@@ -134,7 +134,7 @@ pub fn without_colours(line: &str) -> String {
     plain
 }
 
-/// The length of the sequence that sets colours with which a text begins, if it does.
+/// The length of the colour sequence at the start of a text, if there is one.
 fn colour(text: &str) -> Option<usize> {
     let numbers = text.strip_prefix("\u{1b}[")?;
     let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':')?;

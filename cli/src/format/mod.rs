@@ -1,4 +1,4 @@
-//! How replies look: tables and blocks for people, JSON for scripts. Everything here is a function of its arguments.
+//! How replies are shown: tables and blocks for people, JSON for scripts. Everything here is a function of its arguments.
 
 pub mod age;
 pub mod blame;
@@ -49,12 +49,12 @@ pub enum Format {
     Json,
 }
 
-/// The name of an enum's value as tables show it: `RUNNING`.
+/// The name of an enum value as shown in tables: `RUNNING`.
 pub fn state(value: impl events::Named) -> String {
     value.name().to_ascii_uppercase()
 }
 
-/// Several words as one could type them, with quotes where they are needed.
+/// Several words as typed in a shell, quoted where necessary.
 pub fn words(words: &[String]) -> String {
     let plain = |word: &&String| {
         !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c))

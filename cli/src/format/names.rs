@@ -1,8 +1,8 @@
-//! Names for the ids in a record of history. The manager knows them, also those of what is gone.
+//! Names for the ids in a history record. The manager provides them, also for objects that no longer exist.
 
 use wire::v1::EventRecord;
 
-/// What the ids in one record are called.
+/// The names of the ids in one record.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RecordNames<'a>(Option<&'a EventRecord>);
 

@@ -1,7 +1,8 @@
-//! History by operation: one entry for each command of a person or a tool, and below it what followed from it.
+//! History grouped by operation: one entry for each command of a person or a tool, and below it its consequences.
 //!
-//! A frame says which command caused an event, but not which one made the managers act later. What happens to an object therefore
-//! counts as a consequence of the last command that changed it; what happens in the frame of a single one is a consequence of that.
+//! A frame records which command caused an event, but not which command made the managers act later. A change of an object
+//! therefore counts as a consequence of the last command that changed that object; if a frame belongs to a single command,
+//! everything in it is a consequence of that one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,26 +15,26 @@ use super::phrase::phrase;
 use super::{RecordNames, escape, story};
 use crate::values::duration;
 
-/// Operations that are kept while their consequences are waited for: as many as may be asked for from the end, twice.
+/// Operations that are kept in memory for their consequences: twice the maximum of `--tail`.
 pub const OPERATIONS_MAX: usize = 20_000;
-/// Changes of one operation that are listed.
+/// Maximum number of listed changes of one operation.
 const CHANGES_MAX: usize = 100;
-/// Objects of which the last operation is known.
+/// Maximum number of objects whose last operation is remembered.
 const OBJECTS_MAX: usize = 200_000;
 
 /// A command and its consequences.
 #[derive(Debug, Serialize)]
 pub struct Operation {
-    /// Index of its frame.
+    /// Index of the frame.
     pub index: u64,
     log_time: Timestamp,
-    /// Absent for what followed from commands that were not read.
+    /// Absent for consequences of commands that were not read.
     command: Option<CommandRecord>,
-    /// What the command changed, in words.
+    /// The changes made by the command, in words.
     changes: Vec<String>,
-    /// How many changes are not listed.
+    /// The number of changes that are not listed.
     more_changes: u64,
-    /// How often which kind of event followed.
+    /// The number of consequences by kind of event.
     consequences: BTreeMap<&'static str, u64>,
     /// Index of the last consequence.
     last_index: u64,
@@ -43,27 +44,28 @@ pub struct Operation {
     by: String,
 }
 
-/// What the commands of an operation have in common.
+/// Identifies the commands of one operation.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum OperationKey {
     Id(CommandId),
-    /// A command without an id is an operation by itself: its frame, and its place among the commands there.
+    /// A command without an id is an operation of its own: its frame, and its position among the commands there.
     Alone(u64, u32),
 }
 
-/// The operations of a history that is read from its oldest event on. Only a window of them is kept: those before it are handed out as
-/// they are, whatever follows from them later.
+/// The operations of a history that is read from its oldest event on. Only a window is kept: older operations are handed out as
+/// they are, without their later consequences.
 #[derive(Debug, Default)]
 pub struct Operations {
     /// The window.
     list: VecDeque<Operation>,
-    /// How many came before it.
+    /// The number of operations before the window.
     handed_out: usize,
-    /// The number of each operation in the window.
+    /// The number of each operation in the window, by its key.
     numbers: BTreeMap<OperationKey, usize>,
-    /// The last operation about each object: a service or a node by its name, a place such as `web.1` where one concerned only it.
+    /// The last operation about each object: a service or a node by its name, a slot such as `web.1` if the operation concerned
+    /// only that.
     last: BTreeMap<String, usize>,
-    /// The frame that is read, and its operations that changed something.
+    /// The current frame, and those of its operations that changed something.
     frame: (u64, Vec<usize>),
 }
 
@@ -107,12 +109,12 @@ impl Operations {
         }
     }
 
-    /// The operation with this number, as long as it is in the window.
+    /// The operation with this number, if it is in the window.
     fn operation(&mut self, number: usize) -> Option<&mut Operation> {
         self.list.get_mut(number.checked_sub(self.handed_out)?)
     }
 
-    /// The number of a command's operation; of several commands with the same correlation, one.
+    /// The number of a command's operation; commands with the same correlation share one.
     fn of_command(&mut self, command: &CommandRecord, position: u32, record: &EventRecord) -> usize {
         let key = command.operation().map_or(OperationKey::Alone(record.index, position), OperationKey::Id);
         let next = self.handed_out + self.list.len();
@@ -123,7 +125,7 @@ impl Operations {
         number
     }
 
-    /// What concerned only a place of an object is over.
+    /// Forgets operations that concerned only a slot of this object.
     fn forget_places_of(&mut self, object: &str) {
         let prefix = format!("{object}.");
         let places = self.last.range(prefix.clone()..).take_while(|(known, _)| known.starts_with(&prefix));
@@ -133,7 +135,7 @@ impl Operations {
         }
     }
 
-    /// Notes the last operation about an object. A place for which there is no room counts as its service does.
+    /// Records the last operation about an object. If a slot no longer fits, its service's operation counts.
     fn remember(&mut self, object: &str, number: usize) {
         if self.last.len() < OBJECTS_MAX || self.last.contains_key(object) {
             self.last.insert(object.to_owned(), number);
@@ -146,7 +148,7 @@ impl Operations {
         known.copied()
     }
 
-    /// The older half of the window once it is full. What follows from these later is not counted.
+    /// Removes the older half of a full window. Later consequences of these are not counted.
     pub fn hand_out(&mut self) -> Vec<Operation> {
         if self.list.len() < OPERATIONS_MAX {
             return Vec::new();
@@ -159,18 +161,19 @@ impl Operations {
         older
     }
 
-    /// How many were handed out before history ended.
+    /// The number of operations handed out so far.
     pub fn handed_out(&self) -> usize {
         self.handed_out
     }
 
-    /// Those in the window, in the order of their commands.
+    /// The operations in the window, in the order of their commands.
     pub fn window(self) -> VecDeque<Operation> {
         self.list
     }
 }
 
-/// The command that asked for this and its place in the frame, if a person or a tool asked, and not a node or a manager by itself.
+/// The command that requested this and its position in the frame, if the caller was a person or a tool, and not a node or a
+/// manager.
 fn asked(record: &EventRecord) -> Option<(&CommandRecord, u32)> {
     let command = record.command.as_deref().filter(|command| command.actor.kind().asks())?;
     match record.event.cause {
@@ -272,7 +275,7 @@ mod tests {
         assert_eq!(handed_out + operations.window().len(), count, "none is lost, and none shown twice");
     }
 
-    /// Somebody runs a command in web.1.
+    /// An event: a user runs a command in web.1.
     fn accessed(index: u64, position: usize, subject: &str) -> EventRecord {
         let actor = ActorRecord { kind: ActorKind::CertifiedOperator.into(), subject: subject.to_owned(), via: None };
         EventRecord {

@@ -1,4 +1,4 @@
-//! Operators with a certificate.
+//! Operators that have a certificate.
 
 use events::Named;
 use wire::v1::OperatorView;

@@ -1,4 +1,4 @@
-//! What each event says, in a few words that begin with what it is about.
+//! A short phrase for each event, which starts with its subject.
 
 use std::fmt::Display;
 
@@ -15,17 +15,17 @@ use wire::v1::SpecBefore;
 use super::{RecordNames, changes, state, template, words};
 use crate::values::size;
 
-/// Names of tasks that one event mentions at most; the number of the others follows.
+/// Maximum number of task names in one phrase; the number of the others follows.
 const TASKS_SHOWN: usize = 5;
-/// Frames that one event mentions at most; the number of the others follows.
+/// Maximum number of frames in one phrase; the number of the others follows.
 const FRAMES_SHOWN: usize = 12;
-/// Callers that one event mentions at most; how often others called follows.
+/// Maximum number of callers in one phrase; the number of the others follows.
 const CALLERS_SHOWN: usize = 5;
-/// Changes of a spec that one line lists at most.
+/// Maximum number of spec changes in one line.
 const CHANGES_SHOWN: usize = 12;
 
-/// What became true, and how it differs from what was before, where that is known. Each kind has one line: what is longer has a
-/// function of its own.
+/// What happened, and how it differs from the previous state, if that is known. Each kind has one line; longer ones have a
+/// function of their own.
 pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> String {
     let name = |id: &dyn Display| names.of(&id.to_string()).to_owned();
     match kind {
@@ -120,7 +120,7 @@ fn rebalanced(event: &ServiceRebalanced, names: RecordNames) -> String {
     format!("{} moves from {} to {}: {}", names.of(&task), names.of(&from), names.of(&to), event.reason)
 }
 
-/// Why a run did not begin.
+/// Why a run was skipped.
 pub(super) fn skipped(event: &RunSkipped) -> &'static str {
     match event.cause() {
         SkipCause::Overlap => "the one before goes on",
@@ -182,9 +182,9 @@ fn how_removed(event: &NodeRemoved) -> &'static str {
     }
 }
 
-/// How a spec differs from the one that it replaces.
+/// The difference between a spec and the one it replaces.
 pub(super) fn changed<T: Serialize>(before: &T, after: &T) -> String {
-    // Specs are plain data, which always becomes JSON.
+    // Specs are plain data, which always serializes to JSON.
     let [before, after] = [before, after].map(|spec| serde_json::to_value(spec).unwrap_or_default());
     let changes = changes::between(&before, &after);
     match changes.len().saturating_sub(CHANGES_SHOWN) {
@@ -194,7 +194,7 @@ pub(super) fn changed<T: Serialize>(before: &T, after: &T) -> String {
     }
 }
 
-/// A spec in a few words.
+/// A short summary of a spec.
 pub(super) fn summary(spec: &ServiceSpec) -> String {
     let mode = match spec.mode() {
         Mode::Global(_) => "global".to_owned(),
@@ -206,7 +206,7 @@ pub(super) fn summary(spec: &ServiceSpec) -> String {
     format!("{}, {mode}", spec.template().container().image)
 }
 
-/// What is wanted of a node. That it is a worker goes without saying.
+/// The desired state of a node. The role worker is the default and not shown.
 fn node_spec(spec: &NodeSpec) -> String {
     let annotations = spec.annotations.iter();
     let labels: Vec<String> =
@@ -244,7 +244,7 @@ fn accessed(event: &TaskAccessed) -> String {
     }
 }
 
-/// Who was refused what, and how often.
+/// Who was refused which calls, and how often.
 fn refused(event: &AccessRefused) -> String {
     let of = |calls: &RefusedCalls| {
         let (call, who, kind) = (&calls.call, &calls.actor.subject, calls.actor.kind());
@@ -268,7 +268,7 @@ fn refused(event: &AccessRefused) -> String {
     shown.join("; ")
 }
 
-/// The state reached, and for one that is not as wished the reason.
+/// The state that was reached, with the reason if it is a failure.
 fn reported(status: &TaskStatus) -> String {
     let reached = state(status.state());
     match (status.error.as_str(), status.message.as_str()) {

@@ -1,4 +1,4 @@
-//! The tasks that ever stood in a place of a service: when each was there, where, why it ended and what took its place.
+//! The tasks that ever occupied a slot of a service: when, on which node, why each ended and what replaced it.
 
 use std::collections::BTreeMap;
 
@@ -10,28 +10,28 @@ use super::table::Table;
 use super::view::View;
 use super::{age, state};
 
-/// One task of the place.
+/// One task of the slot.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stay {
     task: TaskId,
     created_index: u64,
     created_at: Timestamp,
     cause: String,
-    /// The node that it was placed on, as it is called.
+    /// The name of the node that it was placed on.
     node: Option<String>,
     state: String,
     ended_index: Option<u64>,
     ended_at: Option<Timestamp>,
-    /// Why it ended: in the node's words, or what the managers wanted.
+    /// Why it ended: the node's error, or the managers' cause.
     why: String,
     replaced_by: Option<TaskId>,
-    /// Where the next one went.
+    /// The node of its replacement.
     moved_to: Option<String>,
     #[serde(skip)]
     wanted: Option<String>,
 }
 
-/// The tasks of a place, from the events about them.
+/// The tasks of a slot, collected from the events about them.
 #[derive(Debug, Default)]
 pub struct Stays {
     list: Vec<Stay>,
@@ -101,7 +101,7 @@ impl Stays {
         }
     }
 
-    /// Changes the task's row; whether there is one.
+    /// Changes the task's row; returns whether it exists.
     fn change(&mut self, task: TaskId, change: impl FnOnce(&mut Stay)) -> bool {
         let stay = self.positions.get(&task).and_then(|position| self.list.get_mut(*position));
         stay.map(change).is_some()
@@ -132,7 +132,7 @@ impl Stays {
 }
 
 impl Stay {
-    /// The identity of the task.
+    /// The id of the task.
     pub fn id(&self) -> String {
         self.task.to_string()
     }
@@ -146,7 +146,7 @@ impl Stay {
     }
 
     fn want_end(&mut self, cause: DesiredCause) {
-        // What has ended is told to end once more when its service goes.
+        // A task that has ended is shut down again when its service is removed.
         if self.ended_at.is_none() {
             self.wanted = Some(format!("cause {}", cause.name().replace('_', " ")));
         }

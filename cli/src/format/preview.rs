@@ -1,4 +1,4 @@
-//! What would happen, as people read it: objects, then tasks, then how it ends.
+//! A preview for people: objects, then tasks, then a summary.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use super::{changes, escape};
 use crate::failure::Failure;
 use crate::values::{cpus, duration, size};
 
-/// Tasks that are listed one by one: more than anybody reads.
+/// Maximum number of listed tasks; no person reads more.
 const ROWS_MAX: usize = 100;
-/// The command whose subject is no object with an id, but says in words what would be erased.
+/// The command whose subject is not an object with an id, but describes what would be erased.
 const REDACT: &str = "history.redact";
-/// Lengths of time are shown in steps of this: the model is no better.
+/// Durations are rounded to this: the model is not more precise.
 const STEP: Duration = Duration::from_millis(100);
 
-/// The whole answer.
+/// The complete preview.
 ///
 /// # Errors
-/// When a spec cannot be written, which is a fault of this program.
+/// When a spec cannot be serialized, which is a bug in this program.
 pub fn text(reply: &PreviewReply, view: View) -> Result<String, Failure> {
     if !reply.steps.iter().any(|step| step.changes) {
         return Ok(if reply.refusal.is_none() { "no changes\n".to_owned() } else { String::new() });
@@ -38,7 +38,7 @@ pub fn text(reply: &PreviewReply, view: View) -> Result<String, Failure> {
     Ok(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n"))
 }
 
-/// `+` what would be created, `~` what would be changed and how, `-` what would be removed.
+/// `+` for objects that would be created, `~` for changed ones with their changes, `-` for removed ones.
 fn object_lines(object: &ObjectDifference) -> Result<Vec<String>, Failure> {
     let sign = match (&object.before, &object.after) {
         (None, _) => '+',
@@ -56,7 +56,7 @@ fn object_lines(object: &ObjectDifference) -> Result<Vec<String>, Failure> {
     Ok(lines)
 }
 
-/// The spec that there is.
+/// The spec of the object that is present.
 fn spec(object: &ObjectSpec) -> Result<Value, Failure> {
     let ObjectSpec { service, node, cluster, config, secret, revision: _ } = object;
     let specs = [
@@ -70,13 +70,13 @@ fn spec(object: &ObjectSpec) -> Result<Value, Failure> {
     Ok(spec.map_err(std::io::Error::from)?)
 }
 
-/// Steps that change something else than what is asked of an object, such as a pause.
+/// Steps that change something other than a spec, such as a pause.
 fn other_steps(reply: &PreviewReply) -> Vec<String> {
     let shown: BTreeSet<&str> = reply.objects.iter().map(|object| object.id.as_str()).collect();
     let names: BTreeMap<&str, String> =
         reply.read.iter().map(|read| (read.id.as_str(), format!("{} {}", read.kind, read.name))).collect();
     let others = reply.steps.iter().filter(|step| step.changes);
-    // What is supposed is named by who supposes it.
+    // The name of a hypothetical step was chosen by the caller.
     let others = others.filter(|step| step.name.contains('.'));
     let others = others.filter(|step| step.subject.as_ref().is_none_or(|id| !shown.contains(id.as_str())));
     let line = |step: &wire::v1::PreviewedStep| match step.subject.as_ref().and_then(|id| names.get(id.as_str())) {
@@ -115,7 +115,7 @@ fn verb(action: TaskAction) -> &'static str {
     }
 }
 
-/// How many tasks are concerned, what is left over, and how long it takes.
+/// How many tasks are affected, how many are left without a node, and how long it takes.
 fn summary(reply: &PreviewReply) -> String {
     let mut counts: BTreeMap<TaskAction, u64> = BTreeMap::new();
     for task in &reply.tasks {
@@ -138,14 +138,14 @@ fn summary(reply: &PreviewReply) -> String {
     lines.iter().map(|line| format!("{}\n", escape::line(line))).collect()
 }
 
-/// Tasks of a service that find no node.
+/// Tasks of a service without a suitable node.
 pub fn without_node(left: &UnplacedTasks) -> String {
     let UnplacedTasks { service_name, tasks, reason } = left;
     let tasks = if *tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") };
     format!("{tasks} of {service_name} without a node: {reason}")
 }
 
-/// The nodes that have the least left.
+/// The nodes with the least free resources.
 pub fn fullest(reply: &PreviewReply, view: View) -> String {
     if reply.fullest.is_empty() {
         return String::new();

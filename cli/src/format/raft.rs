@@ -1,4 +1,4 @@
-//! The managers, and how far each of them is.
+//! The managers and their progress in raft.
 
 use wire::v1::{MemberState, RaftMember, RaftView, Reachability};
 
@@ -6,14 +6,14 @@ use super::block::Block;
 use super::table::Table;
 use super::view::View;
 
-/// What `swarmctl raft` prints.
+/// The output of `swarmctl raft`.
 pub fn show(raft: &RaftView, view: View) -> String {
     let mut block = Block::default();
     fields(&mut block, raft);
     format!("{}\n{}", block.render(view.width), table(raft, view))
 }
 
-/// Where consensus stands, as fields of a block.
+/// The state of consensus, as fields of a block.
 pub fn fields(block: &mut Block, raft: &RaftView) {
     block.field("Leader", leader(raft)).field("Term", raft.term);
     block.field("Committed", raft.committed).field("Applied", raft.applied);
@@ -50,7 +50,7 @@ fn table(raft: &RaftView, view: View) -> String {
     table.render(view.width)
 }
 
-/// How a manager takes part in raft.
+/// A manager's role in raft.
 pub fn state(state: MemberState) -> &'static str {
     match state {
         MemberState::Joining => "JOINING",
@@ -59,7 +59,7 @@ pub fn state(state: MemberState) -> &'static str {
     }
 }
 
-/// Whether a manager leads, or can be reached.
+/// Whether a manager is the leader, or reachable.
 pub fn status(leads: bool, reachability: Reachability) -> &'static str {
     match reachability {
         _ if leads => "LEADER",

@@ -1,4 +1,4 @@
-//! Two courses of the same history, side by side.
+//! Two replays of the same history, side by side.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::table::Table;
 use super::view::View;
 use crate::values::duration;
 
-/// What no copy does again.
+/// What neither replay repeats.
 const LEFT_OUT: &str = "both without removals of single tasks, autoscaling, and failures of tasks\n";
 
-/// A row a figure.
+/// One row for each figure.
 pub fn text(reply: &ReplayReply, view: View) -> String {
     let mut table = Table::new(&["FIGURE", "AS IT WAS", "OTHERWISE"]);
     let (was, other) = (&reply.as_was, &reply.other);

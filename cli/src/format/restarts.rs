@@ -1,17 +1,17 @@
-//! How it stands with a place whose tasks end again and again.
+//! Restarts of a slot whose tasks keep ending.
 
 use events::Timestamp;
 use wire::v1::Restarting;
 
 use super::age;
 
-/// That a place is restarted, or runs again, how often it failed in a row, why last, and when it is tried again.
+/// Whether a slot is restarting or running again, how often it failed in a row, the last error, and the time of the next attempt.
 pub fn show(known: &Restarting, now: Timestamp) -> String {
     let begins = if known.running_again { "running again after " } else { "restarting, " };
     format!("{begins}{}", failures(known, now))
 }
 
-/// How often a place failed in a row, or ended without an error, why it failed last, and when it is tried again.
+/// How often a slot failed or ended without an error in a row, the last error, and the time of the next attempt.
 pub fn failures(known: &Restarting, now: Timestamp) -> String {
     let many = |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
     let count = match (known.failures, known.exits) {

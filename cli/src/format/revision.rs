@@ -1,4 +1,4 @@
-//! The revisions of a service: when it got which spec, by whom and why.
+//! The revisions of a service: each spec with its time, caller and reason.
 
 use events::{Kind, SpecChange};
 use wire::v1::EventRecord;
@@ -8,7 +8,7 @@ use super::table::Table;
 use super::view::View;
 use super::{RecordNames, age, story};
 
-/// The table of `service revisions`, from the events that gave the service a spec, oldest first. The last is the present one.
+/// The table of `service revisions`, from the events that set the service's spec, oldest first. The last one is current.
 pub fn table(records: &[EventRecord], view: View) -> String {
     let mut table = Table::new(&["REVISION", "CREATED", "BY", "REASON", "CHANGE"]);
     for record in records {

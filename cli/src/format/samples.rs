@@ -1,13 +1,13 @@
-//! Fixed replies of a manager, for tests of what is shown.
+//! Fixed replies of a manager, for tests of the formatters.
 
 use events::*;
 use wire::v1::*;
 
 use crate::values;
 
-/// The present of all samples.
+/// The current time in all samples.
 pub const NOW: Timestamp = Timestamp::from_unix_ns(1_800_000_000_000_000_000);
-/// Looked at now, without a terminal.
+/// Viewed now, without a terminal.
 pub const VIEW: super::view::View = super::view::View { now: NOW, ids: false, width: None };
 
 fn before(seconds: i64) -> Timestamp {
@@ -30,7 +30,7 @@ pub fn spec() -> ServiceSpec {
     }
 }
 
-/// The event by which root created a service.
+/// The event with which root created a service.
 pub fn created(service: ServiceId, spec: ServiceSpec, reason: &str) -> EventRecord {
     let actor = ActorRecord { kind: ActorKind::Operator.into(), subject: "root".to_owned(), via: None };
     let command = CommandRecord {
@@ -77,7 +77,7 @@ pub fn service() -> ServiceView {
     }
 }
 
-/// A service as a manager shows it that knows these tasks of it and no others.
+/// A service view that counts exactly these tasks.
 pub fn counted(service: ServiceView, tasks: &[TaskView]) -> ServiceView {
     let number = |is_such: &dyn Fn(&TaskView) -> bool| tasks.iter().filter(|task| is_such(task)).count() as u64;
     let place = |task: &TaskView| (task.slot, task.node.filter(|_| task.slot.is_none()));
@@ -95,7 +95,7 @@ pub fn counted(service: ServiceView, tasks: &[TaskView]) -> ServiceView {
     }
 }
 
-/// A service with something in most of its settings.
+/// A service with most settings set.
 pub fn full_service() -> ServiceView {
     let mut spec = spec();
     let labels = [("tier", "front"), ("team", "blue")].map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -166,7 +166,7 @@ pub fn task(id: u128, slot: u64, desired: TaskState, state: TaskState, seconds_a
     }
 }
 
-/// One that runs, one that waits and one that failed.
+/// A running, a pending and a failed task.
 pub fn tasks() -> Vec<TaskView> {
     let mut running = task(3, 1, TaskState::Running, TaskState::Running, 180);
     running.node = Some(NodeId::from_bits(2));
@@ -276,7 +276,7 @@ pub fn cluster() -> ClusterView {
     }
 }
 
-/// What the sample manager is among the managers.
+/// The raft status of the sample manager.
 pub fn manager_status() -> ManagerStatus {
     ManagerStatus {
         state: MemberState::Voter.into(),
@@ -287,7 +287,7 @@ pub fn manager_status() -> ManagerStatus {
     }
 }
 
-/// Two managers that vote, one of them out of reach, and one that catches up.
+/// Two managers that vote, one of them unreachable, and one that is catching up.
 pub fn raft() -> RaftView {
     let member = |number: u64, state: MemberState, reachability: Reachability, matched| RaftMember {
         node: NodeId::from_bits(number.into()),
@@ -317,7 +317,7 @@ pub fn raft() -> RaftView {
     }
 }
 
-/// The sample service as a list shows it.
+/// The sample service as shown in a list.
 pub fn service_summary() -> ServiceSummary {
     let service = service();
     ServiceSummary {
@@ -343,7 +343,7 @@ pub fn service_summary() -> ServiceSummary {
     }
 }
 
-/// The sample nodes as a list shows them.
+/// The sample nodes as shown in a list.
 pub fn node_summaries() -> Vec<NodeSummary> {
     let summary = |node: NodeView| NodeSummary {
         id: node.id,
@@ -391,7 +391,7 @@ pub fn secret() -> SecretView {
     }
 }
 
-/// The sample operator.
+/// The sample sink.
 pub fn sink() -> SinkView {
     let spec = SinkSpec {
         name: "siem".to_owned(),
@@ -411,7 +411,7 @@ pub fn sink() -> SinkView {
     }
 }
 
-/// Somebody who may look.
+/// An operator with the role viewer.
 pub fn operator() -> OperatorView {
     OperatorView {
         id: OperatorId::from_bits(12),

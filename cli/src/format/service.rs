@@ -17,7 +17,7 @@ pub fn table(services: &[ServiceSummary], view: View) -> String {
     rows(services, view).render(view.width)
 }
 
-/// The same, not yet as wide as a terminal.
+/// The same, not yet fitted to a terminal.
 pub fn rows(services: &[ServiceSummary], view: View) -> Table {
     let mut table = Table::new(&["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "PORTS", "STATUS"]);
     for service in services {
@@ -40,7 +40,7 @@ pub fn rows(services: &[ServiceSummary], view: View) -> Table {
     table
 }
 
-/// A published port in Docker's form: `8080->80/tcp`, or `80/tcp` where the engine picks the port of the node.
+/// A published port in Docker's form: `8080->80/tcp`, or `80/tcp` if the engine picks the node's port.
 fn published(port: &PortConfig) -> String {
     match port.published_port {
         0 => format!("{}/{}", port.target_port, port::protocol(port)),
@@ -48,7 +48,7 @@ fn published(port: &PortConfig) -> String {
     }
 }
 
-/// The state of its update, where that is not over, and its trouble.
+/// The state of its update, unless that has ended, and its problems.
 fn status(service: &ServiceSummary, now: Timestamp) -> String {
     let update = service.update.as_ref().and_then(|update| match update.state() {
         UpdateState::Updating => Some("updating"),
@@ -63,26 +63,26 @@ fn status(service: &ServiceSummary, now: Timestamp) -> String {
     update.map(str::to_owned).into_iter().chain(trouble).chain(service.unplaced.clone()).collect::<Vec<_>>().join("; ")
 }
 
-/// What there is to say of places whose tasks ended, and of the next run.
+/// Slots whose tasks ended, and the next run.
 struct Trouble<'a> {
     next_run: Option<Timestamp>,
     restarting: Option<&'a Restarting>,
     finished: u64,
     failed: u64,
-    /// All its places.
+    /// The number of all slots.
     all: u64,
 }
 
 impl<'a> From<&'a ServiceView> for Trouble<'a> {
     fn from(of: &'a ServiceView) -> Self {
         let (finished, failed) = (of.finished_places, of.failed_places);
-        // Of a global service, only what still runs is desired.
+        // For a global service, only tasks that still run are desired.
         let ended = match of.spec.mode() {
             Mode::Global(_) | Mode::GlobalJob(_) | Mode::ReplicatedJob(_) => finished + failed,
             Mode::Replicated(_) => 0,
         };
         let all = of.desired_tasks + ended;
-        // The next run has a field of its own there.
+        // The next run is a field of its own there.
         Self { next_run: None, restarting: of.restarting.as_ref(), finished, failed, all }
     }
 }
@@ -100,8 +100,8 @@ impl<'a> From<&'a ServiceSummary> for Trouble<'a> {
 }
 
 impl Trouble<'_> {
-    /// How it stands with places that fail again and again, with those whose tasks ended and are not restarted, and with the next run;
-    /// empty where there are none.
+    /// Describes slots that fail repeatedly, slots whose tasks ended and are not restarted, and the next run; empty if there are
+    /// none.
     fn told(&self, now: Timestamp) -> String {
         let restarting = self.restarting.map(|known| {
             let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
@@ -118,13 +118,13 @@ impl Trouble<'_> {
     }
 }
 
-/// Running tasks against wanted ones: `2/3`.
+/// Running and desired tasks: `2/3`.
 fn replicas(running: u64, desired: u64) -> String {
     format!("{running}/{desired}")
 }
 
-/// Running tasks against wanted ones, of a job how many have completed: `1/2 (3/10 completed)`, and of a service that is autoscaled how
-/// many there may be: `3/3 (2-20)`.
+/// Running and desired tasks; for a job also how many completed: `1/2 (3/10 completed)`, and for an autoscaled service the
+/// bounds: `3/3 (2-20)`.
 fn progress(service: &ServiceSummary) -> String {
     let running = replicas(service.running_tasks, service.desired_tasks);
     let ended = service.finished_places + service.failed_places;
@@ -148,7 +148,7 @@ fn overlap(policy: Overlap) -> &'static str {
     }
 }
 
-/// What is particular to a job.
+/// The fields that only jobs have.
 pub(super) fn run(block: &mut Block, service: &ServiceView, now: Timestamp) {
     if let Some(schedule) = &service.spec.schedule {
         let zone = if schedule.time_zone.is_empty() { "UTC" } else { &schedule.time_zone };

@@ -23,7 +23,7 @@ pub fn table(sinks: &[SinkView], view: View) -> String {
     table.render(view.width)
 }
 
-/// One sink: what it is given, how far it has come, and what is in its way.
+/// One sink: its target, filter, progress and last error.
 pub fn block(sink: &SinkView, view: View) -> String {
     let mut block = Block::default();
     let (spec, ago) = (&sink.spec, |time| age::ago(time, view.now));

@@ -1,4 +1,5 @@
-//! History for people: one line an event, or several where the terminal is too narrow. It streams, so the columns have fixed widths.
+//! History for people: one line for each event, or several if the terminal is too narrow. Lines are streamed, so the columns have
+//! fixed widths.
 
 use events::{ActorKind, Cause, Event, Kind, Named, Reconciler, Timestamp};
 use unicode_width::UnicodeWidthStr;
@@ -9,12 +10,12 @@ use super::table::{Table, cut};
 use super::wrap::wrap;
 use super::{RecordNames, escape};
 
-/// Fewer columns than these leave too little room for what happened beside the other cells: it gets lines of its own.
+/// In a terminal narrower than this, the description does not fit beside the other cells and gets lines of its own.
 const WIDE_MIN: usize = 130;
-/// Where these lines begin.
+/// Indentation of these lines.
 const INDENT: usize = 8;
 
-/// The line above the events, for a terminal of so many columns.
+/// The heading above the events, for a terminal with this many columns.
 pub fn heading(width: Option<usize>) -> String {
     columns(["INDEX", "TIME", "EVENT", "BY", "WHAT"], width)
 }
@@ -32,31 +33,31 @@ pub fn table(records: &[EventRecord], ids: bool, now: Timestamp) -> Table {
     table
 }
 
-/// The time of day, of another day its date.
+/// The time of day; for another day also its date.
 fn clock(time: Timestamp, now: Timestamp) -> String {
     let (time, now) = (time.to_string(), now.to_string());
     let part = if time.get(..10) == now.get(..10) { time.get(11..19) } else { time.get(..10) };
     part.unwrap_or(&time).to_owned()
 }
 
-/// What became true.
+/// What happened.
 pub fn what(record: &EventRecord, names: RecordNames) -> String {
     record.event.kind.as_ref().map_or_else(String::new, |kind| phrase(kind, record.before.as_deref(), names))
 }
 
-/// The same, and the reason that was given for it.
+/// What happened, and the reason that was given for it.
 fn what_and_why(record: &EventRecord, names: RecordNames) -> String {
     let what = what(record, names);
     let reason = record.command.as_ref().and_then(|command| command.reason.as_deref());
     what + &reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"))
 }
 
-/// One event, for a terminal of so many columns.
+/// One event, for a terminal with this many columns.
 pub fn line(record: &EventRecord, names: RecordNames, width: Option<usize>) -> String {
     let what = what_and_why(record, names);
     let kind = record.event.kind.as_ref().map_or("unknown", Kind::name);
     let time = record.log_time.to_string();
-    // Milliseconds are enough for people; JSON has them all.
+    // Milliseconds are precise enough for people; JSON has the full time.
     let time = format!("{}Z", time.get(..23).unwrap_or(&time));
     let by = by(&record.event, record, names);
     columns([&record.index.to_string(), &time, kind, &escape::line(&by), &escape::line(&what)], width)
@@ -66,7 +67,7 @@ fn columns(cells: [&str; 5], width: Option<usize>) -> String {
     let [index, time, event, by, what] = cells;
     let (first, indent) = match width {
         Some(width) if width < WIDE_MIN => {
-            // To the second: the index tells what was first.
+            // To the second: the index shows the order.
             let seconds = time.split_once('.').map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"));
             let first = format!("{index:<INDENT$}{seconds:<22}{event:<24}{by}");
             (format!("{}\n{:INDENT$}", cut(&first, width), ""), INDENT)
@@ -81,7 +82,7 @@ fn columns(cells: [&str; 5], width: Option<usize>) -> String {
     format!("{first}{}\n", lines.join(&format!("\n{:indent$}", "")))
 }
 
-/// Who or what caused an event.
+/// The actor that caused an event.
 pub fn by(event: &Event, record: &EventRecord, names: RecordNames) -> String {
     match (&event.cause, &record.command) {
         (Some(Cause::Reconciler(number)), _) => {

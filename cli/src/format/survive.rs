@@ -1,4 +1,4 @@
-//! What survives which loss.
+//! Which losses of nodes the services survive.
 
 use wire::v1::SurviveReply;
 
@@ -6,7 +6,7 @@ use super::preview::without_node;
 use super::table::Table;
 use super::view::View;
 
-/// A row for each loss, and how many leave tasks over.
+/// A row for each loss, and how many of them leave tasks without a node.
 pub fn text(reply: &SurviveReply, label: Option<&str>, view: View) -> String {
     let heading = label.map_or_else(|| "LOST NODE".to_owned(), str::to_ascii_uppercase);
     let mut table = Table::new(&[&heading, "NODES", "TASKS", "SURVIVES", "LEFT OVER"]);

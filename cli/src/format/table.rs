@@ -1,4 +1,4 @@
-//! Columns as Docker's tools print them: Go's tabwriter with a least width of 10 and a gap of 3.
+//! Columns as Docker's tools print them: Go's tabwriter with a minimum width of 10 and padding of 3.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,11 @@ use super::escape;
 
 const WIDTH_MIN: usize = 10;
 const GAP: usize = 3;
-/// A last column is never cut below this: Docker's own width for errors.
+/// Minimum width of the last column: Docker's own width for errors.
 const LAST_MIN: usize = 30;
 
-/// A column of ids is cut to this before any other but the last: twelve characters, as Docker's short ids have, and the ellipsis.
-/// Commands take any prefix of an id that no other has.
+/// A column of ids is cut to this before any other column except the last: twelve characters, as Docker's short ids, and the
+/// ellipsis. Commands accept any unique prefix of an id.
 const ID_MIN: usize = 13;
 
 /// Rows under a heading.
@@ -27,20 +27,20 @@ impl Table {
         Self { rows: vec![heading.iter().map(|&name| name.to_owned()).collect()] }
     }
 
-    /// Adds a row. It has as many cells as the heading.
+    /// Adds a row, with as many cells as the heading.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(self.rows.first().map(Vec::len), Some(N), "a row has a cell for each column");
-        // A line break inside a cell, as in an engine's error, would tear the table.
+        // A line break inside a cell, as in an engine's error, would break the table.
         self.rows.push(cells.map(|cell| escape::line(&cell).into_owned()).into());
     }
 
-    /// The same without its first column, which is that of ids.
+    /// The same without its first column, which holds the ids.
     pub fn without_ids(mut self) -> Self {
         self.rows.iter_mut().for_each(|row| drop(row.drain(..1)));
         self
     }
 
-    /// The text. Where the terminal has `width` columns, cells are cut so that no line is longer.
+    /// Renders the table. If the terminal has `width` columns, cells are cut so that no line is longer.
     pub fn render(&self, width: Option<usize>) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
         let mut widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
@@ -66,7 +66,7 @@ impl Table {
         text
     }
 
-    /// Columns of the terminal that the widest cell takes.
+    /// The display width of the widest cell.
     fn width(&self, column: usize) -> usize {
         let least =
             if self.rows.first().is_some_and(|heading| column + 1 < heading.len()) { WIDTH_MIN - GAP } else { 0 };
@@ -75,8 +75,8 @@ impl Table {
     }
 }
 
-/// Narrows columns until they fit into `room`: first the last one, which has the longest texts, then the first to `first_min`,
-/// then the widest of the others, and all of them only where nothing else is left to cut.
+/// Narrows columns until they fit into `room`: first the last column, which has the longest texts, then the first down to
+/// `first_min`, then the widest of the others. All columns are cut only if nothing else is left.
 fn fit(widths: &mut [usize], first_min: usize, room: usize) {
     let Some(last) = widths.len().checked_sub(1) else { return };
     let steps = [
@@ -90,13 +90,13 @@ fn fit(widths: &mut [usize], first_min: usize, room: usize) {
         while let Some(excess) = widths.iter().sum::<usize>().checked_sub(room).filter(|excess| *excess > 0) {
             let wide = columns.clone().filter(|column| widths.get(*column).is_some_and(|width| *width > least));
             let Some(widest) = wide.max_by_key(|column| widths[*column]) else { break };
-            // By one where another column may be the widest afterwards.
+            // By one if another column may become the widest.
             widths[widest] -= if columns.start() == columns.end() { excess.min(widths[widest] - least) } else { 1 };
         }
     }
 }
 
-/// The text, or its beginning and an ellipsis if it takes more columns of the terminal than there are.
+/// The text, or its beginning and an ellipsis if it is wider than `columns`.
 pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     if text.width() <= columns {
         return Cow::Borrowed(text);

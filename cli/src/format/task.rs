@@ -9,7 +9,7 @@ use super::view::View;
 use super::{age, restarts, state, template};
 use crate::values::image;
 
-/// Sorts tasks as people read them: by service and slot, in a slot the newest first.
+/// Sorts tasks for display: by service and slot, within a slot the newest first.
 pub fn sort(tasks: &mut [TaskView]) {
     tasks.sort_by(|a, b| {
         let place = |task: &TaskView| {
@@ -24,7 +24,7 @@ pub fn table(tasks: &[TaskView], view: View) -> String {
     rows(tasks, view).render(view.width)
 }
 
-/// The same, not yet as wide as a terminal.
+/// The same, not yet fitted to a terminal.
 pub fn rows(tasks: &[TaskView], view: View) -> Table {
     let mut table = Table::new(&["ID", "SERVICE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
     for task in tasks {
@@ -40,7 +40,7 @@ pub fn rows(tasks: &[TaskView], view: View) -> Table {
     table
 }
 
-/// The table below a service: the service is known, the image is not.
+/// The table of tasks below a service: with slots and images.
 pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
     let mut table =
         Table::new(&["TASK ID", "SERVICE", "SLOT", "IMAGE", "DESIRED STATE", "LAST STATE", "NODE", "ERROR"]);
@@ -59,7 +59,7 @@ pub fn table_in_service(tasks: &[TaskView], view: View) -> String {
     table.render(view.width)
 }
 
-/// One task, with everything that is known of it.
+/// One task, with all its details.
 pub fn block(task: &TaskView, printed: &[String], view: View) -> String {
     let mut block = Block::default();
     block
@@ -118,7 +118,7 @@ fn exit_code(code: i32, oom_killed: bool) -> String {
     }
 }
 
-/// Where a task stands in its service: `web.1`, or the node's name for a global service.
+/// The slot of a task: `web.1`, or the node's name for a global service.
 pub fn place(task: &TaskView, ids: bool) -> String {
     let service = if ids { task.service.to_string() } else { task.service_name.clone() };
     match task.slot {
@@ -127,13 +127,13 @@ pub fn place(task: &TaskView, ids: bool) -> String {
     }
 }
 
-/// The node that a task is on, if it is on one.
+/// The node that a task is assigned to, if any.
 pub fn node(task: &TaskView, ids: bool) -> String {
     let id = task.node.map_or_else(String::new, |id| id.to_string());
     if ids || task.node_hostname.is_empty() { id } else { task.node_hostname.clone() }
 }
 
-/// What the person should know about a task that is not well: the error, or what it waits for.
+/// Why a task is not running as desired: the error, or what it waits for.
 pub fn trouble(task: &TaskView) -> &str {
     match &task.waiting {
         _ if !task.status.error.is_empty() => &task.status.error,
@@ -142,7 +142,7 @@ pub fn trouble(task: &TaskView) -> &str {
     }
 }
 
-/// The last column: how it stands with the restarts of a place that fails again and again, or else the task's own trouble.
+/// The last column: the restart state of a slot that fails repeatedly, or else the task's own problem.
 fn remark(task: &TaskView, now: Timestamp) -> String {
     match (&task.restarting, &task.waiting) {
         (Some(known), None) => restarts::show(known, now),

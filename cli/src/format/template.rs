@@ -1,4 +1,4 @@
-//! What the tasks of a service run, as the blocks of services and of tasks show it.
+//! The task template of a service, as shown in the blocks of services and tasks.
 
 use std::collections::BTreeMap;
 
@@ -107,7 +107,7 @@ fn container(block: &mut Block, spec: &ServiceSpec) {
     }
 }
 
-/// `linux/amd64`, or what of it is asked for.
+/// `linux/amd64`, or the part of it that is set.
 fn platform(of: &Platform) -> String {
     [of.os.as_str(), of.architecture.as_str()]
         .iter()
@@ -157,7 +157,7 @@ fn bytes(number: u64) -> String {
     if number == 0 { String::new() } else { size::show(number) }
 }
 
-/// A generic resource as one would ask for it, or as names where it has names.
+/// A generic resource in the form of its flag; named resources with their names.
 pub fn generic(resource: &GenericResource) -> String {
     let names = resource.names.iter().map(|name| format!("{}={name}", resource.kind));
     if resource.names.is_empty() {
@@ -167,7 +167,7 @@ pub fn generic(resource: &GenericResource) -> String {
     }
 }
 
-/// Where the credential spec is, with the revision of a config.
+/// The source of the credential spec, with the revision of a config.
 fn credential_spec(container: &ContainerSpec) -> String {
     let Some(of) = container.privileges.as_ref().and_then(|of| of.credential_spec.as_ref()) else {
         return String::new();
@@ -177,7 +177,7 @@ fn credential_spec(container: &ContainerSpec) -> String {
     credential_spec::show(of) + &revision
 }
 
-/// A mount and, in parentheses, what was chosen for it.
+/// A mount, with its options in parentheses.
 fn mount(mount: &Mount) -> String {
     let source = if mount.source.is_empty() { String::new() } else { format!(" {}", mount.source) };
     let mut choices = Vec::new();

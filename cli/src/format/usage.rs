@@ -1,4 +1,4 @@
-//! What tasks use: the rates between two readings, as rows of a table or objects of JSON.
+//! Resource usage of tasks: the rates between two readings, as rows of a table or JSON objects.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use super::table::Table;
 use super::view::View;
 use crate::values::size;
 
-/// What is shown of a task that is not known, or not yet.
+/// Shown for a value that is not known (yet).
 const UNKNOWN: &str = "--";
-/// A task of which nothing came for so long, beside others, does not run any more, or not where it can be asked.
+/// A task without readings for this long, while others have some, no longer runs or is not reachable.
 const STALE: Duration = Duration::from_secs(5);
 
 /// The newest readings of tasks.
@@ -44,12 +44,12 @@ pub struct JsonRow<'a> {
 }
 
 impl Readings {
-    /// Takes the name of a task.
+    /// Records the name of a task.
     pub fn learn(&mut self, source: LogSource) {
         self.rows.entry(source.task).or_insert(Row { source, last: None, milli_cpus: None });
     }
 
-    /// Takes a reading. One that is not newer than the last says nothing of a rate.
+    /// Takes a reading. One that is not newer than the last gives no rate.
     pub fn take(&mut self, reading: TaskUsage) {
         let Some(row) = self.rows.get_mut(&reading.task) else { return };
         if let Some(last) = &row.last {
@@ -60,14 +60,14 @@ impl Readings {
         row.last = Some(reading);
     }
 
-    /// Forgets the tasks of which nothing came for long.
+    /// Forgets tasks without recent readings.
     pub fn forget_stale(&mut self) {
         let newest = self.rows.values().filter_map(Row::at).max();
         let is_fresh = |row: &Row| row.at().is_none_or(|at| newest.is_some_and(|newest| newest.since(at) < STALE));
         self.rows.retain(|_, row| is_fresh(row));
     }
 
-    /// Those that were read, by service and place.
+    /// The tasks with readings, by service and slot.
     fn sorted(&self) -> Vec<(&Row, &TaskUsage)> {
         let mut rows: Vec<_> = self.rows.values().filter_map(|row| Some((row, row.last.as_ref()?))).collect();
         let place = |row: &Row| {
@@ -124,12 +124,12 @@ impl Row {
     }
 }
 
-/// Ten-thousandths of a whole.
+/// A fraction in ten-thousandths.
 fn share(part: u64, whole: u64) -> u128 {
     u128::from(part) * 10_000 / u128::from(whole.max(1))
 }
 
-/// Ten-thousandths as percent, with two digits as Docker has it.
+/// Ten-thousandths as percent, with two decimals as in Docker.
 fn percent(of_ten_thousand: u128) -> String {
     format!("{}.{:02}%", of_ten_thousand / 100, of_ten_thousand % 100)
 }
@@ -196,7 +196,7 @@ web.1     n1        93.20%    64MiB / 256MiB      25.00%    1KiB / 5B   --      
 web.2     n1        --        64MiB / 256MiB      25.00%    1KiB / 5B   --          3
 ";
         assert_eq!(readings.table(view()), expected);
-        // A container that was started again counts from zero, and a clock that stood still gives no rate.
+        // A restarted container counts from zero, and without elapsed time there is no rate.
         readings.take(reading(1, 13, 0));
         readings.take(reading(2, 12, 10));
         let cpu: Vec<_> = readings.json().iter().map(|row| row.cpu_percent).collect();

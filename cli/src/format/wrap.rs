@@ -1,12 +1,12 @@
-//! Text in lines that are no longer than a terminal is wide.
+//! Wraps text to the width of a terminal.
 
 use unicode_width::UnicodeWidthStr;
 
-/// Fewer columns than these are not worth a line of their own: what has less is left to the terminal.
+/// Below this width, wrapping is left to the terminal.
 const COLUMNS_MIN: usize = 20;
 
-/// The text in lines of at most so many columns, divided at blanks; one that is longer has no blank where it could be divided, so
-/// that ids and tokens stay whole. Always at least one line.
+/// Wraps text at spaces. A word that is longer than a line stays whole, so that ids and tokens can be copied. There is always at
+/// least one line.
 pub fn wrap(text: &str, columns: usize) -> Vec<&str> {
     if columns < COLUMNS_MIN || text.width() <= columns {
         return vec![text];

@@ -1,6 +1,6 @@
-//! An export as SQL that `sqlite3` reads: a table for each kind of event with its fields as columns and indices on the objects that it is
-//! about, a view of all events, and a view of the times at which tasks ran. Text, so that it is streamed and continued like the other
-//! formats, and needs no database here.
+//! An export as SQL that `sqlite3` reads: a table for each kind of event with its fields as columns and indexes on the ids of
+//! objects, a view of all events, and a view of the times at which tasks ran. It is text, so that it is streamed and continued
+//! like the other formats and needs no database here.
 
 use std::fmt::Write as _;
 
@@ -10,21 +10,21 @@ use serde_json::Value;
 use super::EventPlace;
 use crate::format::escape;
 
-/// Without syncing each statement is cheap although it is a transaction of its own: what a crash of the machine costs is a file that can
-/// be made again.
+/// Without syncing, each statement is cheap although it is a transaction of its own: a crash of the machine costs only a file
+/// that can be exported again.
 const SETTINGS: &str = "PRAGMA synchronous=OFF;";
 
 /// The columns of every table, before the fields of its kind.
 const COLUMNS: [&str; 9] =
     ["frame", "ordinal", "time", "command", "reconciler", "actor_kind", "actor", "reason", "names"];
 
-/// Fields that hold the id of an object, by which events are looked for.
+/// Fields that hold the id of an object, by which events are queried.
 const OBJECTS: [&str; 7] = ["task", "service", "node", "config", "secret", "operator", "sink"];
 
-/// The kind of an event that this program is too old for: it has no fields here.
+/// The kind of an event that this program does not know: it has no fields here.
 pub const UNKNOWN: &str = "unknown";
 
-/// From when to when tasks ran, as their nodes say, and where; a report may tell of several states at once. Those that ran on n3 in May:
+/// When and where tasks ran, as reported by their nodes; one report may contain several states. Those that ran on n3 in May:
 /// `SELECT * FROM task_runs WHERE node_name = 'n3' AND since < '2026-06' AND (until IS NULL OR until >= '2026-05')`.
 const TASK_RUNS: &str = "CREATE VIEW IF NOT EXISTS task_runs AS WITH \
     placed AS (SELECT task, node, json_extract(names, '$.\"' || node || '\"') AS node_name FROM task_assigned UNION ALL \
@@ -39,9 +39,9 @@ const TASK_RUNS: &str = "CREATE VIEW IF NOT EXISTS task_runs AS WITH \
     placed.node, placed.node_name, ran.since, ended.until FROM task_created AS created JOIN ran USING (task) \
     LEFT JOIN placed USING (task) LEFT JOIN ended USING (task);";
 
-/// What comes before the name of a row's table.
+/// The text before the name of a row's table.
 const INSERT: &str = "INSERT OR IGNORE INTO \"";
-/// What comes between that and its cells.
+/// The text between the table's name and the cells.
 const VALUES: &str = "\" VALUES(";
 
 /// The first line: the schema.
@@ -70,12 +70,12 @@ fn kinds() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     FIELDS.iter().copied().chain([(UNKNOWN, &[][..])])
 }
 
-/// The column of a field: one that is called like a column of every table has another name.
+/// The column of a field; renamed if it has the name of a common column.
 fn column(field: &str) -> String {
     if COLUMNS.contains(&field) { format!("event_{field}") } else { field.to_owned() }
 }
 
-/// A row: the texts of the columns after the place, and the fields of the event.
+/// A row: the metadata columns after the position, and the fields of the event.
 pub fn row((index, ordinal): EventPlace, kind: &str, texts: &[String], event: &Value) -> String {
     let mut row = format!("{INSERT}{kind}{VALUES}{index},{ordinal}");
     texts.iter().for_each(|text| push_text(&mut row, text));
@@ -98,7 +98,7 @@ fn push_text(row: &mut String, text: &str) {
     let _ = write!(row, ",'{}'", text.replace('\'', "''"));
 }
 
-/// Which event a row is about.
+/// The event that a row is about.
 pub fn place(line: &str) -> Option<EventPlace> {
     let (_, cells) = line.strip_prefix(INSERT)?.strip_suffix(");")?.split_once(VALUES)?;
     let mut numbers = cells.split(',');

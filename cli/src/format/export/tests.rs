@@ -1,4 +1,4 @@
-//! What the lines of each format say, and that they are read again.
+//! The lines of each format, and that they can be read back.
 
 use events::{Id, ServiceId};
 
