@@ -12,13 +12,13 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::WaitFlags;
 
-/// Make services and configs as files describe them, or carry out a plan
+/// Create or update services and configs from files, or apply a plan
 ///
-/// `swarmctl apply FILE` does what `swarmctl plan -o FILE` showed, and nothing else. It refuses if something that the plan read has changed
-/// since, and names the command that changed it. Otherwise:
+/// `swarmctl apply FILE` makes exactly the changes that `swarmctl plan -o FILE` showed. If something that the plan read has
+/// changed since, it refuses and names the command that changed it. Otherwise:
 ///
-/// The files have specs in YAML or JSON, as `service export` writes them, several in a file if `---` is between them or they are a list.
-/// What does not exist is created, what differs is changed, and what is as described is left alone: one operation in the history.
+/// The files contain specs in YAML or JSON, as `service export` writes them; a file may have several, separated by `---` or in a
+/// list. Objects that do not exist are created, and those that differ are updated: one operation in the history.
 ///
 /// Example: swarmctl apply -f services.yaml --reason "move to 1.28"
 #[derive(Debug, clap::Args)]

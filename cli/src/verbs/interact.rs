@@ -1,4 +1,4 @@
-//! What somebody does in a task: what is typed goes in, what comes out is shown.
+//! Interaction with a task: input is forwarded to it, and its output is shown.
 
 use std::io::Write;
 
@@ -14,15 +14,15 @@ use crate::manager::{Manager, TaskInputs};
 use crate::session::{Listening, Session};
 use crate::values::keys::{Finder, Keys};
 
-/// What the end of swarmctl is for what goes on in the task.
+/// What happens to the command in the task when swarmctl ends.
 pub enum Ends {
-    /// The end of the command too.
+    /// The command ends too.
     Command,
     /// Nothing: these keys, and signals, only end swarmctl.
     Detach(Keys),
 }
 
-/// Does something in a task until it has ended; swarmctl ends as it did.
+/// Interacts with a task until the interaction ends; swarmctl ends with the same exit code.
 pub async fn interact<M: Manager>(
     wanted: Interaction,
     how: Listening,
@@ -31,7 +31,7 @@ pub async fn interact<M: Manager>(
 ) -> Result<(), Failure> {
     let (inputs, given) = mpsc::channel(1);
     let mut outputs = session.manager.interact(wanted, Box::pin(ReceiverStream::new(given))).await?;
-    // Only now: a refusal is for a terminal as it was.
+    // Only now: if the request is refused, the terminal must be unchanged.
     let heard = session.around.console.listen(how).map_err(|error| {
         Failure::new(Kind::Other, format!("the terminal cannot be used: {error}")).hint("leave out -t")
     })?;
@@ -55,10 +55,10 @@ pub async fn interact<M: Manager>(
         match output.transpose()? {
             Some(Output::Stdout(data)) => show(&data, session.around.out)?,
             Some(Output::Stderr(data)) => show(&data, session.around.err)?,
-            // Only a copy says that.
+            // Only copies send this.
             Some(Output::Target(_)) => {}
             Some(Output::ExitCode(code)) => {
-                // What no exit code can be is an error all the same.
+                // A value that is not a valid exit code is an error too.
                 session.exit_code = Some(u8::try_from(code).unwrap_or(u8::MAX));
                 return Ok(());
             }
@@ -71,7 +71,7 @@ pub async fn interact<M: Manager>(
     }
 }
 
-/// Gives what is heard, as it is taken; ends with it, or where it detaches.
+/// Forwards input; returns at its end, or when the user detaches.
 async fn feed(mut heard: TaskInputs, inputs: mpsc::Sender<Input>, detach: &mut Option<Option<Finder>>) {
     while let Some(input) = heard.next().await {
         let (input, is_last) = match detach {
@@ -81,7 +81,7 @@ async fn feed(mut heard: TaskInputs, inputs: mpsc::Sender<Input>, detach: &mut O
         if let Some(input) = input
             && inputs.send(input).await.is_err()
         {
-            // The outputs say how it ended.
+            // The output reports how the command ended.
             std::future::pending::<()>().await;
         }
         if is_last {
@@ -90,7 +90,7 @@ async fn feed(mut heard: TaskInputs, inputs: mpsc::Sender<Input>, detach: &mut O
     }
 }
 
-/// What of an input is for the task, and whether it detaches: a signal does, and the keys that a finder finds.
+/// The part of an input that is for the task, and whether it detaches: a signal does, and so does the detach key sequence.
 fn until_detached(input: Input, finder: Option<&mut Finder>) -> (Option<Input>, bool) {
     match (input, finder) {
         (Input::Signal(_), _) => (None, true),

@@ -1,4 +1,4 @@
-//! What tasks print, for `service logs` and `task logs`: the flags that both have, and the showing.
+//! The output of tasks, for `service logs` and `task logs`: their shared flags and the display.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,14 +15,14 @@ use crate::session::Session;
 use crate::values::start::{self, Place, Start};
 use crate::values::tail;
 
-/// Which lines are wanted, and how they look.
+/// The selected lines and their format.
 #[derive(Debug, clap::Args)]
 pub struct Lines {
     /// Continue with new lines, also of tasks that start later, until Ctrl-C or until the manager stops
     #[arg(short, long)]
     follow: bool,
 
-    /// Show only the last so many lines of each task, or `all`
+    /// Show only this many last lines of each task, or `all`
     #[arg(long, value_name = "NUMBER", default_value = "all", value_parser = tail::parse)]
     tail: tail::Tail,
 
@@ -35,7 +35,7 @@ pub struct Lines {
     #[arg(long, value_name = "TIME", value_parser = start::parse_time)]
     until: Option<Start>,
 
-    /// Show when each line was printed
+    /// Show the timestamp of each line
     #[arg(short, long)]
     timestamps: bool,
 
@@ -49,11 +49,11 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// What is asked of a manager.
+    /// The request for a manager.
     pub fn request(&self, now: Timestamp) -> LogsRequest {
         let time = |start: Option<Start>| match start.map(|start| start.at(now)) {
             Some(Place::Time(time)) => Some(time),
-            // Refused by the flag.
+            // The flag's parser refuses an index.
             Some(Place::Index(_)) | None => None,
         };
         LogsRequest {
@@ -68,7 +68,7 @@ impl Lines {
     }
 }
 
-/// Shows what a request asks for.
+/// Shows the requested lines.
 pub async fn show<M: Manager>(
     lines: &Lines,
     request: LogsRequest,
@@ -89,7 +89,7 @@ pub async fn show<M: Manager>(
     Ok(())
 }
 
-/// Says how to go on when a manager is back.
+/// Adds a hint how to continue when a manager is back.
 fn resumable(failure: Failure, screen: &Screen) -> Failure {
     match screen.style.last() {
         Some(last) if matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => failure.hint(format!(
@@ -99,7 +99,7 @@ fn resumable(failure: Failure, screen: &Screen) -> Failure {
     }
 }
 
-/// What was shown so far.
+/// The state of the display.
 struct Screen {
     style: Style,
     json: bool,
@@ -115,7 +115,7 @@ impl Screen {
             self.style.learn(&source);
             self.sources.insert(source.task, source);
         }
-        // Few writes, since there may be millions of lines.
+        // Lines are collected into few writes, since there may be millions.
         let (mut text, mut stream) = (Vec::new(), LogStream::Stdout);
         for batch in part.batches {
             for line in &batch.lines {
@@ -141,7 +141,7 @@ impl Screen {
     }
 }
 
-/// Lines that a task printed to its standard error go to that of this process.
+/// Lines that a task wrote to its standard error go to our standard error.
 fn write<M: Manager>(text: &mut Vec<u8>, stream: LogStream, session: &mut Session<'_, M>) -> Result<(), Failure> {
     match stream {
         LogStream::Stdout => session.around.out.write_all(text)?,

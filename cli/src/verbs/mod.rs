@@ -1,6 +1,6 @@
-//! What `swarmctl` can be asked to do: one file a verb, whose arguments' comments are its help.
+//! The commands of `swarmctl`: one file for each verb. The doc comments of its arguments are the help.
 
-/// The verbs of a noun: for each its arguments, and the file that does it.
+/// Declares the verbs of a noun: for each its arguments, and the module that implements it.
 macro_rules! verbs {
     ($($(#[$attribute:meta])* $verb:ident($args:ty) => $file:ident,)*) => {
         /// The verbs of the noun.
@@ -16,7 +16,7 @@ macro_rules! verbs {
                 session: &mut crate::session::Session<'_, M>,
             ) -> Result<(), crate::failure::Failure> {
                 match self {
-                    // On the heap: what the largest verb keeps would be on the stack of each.
+                    // On the heap: otherwise each future would be as large as that of the largest verb.
                     $(Self::$verb(args) => Box::pin($file::run(args, session)).await,)*
                 }
             }
@@ -80,22 +80,22 @@ pub enum Command {
     /// The cluster's own settings
     #[command(subcommand)]
     Cluster(cluster::Verb),
-    /// Files that services give to their containers
+    /// Configs: files that services mount into their containers
     #[command(subcommand)]
     Config(config::Verb),
-    /// Files that services give to their containers in memory
+    /// Secrets: files that services mount into their containers, in memory only
     #[command(subcommand)]
     Secret(secret::Verb),
     /// Operators with a certificate of their own
     #[command(subcommand)]
     Operator(operator::Verb),
-    /// Where events are sent besides history: webhooks and files
+    /// Sinks, to which events are sent: webhooks and files
     #[command(subcommand)]
     Sink(sink::Verb),
-    /// The past: what changed between two points, and names for points
+    /// The past: differences between two points, and tags
     #[command(subcommand)]
     History(history::Verb),
-    /// Proofs about history: checkpoints, and that a frame or an older history is in it
+    /// Proofs about history: checkpoints, inclusion and consistency
     #[command(subcommand)]
     Audit(audit::Verb),
     Apply(apply::Args),
@@ -116,7 +116,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The command that this one is about, and what is to be done with it, if it is about another one.
+    /// The command inside this one and how to run it, if this command is about another one.
     pub fn about(&self) -> Option<(Vec<OsString>, Purpose)> {
         if let Self::Plan(args) = self {
             return args.about();
@@ -124,7 +124,7 @@ impl Command {
         if let Self::WhatIf(args) = self { args.about() } else { None }
     }
 
-    /// What is to be done with this command if nothing else is said.
+    /// How to run this command by default.
     pub fn purpose(&self) -> Purpose {
         match self {
             Self::Stack(stack::Verb::Diff(_)) => Purpose::DryRun,
@@ -155,7 +155,7 @@ impl Command {
             Self::Events(args) => events::run(args, session).await,
             Self::Blame(args) => blame::run(args, session).await,
             Self::Explain(verb) => verb.run(session).await,
-            // On the heap: it keeps the screen.
+            // On the heap: the future contains the screen.
             Self::Ui(args) => Box::pin(ui::run(args, session)).await,
             Self::Undo(args) => undo::run(args, session).await,
             Self::Revert(args) => revert::run(args, session).await,

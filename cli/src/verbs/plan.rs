@@ -9,14 +9,14 @@ use crate::script;
 use crate::session::Session;
 use crate::trial::Purpose;
 
-/// Show what a command would do, and write it to a file that `swarmctl apply` carries out
+/// Show what a command would do, and write it to a plan file for `swarmctl apply`
 ///
-/// The command is any that changes something. It is tried on a copy of the state, as with --dry-run, and nothing changes. `swarmctl apply
-/// FILE` then does exactly that, unless something that the plan read has changed in the meantime. Ends with 2 if there is something to
-/// do, and with 0 if there is not; then no file is written.
+/// Any command that changes something can be planned. It is tried on a copy of the state, as with --dry-run, and nothing changes.
+/// `swarmctl apply FILE` then makes exactly these changes, unless something that the plan read has changed in the meantime. Exits
+/// with 2 if there is something to do, and with 0 if there is nothing; then no file is written.
 ///
-/// With --script it is several commands, one a line, which are tried one after the other on the same copy: each is made for what the lines
-/// before it lead to.
+/// With --script, the plan contains several commands, one per line. They are tried one after the other on the same copy: each
+/// command sees the state after the lines before it.
 ///
 /// Example: swarmctl plan -o web.plan service update web --image nginx:1.28
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The command that is planned, if it is one.
+    /// The command to plan, if there is one.
     pub(super) fn about(&self) -> Option<(Vec<OsString>, Purpose)> {
         self.script.is_none().then(|| (self.words.clone(), self.purpose()))
     }
@@ -50,7 +50,7 @@ impl Args {
     }
 }
 
-/// What is left of a plan once its command was taken out of it is a script, or a plan for a plan.
+/// Only a script, or a plan inside a plan, is left when this runs: a command was taken out before.
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if let Some(path) = &args.script {
         return script::run(path, session).await;

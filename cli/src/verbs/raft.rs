@@ -5,10 +5,10 @@ use crate::format::{Format, raft};
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Show the managers: which of them leads, which vote, and how far each has the log
+/// Show the managers: the leader, the voters, and the progress of each in the log
 ///
-/// Every manager shows how far each one is as the leader says, at most half a second ago. A manager that lags far behind is catching
-/// up, or its disk or network is slow.
+/// Every manager shows the progress that the leader reported, which is at most half a second old. A manager that lags far behind
+/// is catching up, or its disk or network is slow.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 

@@ -8,10 +8,11 @@ use crate::session::Session;
 use crate::undo::{self, Consent};
 use crate::values::point::{self, Point};
 
-/// Make objects again what they were at a point of history
+/// Restore objects to their state at a point of history
 ///
-/// Services, configs, labels of secrets, nodes and the cluster's settings; all of them, or those that are named. Shows the commands that
-/// do so, asks, and runs them as one operation, which can be undone. Tasks follow from services, as always.
+/// Applies to services, configs, labels of secrets, nodes and the cluster's settings: all of them, or those given. Shows the
+/// necessary commands, asks for confirmation, and runs them as one operation, which can be undone. Tasks follow from services, as
+/// always.
 ///
 /// Example: swarmctl revert --to before-migration web
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,8 @@ pub struct Args {
     #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
     to: Point,
 
-    /// Only these: names such as web, or config/web for one noun alone, or `cluster` for its settings (default everything)
+    /// Objects to revert: names such as web, or config/web to name the kind as well, or `cluster` for its settings (default
+    /// everything)
     #[arg(value_name = "OBJECT")]
     objects: Vec<String>,
 

@@ -5,10 +5,10 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
 
-/// Look at services, nodes, tasks and history on one screen, now and at any point of the past
+/// Show services, nodes, tasks and history on one screen, now and at any point of the past
 ///
-/// Keys are as in k9s: `:` for a command, `/` for a filter, `d` to describe, `l` for logs, esc to go back, and `?` for all of them.
-/// Left, right, page up and page down go through history. Nothing is changed. Needs a terminal of at least 80x24.
+/// Keys are as in k9s: `:` for a command, `/` for a filter, `d` to describe, `l` for logs, esc to go back, and `?` for all of
+/// them. Left, right, page up and page down move through history. Read-only. Needs a terminal of at least 80x24.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

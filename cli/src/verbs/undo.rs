@@ -8,11 +8,11 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::undo::{self, Consent};
 
-/// Undo what a command changed, or the last one
+/// Undo the changes of a command, by default the last one
 ///
-/// Shows the commands that put back what the operation changed, asks, and runs them as one operation, which can be undone in turn.
-/// Other fields keep what later commands set. What was removed comes back with another id; what is destroyed, such as a secret, cannot
-/// come back.
+/// Shows the commands that reverse the operation's changes, asks for confirmation, and runs them as one operation, which can be
+/// undone in turn. Other fields keep the values that later commands set. Removed objects are created again with a new id;
+/// destroyed data, such as a secret, cannot be restored.
 ///
 /// Example: swarmctl undo 120 --reason "the new image crashes"
 #[derive(Debug, clap::Args)]
@@ -21,11 +21,11 @@ pub struct Args {
     #[arg(value_name = "INDEX|COMMAND")]
     operation: Option<String>,
 
-    /// Put back also what later commands set again
+    /// On a conflict, undo the field and override later commands
     #[arg(long, conflicts_with = "theirs")]
     ours: bool,
 
-    /// Leave what later commands set again
+    /// On a conflict, keep the values that later commands set
     #[arg(long)]
     theirs: bool,
 

@@ -1,4 +1,4 @@
-//! What tasks use, for `task stats` and `service stats`.
+//! The resource usage of tasks, for `task stats` and `service stats`.
 
 use tokio_stream::StreamExt;
 use wire::v1::{UsagePart, UsageRequest};
@@ -9,27 +9,27 @@ use crate::format::usage::Readings;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Moves a terminal's cursor to the first line, and clears what follows.
+/// Moves the cursor to the first line, and clears the screen below.
 const REDRAW: &[u8] = b"\x1b[H\x1b[J";
-/// Shortest time between two pictures: readings of several nodes come one after the other.
+/// Minimum time between two redraws: readings of several nodes arrive one after the other.
 const REDRAW_MIN: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// How long it goes on.
+/// How long to show usage.
 #[derive(Debug, clap::Args)]
 pub struct Watching {
-    /// Show the use over one second, and end
+    /// Show the usage over one second, and exit
     #[arg(long)]
     no_stream: bool,
 }
 
 impl Watching {
-    /// What is asked of a manager.
+    /// The request for a manager.
     pub fn request(&self) -> UsageRequest {
         UsageRequest { follow: !self.no_stream, ..UsageRequest::default() }
     }
 }
 
-/// Shows what a request asks for.
+/// Shows the requested usage.
 pub async fn show<M: Manager>(request: UsageRequest, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let follow = request.follow;
     let mut parts = session.manager.usage(request).await?;
@@ -50,7 +50,7 @@ pub async fn show<M: Manager>(request: UsageRequest, session: &mut Session<'_, M
     draw(&readings, false, session)
 }
 
-/// Takes what came; whether readings are among it.
+/// Handles a part of the stream; returns whether it contains readings.
 fn take<M: Manager>(part: UsagePart, readings: &mut Readings, session: &mut Session<'_, M>) -> Result<bool, Failure> {
     for warning in part.warnings {
         session.note(&format!("warning: {warning}"))?;
@@ -61,7 +61,7 @@ fn take<M: Manager>(part: UsagePart, readings: &mut Readings, session: &mut Sess
     Ok(has_readings)
 }
 
-/// Shows the newest readings: on a terminal in place of those before.
+/// Shows the newest readings; on a terminal they replace the ones before.
 fn draw<M: Manager>(readings: &Readings, again: bool, session: &mut Session<'_, M>) -> Result<(), Failure> {
     match session.globals.format {
         Format::Json => readings.json().iter().try_for_each(|row| session.json(row))?,

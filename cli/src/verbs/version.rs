@@ -20,7 +20,7 @@ struct Versions<'a> {
 
 pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let client = env!("CARGO_PKG_VERSION");
-    // Our own version is worth knowing also, and above all, when no manager answers.
+    // Our own version is shown even if no manager answers.
     let server = session.manager.version().await;
     match session.globals.format {
         Format::Json => session.json(&Versions { client, server: server.as_ref().ok() })?,

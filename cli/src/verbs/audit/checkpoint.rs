@@ -9,9 +9,9 @@ use crate::session::Session;
 
 /// Print a checkpoint of history, signed by the managers
 ///
-/// A few lines of text that stand for all of history up to now, in the form of C2SP's tlog-checkpoint. Kept elsewhere, it shows later
-/// that nothing before it was changed, left out or put back. The other managers sign it too if they answer and have the same frames;
-/// one that has others is named, and the command ends with 1.
+/// A few lines of text that commit to all of history up to now, in the form of C2SP's tlog-checkpoint. Kept elsewhere, it can
+/// show later that nothing before it was changed, removed or restored to an earlier state. Other managers also sign it if they
+/// answer and have the same frames; one that has different frames is named, and the command exits with 1.
 ///
 /// Example: swarmctl audit checkpoint -o /mnt/usb/2026-05-01.checkpoint
 #[derive(Debug, clap::Args)]

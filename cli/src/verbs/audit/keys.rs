@@ -8,11 +8,12 @@ use crate::format::view::View;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// List the keys with which the managers' signatures are verified
+/// List the keys that verify the managers' signatures
 ///
-/// Also those of former managers: what they signed until they were removed is verified with them.
+/// Includes former managers: their keys verify what they signed before they were removed.
 ///
-/// Keep them elsewhere, together with a checkpoint: who verifies with keys that the cluster shows at that moment believes the cluster.
+/// Keep the keys elsewhere, together with a checkpoint: verifying with keys that the cluster shows at that moment means trusting
+/// the cluster.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show keys only

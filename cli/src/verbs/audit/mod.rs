@@ -25,7 +25,7 @@ use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Prints a text of several lines, or writes it to a file that does not exist yet.
+/// Prints a text of several lines, or writes it to a new file.
 fn deliver<M: Manager>(
     text: &str,
     file: Option<&PathBuf>,
@@ -56,7 +56,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-/// Names the managers that did not sign.
+/// Reports the managers that did not sign.
 fn tell_silent<M: Manager>(others: &[Cosigner], session: &mut Session<'_, M>) -> Result<(), Failure> {
     for Cosigner { hostname, silent, .. } in others {
         if let Some(why) = silent {
@@ -66,7 +66,7 @@ fn tell_silent<M: Manager>(others: &[Cosigner], session: &mut Session<'_, M>) ->
     Ok(())
 }
 
-/// What managers that have another history are: one of the histories was rewritten.
+/// The managers whose history differs: one of the histories was rewritten.
 fn disagreements(others: &[Cosigner]) -> Vec<String> {
     let other = |Cosigner { node, hostname, other_root, .. }: &Cosigner| {
         let root = other_root.as_ref()?;
@@ -75,7 +75,7 @@ fn disagreements(others: &[Cosigner]) -> Vec<String> {
     others.iter().filter_map(other).collect()
 }
 
-/// Fails where managers disagree, once everything was said.
+/// Fails if managers disagree, after everything was printed.
 fn require_agreement(others: &[Cosigner]) -> Result<(), Failure> {
     let disagreements = disagreements(others);
     if disagreements.is_empty() {

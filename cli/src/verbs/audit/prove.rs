@@ -9,8 +9,9 @@ use crate::session::Session;
 
 /// Prove that a frame is in history
 ///
-/// Prints the frame with all its events, the hashes that lead from it to the root of history, and a checkpoint with that root which the
-/// managers signed: C2SP's tlog-proof. `audit verify` and `swarmlog-verify` verify it anywhere, with nothing but the managers' keys.
+/// Prints the frame with all its events, the hashes that lead from it to the root of history, and a checkpoint with that root,
+/// signed by the managers, in the form of C2SP's tlog-proof. `audit verify` and `swarmlog-verify` can verify it anywhere; they
+/// need only the managers' keys.
 ///
 /// Example: swarmctl audit prove 1234 -o deploy-of-may.tlog-proof
 #[derive(Debug, clap::Args)]

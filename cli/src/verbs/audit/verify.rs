@@ -20,16 +20,16 @@ use crate::format::Format;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// What a manager's refusal is about when its log cannot be read.
+/// The subject of a manager's refusal if its log cannot be read.
 const LOG: &str = "log";
 /// How often progress is shown.
 const SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Verify history, or an export or a proof of it
 ///
-/// A file is verified without a manager. With --live the manager's checkpoint is fetched with the signatures of all, it has to continue
-/// each checkpoint that was kept, and every frame is read: the chain, the states that the events make, and the root have to be right.
-/// Each record that is damaged, missing, out of order or put back is named. Ends with 1 if something is not right.
+/// A file is verified without a manager. With --live, the manager's checkpoint is fetched with all signatures and must continue
+/// each checkpoint given with --checkpoint. Then every frame is read: the hash chain, the recorded states and the root must be
+/// correct. Each record that is damaged, missing, out of order or rolled back is named. Exits with 1 if a check fails.
 ///
 /// Example: swarmctl audit verify --live --checkpoint /mnt/usb/2026-05-01.checkpoint
 #[derive(Debug, clap::Args)]
@@ -42,20 +42,20 @@ pub struct Args {
     #[arg(long, conflicts_with = "file")]
     live: bool,
 
-    /// A checkpoint of the same history that was kept; may be repeated
+    /// A checkpoint of the same history that was kept earlier; may be repeated
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
 
-    /// A key whose signature is believed, as `audit keys` shows it; may be repeated. Without it, --live believes those of the cluster
+    /// A trusted key, as `audit keys` shows it; may be repeated. Without it, --live trusts the keys of the cluster
     #[arg(long, value_name = "KEY")]
     key: Vec<VerifierKey>,
 
-    /// A head that was noted, as `cluster inspect` shows it: index and frame hash; may be repeated
+    /// A log head that was noted earlier, as `cluster inspect` shows it: index and frame hash; may be repeated
     #[arg(long, value_name = "INDEX:HASH", value_parser = noted_head)]
     head: Vec<(u64, FrameHash)>,
 }
 
-/// What was found, for programs.
+/// The findings as JSON.
 #[derive(Serialize)]
 struct Verified<'a> {
     verified: bool,
@@ -115,18 +115,18 @@ fn unreadable(why: &str) -> Failure {
         .hint("`swarmctl audit checkpoint`, `audit prove` and `swarmd export` write such files")
 }
 
-/// Verifies what a manager has, as a whole.
+/// Verifies the complete history of a manager.
 async fn live<M: Manager>(mut known: Known, session: &mut Session<'_, M>) -> Result<Findings, Failure> {
     if known.keys.is_empty() {
         let keys = session.manager.audit_keys().await?;
-        // Former managers sign nothing any more.
+        // Former managers no longer sign.
         let present = keys.iter().filter(|key| key.former_until.is_none());
         known.keys = present.filter_map(|key| key.key.parse().ok()).collect();
         session.note("the keys are those that the cluster shows: use --key with those that you kept")?;
     }
     let (reply, mut faults) = match session.manager.checkpoint().await {
         Ok(reply) => (reply, Vec::new()),
-        // Damage: what there is of history is verified all the same.
+        // The log is damaged: the readable part of history is verified anyway.
         Err(failure) if failure.subject.as_deref() == Some(LOG) => {
             let index = session.manager.cluster(false).await?.index;
             (CheckpointReply { index, ..CheckpointReply::default() }, vec![failure.sentence])
@@ -149,7 +149,7 @@ async fn live<M: Manager>(mut known: Known, session: &mut Session<'_, M>) -> Res
             None
         }
     };
-    // Where there are proofs of consistency, they say already what there is to say of these.
+    // If consistency was proved, the proofs have reported on these already.
     let proved = if signed.is_some() { known.checkpoints.len() } else { 0 };
     let unproved = Known { checkpoints: known.checkpoints.get(proved..).unwrap_or_default().to_vec(), ..known.clone() };
     let mut report = read(&reply, unproved, session).await?;
@@ -173,7 +173,7 @@ async fn live<M: Manager>(mut known: Known, session: &mut Session<'_, M>) -> Res
     Ok(findings)
 }
 
-/// Why history as the manager signs it does not continue the checkpoints that were kept.
+/// Why history, as signed by the manager, does not continue the kept checkpoints.
 async fn inconsistencies<M: Manager>(
     signed: &Checkpoint,
     known: &Known,

@@ -21,9 +21,9 @@ const SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Write a backup of the cluster to a file
 ///
-/// The backup holds the whole history and all secrets as of one moment, while the cluster goes on. It is sealed with the passphrase,
-/// without which nobody can read or restore it; keep both, in different places. The manager verifies its history while it is read.
-/// `swarmd restore FILE` makes a manager of it.
+/// The backup contains the whole history and all secrets as of one moment; the cluster keeps running. It is encrypted with the
+/// passphrase and cannot be read or restored without it; keep both, in different places. The manager verifies its history while
+/// it is read. `swarmd restore FILE` creates a manager from it.
 ///
 /// Example: swarmctl cluster backup /backups/monday --passphrase-file /root/backup.passphrase
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub struct Args {
     passphrase_file: PathBuf,
 }
 
-/// What was written.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Written<'a> {
     file: &'a Path,
@@ -95,7 +95,7 @@ fn passphrase(path: &Path) -> Result<SecretText, Failure> {
     })
 }
 
-/// The file in the making, under another name until it is whole.
+/// The output file, under a temporary name until it is complete.
 struct Target {
     file: File,
     path: PathBuf,
@@ -126,7 +126,7 @@ impl Target {
         Ok(())
     }
 
-    /// Gives the whole file its name, durably.
+    /// Renames the complete file to its final name, durably.
     fn finish(mut self) -> Result<(), Failure> {
         let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let named = self.file.sync_all().and_then(|()| std::fs::rename(&self.aside, &self.path));
@@ -140,7 +140,7 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         if !self.finished {
-            // What is left of it is not taken for a backup under this name.
+            // An incomplete file under this name is not mistaken for a backup.
             let _ = std::fs::remove_file(&self.aside);
         }
     }

@@ -14,18 +14,18 @@ use crate::wait::{WaitFlags, for_root};
 
 /// Show the root certificate, or replace it
 ///
-/// With --rotate, a new root takes the place of the present one without any interruption: every node renews its certificate,
-/// both roots are trusted meanwhile, and the old one no longer once every node has moved. The rotation waits for nodes that
-/// are down until they are back or removed. When it is completed, the join tokens are new ones, and operators need new
-/// identities.
+/// With --rotate, a new root replaces the present one without interruption: every node renews its certificate, both roots are
+/// trusted meanwhile, and the old one is no longer trusted once every node has a certificate of the new root. The rotation waits
+/// for nodes that are down until they are back or removed. When it is completed, the join tokens have changed, and operators need
+/// new identities.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Replace the root certificate, and wait until every node has moved to the new one
+    /// Replace the root certificate, and wait until every node has a certificate of the new one
     #[arg(long)]
     rotate: bool,
 
-    /// With --rotate: the new root, for which an external certificate authority signs (`swarmctl cluster update --external-ca`);
-    /// without it the cluster makes one of its own
+    /// With --rotate: the new root, whose key an external certificate authority has (`swarmctl cluster update --external-ca`);
+    /// without it the cluster creates a new root itself
     #[arg(long, value_name = "FILE", requires = "rotate")]
     ca_cert: Option<PathBuf>,
 
@@ -33,7 +33,7 @@ pub struct Args {
     wait: WaitFlags,
 }
 
-/// What is shown in JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Root<'a> {
     root_cert_pem: &'a str,

@@ -9,18 +9,18 @@ use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Longest input that is read, in bytes: a key has 52.
+/// Maximum size of the input, in bytes: a key has 52.
 const BYTES_MAX: u64 = 4 * 1024;
 
 /// Unlock a manager that was restarted, with the cluster's unlock key
 ///
-/// The key is read from standard input, so that it is on no command line. Each manager is unlocked for itself, at its own
-/// control socket.
+/// The key is read from standard input, so that it does not appear on a command line. Each manager is unlocked separately, at its
+/// own control socket.
 ///
 /// Example: swarmctl cluster unlock < unlock-key
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// File with the key, in place of standard input
+    /// File with the key, instead of standard input
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }

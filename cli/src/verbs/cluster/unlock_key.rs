@@ -11,7 +11,7 @@ use crate::session::Session;
 
 /// Show the unlock key, or replace it
 ///
-/// Whoever restarts a manager of a cluster with autolock needs this key. Keep it where no manager's disk is. The history records
+/// This key is needed to restart a manager of a cluster with autolock. Do not keep it on a manager's disk. The history records
 /// that it was read, and by whom.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,7 +20,7 @@ pub struct Args {
     rotate: bool,
 }
 
-/// What is shown in JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Shown<'a> {
     unlock_key: &'a str,

@@ -20,7 +20,7 @@ use crate::values::external_ca::{self, ExternalCaFlag};
 use crate::values::keep::{self, Keep};
 use crate::values::{duration, number};
 
-/// Tasks that a slot may keep, or -1 for all.
+/// The allowed task history per slot; -1 for all.
 const HISTORY_LENGTHS: RangeInclusive<i64> = -1..=1_000_000;
 
 /// Change the cluster's settings, or replace a join token
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, visible_alias = "cert-expiry", value_name = "DURATION", value_parser = duration::parse)]
     certexpiry: Option<Duration>,
 
-    /// Longest time between two heartbeats of a node, in a cluster of many (default 5s)
+    /// Maximum time between two heartbeats of a node, in a large cluster (default 5s)
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     heartbeatperiod: Option<Duration>,
 
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", value_parser = number::within(NODES_MAX))]
     max_nodes: Option<u32>,
 
-    /// Which node gets a task of a service that names no strategy (default spread)
+    /// Placement strategy of services that set none (default spread)
     #[arg(long, value_name = "STRATEGY")]
     placement_strategy: Option<Strategy>,
 
@@ -56,18 +56,17 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     autolock: Option<bool>,
 
-    /// Server that signs certificates for a root whose key it has, by the protocol cfssl; the root is that in FILE, or the present
-    /// one. May be repeated, and replaces all that were named before; none for no server
+    /// External CA, a server that signs certificates with the cfssl protocol; it has the key of the root in FILE, or of the
+    /// present root. May be repeated and replaces all; none for no server
     #[arg(long, value_name = "protocol=cfssl,url=URL[,cacert=FILE]|none", value_parser = external_ca::parse)]
     external_ca: Vec<ExternalCaFlag>,
 
-    /// Require a reason (`--reason`) for these commands, such as service.rm,node.rm; replaces all that were named before; none
-    /// for no command
+    /// Require a reason (`--reason`) for these commands, such as service.rm,node.rm; replaces all; none for no command
     #[arg(long, value_name = "COMMAND,...|none", value_delimiter = ',')]
     require_reason: Vec<String>,
 
-    /// Move history that is older than this into archives, on managers that have a directory for them (`swarmd --history-archive`);
-    /// forever, or 0, for never (default forever)
+    /// Move history older than this to archives, on managers with an archive directory (`swarmd --history-archive`); forever, or
+    /// 0, for never (default forever)
     #[arg(long, value_name = "DURATION|forever", value_parser = keep::parse)]
     history_keep: Option<Keep>,
 
@@ -79,7 +78,7 @@ pub struct Args {
     #[arg(long)]
     rotate_unlock_key: bool,
 
-    /// Log driver of tasks that name none
+    /// Log driver of tasks whose service sets none
     #[command(flatten)]
     log: LogFlags,
 }
@@ -99,7 +98,7 @@ impl TokenRole {
     }
 }
 
-/// What a rotation answers in JSON.
+/// The result of a rotation as JSON.
 #[derive(Serialize)]
 struct Rotated {
     role: String,
@@ -107,7 +106,7 @@ struct Rotated {
 }
 
 impl Args {
-    /// The settings that the flags make of the present ones.
+    /// The present settings with the changes of the flags.
     fn edit(&self, present: &ClusterSpec, root_cert_pem: &str) -> Result<ClusterSpec, Failure> {
         let ns = |length: Duration| u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
         let mut spec = present.clone();
@@ -134,7 +133,7 @@ impl Args {
     }
 }
 
-/// The name of a command in the log, where `rm` is `remove`.
+/// The name of a command in the log, which has `remove` instead of `rm`.
 fn logged(verb: &str) -> String {
     match verb.strip_suffix(".rm") {
         Some(noun) => format!("{noun}.remove"),

@@ -13,8 +13,8 @@ use crate::values::{input, pair};
 
 /// Create a config from a file, or from standard input
 ///
-/// A config is not a secret: its data is kept in the history of the cluster permanently. The data of a
-/// revision never changes: `config update` makes another revision, and the services that use the config follow it.
+/// A config is not a secret: its data is kept in the history of the cluster permanently. The data of a revision never changes:
+/// `config update` creates a new revision, and the services that use the config follow it.
 ///
 /// Example: swarmctl config create web.conf ./web.conf
 #[derive(Debug, clap::Args)]
@@ -33,8 +33,8 @@ pub struct Args {
 
     /// Have the node of each task expand the config as a template: golang
     ///
-    /// The template has the fields of a service's templates, such as {{.Node.Hostname}}, and the functions
-    /// {{env "NAME"}}, {{secret "TARGET"}} and {{config "TARGET"}}, which read what the same container is given.
+    /// The template has the fields of a service's templates, such as {{.Node.Hostname}}, and the functions {{env "NAME"}},
+    /// {{secret "TARGET"}} and {{config "TARGET"}}, which read the variables and files of the same container.
     #[arg(long, value_name = "DRIVER", default_value = "", hide_default_value = true)]
     template_driver: String,
 

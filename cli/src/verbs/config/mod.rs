@@ -6,7 +6,7 @@ mod ls;
 mod rm;
 mod update;
 
-/// Longest input that is read, in bytes: a little more than a config may have, so that the manager can say what is wrong.
+/// Maximum size of the input, in bytes: slightly more than the limit of a config, so that the manager can report the error.
 const BYTES_MAX: usize = 1 << 20;
 
 super::verbs! {

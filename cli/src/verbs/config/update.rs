@@ -15,9 +15,9 @@ use crate::values::{input, pair};
 
 /// Give a config new data, or change its labels
 ///
-/// New data is another revision. The services that use the config roll it out by their update settings, except those that name a
-/// revision (--config source=NAME,revision=1), and jobs, which are given the newest when they run again. An earlier revision is kept
-/// as long as a service may need it, also for a rollback.
+/// New data creates a new revision. The services that use the config roll it out by their update settings. Services with a pinned
+/// revision (--config source=NAME,revision=1) do not, and jobs get the newest revision in their next run. Earlier revisions are
+/// kept as long as a service may need them, also for a rollback.
 ///
 /// Example: swarmctl config update web.conf ./web.conf
 #[derive(Debug, clap::Args)]

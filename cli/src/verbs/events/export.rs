@@ -21,20 +21,20 @@ use crate::values::redact::{self, Redact};
 
 use super::{place, unwritable};
 
-/// Write history to a file that other tools read
+/// Export history to a file for other tools
 ///
-/// The events that there are now are written one a line, oldest first, and streamed: the file may be larger than the memory. An export
-/// that was cut short continues after its last whole line with --resume, and so does one of yesterday. With --as proto the frames
-/// themselves are written, and beside them the checkpoint with which `audit verify` and `swarmlog-verify` verify them.
+/// Writes the existing events, one per line, oldest first. The output is streamed: the file may be larger than memory. With
+/// --resume, an interrupted or earlier export continues after its last complete line. With --as proto, the frames themselves are
+/// written, together with a checkpoint with which `audit verify` and `swarmlog-verify` verify them.
 ///
 /// Example: swarmctl events export --from 2026-01-01 --redact env history.csv
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// File to write; its ending (.jsonl, .csv or .sql) says the format where --as does not
+    /// File to write; its extension (.jsonl, .csv or .sql) sets the format if --as is not given
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// How events are written
+    /// Format of the file
     #[arg(long = "as", value_name = "FORMAT", value_enum)]
     written_as: Option<FileFormat>,
 
@@ -46,32 +46,33 @@ pub struct Args {
     #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
     until: Option<Point>,
 
-    /// Leave these values out; may be repeated. The file says which, and --resume wants the same
+    /// Redact these values; may be repeated. The file states the redactions, and --resume requires the same ones
     #[arg(long, value_name = "WHAT", value_enum)]
     redact: Vec<Redact>,
 
-    /// Continue the file after its last whole line; without a file, begin one
+    /// Continue the file after its last complete line; without a file, start one
     #[arg(long, conflicts_with = "from")]
     resume: bool,
 }
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum FileFormat {
-    /// One JSON object a line, as `swarmctl events --format json` prints them
+    /// One JSON object per line, as `swarmctl events --format json` prints them
     Jsonl,
-    /// Comma-separated values with a heading; the event itself is JSON in the last column
+    /// Comma-separated values with a header; the event itself is JSON in the last column
     Csv,
-    /// One CloudEvent (specification 1.0, structured JSON) a line
+    /// One CloudEvent (specification 1.0, structured JSON) per line
     Cloudevents,
-    /// SQL for `sqlite3 history.db < FILE`: a table for each kind of event, a view of all, and one of when and where tasks ran
+    /// SQL for `sqlite3 history.db < FILE`: a table for each kind of event, a view of all events, and a view of when and where
+    /// tasks ran
     Sql,
-    /// The stored bytes of all frames, each after its length, and FILE.checkpoint, which the managers signed
+    /// The stored bytes of all frames, each preceded by its length, and FILE.checkpoint, signed by the managers
     Proto,
 }
 
 impl FileFormat {
-    /// How each event is a line; nothing where frames are written.
+    /// The format of event lines; `None` for frames.
     fn of_lines(self) -> Option<ExportFormat> {
         match self {
             Self::Jsonl => Some(ExportFormat::Jsonl),
@@ -83,7 +84,7 @@ impl FileFormat {
     }
 }
 
-/// What was written.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Written<'a> {
     file: &'a Path,
@@ -91,7 +92,7 @@ struct Written<'a> {
     last: Option<u64>,
 }
 
-/// The same of frames.
+/// The result for frames as JSON.
 #[derive(Serialize)]
 struct WrittenFrames<'a> {
     file: &'a Path,
@@ -110,12 +111,12 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let now = session.around.clock.now();
     let (from, since) = place(from, now);
     let (to, until) = place(until, now);
-    // A frame may have been written in part.
+    // The last frame may have been written in part.
     let from = from.or(after.map(|(index, _)| index));
     let reason = session.globals.reason.clone();
     let request = EventsRequest { from, since, to, until, reason, with_before: Some(true), ..Default::default() };
     let written = write(request, &exporter, &mut target, session).await;
-    // What came before a failure is kept: it is where to go on.
+    // Events that were received before a failure are kept: the export continues after them.
     let synced = target.finish();
     let events = written.map_err(|failure| resumable(failure, &args.file))?;
     synced?;
@@ -147,7 +148,7 @@ async fn write_frames<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> 
     }
 }
 
-/// Refuses to write over a file.
+/// Refuses to overwrite a file.
 fn require_new(path: &Path, resume: bool) -> Result<(), Failure> {
     if resume || !path.exists() {
         return Ok(());
@@ -156,7 +157,7 @@ fn require_new(path: &Path, resume: bool) -> Result<(), Failure> {
     Err(failure.hint("add --resume to continue it, or choose another name"))
 }
 
-/// The format that is asked for, or that the file's name says.
+/// The requested format, or the one of the file's extension.
 fn format(args: &Args) -> Result<FileFormat, Failure> {
     let ending = args.file.extension().and_then(|ending| ending.to_str());
     match (args.written_as, ending) {
@@ -194,7 +195,7 @@ fn resumable(failure: Failure, file: &Path) -> Failure {
         .hint(format!("repeat the command with --resume: it continues {} after the last that is whole", file.display()))
 }
 
-/// The file that is written.
+/// The output file.
 struct Target {
     file: BufWriter<File>,
     path: PathBuf,
@@ -203,7 +204,7 @@ struct Target {
 }
 
 impl Target {
-    /// A new file, or one to continue: what follows its last whole line is cut off.
+    /// Creates a file, or opens one to continue it: an incomplete last line is truncated.
     fn open(path: &Path, exporter: &Exporter, resume: bool) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| unwritable(path, &error);
         require_new(path, resume)?;
@@ -218,7 +219,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Writes an event, unless the file has it; whether it did.
+    /// Writes an event unless the file contains it; returns whether it was written.
     fn append(&mut self, exporter: &Exporter, record: &EventRecord) -> Result<bool, Failure> {
         let place = (record.index, record.ordinal);
         if self.last.is_some_and(|last| place <= last) {
@@ -240,7 +241,7 @@ impl Target {
     }
 }
 
-/// The event of the last whole line of a file, and where that line ends.
+/// The event of the last complete line of a file, and the offset of that line's end.
 fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<EventPlace>, u64), Failure> {
     let (mut reader, mut line) = (BufReader::new(file), Vec::new());
     let (mut last, mut end) = (None, 0);
@@ -266,7 +267,7 @@ fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<Ev
     }
 }
 
-/// Refuses to go on with a file from which other values were left out until now.
+/// Refuses to continue a file with different redactions.
 fn otherwise_redacted(path: &Path, flags: &str) -> Failure {
     let name = path.display();
     if flags.is_empty() {

@@ -1,5 +1,5 @@
-//! `swarmctl events --resume`: each event once and in order, over many runs. Where the last run stopped is kept in a file, which is
-//! replaced after what it speaks of was written.
+//! `swarmctl events --resume`: each event once and in order, across several runs. A file stores the position of the last run; it
+//! is replaced after the events before that position were written.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -17,37 +17,37 @@ use crate::format::{Format, story};
 use crate::manager::{EventStream, Manager};
 use crate::session::Session;
 
-/// Events that are written before the position is kept, where there are always more.
+/// Maximum number of events that are written before the position is stored.
 const BATCH: usize = 256;
-/// Larger than any position.
+/// Larger than any position file.
 const POSITION_BYTES_MAX: u64 = 4_096;
 
-/// What to keep, and where.
+/// The position file and the output file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Resume {
-    /// Print each event once over many runs: continue after the one whose position an earlier run kept in FILE
+    /// Print each event once across several runs: continue after the position that an earlier run stored in FILE
     ///
-    /// Without such a file the first run starts at --from, or at the beginning. The position is kept after the output was flushed:
-    /// as soon as there is nothing more to print, and after every 256 events. So events are printed once and in order, also if
-    /// the manager stops or the command is ended by Ctrl-C or SIGTERM; only a run that is killed between printing and keeping, or
-    /// whose output fails, leaves up to 256 events that the next one repeats. With --output none are. Another cluster, or one that
-    /// was restored to an earlier point, is refused.
+    /// If the file does not exist, the first run starts at --from, or at the beginning. The position is stored after the output
+    /// was flushed: as soon as there is nothing more to print, and after every 256 events. So events are printed once and in
+    /// order, also if the manager stops or the command is ended by Ctrl-C or SIGTERM. Only if a run is killed between printing
+    /// and storing, or its output fails, the next run repeats up to 256 events; with --output it repeats none. A position of
+    /// another cluster, or of a cluster that was restored to an earlier point, is refused.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tail", "by_operation"])]
     resume: Option<PathBuf>,
 
-    /// Append the events to this file instead of printing them; what a run that was killed wrote beyond its position is cut off
+    /// Append the events to this file instead of printing them; events that a killed run wrote beyond its position are truncated
     #[arg(long, value_name = "FILE", requires = "resume")]
     output: Option<PathBuf>,
 }
 
 impl Resume {
-    /// The file of the position, if one is wanted.
+    /// The position file, if one is used.
     pub(super) fn file(&self) -> Option<&Path> {
         self.resume.as_deref()
     }
 }
 
-/// Prints what comes after the position in `path`, until it ends or is interrupted.
+/// Prints the events after the position in `path`, until they end or the user interrupts.
 pub(super) async fn run<M: Manager>(
     resume: &Resume,
     path: &Path,
@@ -68,12 +68,12 @@ pub(super) async fn run<M: Manager>(
         ended = printer.print_all(&mut history) => ended,
     };
     printer.session.around.interrupt = interrupt;
-    // An interrupt comes only while something is waited for, and then all is kept; a failure may come earlier.
+    // An interrupt only comes during a wait, when everything is stored; a failure may come earlier.
     printer.keep()?;
     ended.map(|()| printer.printed).map_err(|failure| continued(failure, path))
 }
 
-/// Says that nothing is lost by a manager that stops.
+/// Adds a hint that nothing is lost if the manager stops.
 pub(super) fn continued(failure: Failure, path: &Path) -> Failure {
     if !matches!(failure.kind, Kind::Unreachable | Kind::Stopped) {
         return failure;
@@ -86,13 +86,13 @@ fn interrupted(path: &Path) -> Failure {
     Failure::new(Kind::Interrupted, sentence).hint("the same command continues after it")
 }
 
-/// Prints events, and keeps which was the last.
+/// Prints events and stores the position of the last one.
 struct Printer<'a, 's, M> {
     position: PositionFile,
     output: Option<Output>,
-    /// The last event that was printed, if its position is not kept yet.
+    /// The last printed event, if its position is not stored yet.
     last: Option<EventPosition>,
-    /// Events that were printed since the position was kept.
+    /// Number of events printed since the position was stored.
     unkept: usize,
     printed: u64,
     session: &'a mut Session<'s, M>,
@@ -105,7 +105,7 @@ impl<M: Manager> Printer<'_, '_, M> {
             let next = tokio::select! {
                 biased;
                 next = history.next(), if self.unkept < BATCH => next,
-                // Nothing is at hand: what was printed is kept before anything is waited for.
+                // No event is available: the position is stored before waiting.
                 () = std::future::ready(()), if self.last.is_some() => {
                     self.keep()?;
                     continue;
@@ -144,7 +144,7 @@ impl<M: Manager> Printer<'_, '_, M> {
         }
     }
 
-    /// Keeps the position, after what was printed.
+    /// Stores the position, after the output was flushed.
     fn keep(&mut self) -> Result<(), Failure> {
         let Some(last) = self.last.take() else { return Ok(()) };
         let output_bytes = match &self.output {
@@ -159,20 +159,20 @@ impl<M: Manager> Printer<'_, '_, M> {
     }
 }
 
-/// An event, and what was written up to it.
+/// The position of an event.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Position {
     cluster: String,
     index: u64,
     ordinal: u32,
-    /// The hash of its frame in hexadecimal digits, which stands for all of history up to it.
+    /// The hash of its frame in hexadecimal digits, which commits to all of history up to it.
     frame_hash: String,
-    /// Bytes of the output that end with it, where that is a file.
+    /// Length of the output up to this event in bytes, if the output is a file.
     output_bytes: Option<u64>,
 }
 
-/// The file that has the position, locked as long as this run uses it.
+/// The position file, locked while this run uses it.
 struct PositionFile {
     path: PathBuf,
     cluster: ClusterId,
@@ -187,7 +187,7 @@ impl PositionFile {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // What cannot be kept is refused before anything is printed.
+                // If the position cannot be stored, this is reported before anything is printed.
                 let tried = opened.aside().and_then(|_| std::fs::remove_file(opened.aside_path()));
                 return tried.map(|()| opened).map_err(|error| unwritable(path, &error));
             }
@@ -219,14 +219,14 @@ impl PositionFile {
         Ok(opened)
     }
 
-    /// The event after which to go on.
+    /// The event after which to continue.
     fn after(&self) -> Option<EventPosition> {
         let Position { index, ordinal, frame_hash, .. } = self.kept.as_ref()?;
         let frame = Head { index: *index, frame_hash: frame_hash.clone() };
         Some(EventPosition { frame, ordinal: *ordinal })
     }
 
-    /// Refuses to print after what went into a file.
+    /// Refuses to print if earlier events went to a file.
     fn require_no_output(&self, has_output: bool) -> Result<(), Failure> {
         if has_output || self.kept.as_ref().is_none_or(|position| position.output_bytes.is_none()) {
             return Ok(());
@@ -235,7 +235,7 @@ impl PositionFile {
         Err(Failure::new(Kind::Usage, sentence).hint("add --output with that file, or use another position file"))
     }
 
-    /// Replaces the file, durably.
+    /// Replaces the position file, durably.
     fn keep(&mut self, last: EventPosition, output_bytes: Option<u64>) -> Result<(), Failure> {
         let EventPosition { frame: Head { index, frame_hash }, ordinal } = last;
         let position = Position { cluster: self.cluster.to_string(), index, ordinal, frame_hash, output_bytes };
@@ -245,7 +245,7 @@ impl PositionFile {
         Ok(())
     }
 
-    /// The file in the making, under another name.
+    /// The new file under a temporary name.
     fn aside(&self) -> std::io::Result<File> {
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.aside_path())
     }
@@ -266,7 +266,7 @@ impl PositionFile {
     }
 }
 
-/// Makes sure that this is the only run that uses a position.
+/// Ensures that only this run uses a position file.
 fn lock(file: &File, path: &Path) -> Result<(), Failure> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => {
@@ -277,7 +277,7 @@ fn lock(file: &File, path: &Path) -> Result<(), Failure> {
     })
 }
 
-/// A file that the events go to.
+/// The output file.
 struct Output {
     file: File,
     path: PathBuf,
@@ -285,7 +285,7 @@ struct Output {
 }
 
 impl Output {
-    /// A new file, or the one that belongs to a position, as it was then.
+    /// Creates the file, or opens it and truncates it to the length at the position.
     fn open(path: &Path, position: &PositionFile) -> Result<Self, Failure> {
         let refuse = |sentence: String, hint: &str| Err(Failure::new(Kind::Conflict, sentence).hint(hint));
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -325,7 +325,7 @@ impl Output {
         Ok(())
     }
 
-    /// Makes durable what was appended; the length of the file.
+    /// Syncs the file to disk; returns its length.
     fn sync(&self) -> Result<u64, Failure> {
         self.file.sync_all().map_err(|error| unwritable(&self.path, &error))?;
         Ok(self.bytes)

@@ -1,4 +1,4 @@
-//! `swarmctl explain`: the same as `task explain` and `service explain`.
+//! `swarmctl explain`: an alias of `task explain` and `service explain`.
 
 use crate::failure::{Failure, Kind};
 

@@ -12,13 +12,14 @@ use crate::values::size;
 
 /// Move old history of the manager that answers into archives now
 ///
-/// Frames move 4,096 indexes at a time, except those that a start of the manager needs. `cluster update --history-keep` lets every manager
-/// do so by itself; each needs a directory (`swarmd --history-archive`). What is in archives is read as before.
+/// Frames are moved in units of 4,096 indexes, except those that the manager needs to start. With
+/// `cluster update --history-keep`, every manager does this automatically; each needs a directory (`swarmd --history-archive`).
+/// Archived history is read as before.
 ///
 /// Example: swarmctl history archive --to "2025-12-31 23:59"
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Leave what came after this point where it is: an index, a time such as 03:12 or 2h ago, or a tag
+    /// Keep history after this point in place: an index, a time such as 03:12 or 2h ago, or a tag
     #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
     to: Option<Point>,
 }

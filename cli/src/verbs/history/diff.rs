@@ -15,8 +15,8 @@ use crate::values::start::Start;
 
 /// Show what changed between two points of history, object by object, and the commands in between
 ///
-/// The cluster's settings, nodes, operators, configs, secrets and services are compared field by field; of each place of a service, the
-/// task that stood there with the one that stands there now.
+/// The cluster's settings, nodes, operators, configs, secrets and services are compared field by field; for each slot of a
+/// service, its former task is compared with its present one.
 ///
 /// Example: swarmctl history diff 03:00 03:30
 #[derive(Debug, clap::Args)]

@@ -8,12 +8,12 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::point::{self, Point};
 
-/// Give a point of history a name, which stands for it wherever a point is asked for
+/// Name a point of history; the tag can be used wherever a point is expected
 ///
 /// Example: swarmctl history tag before-migration
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name: letters, digits, - _ and ., with a letter at the beginning
+    /// Name: letters, digits, - _ and ., starting with a letter
     #[arg(value_name = "NAME")]
     name: String,
 

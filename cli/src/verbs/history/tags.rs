@@ -10,7 +10,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
 
-/// List the points of history that have a name
+/// List the tags of points of history
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show names only

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Take the names of points of history away; the history itself stays
+/// Remove tags from points of history; the history itself is not changed
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Tags

@@ -14,12 +14,13 @@ const SHOWN_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Verify the history of the manager that answers, with its archives
 ///
-/// The manager reads every frame: each has to be as it was written, and to follow the one before. An archive that is not in the manager's
-/// directory is named and left out. Ends with 1 if something is damaged. `audit verify --live` verifies the same away from the manager.
+/// The manager reads every frame: each must be unchanged and follow the one before. An archive that is missing from the manager's
+/// directory is named and skipped. Exits with 1 if something is damaged. `audit verify --live` performs the same checks on this
+/// machine.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// What was found, for programs.
+/// The findings as JSON.
 #[derive(Default, Serialize)]
 struct Found {
     frames: u64,

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Let paused or drained nodes take tasks again
+/// Let paused or drained nodes accept tasks again
 ///
 /// Tasks that moved to other nodes stay there; new tasks may be placed on these nodes.
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,4 @@
-//! What the verbs that change a node have in common: read it, edit its spec, ask for the edited one.
+//! The common part of verbs that change a node: read it, edit its spec, and send the new spec.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
-/// Edits the spec of one node. The version that was read goes along, so that nobody's change in between is lost.
+/// Edits the spec of one node. The version that was read is sent with it, so that no concurrent change is lost.
 pub(super) async fn change<M: Manager>(
     session: &mut Session<'_, M>,
     reference: &str,
@@ -24,19 +24,19 @@ pub(super) async fn change<M: Manager>(
     session.execute_and_tell(Command::UpdateNode(update), reference).await.map(|reply| reply.index)
 }
 
-/// Which tasks a node is to take.
+/// Which tasks a node accepts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wanted {
-    /// All.
+    /// All tasks.
     Active,
-    /// No new ones.
+    /// No new tasks.
     Paused,
-    /// None, and those that are there leave within this time.
+    /// No tasks; its present tasks move away within this time.
     Drained(Option<Duration>),
 }
 
 impl Wanted {
-    /// Makes it what is wanted of a node.
+    /// Applies it to a node's spec.
     pub(super) fn apply(self, spec: &mut NodeSpec) {
         let (availability, deadline) = match self {
             Self::Active => (Availability::Active, None),
@@ -48,7 +48,7 @@ impl Wanted {
     }
 }
 
-/// Sets the availability of several nodes; the index from which on history says what came of it.
+/// Sets the availability of several nodes; returns the index from which on history shows the consequences.
 pub(super) async fn set_availability<M: Manager>(
     session: &mut Session<'_, M>,
     nodes: &[String],
@@ -62,7 +62,7 @@ pub(super) async fn set_availability<M: Manager>(
     Ok(index)
 }
 
-/// Gives several nodes a role, waits until they have it, and warns of a number of managers that is not a good one.
+/// Sets the role of several nodes, waits until they have it, and warns about an unfavourable number of managers.
 pub(super) async fn set_role<M: Manager>(
     session: &mut Session<'_, M>,
     nodes: &[String],
@@ -75,7 +75,7 @@ pub(super) async fn set_role<M: Manager>(
     for node in nodes {
         ordered.push((session.node(node).await?.id, node));
     }
-    // Whoever is asked can ask for the others only as long as it is a manager itself.
+    // The manager that answers is demoted last: it can only handle requests while it is a manager.
     ordered.sort_by_key(|(id, _)| role == Role::Worker && *id == asked);
     for (id, node) in ordered {
         let since = change(session, node, |spec| spec.set_role(role)).await?;
@@ -84,7 +84,7 @@ pub(super) async fn set_role<M: Manager>(
                 "{node} is the manager that was asked, and becomes a worker now; `swarmctl raft` at another manager shows the others"
             ));
         }
-        // One at a time: each takes or gives a vote, and the next is judged by the managers that there are then.
+        // One at a time: each change adds or removes a vote, and the next one is judged with the new set of managers.
         let goal = if role == Role::Manager { NodeGoal::Promoted } else { NodeGoal::Demoted };
         for_nodes(session, wait, std::slice::from_ref(node), goal, since).await?;
     }

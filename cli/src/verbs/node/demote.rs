@@ -10,10 +10,10 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::WaitFlags;
 
-/// Make workers of managers
+/// Demote managers to workers
 ///
-/// The node stops replicating the log; its tasks go on. A manager is not demoted if those that are left could then decide
-/// nothing. Waits until the nodes are workers.
+/// The node stops replicating the log; its tasks keep running. A demotion is refused if the remaining managers would have no
+/// quorum. Waits until the nodes are workers.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or unique prefixes of ids

@@ -36,7 +36,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         }
         let request = ListTasksRequest { node: Some(node.id.to_string()), ..Default::default() };
         let mut tasks = session.manager.tasks(request).await?.tasks;
-        // Those that still stop are on the node as well.
+        // Tasks that are stopping are on the node as well.
         tasks.retain(|task| args.all || !task.status.state().is_terminal());
         task::sort(&mut tasks);
         let gap = if position == 0 { "" } else { "\n" };

@@ -8,19 +8,19 @@ use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// How long it may take until a manager is a worker.
+/// How long to wait until a manager is demoted.
 const DEMOTION_PATIENCE: Duration = Duration::from_secs(60);
-/// The pause before a manager that is being demoted is asked again.
+/// Delay before a manager that is being demoted is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Take the node at whose control socket this is asked out of its cluster
+/// Remove the node at this control socket from its cluster
 ///
-/// Its tasks are removed, and started on other nodes; `swarmctl node drain` first lets them end in order. Its state directory
-/// is emptied, and swarmd ends. A manager is demoted first, and refuses if the managers that are left could then decide nothing.
-/// On a node whose swarmd does not run, use `swarmd leave`.
+/// Its tasks are removed, and started on other nodes; run `swarmctl node drain` first to stop them gracefully. The state
+/// directory is emptied, and swarmd exits. A manager is demoted first, and refuses if the remaining managers would have no
+/// quorum. If swarmd is not running on the node, use `swarmd leave`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Leave whatever the managers say, and also if none of them answers; the last manager takes its cluster with it
+    /// Leave even if the managers refuse or none of them answers; if the last manager leaves, the cluster is gone
     #[arg(short, long)]
     force: bool,
 }
@@ -39,7 +39,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
                 demoted = true;
             }
             Ok(_) => {}
-            // The control socket goes with the manager, and comes back with the worker.
+            // The control socket is closed with the manager, and opened again by the worker.
             Err(failure) if demoted && matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => {}
             Err(failure) => return Err(failure),
         }

@@ -1,4 +1,4 @@
-//! Verbs about the machines of the cluster.
+//! Verbs about nodes.
 
 mod activate;
 mod change;
@@ -17,10 +17,10 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// What the node that answers is called, as with Docker.
+/// Refers to the node that answers, as in Docker.
 const SELF: &str = "self";
 
-/// The references, with the id of the node that answers for `self`.
+/// Replaces `self` by the id of the node that answers.
 async fn named<M: Manager>(references: &[String], session: &mut Session<'_, M>) -> Result<Vec<String>, Failure> {
     let mut named = references.to_vec();
     if named.iter().any(|of| of == SELF) {

@@ -11,7 +11,7 @@ use crate::wait::{NodeGoal, WaitFlags, for_nodes};
 
 /// Place no new tasks on nodes
 ///
-/// Running tasks keep running. Waits until those that are starting run.
+/// Running tasks keep running. Waits until tasks that are starting are running.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or unique prefixes of ids

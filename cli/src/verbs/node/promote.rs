@@ -10,10 +10,10 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::WaitFlags;
 
-/// Make managers of nodes
+/// Promote nodes to managers
 ///
-/// The node gets a new certificate, fetches the log and votes once it has caught up; its tasks go on. Three or five managers
-/// survive the loss of one or two. Waits until the nodes vote.
+/// The node gets a new certificate, fetches the log and votes once it has caught up; its tasks keep running. Three or five
+/// managers survive the loss of one or two. Waits until the nodes vote.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes: names, ids or unique prefixes of ids

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "KEY", value_parser = pair::key)]
     label_rm: Vec<String>,
 
-    /// Whether the node takes tasks
+    /// Whether the node accepts tasks
     #[arg(long, value_name = "AVAILABILITY")]
     availability: Option<Wanted>,
 
@@ -41,9 +41,9 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum Wanted {
-    /// Takes tasks
+    /// Accepts tasks
     Active,
-    /// Keeps its tasks and takes no new ones
+    /// Keeps its tasks and accepts no new ones
     Pause,
     /// Moves its tasks to other nodes
     Drain,
@@ -58,7 +58,7 @@ impl Wanted {
         }
     }
 
-    /// What there is to wait for.
+    /// The condition to wait for.
     fn goal(self) -> Option<NodeGoal> {
         match self {
             Self::Active => None,

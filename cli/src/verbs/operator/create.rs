@@ -13,11 +13,11 @@ use crate::identity::NewIdentity;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Let somebody operate the cluster from another machine
+/// Create an operator, who can manage the cluster from another machine
 ///
-/// Makes a key and has the cluster certify it. Both are written to a new directory that only its owner can read, together with
-/// the cluster's root certificates. Whoever has that directory operates the cluster with --host and --identity, in the given
-/// role; the history shows the name. A viewer sees everything but tokens and keys, an operator also changes services, tasks and
+/// Creates a key and has the cluster certify it. Both are written to a new directory that only its owner can read, together with
+/// the cluster's root certificates. With that directory, --host and --identity give access to the cluster in the given role; the
+/// history shows the operator's name. A viewer sees everything but tokens and keys, an operator also changes services, tasks and
 /// configs, an admin may do everything.
 ///
 /// Example: swarmctl operator create ada --role operator, then
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// What the operator may do
+    /// Role of the operator
     #[arg(long, value_name = "ROLE", default_value = "viewer")]
     role: Role,
 
@@ -44,7 +44,7 @@ enum Role {
     Admin,
 }
 
-/// What a creation answers in JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Created {
     operator: OperatorId,

@@ -12,14 +12,14 @@ use crate::session::Session;
 
 /// Renew the identity in --identity
 ///
-/// Makes another key, has the cluster certify it by the present certificate, and puts both in the place of the present ones. The
-/// operator and the role stay the same. An identity that has ended cannot be renewed: an admin makes another one.
+/// Creates a new key, has the cluster certify it using the present certificate, and replaces both. The operator and the role stay
+/// the same. An expired identity cannot be renewed: an admin has to create a new one.
 ///
 /// Example: swarmctl --host https://10.0.0.1 --identity ada operator renew
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// What a renewal answers in JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Renewed {
     operator: OperatorId,

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Refuse the certificates of operators from now on, on every manager
+/// Revoke the certificates of operators, on every manager at once
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Operators: names, ids or unique prefixes of ids

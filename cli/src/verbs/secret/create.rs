@@ -13,7 +13,7 @@ use crate::values::{input, pair};
 
 /// Create a secret from a file, or from standard input
 ///
-/// Nobody can read the data again: managers keep it encrypted and outside the history of the cluster, and send it only to nodes
+/// The data cannot be read back: managers store it encrypted and outside the history of the cluster, and send it only to nodes
 /// that run a task which needs it. There it is in memory, as a file of the task.
 ///
 /// Example: printf 'passphrase' | swarmctl secret create db-password -
@@ -33,8 +33,8 @@ pub struct Args {
 
     /// Have the node of each task expand the secret as a template: golang
     ///
-    /// The template has the fields of a service's templates, such as {{.Node.Hostname}}, and the functions
-    /// {{env "NAME"}}, {{secret "TARGET"}} and {{config "TARGET"}}, which read what the same container is given.
+    /// The template has the fields of a service's templates, such as {{.Node.Hostname}}, and the functions {{env "NAME"}},
+    /// {{secret "TARGET"}} and {{config "TARGET"}}, which read the variables and files of the same container.
     #[arg(long, value_name = "DRIVER", default_value = "", hide_default_value = true)]
     template_driver: String,
 

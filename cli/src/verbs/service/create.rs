@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
     registry_auth: Option<SecretText>,
 
-    /// Leave the image's tag as it is; by default it is resolved to the digest that it has now, so that all tasks run the same
+    /// Do not resolve the image's tag; by default it is resolved to its present digest, so that all tasks run the same image
     #[arg(long)]
     no_resolve_image: bool,
 
@@ -58,13 +58,13 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ServiceMode {
-    /// A number of tasks, placed on any eligible nodes
+    /// A number of tasks, placed on any suitable nodes
     Replicated,
-    /// One task on every eligible node
+    /// One task on every suitable node
     Global,
     /// A number of tasks that run until they complete
     ReplicatedJob,
-    /// One task on every eligible node that runs until it completes
+    /// One task on every suitable node that runs until it completes
     GlobalJob,
 }
 

@@ -17,7 +17,7 @@ use crate::yaml;
 
 /// Change a service in an editor
 ///
-/// A file that the editor leaves as it is changes nothing. If the result is refused, the file with it is kept.
+/// If the file is not edited, nothing changes. If the result is refused, the file is kept.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Service: a name, an id or a unique prefix of an id
@@ -47,7 +47,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let result = change(args, &present, &after, session).await;
     let Err(failure) = result else { return Ok(()) };
     match failure.kind {
-        // What was asked for is in the cluster: only the wait did not end well.
+        // The change was made: only the wait failed.
         Kind::UpdateFailed | Kind::TimedOut | Kind::Interrupted => Err(failure),
         _ => match file.keep() {
             Ok((_, path)) => Err(Failure {
@@ -82,7 +82,7 @@ fn editor(args: &Args) -> String {
     given.unwrap_or_else(|| "vi".to_owned())
 }
 
-/// Runs the editor, as a line of the shell, until it ends.
+/// Runs the editor with the shell, until it exits.
 fn edit(editor: &str, path: &Path) -> Result<(), Failure> {
     let ended = Process::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
     match ended {

@@ -14,16 +14,16 @@ use crate::session::Session;
 use crate::values::at::At;
 use crate::verbs::explain;
 
-/// Commands about the service that are shown, the last ones.
+/// Maximum number of commands that are shown; the last ones.
 const COMMANDS_SHOWN: u64 = 5;
-/// Runs of a job that did not begin that are shown, the last ones.
+/// Maximum number of skipped runs that are shown; the last ones.
 const SKIPPED_SHOWN: u64 = 5;
 
-/// Explain where one more task of a service would go, or why nowhere
+/// Explain where the next task of a service would be placed, or why nowhere
 ///
-/// Shows what the scheduler says of every node now, or at the point given with --at: how many nodes each condition refuses, and the best
-/// of the others. Of a job also its run and the next one, what is awaited, and which runs did not begin. Then the last commands that made
-/// the service what it is.
+/// Shows the scheduler's view of every node now, or at the point given with --at: how many nodes each condition rejects, and the
+/// best of the others. For a job also its current and next run, what it waits for, and which runs were skipped. Then the last
+/// commands that changed the service.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Service: a name, an id or a unique prefix of an id
@@ -38,7 +38,7 @@ pub struct Args {
 struct Explained<'a> {
     #[serde(flatten)]
     placement: &'a PlacementExplanation,
-    /// The last runs of a job that did not begin, oldest first.
+    /// The last skipped runs of a job, oldest first.
     skipped: &'a [EventRecord],
     /// The last commands about it, oldest first.
     commands: &'a [EventRecord],
@@ -51,7 +51,7 @@ pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session
     let placement = session.manager.explain_placement(request).await.map_err(of_the_past)?;
     let service = session.service(&args.service).await?;
     let about = EventsRequest {
-        // By its id: a config or a secret may have the same name.
+        // By id: a config or a secret may have the same name.
         object: Some(service.id.to_string()),
         to: session.point_index(),
         ..Default::default()

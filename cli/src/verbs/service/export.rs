@@ -14,7 +14,7 @@ use crate::yaml;
 
 /// Write the specs of services in YAML, as `swarmctl apply` reads them
 ///
-/// What only this cluster can know is left out: ids, credentials, the values of secret variables.
+/// Data that is specific to this cluster is omitted: ids, credentials, the values of secret variables.
 ///
 /// Example: swarmctl service export web db > services.yaml
 #[derive(Debug, clap::Args)]

@@ -9,10 +9,10 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::verbs::logs::{Lines, show};
 
-/// Show what the tasks of services printed
+/// Show the logs of services
 ///
-/// Lines of all tasks come in the order of time; with `--follow` as they arrive. What is missing, such as the lines of a node
-/// that is down, is said in a warning.
+/// Lines of all tasks are ordered by time; with `--follow` they are shown as they arrive. Missing lines, such as those of a node
+/// that is down, are reported in a warning.
 ///
 /// Example: swarmctl service logs --follow --tail 10 web
 #[derive(Debug, clap::Args)]

@@ -11,7 +11,7 @@ use crate::session::Session;
 
 /// Pause the update or the rollback of services
 ///
-/// No more tasks are replaced until `service resume`. Tasks that were replaced stay, and tasks that fail are restarted.
+/// No more tasks are replaced until `service resume`. Tasks that were already replaced stay, and failed tasks are restarted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Services: names, ids or unique prefixes of ids

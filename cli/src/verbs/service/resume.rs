@@ -12,7 +12,7 @@ use crate::wait::{self, Goal, WaitFlags};
 
 /// Resume the paused update or rollback of a service
 ///
-/// Failures before the pause do not count any more.
+/// Failures before the pause no longer count.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Service: a name, an id or a unique prefix of an id

@@ -11,13 +11,13 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
 
-/// The kinds of event that give a service a spec.
+/// The kinds of event that set the spec of a service.
 const KINDS: [&str; 2] = ["service_created", "service_spec_updated"];
 
 /// Show the revisions of a service, oldest first
 ///
-/// Each change of a service but its number of replicas makes a revision, which `service rollback --to` puts back. The last one is the
-/// present one.
+/// Each change of a service, except of its number of replicas, creates a revision; `service rollback --to` restores one. The last
+/// one is current.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Service: a name, an id or a unique prefix of an id

@@ -11,13 +11,14 @@ use crate::session::Session;
 use crate::values::number;
 use crate::wait::{self, Goal, WaitFlags};
 
-/// More than any history has: only a bound for what is read as a number.
+/// More than any history has: a bound for the parser.
 const REVISION_MAX: u64 = 1_000_000_000_000;
 
-/// Put an earlier revision of a service back
+/// Roll back a service to an earlier revision
 ///
-/// Its tasks are replaced as the rollback settings of the service say. The number of replicas and the registry credentials stay.
-/// Without --to it goes back to the last revision that was rolled out completely before the present one.
+/// Its tasks are replaced according to the rollback settings of the service. The number of replicas and the registry credentials
+/// do not change. Without --to, the service is rolled back to the last revision before the present one that was rolled out
+/// completely.
 ///
 /// Example: swarmctl service rollback web --to 41 --reason "memory leak in 1.28"
 #[derive(Debug, clap::Args)]
@@ -26,7 +27,7 @@ pub struct Args {
     #[arg(value_name = "SERVICE", add = ArgValueCandidates::new(completion::services))]
     service: String,
 
-    /// Revision to put back, as `service revisions` lists them
+    /// Revision to restore, as listed by `service revisions`
     #[arg(long, value_name = "REVISION", value_parser = number::within(1..=REVISION_MAX))]
     to: Option<u64>,
 

@@ -45,7 +45,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     Ok(())
 }
 
-/// Of two numbers for one service, whichever reference each is given for, neither is meant more than the other.
+/// Refuses two numbers for one service, even if given for different references.
 fn refuse_twice(services: &[ServiceView]) -> Result<(), Failure> {
     let mut seen = BTreeSet::new();
     match services.iter().find(|service| !seen.insert(service.id)) {
@@ -57,7 +57,7 @@ fn refuse_twice(services: &[ServiceView]) -> Result<(), Failure> {
     }
 }
 
-/// A scaling that changes nothing, of a service whose update is paused, says so, as an update does.
+/// Refuses a scaling that changes nothing while the service's update is paused, as an update does.
 async fn refuse_repetition<M: Manager>(
     session: &mut Session<'_, M>,
     present: &ServiceView,

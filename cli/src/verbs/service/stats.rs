@@ -9,9 +9,9 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::verbs::usage::{Watching, show};
 
-/// Show the CPU, memory, network and disk use of the running tasks of services
+/// Show the CPU, memory, network and disk usage of the running tasks of services
 ///
-/// 100 % is one processor. Tasks that start later are added, and those that end are left out.
+/// 100 % is one processor. New tasks are added, and ended tasks are removed from the table.
 ///
 /// Example: swarmctl service stats web
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,7 @@ use crate::spec::{self, Field, ListEdits, ServiceFlags};
 use crate::values::image;
 use crate::wait::{self, Goal, WaitFlags};
 
-/// Change a service; its tasks are replaced as its update settings say
+/// Change a service; its tasks are replaced according to its update settings
 ///
 /// Only the given settings change. A flag such as --env replaces the whole list; --env-add and --env-rm change single entries,
 /// and --reset empties it.
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "AUTH", env = "SWARM_REGISTRY_AUTH", hide_env_values = true)]
     registry_auth: Option<SecretText>,
 
-    /// Leave the tag of --image as it is; by default it is resolved to the digest that it has now, so that all tasks run the same
+    /// Do not resolve the tag of --image; by default it is resolved to its present digest, so that all tasks run the same image
     #[arg(long, requires = "image")]
     no_resolve_image: bool,
 
@@ -57,8 +57,8 @@ pub struct Args {
 }
 
 impl Args {
-    /// The spec that the flags make of the present one, and what is worth a note: what they drop from its lists without being asked
-    /// for that, and what is not there to be removed.
+    /// The present spec with the changes of the flags, and notes about entries that were dropped from lists implicitly, and about
+    /// removals that matched nothing.
     fn edit(&self, present: &ServiceSpec) -> Result<(ServiceSpec, Vec<String>), Failure> {
         let mut spec = present.clone();
         self.reset.iter().for_each(|field| field.reset(&mut spec));
@@ -83,7 +83,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let (mut spec, notes) = args.edit(&present.spec)?;
     spec::resolve_files(&mut spec, session).await?;
     if args.image.is_some() && !args.no_resolve_image {
-        // They were those of the image before.
+        // They belonged to the previous image.
         if let Some(placement) = spec::task(&mut spec).placement.as_mut() {
             placement.platforms.clear();
         }
@@ -100,7 +100,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
     let goal = if brings_secrets { Goal::Spec } else { apply::goal(&present.spec, &spec) };
     let update = UpdateService {
-        // The id and the version that were read: nobody's change in between is lost.
+        // The id and the version that were read: no concurrent change is lost.
         service: session.reference(present.id, present.spec.name()),
         version: Some(present.meta.version),
         spec: Box::new(spec),

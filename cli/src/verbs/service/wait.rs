@@ -8,9 +8,9 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::{self, Goal, WaitFlags};
 
-/// Wait until a job is over, or until a service is as it should be
+/// Wait until a job has finished, or until a service has converged
 ///
-/// Of a job it prints the exit code: 0, or that of the task that failed last, and ends with an error if tasks failed.
+/// For a job, prints the exit code: 0, or that of the task that failed last. Exits with an error if tasks failed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Service: a name, an id or a unique prefix of an id

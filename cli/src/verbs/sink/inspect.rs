@@ -9,7 +9,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
 
-/// Show sinks: what they are given, how far they have come, and why nothing arrives
+/// Show sinks: their filters, their progress, and their last error
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Sinks: names, ids or unique prefixes of ids

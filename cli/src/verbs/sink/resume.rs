@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Go on with sinks that are paused or parked, where they stopped
+/// Resume sinks that are paused or parked, from their position
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Sinks: names, ids or unique prefixes of ids

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Remove sinks; what was sent stays where it is
+/// Remove sinks; data that was already sent is not affected
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Sinks: names, ids or unique prefixes of ids

@@ -9,7 +9,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::yaml::{self, Node, Value};
 
-/// Show Compose files as one, with their variables filled in
+/// Merge Compose files, interpolate variables and show the result
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
 }
 
-/// The values of a tree: what would not be written as it is now, such as 1.10, is a text.
+/// The values of a tree: a scalar whose JSON form would differ, such as 1.10, becomes a string.
 fn json(node: &Node) -> Json {
     match &node.value {
         Value::Scalar { .. } if node.is_null() => Json::Null,

@@ -9,22 +9,22 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::WaitFlags;
 
-/// Create a stack from Compose files, or change it to what they say
+/// Create or update a stack from Compose files
 ///
-/// Services that are as the files say are left alone. All changes belong to one operation in the history. A service for which the
-/// files give no number of replicas keeps the one it has.
+/// Services without changes are not touched. All changes belong to one operation in the history. If the files set no number of
+/// replicas for a service, it keeps its present number.
 ///
 /// Example: swarmctl stack deploy -c compose.yaml shop
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name of the stack (default: the name that the files give)
+    /// Name of the stack (default: the name in the files)
     #[arg(value_name = "STACK")]
     stack: Option<String>,
 
     #[command(flatten)]
     files: FileFlags,
 
-    /// Remove services, configs and secrets of the stack that the files do not have
+    /// Remove services, configs and secrets of the stack that are not in the files
     #[arg(long)]
     prune: bool,
 

@@ -9,18 +9,18 @@ use crate::wait::WaitFlags;
 
 /// Show what `stack deploy` would change: the same as `stack deploy --dry-run`
 ///
-/// A + is before what would be created, a ~ before what would be changed, and a - before what would be removed. Ends with 2 if anything
-/// would change.
+/// `+` marks objects that would be created, `~` those that would be changed, and `-` those that would be removed. Exits with 2 if
+/// anything would change.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name of the stack (default: the name that the files give)
+    /// Name of the stack (default: the name in the files)
     #[arg(value_name = "STACK")]
     stack: Option<String>,
 
     #[command(flatten)]
     files: FileFlags,
 
-    /// Show also what `--prune` would remove
+    /// Also show what `--prune` would remove
     #[arg(long)]
     prune: bool,
 }

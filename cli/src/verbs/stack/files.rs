@@ -1,4 +1,4 @@
-//! The Compose files that a command names.
+//! The Compose files of a command.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -14,29 +14,29 @@ use crate::session::Session;
 use crate::values::name;
 use crate::yaml::Node;
 
-/// What is read where no file is named.
+/// Default file names.
 const USUAL: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
-/// Longest file that is read, in bytes: more than anybody writes, and little enough to keep in memory.
+/// Maximum size of a file, in bytes: more than any real file has, and small enough for memory.
 const BYTES_MAX: u64 = 4 << 20;
 
-/// Which files, and how they are read.
+/// The files, and how they are read.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FileFlags {
-    /// Compose file, or - for standard input; of several, a later one changes what earlier ones say (default compose.yaml in this
+    /// Compose file, or - for standard input; with several, later files override earlier ones (default compose.yaml in this
     /// directory)
     #[arg(short = 'c', long = "compose-file", visible_alias = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// File of variables for the Compose files, in lines of NAME=VALUE; variables of the environment win over it
+    /// File with variables for the Compose files, in lines of NAME=VALUE; the environment overrides it
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
 
-    /// Leave out what is not supported, and say so, instead of refusing the files
+    /// Skip unsupported keys with a warning, instead of refusing the files
     #[arg(long)]
     ignore_unsupported: bool,
 }
 
-/// The files as one.
+/// The merged files.
 pub struct Files {
     file: Node,
     variables: BTreeMap<String, String>,
@@ -45,10 +45,10 @@ pub struct Files {
 }
 
 impl FileFlags {
-    /// Reads the files, and fills in their variables.
+    /// Reads the files and interpolates their variables.
     ///
     /// # Errors
-    /// When one cannot be read, or is not YAML.
+    /// When a file cannot be read, or is not YAML.
     pub fn read(&self) -> Result<Files, Failure> {
         let mut variables = BTreeMap::new();
         for path in &self.env_file {
@@ -89,15 +89,15 @@ impl FileFlags {
 }
 
 impl Files {
-    /// The tree of all files.
+    /// The tree of the merged files.
     pub fn tree(&self) -> &Node {
         &self.file
     }
 
-    /// The name of the stack: the one that was given, or that of the files.
+    /// The name of the stack: the given one, or that of the files.
     ///
     /// # Errors
-    /// When there is none, or it is no name.
+    /// When there is no name, or it is invalid.
     pub fn stack_name(&self, given: Option<&str>) -> Result<String, Failure> {
         let Some(name) = given.or_else(|| compose::name(&self.file)) else {
             let failure = Failure::new(Kind::Usage, "the stack has no name");
@@ -106,10 +106,10 @@ impl Files {
         name::parse(name).map_err(|invalid| Failure::new(Kind::Usage, invalid.sentence).hint(invalid.hint))
     }
 
-    /// What there should be of a stack.
+    /// The desired objects of a stack.
     ///
     /// # Errors
-    /// When something in the files is wrong, or is not supported and shall not be left out.
+    /// When a file is malformed, or has unsupported keys that are not to be skipped.
     pub fn wanted<M: Manager>(&self, stack: &str, session: &mut Session<'_, M>) -> Result<Wanted, Failure> {
         let variable = |name: &str| std::env::var(name).ok().or_else(|| self.variables.get(name).cloned());
         let around = Surroundings { read: &read, variable: &variable, directory: &self.directory };
@@ -173,10 +173,10 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(data)
 }
 
-/// The text of a file, or of standard input.
+/// Reads a file, or standard input.
 ///
 /// # Errors
-/// When it cannot be read, is too large or no text.
+/// When it cannot be read, is too large or not UTF-8 text.
 pub fn text(path: &Path) -> Result<String, Failure> {
     let (shown, data) = if path == Path::new("-") {
         let mut data = Vec::new();

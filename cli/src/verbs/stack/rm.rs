@@ -12,14 +12,14 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::duration;
 
-/// How long configs and secrets may still be used by tasks that stop, unless said otherwise: twice what most tasks take.
+/// Default time to wait for tasks that use configs and secrets: twice as long as most tasks take to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Shortest time between two attempts to remove them: tasks stop within seconds.
+/// Minimum delay between two attempts to remove them: tasks stop within seconds.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Remove stacks: their services with all tasks, and then their configs and secrets
 ///
-/// One stays while a task uses it, so this waits until the tasks have stopped.
+/// A config or secret cannot be removed while a task uses it, so this waits until the tasks have stopped.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Names of the stacks
@@ -31,7 +31,7 @@ pub struct Args {
     timeout: Option<Duration>,
 }
 
-/// What a stack has.
+/// The objects of a stack.
 struct Stack {
     services: Vec<String>,
     files: Vec<OwnedFile>,
@@ -61,7 +61,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let patience = session.around.clock.sleep(args.timeout.unwrap_or(PATIENCE));
     let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
     let result = tokio::select! {
-        // In this order, so that a simulation runs the same way each time.
+        // In this order, so that a simulation is deterministic.
         biased;
         removed = remove_as_tasks_stop(&mut left, removed_at, session) => removed,
         () = patience => Err(in_use),
@@ -72,7 +72,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     result
 }
 
-/// Tries again after each event of the history, though not more often than it makes sense, until none is left.
+/// Retries after each event of the history, but not too often, until all are removed.
 async fn remove_as_tasks_stop<M: Manager>(
     left: &mut Vec<OwnedFile>,
     since: u64,
@@ -96,7 +96,7 @@ async fn remove_as_tasks_stop<M: Manager>(
     }
 }
 
-/// Removes those that nothing uses; of the others, why the last one stays.
+/// Removes unused ones; returns why the last of the others is still in use.
 async fn remove_unused<M: Manager>(
     left: &mut Vec<OwnedFile>,
     session: &mut Session<'_, M>,

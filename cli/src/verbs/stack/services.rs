@@ -31,7 +31,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.list(&services, args.quiet, |service| service.id.to_string(), |services| service::table(services, view))
 }
 
-/// The services of a stack that there is.
+/// The services of an existing stack.
 pub(super) async fn existing<M: Manager>(
     stack: &str,
     session: &mut Session<'_, M>,

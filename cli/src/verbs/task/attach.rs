@@ -11,17 +11,17 @@ use crate::session::{Listening, Session};
 use crate::values::keys::{self, Keys};
 use crate::verbs::interact::{Ends, interact};
 
-/// Show what a running task prints from now on, and type into it
+/// Show the output of a running task from now on, and forward input to it
 ///
-/// Ends with the exit code of the task when that ends. Ctrl-C, or the detach keys in a terminal of the task's own, ends swarmctl, and
-/// the task goes on. History keeps permanently who attached to which task.
+/// Ends with the exit code of the task when the task ends. Ctrl-C, or the detach keys if the task has a terminal, ends swarmctl,
+/// and the task keeps running. History permanently records who attached to which task.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Do not give the standard input to the task; a task without an open standard input takes none
+    /// Do not forward standard input to the task; a task without open standard input accepts none
     #[arg(long)]
     no_stdin: bool,
 
-    /// Keys that end swarmctl in a terminal of the task's own, such as ctrl-a,d
+    /// Keys that detach swarmctl from a task with a terminal, such as ctrl-a,d
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = keys::parse)]
     detach_keys: Keys,
 

@@ -19,41 +19,41 @@ use crate::session::{Listening, Session};
 use crate::values::copy::{self, Place};
 use crate::values::size;
 
-/// Bytes of an archive that are given at once.
+/// Size of one chunk of an archive, in bytes.
 const PIECE_BYTES: usize = 16 << 10;
-/// Pieces that wait for whoever unpacks them.
+/// Maximum number of chunks that wait to be unpacked.
 const PIECES_WAITING: usize = 4;
 
 /// Copy files between a running task and this machine
 ///
-/// Follows the rules of `docker cp`: a directory goes into a directory that is there, or becomes one that is not; `PATH/.` is what is in
-/// it. With - in the place of a local path, a tar archive is read from standard input or written to standard output. History keeps
-/// permanently who copied which path, and not what is in it.
+/// Follows the rules of `docker cp`: a directory is copied into an existing directory, or becomes a new one; `PATH/.` stands for
+/// its contents. With - instead of a local path, a tar archive is read from standard input or written to standard output. History
+/// permanently records who copied which path, but not the contents.
 ///
 /// Example: swarmctl task cp web.1:/etc/nginx/nginx.conf .
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Keep the numbers of users and groups; otherwise files belong to who runs swarmctl, or to root in the task
+    /// Keep user and group ids; otherwise files belong to the user of swarmctl, or to root in the task
     #[arg(short, long)]
     archive: bool,
 
-    /// Where the source is a symbolic link, copy what it points to
+    /// If the source is a symbolic link, copy its target
     #[arg(short = 'L', long)]
     follow_link: bool,
 
-    /// Do not say what was copied
+    /// Do not print what was copied
     #[arg(short, long)]
     quiet: bool,
 
-    /// Most bytes of all files that are written to this machine
+    /// Maximum size of all files that are written to this machine
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = size::parse)]
     max_size: u64,
 
-    /// What is copied: TASK:PATH, a local path, or - for a tar archive on standard input
+    /// Source: TASK:PATH, a local path, or - for a tar archive on standard input
     #[arg(value_name = "SOURCE", value_parser = copy::parse)]
     source: Place,
 
-    /// Where it goes: TASK:PATH, a local path, or - for a tar archive on standard output
+    /// Destination: TASK:PATH, a local path, or - for a tar archive on standard output
     #[arg(value_name = "DESTINATION", value_parser = copy::parse)]
     destination: Place,
 }
@@ -76,7 +76,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
 }
 
-/// Asks for a copy, and hears what is at its path.
+/// Starts a copy; returns what the node found at the path.
 async fn begin<M: Manager>(
     task: &str,
     copy: CopySpec,
@@ -121,7 +121,7 @@ async fn to_stdout<M: Manager>(
     Ok(session.around.out.flush()?)
 }
 
-/// The next bytes of an archive; nothing once it is complete.
+/// The next chunk of an archive; `None` once it is complete.
 async fn next_data(outputs: &mut TaskOutputs) -> Result<Option<Vec<u8>>, Failure> {
     loop {
         match outputs.next().await.transpose()? {
@@ -148,7 +148,7 @@ async fn to_here<M: Manager>(
     let mut relayed = Ok(());
     loop {
         match next_data(&mut outputs).await {
-            // Who unpacks has all, or says below why it takes no more.
+            // The unpacker has everything, or its error is reported below.
             Ok(Some(data)) => {
                 if pieces.send(data).await.is_err() {
                     break;
@@ -163,7 +163,7 @@ async fn to_here<M: Manager>(
     }
     drop(pieces);
     let unpacked = ended(unpacked).await;
-    // An archive that broke off is damaged as well, which says less.
+    // An interrupted archive is damaged as well, but that error says less.
     relayed?;
     let Unpacked { bytes, left_out } = unpacked.map_err(|error| {
         Failure::new(Kind::Other, format!("cannot copy to {}: {error}", to.display()))
@@ -175,11 +175,11 @@ async fn to_here<M: Manager>(
     said(args, bytes, &to.display().to_string(), session)
 }
 
-/// Where on this machine a copy goes: the directory, and what becomes of the archive's own name there.
+/// The local destination of a copy: the directory, and the name for the archive's root.
 fn destination(path: &str, target: &CopyTarget, to: &Path) -> Result<(PathBuf, Root), Failure> {
     let refuse = |sentence: String, hint: &str| Err(Failure::new(Kind::Usage, sentence).hint(hint));
     let name = copy::name(path);
-    // Links of the destination are followed, also one to what is not there yet.
+    // Links of the destination are followed, even if their target does not exist yet.
     match std::fs::metadata(to) {
         Ok(known) if known.is_dir() => Ok((to.to_owned(), name.map_or(Root::Contents, Root::Named))),
         Ok(_) if target.is_directory => {
@@ -232,7 +232,7 @@ async fn from_here<M: Manager>(
         archive.get_mut().end().map(|()| bytes)
     })?;
     let finished = complete(&mut outputs).await;
-    // The node takes no more of what it refused.
+    // The node accepts no more input of a copy that it refused.
     drop(outputs);
     let packed = ended(packed).await;
     match (finished, packed) {
@@ -243,7 +243,7 @@ async fn from_here<M: Manager>(
     }
 }
 
-/// What the source is called in the task; nothing where only what is in it goes there.
+/// The name of the source in the task; `None` if only its contents are copied there.
 fn name_there(from: &Path, is_directory: bool, path: &str, target: &CopyTarget) -> Result<Option<OsString>, Failure> {
     if target.is_directory {
         return Ok(copy::name(&from.to_string_lossy()).and_then(|_| from.file_name().map(OsString::from)));
@@ -283,7 +283,7 @@ async fn from_stdin<M: Manager>(task: &str, path: &str, session: &mut Session<'_
                 Input::Size(_) => {}
             }
         }
-        // The node says how it ended.
+        // The node reports the result.
         std::future::pending().await
     };
     tokio::select! {
@@ -292,7 +292,7 @@ async fn from_stdin<M: Manager>(task: &str, path: &str, session: &mut Session<'_
     }
 }
 
-/// Waits until the node has all.
+/// Waits until the node has received everything.
 async fn complete(outputs: &mut TaskOutputs) -> Result<(), Failure> {
     while next_data(outputs).await?.is_some() {}
     Ok(())
@@ -305,13 +305,13 @@ where
     if args.quiet { Ok(()) } else { session.note(&format!("copied {} to {to}", size::show(bytes))) }
 }
 
-/// Does what waits for files on a thread of its own.
+/// Runs blocking file operations on a separate thread.
 fn on_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<mpsc::Receiver<io::Result<T>>, Failure> {
     let (sender, receiver) = mpsc::channel(1);
-    // Nobody waits for the result where the command has failed already.
+    // If the command has failed already, the result is not needed.
     std::thread::Builder::new().name(name.to_owned()).spawn(move || drop(sender.blocking_send(work())))?;
     Ok(receiver)
 }
@@ -320,7 +320,7 @@ async fn ended<T>(mut thread: mpsc::Receiver<io::Result<T>>) -> io::Result<T> {
     thread.recv().await.unwrap_or_else(|| Err(io::Error::other("its thread panicked")))
 }
 
-/// Gives an archive to a task.
+/// Writes an archive to a task.
 struct Inputs(mpsc::Sender<Input>);
 
 impl Inputs {
@@ -345,7 +345,7 @@ impl Write for Inputs {
     }
 }
 
-/// Reads an archive as it comes.
+/// Reads an archive as it arrives.
 struct Pieces {
     given: mpsc::Receiver<Vec<u8>>,
     piece: io::Cursor<Vec<u8>>,

@@ -14,21 +14,21 @@ use crate::verbs::interact::{Ends, interact};
 
 /// Run a command in a running task
 ///
-/// Ends with the exit code of the command. History keeps permanently who ran which command in which task; what goes in and comes
-/// out is not kept. When swarmctl ends first, the command is ended too. Signals of swarmctl are passed on.
+/// Ends with the exit code of the command. History permanently records who ran which command in which task; input and output are
+/// not recorded. If swarmctl ends first, the command is ended too. Signals of swarmctl are forwarded.
 ///
 /// Example: swarmctl task exec -it web.1 sh
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Give the standard input to the command
+    /// Forward standard input to the command
     #[arg(short, long)]
     interactive: bool,
 
-    /// Give the command a terminal
+    /// Allocate a terminal for the command
     #[arg(short, long)]
     tty: bool,
 
-    /// Start the command and leave it running by itself, without its output
+    /// Detach: start the command and leave it running, without its output
     #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
     detach: bool,
 
@@ -70,9 +70,9 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     interact(wanted, how, Ends::Command, session).await
 }
 
-/// The terminal that the command gets: like the one here.
+/// The terminal of the command: the same as the local one.
 fn terminal<M>(args: &Args, session: &Session<'_, M>) -> Result<TerminalSize, Failure> {
-    /// The size of a terminal that nobody looks at.
+    /// The default size of a terminal.
     const USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
     match session.around.console.terminal() {
         Some(size) => Ok(size),

@@ -9,12 +9,12 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
 
-/// Show every task that ever stood in a place of a service, why each ended, and where the next one went
+/// Show all tasks that ever occupied a slot of a service, why each ended, and where its replacement was placed
 ///
 /// Example: swarmctl task history web.1
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Place: a service and a slot, such as web.1, or a global service and a node, such as agent.n2
+    /// Slot: a service and a number, such as web.1, or a global service and a node, such as agent.n2
     #[arg(value_name = "PLACE")]
     place: String,
 

@@ -12,12 +12,12 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
 
-/// Lines that tell how a task failed.
+/// Number of last log lines of a failed task.
 const LAST_LINES: u64 = 10;
 
 /// Show tasks with their state and what they run
 ///
-/// Of a task that failed, the last lines that it printed are shown as well.
+/// For a failed task, the last lines of its log are shown as well.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Tasks: names, ids or unique prefixes of ids
@@ -46,7 +46,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     Ok(())
 }
 
-/// The last lines of a task; what is missing of them is said in their place.
+/// The last log lines of a task, or why they are not available.
 async fn last_lines<M: Manager>(task: &TaskView, session: &mut Session<'_, M>) -> Vec<String> {
     let request = LogsRequest { tasks: vec![task.id.to_string()], tail: Some(LAST_LINES), ..Default::default() };
     let mut parts = match session.manager.logs(request).await {

@@ -9,7 +9,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::verbs::logs::{Lines, show};
 
-/// Show what tasks printed, also after their end
+/// Show the logs of tasks, also of finished ones
 ///
 /// Example: swarmctl task logs --since 10m --timestamps web.1
 #[derive(Debug, clap::Args)]

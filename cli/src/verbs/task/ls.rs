@@ -40,6 +40,6 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
 
 fn request(args: &Args) -> Result<ListTasksRequest, Failure> {
     let asked = filter::tasks(&args.filter)?;
-    // Whoever names a state wants all tasks that have it.
+    // A filter for a state includes all tasks with that state.
     Ok(ListTasksRequest { live: Some(!args.all && asked.desired.is_none()), ..asked })
 }

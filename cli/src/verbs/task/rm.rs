@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Stop tasks; their services put new ones in their places
+/// Stop tasks; their services replace them
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Tasks: names, ids or unique prefixes of ids

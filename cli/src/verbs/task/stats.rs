@@ -9,9 +9,10 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::verbs::usage::{Watching, show};
 
-/// Show the CPU, memory, network and disk use of running tasks
+/// Show the CPU, memory, network and disk usage of running tasks
 ///
-/// 100 % is one processor. What an executor cannot know is shown as `--`: the network use of processes is that of their host.
+/// 100 % is one processor. Values that an executor cannot measure are shown as `--`; the network usage of a plain process is that
+/// of its host.
 ///
 /// Example: swarmctl task stats --no-stream web.1
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use crate::completion;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Add workers that are like a node: with its resources, labels and platform
+/// Add workers with the resources, labels and platform of a given node
 ///
 /// Example: swarmctl whatif add 3 --like worker-1
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Args {
     #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=1000))]
     count: u64,
 
-    /// Node that they are like: a name, an id or a unique prefix of an id
+    /// Node to copy: a name, an id or a unique prefix of an id
     #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     like: String,
 }

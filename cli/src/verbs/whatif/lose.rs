@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::values::constraint;
 
-/// Lose nodes: they are down, all at once
+/// Lose nodes: all of them go down at once
 ///
 /// Example: swarmctl whatif lose worker-1 worker-2
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(required_unless_present = "constraints", value_name = "NODE", add = ArgValueCandidates::new(completion::nodes))]
     nodes: Vec<String>,
 
-    /// All nodes that meet a constraint, such as node.labels.rack==a; may be repeated, then all of them
+    /// All nodes that meet a constraint, such as node.labels.rack==a; if repeated, nodes must meet all of them
     #[arg(long = "where", value_name = "CONSTRAINT", value_parser = constraint::parse)]
     constraints: Vec<String>,
 }

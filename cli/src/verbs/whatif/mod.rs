@@ -13,10 +13,10 @@ use crate::session::Session;
 use crate::trial::Purpose;
 use crate::values::at::At;
 
-/// Show what would happen, on a copy of the cluster as it is or as it was
+/// Show what would happen, on a copy of the present or a past state
 ///
-/// Nothing changes. Shows where tasks would go, those that would find no node and why, the nodes that would have the least left, and
-/// how long it would take. Ends with 2 if tasks are left without a node that have one now.
+/// Nothing changes. Shows where tasks would be placed, those that would find no node and why, the nodes with the least free
+/// resources, and how long it would take. Exits with 2 if tasks that have a node now would be left without one.
 ///
 /// Example: swarmctl whatif lose --where node.labels.rack==a
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub struct Args {
     verb: Verb,
 }
 
-/// What could happen.
+/// Hypothetical changes.
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Lose(lose::Args),
@@ -52,7 +52,7 @@ struct Words {
 }
 
 impl Args {
-    /// The command that would be given, if it is one.
+    /// The command to try, if there is one.
     pub(super) fn about(&self) -> Option<(Vec<OsString>, Purpose)> {
         let (noun, verb, Words { words }) = match &self.verb {
             Verb::Drain(words) => ("node", "drain", words),
@@ -64,7 +64,7 @@ impl Args {
         Some((command.collect(), self.purpose()))
     }
 
-    /// What is supposed is shown like what a command would do.
+    /// Hypothetical changes are shown like a dry run.
     pub(super) fn purpose(&self) -> Purpose {
         Purpose::WhatIf(self.at.clone())
     }

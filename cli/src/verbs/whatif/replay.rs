@@ -12,24 +12,24 @@ use crate::spec::Strategy;
 use crate::values::at::At;
 use crate::values::point::{self, Point};
 
-/// Show what a stretch of history would have been like under another policy
+/// Replay a part of history under another policy, and compare
 ///
-/// What users asked and what became of nodes happens once more, from one point to another, in two copies of the cluster: as it was, and
-/// under the other policy. Tasks are made, placed and started again in both. Left out in both are tasks removed by `task rm`, what
-/// autoscaling decided, and failures of tasks with what followed from them.
+/// The commands of users and the states of nodes are replayed, from one point to another, on two copies of the cluster: with the
+/// original policy, and with the other one. Tasks are created, placed and restarted in both. Both leave out removals by
+/// `task rm`, decisions of autoscaling, and failures of tasks with their consequences.
 ///
 /// Example: swarmctl whatif replay --from "yesterday 08:00" --to "yesterday 20:00" --strategy binpack
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Point at which it begins: an index, a time or a tag, as for --at
+    /// Start: an index, a time or a tag, as for --at
     #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
     from: Point,
 
-    /// Point at which it ends (default now)
+    /// End (default now)
     #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse)]
     to: Option<Point>,
 
-    /// Strategy of services that name none
+    /// Placement strategy of services that set none
     #[arg(long, value_name = "STRATEGY", required_unless_present = "without")]
     strategy: Option<Strategy>,
 

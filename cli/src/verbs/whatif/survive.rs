@@ -7,9 +7,10 @@ use crate::format::{Format, survive};
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Show for each node whether everything still fits if that node is lost
+/// Show for each node whether all tasks still fit if that node is lost
 ///
-/// With --by the same for each value of a node label, such as a rack or a zone. Ends with 2 if a loss leaves tasks without a node.
+/// With --by, the same for each value of a node label, such as a rack or a zone. Exits with 2 if a loss leaves tasks without a
+/// node.
 ///
 /// Example: swarmctl whatif survive --by rack
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,5 @@
-//! `swarmctl events export --as proto`: the stored bytes of frames, each after their length as protobuf writes it, as `swarmd export`
-//! writes them, and beside them the checkpoint that they lead to.
+//! `swarmctl events export --as proto`: the stored bytes of frames, each preceded by its length as a protobuf varint, as in
+//! `swarmd export`, and next to the file the checkpoint of these frames.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Seek, SeekFrom, Write};
@@ -16,17 +16,17 @@ use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// What was written.
+/// The result.
 pub(super) struct Written {
-    /// Frames.
+    /// The number of frames.
     pub(super) frames: u64,
-    /// The index of the last one in the file.
+    /// The index of the last frame in the file.
     pub(super) last: Option<u64>,
     /// The file of the checkpoint.
     pub(super) checkpoint: PathBuf,
 }
 
-/// Writes all frames that there are, or those that the file does not have yet, and the checkpoint beside it.
+/// Writes all frames, or those that the file does not contain yet, and the checkpoint.
 pub(super) async fn export<M: Manager>(
     path: &Path,
     resume: bool,
@@ -36,7 +36,7 @@ pub(super) async fn export<M: Manager>(
     let mut target = Target::open(path, resume)?;
     let request = ReadFramesRequest { from: target.last.map_or(0, |last| last + 1), to: reply.index };
     let written = copy(request, &mut target, session).await;
-    // What came before a failure is kept: it is where to go on.
+    // Frames that were received before a failure are kept: the export continues after them.
     let synced = target.finish();
     let frames = written?;
     synced?;
@@ -67,7 +67,7 @@ async fn copy<M: Manager>(
     Ok(frames)
 }
 
-/// The file that is written.
+/// The output file.
 struct Target {
     file: BufWriter<File>,
     path: PathBuf,
@@ -76,7 +76,7 @@ struct Target {
 }
 
 impl Target {
-    /// A new file, or one to continue: what follows its last whole frame is cut off.
+    /// Creates a file, or opens one to continue it: an incomplete last frame is truncated.
     fn open(path: &Path, resume: bool) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| unwritable(path, &error);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -86,7 +86,7 @@ impl Target {
         Ok(Self { file: BufWriter::new(file), path: path.to_owned(), last })
     }
 
-    /// Writes a frame, unless the file has it; whether it did.
+    /// Writes a frame unless the file contains it; returns whether it was written.
     fn append(&mut self, stored: &[u8]) -> Result<bool, Failure> {
         let frame = codec::decode_frame(stored);
         let damaged = |error| Failure::new(Kind::Other, format!("the manager sent what is no frame: {error}"));
@@ -106,7 +106,7 @@ impl Target {
     }
 }
 
-/// A length as protobuf writes it: seven bits a byte, the lowest first.
+/// A length as a protobuf varint: seven bits per byte, the lowest first.
 fn length(mut bytes: usize, file: &mut impl Write) -> std::io::Result<()> {
     while bytes >= 0x80 {
         file.write_all(&[bytes as u8 | 0x80])?;
@@ -115,7 +115,7 @@ fn length(mut bytes: usize, file: &mut impl Write) -> std::io::Result<()> {
     file.write_all(&[bytes as u8])
 }
 
-/// The index of the last whole frame of a file, and where it ends.
+/// The index of the last complete frame of a file, and the offset of its end.
 fn last_frame(file: &File, path: &Path) -> Result<(Option<u64>, u64), Failure> {
     let (mut frames, mut last) = (FrameReader::new(BufReader::new(file)), None);
     loop {
