@@ -1,4 +1,4 @@
-//! Asking a manager: the calls of `swarmctl`'s own commands, and their output.
+//! Questions to a manager: the calls and the output of `swarmctl`'s own commands.
 
 use std::io::{self, Write};
 
@@ -21,19 +21,19 @@ use crate::usage::Stop;
 use crate::values::point::Point;
 use crate::values::start::Place;
 
-/// Entries of history on a page.
+/// Maximum number of history entries on a page.
 const EVENTS_MAX: u64 = 500;
-/// Entries after a command among which its consequences are looked for.
+/// Number of entries after a command that are searched for its consequences.
 const FOLLOWING_MAX: u64 = 2_000;
-/// Lines of a task's past that a page of logs begins with.
+/// Number of past lines at the start of a log page.
 const LOG_TAIL: u64 = 200;
-/// Bytes of a command's output that a page shows. A command that prints more ends there.
+/// Maximum output of a command on a page, in bytes. Longer output is cut off.
 const OUTPUT_MAX: usize = 1 << 20;
 
-/// Who asks, and how things are to be shown.
+/// The settings of the page for questions.
 #[derive(Clone, Copy)]
 pub struct Asker<'a> {
-    /// Time.
+    /// The clock.
     pub clock: &'a dyn Clock,
     /// Whether ids are shown instead of names.
     pub ids: bool,
@@ -81,7 +81,8 @@ impl Asker<'_> {
         }
     }
 
-    /// One entry of history: what it is, what was in the same frame, why a task is where it is, and what followed from a command.
+    /// One entry of history: the event, the other events in the same frame, the placement of a task, and the consequences of a
+    /// command.
     async fn entry<M: Manager>(self, manager: &mut M, of: &Object, columns: usize) -> Result<Vec<Line>, Failure> {
         let (index, ordinal) = of.id.split_once('/').unwrap_or((&of.id, ""));
         let (index, ordinal) = (index.parse().unwrap_or_default(), ordinal.parse().unwrap_or_default());
@@ -97,7 +98,7 @@ impl Asker<'_> {
             lines.push(Line::text(""));
             match self.output(manager, &explain, Some(index), columns).await {
                 Ok(explained) => lines.extend(explained),
-                // A task that was removed in this frame is not there any more.
+                // The task was removed in this frame.
                 Err(failure) if failure.kind == Kind::NotFound => lines.push(Line::text(failure.sentence)),
                 Err(failure) => return Err(failure),
             }
@@ -105,7 +106,7 @@ impl Asker<'_> {
         Ok(lines)
     }
 
-    /// What `swarmctl` prints for a command line.
+    /// The output of `swarmctl` for a command line.
     async fn output<M: Manager>(
         self,
         manager: &mut M,
@@ -132,14 +133,14 @@ impl Asker<'_> {
             width: Some(columns),
             coloured: false,
             clock: self.clock,
-            // Nothing that is run here changes anything, so that no two commands can be mistaken for each other.
+            // Commands that run here change nothing, so their ids need not be unique.
             command_ids: &mut || events::Id::from_bits(0),
             interrupt: Box::pin(std::future::pending()),
             console: &mut NoConsole,
         };
         // On the heap: the command that shows this page is one of those that could be run.
         match Box::pin(crate::attempt(&cli, manager, around)).await {
-            // There is more than is shown.
+            // The output is longer than what is shown.
             Err(failure) if failure.kind == Kind::OutputClosed => {}
             ended => _ = ended?,
         }
@@ -155,7 +156,7 @@ fn point_at(place: Place) -> FindPointRequest {
     }
 }
 
-/// Of the past, what was printed until then.
+/// For a point of the past, the log up to then.
 fn logs(of: &Object, since: Option<Timestamp>, point: Option<PointView>) -> LogsRequest {
     let request = LogsRequest {
         follow: point.is_none(),
@@ -200,7 +201,7 @@ async fn records<M: Manager>(manager: &mut M, request: EventsRequest) -> Result<
     Ok(records)
 }
 
-/// Output up to a bound. A command that goes on is as one whose reader has gone.
+/// Output up to a limit; then the command ends as if its reader had closed the pipe.
 #[derive(Default)]
 struct Bounded(Vec<u8>);
 

@@ -1,11 +1,11 @@
-//! What is typed after `:`.
+//! Commands after `:`.
 
 use super::question::{Output, Subject};
 use crate::failure::{Failure, Kind};
 use crate::values::point::{self, Point};
 use crate::values::words;
 
-/// A command of the page.
+/// A command of the user interface.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Show this page.
@@ -16,12 +16,11 @@ pub enum Command {
     Now,
     /// Show the keys and commands.
     Help,
-    /// End.
+    /// Quit.
     Quit,
 }
 
-/// Commands of `swarmctl` that answer questions and change nothing: the words they begin with, and after how many of them `--at` goes,
-/// if they can look at the past.
+/// Read-only commands of `swarmctl`: their first words, and after how many of them `--at` is inserted, if they support it.
 const QUESTIONS: [(&[&str], Option<usize>); 15] = [
     (&["whatif"], Some(1)),
     (&["explain"], Some(2)),
@@ -40,7 +39,7 @@ const QUESTIONS: [(&[&str], Option<usize>); 15] = [
     (&["raft"], None),
 ];
 
-/// The names of commands, for who presses Tab.
+/// The names of commands, for completion with Tab.
 pub const NAMES: [&str; 13] = [
     "at",
     "blame",
@@ -60,7 +59,7 @@ pub const NAMES: [&str; 13] = [
 /// Reads a command.
 ///
 /// # Errors
-/// When it is none.
+/// When it is unknown.
 pub fn parse(text: &str) -> Result<Command, Failure> {
     let wrong = |sentence: String| Failure::new(Kind::Usage, sentence).hint("press ? for keys and commands");
     let words = words::split(text).ok_or_else(|| wrong("a quote or a backslash is left open".to_owned()))?;
@@ -86,7 +85,7 @@ pub fn parse(text: &str) -> Result<Command, Failure> {
 /// A point of history.
 ///
 /// # Errors
-/// When it is none.
+/// When it is malformed.
 pub fn point(text: &str) -> Result<Point, Failure> {
     Ok(point::parse(text.trim())?)
 }
@@ -94,7 +93,7 @@ pub fn point(text: &str) -> Result<Point, Failure> {
 fn question(words: &[String]) -> Option<Output> {
     let begins = |beginning: &[&str]| beginning.iter().zip(words).filter(|(a, b)| a == b).count() == beginning.len();
     let (_, at_position) = QUESTIONS.iter().find(|(beginning, _)| begins(beginning))?;
-    // Who says when wants no other time.
+    // A command with its own time does not get another.
     let says_when = words.iter().any(|word| word == "--at" || word.starts_with("--at="));
     let at_position = at_position.filter(|position| !says_when && *position <= words.len());
     Some(Output { title: crate::format::words(words), words: words.to_vec(), at_position, live: false })
@@ -138,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Of every command that is let through, the whole line is one that `swarmctl` takes for a question.
+    /// For every allowed command, the whole line parses as a read-only command of `swarmctl`.
     #[test]
     fn questions_are_commands_of_swarmctl() {
         for (beginning, _) in QUESTIONS {

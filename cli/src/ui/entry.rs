@@ -1,4 +1,4 @@
-//! One entry of history in full.
+//! The details of one history entry.
 
 use events::Kind;
 use wire::v1::EventRecord;
@@ -8,10 +8,10 @@ use crate::format::block::Block;
 use crate::format::operations::Operation;
 use crate::format::{RecordNames, escape, story, wrap};
 
-/// Events of the same frame that are shown beside it.
+/// Maximum number of other events of the same frame.
 const BESIDE_MAX: usize = 100;
 
-/// An entry of a frame: who caused it and why, what was in the same frame, and what followed from the frame's command.
+/// An entry of a frame: its actor and reason, the other events of the frame, and the consequences of the frame's command.
 pub fn lines(frame: &[EventRecord], ordinal: u32, operation: Option<&Operation>, columns: usize) -> Vec<Line> {
     let Some(record) = frame.iter().find(|record| record.ordinal == ordinal) else {
         return vec![Line::text("history has no such entry")];
@@ -53,7 +53,7 @@ fn block(record: &EventRecord) -> Block {
     block
 }
 
-/// The task that an entry is about, if it says where the task goes or how it ends.
+/// The task that an entry is about, if the event concerns its placement or its end.
 pub fn task(record: &EventRecord) -> Option<String> {
     match record.event.kind.as_ref()? {
         Kind::TaskCreated(event) => Some(event.task.to_string()),

@@ -1,6 +1,6 @@
 //! The keys and commands, as `?` shows them.
 
-/// Line by line; they fit the smallest screen.
+/// The lines; they fit the smallest screen.
 pub const LINES: [&str; 21] = [
     "Keys                                      Commands, after :",
     "  j k, up down     choose, or scroll        services  nodes  tasks",

@@ -1,8 +1,8 @@
-//! What is typed, as keys: a terminal sends bytes, some of them in sequences.
+//! Decodes keys: a terminal sends bytes, and for some keys sequences of bytes.
 
-/// Longest sequence of a key: no terminal has one as long.
+/// Maximum length of a key sequence; no terminal has longer ones.
 const SEQUENCE_MAX: usize = 32;
-/// Begins the sequences of keys that are no characters; alone, the Escape key.
+/// Starts the sequences of special keys; alone it is the Escape key.
 const ESCAPE: u8 = 0x1b;
 
 /// A key.
@@ -25,23 +25,23 @@ pub enum Key {
     End,
 }
 
-/// Reads keys from bytes as they arrive.
+/// Decodes keys from bytes as they arrive.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// The beginning of a sequence or of a character whose end has not arrived.
+    /// An incomplete sequence or character.
     held: Vec<u8>,
 }
 
-/// What bytes begin with.
+/// The start of some bytes.
 enum First {
-    /// A key, or nothing that is one, of so many bytes.
+    /// A key, or something that is not a key, with its length in bytes.
     Bytes(Option<Key>, usize),
-    /// The rest has not arrived.
+    /// An incomplete sequence.
     Part,
 }
 
 impl Decoder {
-    /// The keys that are complete with these bytes.
+    /// The keys that these bytes complete.
     pub fn take(&mut self, typed: &[u8]) -> Vec<Key> {
         self.held.extend_from_slice(typed);
         let (mut keys, mut at) = (Vec::new(), 0);
@@ -68,7 +68,7 @@ fn first(bytes: &[u8]) -> First {
         },
         [ESCAPE, b'O', last, ..] => First::Bytes(sequence_key(&[], *last), 3),
         [ESCAPE, b'O'] => First::Part,
-        // A terminal sends a sequence at once, so that an Escape without one is the key.
+        // A terminal sends a sequence at once, so a single Escape byte is the key.
         [ESCAPE, ..] => First::Bytes(Some(Key::Escape), 1),
         [b'\r' | b'\n', ..] => First::Bytes(Some(Key::Enter), 1),
         [0x7f | 0x08, ..] => First::Bytes(Some(Key::Backspace), 1),
@@ -78,7 +78,7 @@ fn first(bytes: &[u8]) -> First {
     }
 }
 
-/// The key of a sequence by its last byte and what is before it: the number of the key, or keys that are held with it.
+/// The key of a sequence, by its last byte and the parameters before it: the key's number, or modifiers.
 fn sequence_key(before: &[u8], last: u8) -> Option<Key> {
     let number = before.split(|byte| *byte == b';').next().unwrap_or_default();
     match (last, number) {
@@ -123,7 +123,7 @@ mod tests {
             (b"\x1bOA\x1bOH\x1bOF", &[Key::Up, Key::Home, Key::End]),
             (b"\x1b[5~\x1b[6~\x1b[1~\x1b[8~", &[Key::PageUp, Key::PageDown, Key::Home, Key::End]),
             (b"\x1b[1;5C\x1b[5;2~", &[Key::Right, Key::PageUp]),
-            // What is no key here: F5, a report of the mouse, bytes that are no text.
+            // Sequences that are not keys here: F5, mouse reports, invalid UTF-8.
             (b"\x1b[15~x", &[Key::Char('x')]),
             (b"\x1b[<0;10;10Mx", &[Key::Char('x')]),
             (b"\xff\xc3x", &[Key::Char('x')]),
@@ -133,7 +133,7 @@ mod tests {
         for (typed, keys) in table {
             assert_eq!(Decoder::default().take(typed), keys, "{typed:?}");
             let mut decoder = Decoder::default();
-            // Only the Escape key tells a sequence from what is typed after it: it arrives with the next byte.
+            // Only the Escape key is ambiguous until the next byte arrives.
             let (mut single, mut rest) = (Vec::new(), typed);
             while let [first, after @ ..] = rest {
                 let count = if *first == ESCAPE { 2 } else { 1 };

@@ -1,4 +1,4 @@
-//! The lines of a log, as a page shows them.
+//! The lines of a log on a page.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use wire::v1::{LogSource, LogsPart};
 
 use crate::format::log::{Style, without_colours};
 
-/// Bytes of a line that are kept: nobody reads more of it in one line of a screen.
+/// Maximum length of a line in bytes: a screen line shows less.
 const LINE_MAX: usize = 4 << 10;
 
-/// Makes lines of what arrives.
+/// Turns log parts into lines.
 pub struct Log {
     style: Style,
     sources: BTreeMap<TaskId, LogSource>,
 }
 
 impl Log {
-    /// A log of which nothing has arrived, with ids in place of names or not.
+    /// An empty log; `ids` shows ids instead of names.
     pub fn new(ids: bool) -> Self {
         Self { style: Style::new(false, false, false, ids, false), sources: BTreeMap::new() }
     }
@@ -40,7 +40,7 @@ impl Log {
         lines
     }
 
-    /// When the last line was printed.
+    /// The timestamp of the last line.
     pub fn last(&self) -> Option<Timestamp> {
         self.style.last()
     }

@@ -1,9 +1,9 @@
 //! `swarmctl ui`: the cluster on one screen, now and at any point of its past.
 //!
-//! [`Ui`] is a state, changed by keys and answers; what is to be asked next follows from it ([`Ui::next`]), and so does the screen
-//! ([`draw`]). All three are functions of their arguments. Around them are the terminal and the manager: [`run`] asks at most one
-//! question at a time, and what is dragged over while it is asked is skipped. Pages show what the verbs of `swarmctl` print, with the
-//! same calls; nothing here changes the cluster.
+//! [`Ui`] is a state that keys and answers change. The next question follows from it ([`Ui::next`]), and so does the screen
+//! ([`draw`]). All three are functions of their arguments. Around them are the terminal and the manager: [`run`] asks one
+//! question at a time, and skips points that the user has dragged past meanwhile. Pages show the output of the verbs of
+//! `swarmctl`, with the same calls; nothing here changes the cluster.
 
 mod ask;
 mod command;
@@ -40,25 +40,25 @@ use crate::values::at::At;
 use log::Log;
 use screen::Screen;
 
-/// A log that arrives for a page.
+/// The log stream of a page.
 struct OpenLog {
     page: u64,
     parts: LogParts,
     log: Log,
 }
 
-/// What happened.
+/// An event of the main loop.
 enum Happening {
     Input(Option<Input>),
-    /// The question was answered, or the time to ask has come.
+    /// The question was answered, or it is time to ask one.
     Asked(Option<(Question, Result<Answer, Failure>)>),
     Log(Option<Result<wire::v1::LogsPart, Failure>>),
 }
 
-/// Shows the screen until its user ends it.
+/// Shows the screen until the user quits.
 ///
 /// # Errors
-/// When there is no terminal, no manager answers at the beginning, or a signal ends it.
+/// When there is no terminal, no manager answers at the start, or a signal ends the program.
 pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.refuse_trial("nothing is changed by looking")?;
     let terminal = session.around.console.terminal().filter(|_| session.around.width.is_some());
@@ -84,14 +84,14 @@ pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<()
         let next = ui.next(clock.now());
         let asked_at = clock.now();
         if let Next::Ask(Question::Page { page, .. }) = &next {
-            // A log that is asked for again is not to be mixed with what it was.
+            // A log that is requested again replaces the old stream.
             log = log.filter(|log| log.page != *page);
         }
         let mut asked = std::pin::pin!(ask(&next, asker, session.manager));
         loop {
             screen.draw(&ui)?;
             let happening = tokio::select! {
-                // In this order, so that who presses a key is never kept waiting.
+                // In this order, so that a key press never waits.
                 biased;
                 input = inputs.next() => Happening::Input(input),
                 answer = &mut asked => Happening::Asked(answer),
@@ -114,7 +114,7 @@ pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<()
                 Happening::Log(part) => printed(&mut ui, &mut log, part, now),
             }
             log = log.filter(|log| ui.has_page(log.page));
-            // An answer that is still wanted is waited for, wherever one has dragged meanwhile.
+            // An answer that is still needed is awaited, even if the user has moved on meanwhile.
             if ui.is_over() || !matches!(&next, Next::Ask(question) if ui.awaits(question)) {
                 break;
             }
@@ -123,7 +123,7 @@ pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<()
     Ok(())
 }
 
-/// Asks what is to be asked, or waits until then.
+/// Sends the next question, or waits until it is due.
 async fn ask<M: Manager>(
     next: &Next,
     asker: Asker<'_>,
@@ -146,12 +146,12 @@ async fn next_part(log: &mut Option<OpenLog>) -> Option<Result<wire::v1::LogsPar
     }
 }
 
-/// Takes what the terminal gives.
+/// Handles input of the terminal.
 fn heard(ui: &mut Ui, decoder: &mut Decoder, input: Option<Input>, now: events::Timestamp) -> Result<(), Failure> {
     match input {
         Some(Input::Data(typed)) => decoder.take(&typed).into_iter().for_each(|key| ui.press(key, now)),
         Some(Input::Size(of)) => ui.resize(size(of), now),
-        // None of those that the terminal gives.
+        // The terminal does not send signals here.
         Some(Input::Signal(_)) => {}
         Some(Input::End(_)) => return Err(Failure::new(Kind::Interrupted, "the terminal was closed")),
         None => return Err(Failure::new(Kind::Interrupted, "ended by a signal").hint("nothing was changed")),
@@ -159,7 +159,7 @@ fn heard(ui: &mut Ui, decoder: &mut Decoder, input: Option<Input>, now: events::
     Ok(())
 }
 
-/// Takes a part of a log, or its end.
+/// Handles a part of a log, or its end.
 fn printed(
     ui: &mut Ui,
     open: &mut Option<OpenLog>,

@@ -1,4 +1,4 @@
-//! What is on the screen, and what a key or an answer makes of it: no terminal, no manager, no clock.
+//! The state of the screen, and how keys and answers change it: no terminal, no manager, no clock.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use super::timeline::{Step, Timeline};
 use crate::failure::{Failure, Kind};
 use crate::values::point::Point;
 
-/// Columns and rows that a page needs.
+/// Minimum size of the terminal.
 pub const SIZE_MIN: Size = Size { columns: 80, rows: 24 };
-/// Rows of the screen that are not lines of the page: title, timeline, page title, column names, and the last line.
+/// Rows besides the lines of the page: title, timeline, page title, column names, and the last line.
 pub const FRAME_ROWS: u16 = 5;
-/// Columns before each line: the mark of the chosen one, and that of what is not well.
+/// Columns before each line: the cursor and the health mark.
 pub const MARGIN: u16 = 3;
-/// Pages that can be gone back through.
+/// Maximum number of pages to go back through.
 const PAGES_MAX: usize = 32;
 
 /// The size of a terminal.
@@ -32,14 +32,14 @@ pub struct Size {
     pub rows: u16,
 }
 
-/// What there is to do while no key is pressed.
+/// What to do while no key is pressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// This is to be asked.
+    /// Ask this question.
     Ask(Question),
-    /// Something is to be asked after this time.
+    /// Wait this long, then ask.
     Wait(Duration),
-    /// Nothing.
+    /// Wait for a key.
     Nothing,
 }
 
@@ -50,19 +50,19 @@ pub struct Ui {
     pub cluster: String,
     /// The terminal's size.
     pub size: Size,
-    /// Where in history one looks.
+    /// The selected point of history.
     pub timeline: Timeline,
-    /// What is being typed, if anything is.
+    /// The input line, if it is open.
     pub prompt: Option<Prompt>,
-    /// Whether the keys are explained.
+    /// Whether the help is shown.
     pub help: bool,
-    /// What was wrong with the last key or command.
+    /// The error of the last key or command.
     pub notice: Option<String>,
-    /// Why the manager does not answer, while it does not.
+    /// The last connection error, while the manager does not answer.
     pub lost: Option<Failure>,
-    /// Never empty; the last one is on the screen.
+    /// Never empty; the last one is visible.
     pages: Vec<Page>,
-    /// A point that is looked for.
+    /// A point that is being looked up.
     wanted: Option<Point>,
     /// The number of the next page.
     next_page: u64,
@@ -87,12 +87,12 @@ impl Ui {
         }
     }
 
-    /// Whether its user has ended it.
+    /// Whether the user has quit.
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// The page on the screen.
+    /// The visible page.
     pub fn page(&self) -> &Page {
         &self.pages[self.pages.len() - 1]
     }
@@ -102,13 +102,13 @@ impl Ui {
         &mut self.pages[last]
     }
 
-    /// Whether a page is still there, on the screen or below it.
+    /// Whether a page still exists, visible or below.
     pub fn has_page(&self, number: u64) -> bool {
         self.pages.iter().any(|page| page.number == number)
     }
 
-    /// Whether the answer to a question is still wanted. One about another point of history is: what is dragged over is shown as it
-    /// comes, and only where one ends up is asked for next.
+    /// Whether the answer to a question is still needed. An answer about another point of history is: while the user drags,
+    /// intermediate points are shown as they arrive, and only the final one is requested next.
     pub fn awaits(&self, question: &Question) -> bool {
         match question {
             Question::Page { page, subject, columns, .. } => {
@@ -118,7 +118,7 @@ impl Ui {
         }
     }
 
-    /// What there is to do. At most one question is asked at a time.
+    /// What to do next. There is one question at a time.
     pub fn next(&self, now: Timestamp) -> Next {
         if let Some(point) = &self.wanted {
             return Next::Ask(Question::Find(point.clone()));
@@ -137,17 +137,17 @@ impl Ui {
         }
     }
 
-    /// The columns that lines of a page have.
+    /// The width of a page's lines.
     pub fn columns(&self) -> usize {
         usize::from(self.size.columns.saturating_sub(MARGIN))
     }
 
-    /// The lines of a page that are on the screen at once.
+    /// The number of visible lines of a page.
     pub fn height(&self) -> usize {
         usize::from(self.size.rows.saturating_sub(FRAME_ROWS))
     }
 
-    /// The terminal has another size: what is shown is read again, as wide as it is now.
+    /// The terminal was resized: the page is read again for the new width.
     pub fn resize(&mut self, size: Size, now: Timestamp) {
         self.size = size;
         self.read_again(now);
@@ -159,7 +159,7 @@ impl Ui {
         }
     }
 
-    /// Takes an answer to a question that was asked at `asked_at`.
+    /// Handles the answer to a question that was asked at `asked_at`.
     pub fn answered(
         &mut self,
         question: &Question,
@@ -195,7 +195,7 @@ impl Ui {
                     page.due = Some(now);
                 }
             }
-            // A log begins with the first of its lines.
+            // A log starts with its first lines, which arrive separately.
             Answer::Logs(_) => {}
         }
     }
@@ -218,7 +218,7 @@ impl Ui {
         }
     }
 
-    /// A page's log begins to arrive.
+    /// The log of a page starts to arrive.
     pub fn open_log(&mut self, number: u64) {
         self.lost = None;
         if let Some(page) = self.pages.iter_mut().find(|page| page.number == number) {
@@ -226,7 +226,7 @@ impl Ui {
         }
     }
 
-    /// Lines of a page's log arrive; `last` is when the last of them was printed.
+    /// Adds lines to a page's log; `last` is the timestamp of the last one.
     pub fn print(&mut self, number: u64, lines: Vec<String>, last: Option<Timestamp>) {
         let height = self.height();
         if let Some(page) = self.pages.iter_mut().find(|page| page.number == number) {
@@ -234,7 +234,7 @@ impl Ui {
         }
     }
 
-    /// A page's log ends: it was that of the past, or it goes on when the manager is back.
+    /// The log of a page ended: it was that of the past, or it continues when the manager is back.
     pub fn close_log(&mut self, number: u64, failure: Option<Failure>, now: Timestamp) {
         let is_past = self.timeline.index().is_some();
         let Some(page) = self.pages.iter_mut().find(|page| page.number == number) else { return };
@@ -248,7 +248,7 @@ impl Ui {
         }
     }
 
-    /// Takes a key.
+    /// Handles a key.
     pub fn press(&mut self, key: Key, now: Timestamp) {
         self.notice = None;
         if key == Key::Ctrl('c') {
@@ -271,7 +271,7 @@ impl Ui {
             }
             Key::Enter => self.submit(&prompt, now),
             key => {
-                // Whoever takes the sign before the text away wants no text.
+                // Deleting the sign before the text closes the prompt.
                 if prompt.press(key) {
                     if prompt.kind == PromptKind::Filter {
                         self.page_mut().filter(prompt.text.clone());
@@ -297,7 +297,7 @@ impl Ui {
     fn command(&mut self, command: Command, now: Timestamp) {
         match command {
             Command::Show(subject) => {
-                // One begins afresh with a list, and goes back from an answer.
+                // A list becomes the new first page; an answer can be left with Escape.
                 if subject.has_rows() {
                     self.pages.clear();
                 }
@@ -328,7 +328,7 @@ impl Ui {
             Key::Char('G') | Key::End => self.page_mut().move_by(isize::MAX, height),
             Key::Char(' ') | Key::Ctrl('f') => self.page_mut().move_by(page_length, height),
             Key::Ctrl('b') => self.page_mut().move_by(-page_length, height),
-            // A text is read by pages, a list is looked at through time.
+            // In a text these keys scroll by pages, in a list they move through time.
             Key::PageDown if !has_rows => self.page_mut().move_by(page_length, height),
             Key::PageUp if !has_rows => self.page_mut().move_by(-page_length, height),
             Key::Left => self.travel(|timeline| timeline.back(Step::Frame), now),
@@ -373,7 +373,7 @@ impl Ui {
         self.travel(Timeline::go_to_present, now);
     }
 
-    /// Everything is shown as of another point.
+    /// Reads everything again at another point.
     fn look_again(&mut self, now: Timestamp) {
         for page in &mut self.pages {
             page.last_printed = None;
@@ -389,7 +389,7 @@ impl Ui {
         }
     }
 
-    /// Opens a page about what is chosen.
+    /// Opens a page about the selected object.
     fn ask_about(&mut self, subject: fn(&Object) -> Result<Subject, &'static str>, now: Timestamp) {
         let Some(object) = self.page().chosen().cloned() else { return };
         match subject(&object) {

@@ -1,4 +1,4 @@
-//! One page: what it shows, which of its lines are shown, and which one is chosen.
+//! One page: its contents, the visible lines, and the selected one.
 
 use std::time::Duration;
 
@@ -7,42 +7,42 @@ use events::Timestamp;
 use super::question::{Line, Object, Shown, Subject};
 use crate::failure::Failure;
 
-/// Lines of a log that are kept. Older ones are in the log itself.
+/// Maximum number of log lines in memory; the log itself has older ones.
 pub const LOG_LINES_MAX: usize = 5_000;
-/// Shortest time between two readings of what is looked at.
+/// Minimum time between two reads.
 const READ_EVERY: Duration = Duration::from_secs(1);
-/// How many times as long as a reading took until the next one: what is large does not keep its manager busy.
+/// The delay until the next read, as a multiple of the last read's duration: a large page must not overload its manager.
 const REST: u32 = 10;
 
 /// A page.
 #[derive(Debug)]
 pub struct Page {
-    /// No other page ever has it.
+    /// Unique number.
     pub number: u64,
-    /// What it shows.
+    /// What the page is about.
     pub subject: Subject,
-    /// What was answered last.
+    /// The last answer.
     pub shown: Shown,
-    /// Whether anything was answered yet.
+    /// Whether there was an answer yet.
     pub answered: bool,
-    /// Why it could not be read, if it could not.
+    /// The error of the last read, if it failed.
     pub failure: Option<Failure>,
-    /// Only lines with this text are shown, whatever its case.
+    /// Only lines that contain this text are shown, ignoring case.
     pub filter: String,
-    /// When it is read next; never, if nothing new can come.
+    /// The time of the next read; `None` if nothing new can come.
     pub due: Option<Timestamp>,
-    /// When the last line of a log was printed that is here.
+    /// The timestamp of the last log line.
     pub last_printed: Option<Timestamp>,
-    /// The line of those that are shown that is chosen; where none can be, the first that is to be seen.
+    /// The position of the selected line; in a text, the first visible line.
     cursor: usize,
-    /// What was chosen: it stays so wherever it moves.
+    /// The selected object: it stays selected when its line moves.
     chosen: Option<Object>,
-    /// Whether the end of a log stays in sight.
+    /// Whether the view follows the end of a log.
     follows: bool,
 }
 
 impl Page {
-    /// A page that is to be read at once.
+    /// A page that is read at once.
     pub fn new(number: u64, subject: Subject, now: Timestamp) -> Self {
         Self {
             number,
@@ -59,28 +59,28 @@ impl Page {
         }
     }
 
-    /// The lines that are shown.
+    /// The lines that match the filter.
     pub fn lines(&self) -> Vec<&Line> {
         let filter = self.filter.to_lowercase();
         self.shown.lines.iter().filter(|line| line.has(&filter)).collect()
     }
 
-    /// The position of the chosen line, or of the first that is to be seen.
+    /// The position of the selected line, or of the first visible one.
     pub fn cursor(&self) -> usize {
         self.cursor
     }
 
-    /// What is chosen.
+    /// The selected object.
     pub fn chosen(&self) -> Option<&Object> {
         self.chosen.as_ref()
     }
 
-    /// Whether the end of a log stays in sight.
+    /// Whether the view follows the end of a log.
     pub fn follows(&self) -> bool {
         self.follows
     }
 
-    /// Takes what was read, and says when to read it again.
+    /// Shows an answer, and schedules the next read.
     pub fn show(&mut self, shown: Shown, took: Duration, now: Timestamp) {
         self.shown = shown;
         (self.answered, self.failure) = (true, None);
@@ -88,7 +88,7 @@ impl Page {
         self.find_chosen();
     }
 
-    /// Notes why it could not be read.
+    /// Records why the read failed.
     pub fn fail(&mut self, failure: Failure, now: Timestamp) {
         self.due = self.next_reading(Duration::ZERO, now);
         self.failure = Some(failure);
@@ -99,12 +99,12 @@ impl Page {
         (self.subject.is_live() && !is_past).then(|| now + READ_EVERY.max(took.saturating_mul(REST)))
     }
 
-    /// When to try again after the manager was lost.
+    /// Schedules a read after the manager was lost.
     pub fn retry(&mut self, now: Timestamp) {
         self.due = Some(now + READ_EVERY);
     }
 
-    /// A log begins to arrive: with its past, unless it goes on after an interruption.
+    /// A log starts to arrive: with its past lines, unless it continues after an interruption.
     pub fn open_log(&mut self) {
         if self.last_printed.is_none() {
             self.shown.lines.clear();
@@ -112,7 +112,7 @@ impl Page {
         (self.answered, self.failure, self.due) = (true, None, None);
     }
 
-    /// Adds lines of a log.
+    /// Adds log lines.
     pub fn print(&mut self, lines: Vec<String>, last: Option<Timestamp>, height: usize) {
         self.shown.lines.extend(lines.into_iter().map(Line::text));
         let excess = self.shown.lines.len().saturating_sub(LOG_LINES_MAX);
@@ -120,18 +120,18 @@ impl Page {
         self.last_printed = self.last_printed.max(last);
         match self.follows {
             true => self.cursor = self.lines().len().saturating_sub(height),
-            // What is read stays where it is.
+            // The lines in view stay in place.
             false => self.cursor = self.cursor.saturating_sub(excess),
         }
     }
 
-    /// Sets the filter. The chosen line stays chosen while it is shown.
+    /// Sets the filter. The selected line stays selected while it matches.
     pub fn filter(&mut self, text: String) {
         self.filter = text;
         self.find_chosen();
     }
 
-    /// Moves by so many lines; in a page of `height` lines.
+    /// Moves by this many lines, on a page of `height` lines.
     pub fn move_by(&mut self, lines: isize, height: usize) {
         let count = self.lines().len();
         let last = if self.subject.has_rows() { count.saturating_sub(1) } else { count.saturating_sub(height) };
@@ -140,7 +140,7 @@ impl Page {
         self.choose();
     }
 
-    /// What is chosen stays so; if it is gone, whatever is in its place now.
+    /// Finds the selected object; if it is gone, the line in its place is selected.
     fn find_chosen(&mut self) {
         let lines = self.lines();
         let found = self.chosen.as_ref().and_then(|chosen| {

@@ -1,33 +1,33 @@
-//! The line in which one types.
+//! The input line.
 
 use super::command;
 use super::keys::Key;
 
-/// Characters that can be typed.
+/// Maximum number of characters.
 const LENGTH_MAX: usize = 500;
 
 /// A line that is being typed.
 #[derive(Debug, Clone)]
 pub struct Prompt {
-    /// What it is for.
+    /// Its purpose.
     pub kind: PromptKind,
-    /// What was typed.
+    /// The text so far.
     pub text: String,
 }
 
-/// What is typed.
+/// The purpose of an input line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromptKind {
     /// A command.
     Command,
-    /// What lines have to contain.
+    /// A filter for lines.
     Filter,
     /// A point of history.
     Time,
 }
 
 impl PromptKind {
-    /// What stands before the text.
+    /// The sign before the text.
     pub fn sign(self) -> &'static str {
         match self {
             Self::Command => ":",
@@ -38,12 +38,12 @@ impl PromptKind {
 }
 
 impl Prompt {
-    /// A line with nothing in it.
+    /// An empty line.
     pub fn new(kind: PromptKind) -> Self {
         Self { kind, text: String::new() }
     }
 
-    /// Takes a key; whether the line is still there.
+    /// Handles a key; returns whether the line stays open.
     pub fn press(&mut self, key: Key) -> bool {
         match key {
             Key::Char(typed) if self.text.chars().count() < LENGTH_MAX => self.text.push(typed),
@@ -57,7 +57,7 @@ impl Prompt {
         true
     }
 
-    /// Completes the name of a command as far as it is the only one.
+    /// Completes the name of a command as far as it is unique.
     fn complete(&mut self) {
         let names: Vec<&str> = command::NAMES.iter().filter(|name| name.starts_with(&self.text)).copied().collect();
         let Some(first) = names.first() else { return };

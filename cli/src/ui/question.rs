@@ -1,4 +1,4 @@
-//! What a page asks of a manager, and what it gets.
+//! Questions of a page to a manager, and the answers.
 
 use events::Timestamp;
 use wire::v1::PointView;
@@ -9,29 +9,29 @@ use crate::values::point::Point;
 /// An object that a line is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// What it is.
+    /// Its kind.
     pub noun: Noun,
     /// Its id.
     pub id: String,
-    /// What people call it.
+    /// Its display name.
     pub name: String,
 }
 
-/// What can be chosen on a page.
+/// The kinds of objects that can be selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Noun {
     /// A service.
     Service,
     /// A node.
     Node,
-    /// A task; its name is its place.
+    /// A task; its name is its slot.
     Task,
     /// An entry of history; its id is the index and the ordinal.
     Entry,
 }
 
 impl Noun {
-    /// Its word in command lines.
+    /// The word for it in command lines.
     pub fn word(self) -> &'static str {
         match self {
             Self::Service => "service",
@@ -42,7 +42,7 @@ impl Noun {
     }
 }
 
-/// What a page shows.
+/// The subject of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// All services.
@@ -58,32 +58,32 @@ pub enum Subject {
     },
     /// History: its last entries, all or those about an object.
     Events {
-        /// The object's reference, and what people call it.
+        /// The object's reference and display name.
         about: Option<(String, String)>,
     },
-    /// What `swarmctl` prints for a command line.
+    /// The output of `swarmctl` for a command line.
     Output(Output),
-    /// One entry of history: why, and what followed.
+    /// One entry of history, with its causes and consequences.
     Entry(Object),
-    /// What a service or a task prints.
+    /// The logs of a service or a task.
     Logs(Object),
 }
 
 /// A command line, and how its output is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// What stands above it.
+    /// Title.
     pub title: String,
     /// Its words, without the program's name.
     pub words: Vec<String>,
-    /// Where `--at` goes, if the command can look at the past.
+    /// Where `--at` is inserted, if the command supports it.
     pub at_position: Option<usize>,
-    /// Whether it is run again while it is looked at.
+    /// Whether it is run again while it is visible.
     pub live: bool,
 }
 
 impl Output {
-    /// The output of a command of two words about an object, which can look at the past.
+    /// The output of a command of two words about an object, which supports `--at`.
     pub fn about(command: [&str; 2], name: &str, id: String, live: bool) -> Self {
         let [first, second] = command.map(str::to_owned);
         Self { title: format!("{first} {second} {name}"), words: vec![first, second, id], at_position: Some(2), live }
@@ -91,7 +91,7 @@ impl Output {
 }
 
 impl Subject {
-    /// Whether one of its lines can be chosen.
+    /// Whether its lines can be selected.
     pub fn has_rows(&self) -> bool {
         match self {
             Self::Services | Self::Nodes | Self::Tasks { .. } | Self::Events { .. } => true,
@@ -99,17 +99,17 @@ impl Subject {
         }
     }
 
-    /// Whether it is asked for again while it is looked at.
+    /// Whether it is read again while it is visible.
     pub fn is_live(&self) -> bool {
         match self {
             Self::Output(output) => output.live,
             Self::Services | Self::Nodes | Self::Tasks { .. } | Self::Events { .. } => true,
-            // What is in history stays as it is, and a stream brings what is new.
+            // History does not change, and a log is a stream.
             Self::Entry(_) | Self::Logs(_) => false,
         }
     }
 
-    /// What stands above it.
+    /// The title of the page.
     pub fn title(&self) -> String {
         match self {
             Self::Services => "services".to_owned(),
@@ -128,59 +128,59 @@ impl Subject {
     }
 }
 
-/// One thing that is asked.
+/// One question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// What a page shows.
+    /// The contents of a page.
     Page {
         /// The number of the page.
         page: u64,
-        /// What it shows.
+        /// Its subject.
         subject: Subject,
-        /// The columns that its lines have.
+        /// The width of its lines.
         columns: usize,
-        /// The index that is looked at; absent: the present.
+        /// The selected index; `None` for the present.
         at: Option<u64>,
-        /// Of logs, the time from which on lines are wanted.
+        /// For logs, the time from which lines are wanted.
         since: Option<Timestamp>,
     },
-    /// Where a point of history is.
+    /// Find a point of history.
     Find(Point),
 }
 
-/// What came of it.
+/// The answer to a question.
 pub enum Answer {
-    /// What a page shows.
+    /// The contents of a page.
     Page(Shown),
-    /// Lines to come.
+    /// A log stream.
     Logs(LogParts),
-    /// Where the point is.
+    /// The point.
     Found(PointView),
 }
 
-/// What a page shows, and of when.
+/// The contents of a page at some point.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// Where history ends.
+    /// The end of history.
     pub head: PointView,
-    /// The point that it shows; absent: the present.
+    /// The point that is shown; `None` for the present.
     pub point: Option<PointView>,
     /// The names of columns.
     pub heading: String,
-    /// Line by line.
+    /// The lines.
     pub lines: Vec<Line>,
 }
 
 /// One line of a page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line {
-    /// What it says.
+    /// The text.
     pub text: String,
-    /// All that it says, where that is more than fits.
+    /// The full text, if it is longer than the line.
     pub whole: Option<String>,
-    /// What it is about, if that can be chosen.
+    /// The object that it is about, if it can be selected.
     pub object: Option<Object>,
-    /// How that is.
+    /// The health of the object.
     pub health: Health,
 }
 
@@ -190,26 +190,26 @@ impl Line {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// Whether this text, in small letters, is in it.
+    /// Whether it contains this lower-case text, ignoring case.
     pub fn has(&self, text: &str) -> bool {
         text.is_empty() || self.whole.as_ref().unwrap_or(&self.text).to_lowercase().contains(text)
     }
 }
 
-/// How something is, at a glance.
+/// The health of an object.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Health {
-    /// Nothing to say.
+    /// Nothing to report.
     #[default]
     Good,
-    /// It is not yet as it should be.
+    /// Not yet in its desired state.
     Waiting,
     /// Something failed.
     Bad,
 }
 
 impl Health {
-    /// The character that says so without colours.
+    /// The character that shows it without colours.
     pub fn mark(self) -> char {
         match self {
             Self::Good => ' ',

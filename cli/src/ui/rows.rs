@@ -1,4 +1,4 @@
-//! Lists as lines of a page: the tables of `ls` without ids, with what each row is about and how that is.
+//! Lists as lines of a page: the tables of `ls` without ids, with the object and health of each row.
 
 use events::{Availability, TaskState};
 use wire::v1::{EventRecord, NodeState, NodeSummary, ServiceMode, ServiceSummary, TaskView};
@@ -25,7 +25,7 @@ fn service_health(service: &ServiceSummary) -> Health {
     let is_job = matches!(service.mode(), ServiceMode::ReplicatedJob | ServiceMode::GlobalJob);
     match service.running_tasks < service.desired_tasks {
         _ if is_bad => Health::Bad,
-        // A job runs only so many tasks at once.
+        // A job runs only a limited number of tasks at once.
         true if !is_job || service.unplaced.is_some() => Health::Waiting,
         true | false => Health::Good,
     }
@@ -68,7 +68,7 @@ pub fn events(newest_first: &[EventRecord], view: View) -> Rows {
     rows(story::table(newest_first, view.ids, view.now), view, newest_first.iter().map(about))
 }
 
-/// As much of each row as fits, and all of it for who looks for a text.
+/// As much of each row as fits, and the full text for the filter.
 fn rows(table: Table, view: View, about: impl Iterator<Item = (Object, Health)>) -> Rows {
     let (fitted, whole) = (table.render(view.width), table.render(None));
     let mut lines = fitted.lines().zip(whole.lines());

@@ -9,7 +9,7 @@ use ratatui::{Terminal, TerminalOptions, Viewport};
 use super::model::{Size, Ui};
 use super::view;
 
-/// Draws what changed since it was drawn last.
+/// Draws the differences from the last drawn screen.
 pub struct Screen<'a> {
     terminal: Terminal<CrosstermBackend<&'a mut dyn Write>>,
     size: Size,
@@ -20,7 +20,7 @@ impl<'a> Screen<'a> {
     /// An empty screen.
     ///
     /// # Errors
-    /// When it cannot be written to.
+    /// When the terminal cannot be written to.
     pub fn new(out: &'a mut dyn Write, size: Size, coloured: bool) -> io::Result<Self> {
         let options = TerminalOptions { viewport: Viewport::Fixed(area(size)) };
         let terminal = Terminal::with_options(CrosstermBackend::new(out), options)?;

@@ -1,4 +1,4 @@
-//! Keys and answers, and what is on the screen afterwards.
+//! Keys and answers, and the resulting screen.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn asked(ui: &Ui, now: Timestamp) -> Question {
     }
 }
 
-/// Answers what is asked with the sample services, as of the point that is asked for.
+/// Answers the pending question with the sample services, at the requested point.
 fn answer(ui: &mut Ui, now: Timestamp) {
     let question = asked(ui, now);
     let answer = match &question {
@@ -77,7 +77,7 @@ fn a_list_is_read_again_as_long_as_it_is_looked_at() {
     shows(&ui, "services (1)");
     assert_eq!(ui.next(NOW), Next::Wait(Duration::from_secs(1)));
     answer(&mut ui, at(1));
-    // A lost manager: what was read stays, and it is asked again until it answers.
+    // A lost manager: the last answer stays visible, and the question is repeated until there is an answer.
     let question = asked(&ui, at(2));
     let lost = || Failure::new(Kind::Unreachable, "no manager listens");
     ui.answered(&question, Err(lost()), at(2), at(2));
@@ -87,7 +87,7 @@ fn a_list_is_read_again_as_long_as_it_is_looked_at() {
     assert_eq!(ui.next(at(2)), Next::Wait(Duration::from_secs(1)));
     answer(&mut ui, at(3));
     assert!(!screen(&ui).join("\n").contains("waiting for a manager"));
-    // What the manager refuses is said on the page.
+    // A refusal of the manager is shown on the page.
     let question = asked(&ui, at(4));
     ui.answered(&question, Err(Failure::new(Kind::NotFound, "the past is gone")), at(4), at(4));
     shows(&ui, "the past is gone");
@@ -132,7 +132,7 @@ fn an_answer_that_nobody_waits_for_any_more_is_dropped() {
     assert!(matches!(asked(&ui, at(1)), Question::Page { subject: Subject::Tasks { of: Some(_), .. }, .. }));
     press(&mut ui, "\x1b", at(1));
     shows(&ui, "services (1)");
-    // Of another width, what is shown is read again.
+    // After a resize, the page is read again.
     let old = asked(&ui, at(2));
     ui.resize(Size { columns: 100, rows: 30 }, at(2));
     assert!(!ui.awaits(&old));
@@ -214,7 +214,7 @@ fn a_hostile_name_or_line_is_only_text() {
         assert!(bad.is_empty(), "{bad:?} on\n{screen}");
     };
     harmless(&ui);
-    // Typed or pasted, refused, and as the title and the lines of a log.
+    // Typed or pasted, in an error, and in the title and lines of a log.
     press(&mut ui, &format!(":{}", hostile.replace(['\u{1b}', '\u{7}', '\n'], "")), NOW);
     harmless(&ui);
     press(&mut ui, "\r", NOW);
@@ -246,7 +246,7 @@ fn a_log_goes_on_after_its_last_line_when_the_manager_is_back() {
     ui.print(page, vec!["line 30".to_owned()], Some(at(8)));
     shows(&ui, "line 30");
     shows(&ui, "line 29");
-    // Of the past, what was printed until then.
+    // For a point of the past, the log up to then.
     press(&mut ui, "\x1b[D", at(9));
     assert!(matches!(asked(&ui, at(9)), Question::Page { at: Some(99), since: None, .. }));
     ui.open_log(page);

@@ -1,49 +1,49 @@
-//! Which point of history is looked at.
+//! The selected point of history.
 
 use wire::v1::PointView;
 
-/// The index of the first frame that there can be.
+/// The index of the first frame.
 const FIRST: u64 = 1;
-/// Parts of history that a long step goes over.
+/// A long step covers this fraction of history.
 const PARTS: u64 = 20;
-/// Indexes that a long step goes over at least.
+/// Minimum number of indexes in a long step.
 const LONG_MIN: u64 = 10;
 
 /// The present, or a point of the past.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timeline {
-    /// Where history ends, as far as is known.
+    /// The end of history, as far as known.
     head: PointView,
-    /// The index that is looked at; absent: the present.
+    /// The selected index; `None` for the present.
     at: Option<u64>,
 }
 
-/// How far to go.
+/// The size of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// To the frame before or after.
+    /// To the previous or next frame.
     Frame,
-    /// Over a part of history.
+    /// Over a fraction of history.
     Part,
 }
 
 impl Timeline {
-    /// A look at a point; at the present if there is none.
+    /// The timeline with a point selected, or the present.
     pub fn at(at: Option<PointView>) -> Self {
         Self { head: at.unwrap_or_default(), at: at.map(|point| point.index) }
     }
 
-    /// The index that is looked at; absent: the present.
+    /// The selected index; `None` for the present.
     pub fn index(&self) -> Option<u64> {
         self.at
     }
 
-    /// Where history ends.
+    /// The end of history.
     pub fn head(&self) -> PointView {
         self.head
     }
 
-    /// Learns where history ends.
+    /// Updates the end of history.
     pub fn learn(&mut self, head: PointView) {
         if head.index >= self.head.index {
             self.head = head;
@@ -61,7 +61,7 @@ impl Timeline {
         self.at = None;
     }
 
-    /// Goes back. Before anything is known of history, there is nowhere to go.
+    /// Goes back. Until the end of history is known, nothing happens.
     pub fn back(&mut self, step: Step) {
         if self.head.index > 0 {
             let from = self.at.unwrap_or(self.head.index);
@@ -82,11 +82,11 @@ impl Timeline {
         }
     }
 
-    /// A bar of so many characters, with a mark where one looks.
+    /// A bar of this width, with a mark at the selected point.
     pub fn bar(&self, width: usize) -> String {
         let last = width.saturating_sub(1);
         let at = self.at.map_or(last, |at| {
-            // A float is exact enough for a character.
+            // A float is precise enough for a character position.
             ((at as f64 / self.head.index.max(1) as f64) * last as f64) as usize
         });
         (0..width).map(|column| if column == at.min(last) { '●' } else { '─' }).collect()

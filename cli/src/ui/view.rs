@@ -1,4 +1,4 @@
-//! The screen as characters, a function of what is on it.
+//! Draws the screen from its state.
 
 use std::borrow::Cow;
 
@@ -13,11 +13,11 @@ use super::page::Page;
 use super::question::{Health, Line, Subject};
 use crate::format::escape;
 
-/// What is said below a list, and below a text.
+/// The key hints below a list, and below a text.
 const KEYS_OF_LIST: &str = "enter open  d describe  e explain  l logs  v events  / filter  : command  ? help";
 const KEYS_OF_TEXT: &str = "esc back  j/k space scroll  / filter  left/right time  : command  ? help  q quit";
 
-/// Draws everything; gives where the cursor is, if something is being typed.
+/// Draws everything; returns the position of the cursor, if the prompt is open.
 pub fn draw(ui: &Ui, coloured: bool, buffer: &mut Buffer) -> Option<Position> {
     let mut canvas = Canvas { area: buffer.area, buffer, coloured };
     let area = canvas.area;
@@ -42,7 +42,7 @@ pub fn draw(ui: &Ui, coloured: bool, buffer: &mut Buffer) -> Option<Position> {
     canvas.last_line(ui)
 }
 
-/// Where is drawn, and how.
+/// The buffer and the display settings.
 struct Canvas<'a> {
     area: Rect,
     buffer: &'a mut Buffer,
@@ -50,7 +50,7 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    /// Puts a text on a row, as much of it as fits. All that is shown goes through here: nothing in it is more than text to a terminal.
+    /// Writes a text on a row, as much of it as fits. All output goes through here: control characters are escaped.
     fn put(&mut self, column: u16, row: u16, text: &str, style: Style) {
         if row >= self.area.height {
             return;
@@ -59,7 +59,7 @@ impl Canvas<'_> {
         self.buffer.set_stringn(column, row, escape::line(text), room, style);
     }
 
-    /// Puts a text at the end of a row.
+    /// Writes a text at the end of a row.
     fn put_right(&mut self, row: u16, text: &str, style: Style) {
         let width = u16::try_from(text.width()).unwrap_or(self.area.width);
         self.put(self.area.width.saturating_sub(width), row, text, style);
@@ -88,7 +88,7 @@ impl Canvas<'_> {
         }
     }
 
-    /// Which point is looked at, and where in history that is.
+    /// The selected point, and where it is in history.
     fn timeline(&mut self, ui: &Ui) {
         let (head, at) = (ui.timeline.head(), ui.timeline.index());
         let shown = ui.page().shown.point.filter(|point| Some(point.index) == at);
@@ -153,17 +153,17 @@ impl Canvas<'_> {
         let (sign, style) = if is_chosen { ('>', style.add_modifier(Modifier::REVERSED)) } else { (' ', style) };
         let room = usize::from(self.area.width);
         let text = format!("{sign}{} {}", line.health.mark(), line.text);
-        // What is chosen is marked as wide as the screen.
+        // The selection is as wide as the screen.
         let text = if is_chosen { format!("{text}{:1$}", "", room.saturating_sub(text.width())) } else { text };
         self.put(0, row, &text, style);
     }
 
-    /// What is typed, what was wrong, why nothing comes, or which keys there are.
+    /// The prompt, the last error, the connection error, or key hints.
     fn last_line(&mut self, ui: &Ui) -> Option<Position> {
         let row = self.area.height - 1;
         if let Some(prompt) = &ui.prompt {
             let text = format!("{}{}", prompt.kind.sign(), escape::line(&prompt.text));
-            // The end of what is typed stays in sight.
+            // The end of the input stays visible.
             let hidden = text.width().saturating_sub(usize::from(self.area.width) - 1);
             let shown: String = text.chars().skip(hidden).collect();
             self.put(0, row, &shown, Style::new());
@@ -183,17 +183,17 @@ impl Canvas<'_> {
     }
 }
 
-/// The first line that is shown of a list, so that the chosen one is: in the middle, where there is room on both sides.
+/// The first visible line of a list, so that the selected one is visible: in the middle, if there is room on both sides.
 fn top(chosen: usize, count: usize, height: usize) -> usize {
     chosen.saturating_sub(height / 2).min(count.saturating_sub(height))
 }
 
-/// An instant to the second.
+/// A timestamp in seconds.
 fn seconds(time: &str) -> String {
     time.get(..19).map_or_else(|| time.to_owned(), |time| format!("{}Z", time.replace('T', " ")))
 }
 
-/// What is said of a page with nothing on it.
+/// The text of an empty page.
 fn empty(page: &Page) -> String {
     if !page.filter.is_empty() && !page.shown.lines.is_empty() {
         return "nothing matches; esc shows everything".to_owned();
