@@ -1,4 +1,4 @@
-//! Names of living objects for the shell's completion.
+//! Names of existing objects for shell completion.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::format::task;
 use crate::grpc::Connection;
 use crate::manager::Manager;
 
-/// A shell waits this long; after it there are no names.
+/// How long the shell waits; then there are no names.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Names of services.
@@ -71,20 +71,20 @@ pub fn tasks() -> Vec<CompletionCandidate> {
     })
 }
 
-/// The sockets that the shell's environment names; a flag on the line that is being typed is not seen here.
+/// The sockets that the shell's environment names. A flag on the line being typed is not visible here.
 fn sockets() -> Vec<PathBuf> {
     let named = std::env::var(SOCKET_VARIABLE).unwrap_or_else(|_| wire::DEFAULT_SOCKET.to_owned());
     named.split(',').map(PathBuf::from).collect()
 }
 
-/// Asks the manager for names. A shell that completes has no place for an error, so any error means no names.
+/// Asks the manager for names. Completion cannot show errors, so any error results in no names.
 fn ask<Q>(sockets: Vec<PathBuf>, question: Q) -> Vec<CompletionCandidate>
 where
     Q: AsyncFnOnce(&mut Connection) -> Result<Vec<CompletionCandidate>, Failure>,
 {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let answer = runtime.block_on(async {
-        // Names that are a moment old will do.
+        // Slightly outdated names are acceptable.
         let mut manager = Connection::to_any(sockets).stale(true);
         tokio::time::timeout(PATIENCE, question(&mut manager)).await
     });

@@ -1,4 +1,4 @@
-//! The terminal and the signals of the process, for a command that runs in a task.
+//! The terminal and the signals of this process, for a command that runs in a task.
 
 use std::io::{self, IsTerminal, Read, Write};
 
@@ -11,9 +11,9 @@ use tokio_stream::wrappers::{ReceiverStream, SignalStream};
 use wire::v1::task_input::Input;
 use wire::v1::{EndOfInput, TerminalSize};
 
-/// Bytes of the standard input that are given at once.
+/// Maximum size of one chunk of standard input, in bytes.
 const INPUT_BYTES: usize = 16 << 10;
-/// Signals that ask for an end after which this process obeys, whatever becomes of the command.
+/// After this many termination signals the process exits, even if the command has not ended.
 const PATIENCE: u32 = 3;
 
 /// The console of this process.
@@ -34,7 +34,7 @@ impl Console for ProcessConsole {
         let sizes = sizes.filter_map(|()| size().map(Input::Size));
         let given = keys.merge(sizes).map(Some);
         let heard = given.merge(signals.stream());
-        // The terminal is as it was before as soon as nobody listens.
+        // The terminal is restored as soon as the stream is dropped.
         Ok(Box::pin(heard.map_while(move |input| {
             let _ = (&page, &raw);
             input
@@ -47,7 +47,7 @@ fn size() -> Option<TerminalSize> {
     Some(TerminalSize { columns: size.ws_col.into(), rows: size.ws_row.into() })
 }
 
-/// Reads the standard input on a thread of its own, which ends with the process: nothing else ends a read.
+/// Reads standard input on a separate thread that runs until the process exits: a blocking read cannot be cancelled.
 fn keys() -> io::Result<mpsc::Receiver<Input>> {
     let (sender, keys) = mpsc::channel(1);
     std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
@@ -55,7 +55,7 @@ fn keys() -> io::Result<mpsc::Receiver<Input>> {
         loop {
             let input = match stdin.read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // What cannot be read any more is at its end.
+                // An error counts as end of input.
                 Ok(0) | Err(_) => Input::End(EndOfInput {}),
                 Ok(count) => Input::Data(buffer.get(..count).unwrap_or_default().to_vec()),
             };
@@ -68,10 +68,10 @@ fn keys() -> io::Result<mpsc::Receiver<Input>> {
     Ok(keys)
 }
 
-/// The signals of this process, by the names that the command gets them by.
+/// The signals of this process, by the names under which they are forwarded to the command.
 struct Signals {
     named: Vec<(&'static str, Signal)>,
-    /// Whether the terminal is the command's: what it types arrives as keys, and a signal is for this process.
+    /// Whether the terminal is in raw mode: keys go to the command, and a signal is for this process.
     raw: bool,
 }
 
@@ -89,7 +89,7 @@ impl Signals {
         Ok(Self { named, raw })
     }
 
-    /// What the command gets; nothing when this process is to end.
+    /// The signals to forward; the stream ends when this process should exit.
     fn stream(self) -> impl tokio_stream::Stream<Item = Option<Input>> {
         let raw = self.raw;
         let mut all: tokio_stream::StreamMap<&str, SignalStream> = tokio_stream::StreamMap::new();
@@ -106,7 +106,7 @@ impl Signals {
     }
 }
 
-/// A terminal that gives every key as it is, until this is dropped.
+/// A terminal in raw mode, until this is dropped.
 struct Raw(Termios);
 
 impl Raw {
@@ -121,24 +121,24 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // If even this fails, there is no terminal any more.
+        // If this fails too, the terminal is gone.
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0);
     }
 }
 
-/// Turns to the terminal's other screen, without a cursor.
+/// Switches to the alternate screen and hides the cursor.
 const ENTER_SCREEN: &[u8] = b"\x1b[?1049h\x1b[?25l";
-/// Turns back, with a cursor and without colours.
+/// Switches back, shows the cursor and resets colours.
 const LEAVE_SCREEN: &[u8] = b"\x1b[0m\x1b[?25h\x1b[?1049l";
 
-/// The other screen of the terminal, until this is dropped.
+/// The alternate screen of the terminal, until this is dropped.
 struct OtherScreen;
 
 impl OtherScreen {
     fn enter() -> io::Result<Self> {
         show(ENTER_SCREEN)?;
         let report = std::panic::take_hook();
-        // What is reported on the other screen goes with it.
+        // A message on the alternate screen would be lost with it.
         std::panic::set_hook(Box::new(move |panic| {
             let _ = show(LEAVE_SCREEN);
             report(panic);
@@ -149,7 +149,7 @@ impl OtherScreen {
 
 impl Drop for OtherScreen {
     fn drop(&mut self) {
-        // If even this fails, there is no terminal any more.
+        // If this fails too, the terminal is gone.
         let _ = show(LEAVE_SCREEN);
     }
 }

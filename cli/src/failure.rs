@@ -1,4 +1,4 @@
-//! Why a command did not do what was asked: one sentence, one hint and one exit code.
+//! Why a command failed: one sentence, one hint and one exit code.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,33 +10,33 @@ use wire::v1::{Refusal, RefusalKind};
 use crate::format::{Format, escape};
 use crate::values::{Invalid, duration};
 
-/// What sort of failure; each has its exit code.
+/// The kind of a failure; it determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// None of the others.
+    /// Any other failure.
     Other,
-    /// The command line, or a value in it, is wrong.
+    /// The command line, or a value in it, is invalid.
     Usage,
-    /// What is named does not exist.
+    /// The object does not exist.
     NotFound,
     /// The name is taken.
     Exists,
-    /// Somebody else changed the object, or its state forbids the change.
+    /// Another client changed the object, or its state does not allow the change.
     Conflict,
     /// An update failed, was paused or rolled itself back.
     UpdateFailed,
-    /// The time given for waiting is over.
+    /// The wait timed out.
     TimedOut,
-    /// No manager answers, or it cannot decide anything now.
+    /// No manager answers, or the managers have no quorum.
     Unreachable,
-    /// The manager was told to stop, and ended in order what was under way.
+    /// The manager was shut down, and ended this request in an orderly way.
     Stopped,
     /// The caller may not do this.
     Forbidden,
-    /// The user ended the wait.
+    /// The user interrupted the wait.
     Interrupted,
-    /// The reader of the output has closed it, such as `head` after its last line.
+    /// The reader of the output closed it, such as `head` after its last line.
     OutputClosed,
 }
 
@@ -44,7 +44,7 @@ impl Kind {
     /// The exit code of the process.
     pub fn exit_code(self) -> u8 {
         match self {
-            // Whoever closed the pipe has all it wanted.
+            // The reader that closed the pipe had all it wanted.
             Self::OutputClosed => 0,
             Self::Other => 1,
             Self::Usage => 2,
@@ -52,14 +52,14 @@ impl Kind {
             Self::Exists | Self::Conflict => 4,
             Self::UpdateFailed => 5,
             Self::TimedOut => 6,
-            // Who asks again later gets further in both cases.
+            // In both cases it makes sense to retry later.
             Self::Unreachable | Self::Stopped => 7,
             Self::Forbidden => 8,
             Self::Interrupted => 130,
         }
     }
 
-    /// What to do about it when nobody knows better.
+    /// The default hint.
     fn hint(self) -> &'static str {
         match self {
             Self::Usage => "`swarmctl help` lists the commands, and `--help` after a command its flags",
@@ -79,16 +79,16 @@ impl Kind {
     }
 }
 
-/// What to look at when a manager is there and says nothing.
+/// The hint if a manager accepts a call but does not answer.
 const SILENCE_HINT: &str = "swarmd may be suspended, or its disk may hang: look at its log, and try again";
 
-/// A command's failure as people and scripts see it.
+/// A command's failure as shown to people and scripts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// What sort of failure.
+    /// The kind of failure.
     #[serde(rename = "code")]
     pub kind: Kind,
-    /// What it is about, such as `service web`, where the manager said so.
+    /// The subject, such as `service web`, if the manager named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// What happened.
@@ -98,35 +98,35 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with the usual hint of its kind.
+    /// A failure with the default hint of its kind.
     pub fn new(kind: Kind, sentence: impl Into<String>) -> Self {
         Self { kind, subject: None, sentence: sentence.into(), hint: kind.hint().to_owned() }
     }
 
-    /// A manager has a call and says nothing.
+    /// A manager accepted a call but did not answer.
     pub fn silent(patience: Duration) -> Self {
         let sentence = format!("the manager accepted the call but did not answer within {}", duration::show(patience));
         Self::new(Kind::Unreachable, sentence).hint(SILENCE_HINT)
     }
 
-    /// The manager ended a stream that has no end of its own, in an orderly way.
+    /// The manager ended an endless stream in an orderly way.
     pub fn stopped() -> Self {
         Self::new(Kind::Stopped, "the manager was stopped, which ends the stream of events")
     }
 
-    /// The same failure with a better hint.
+    /// The same failure with a more specific hint.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: hint.into(), ..self }
     }
 
-    /// Writes the failure for its reader: two lines, or one object of JSON.
+    /// Writes the failure: two lines of text, or one JSON object.
     ///
     /// # Errors
     /// When `err` cannot be written to.
     pub fn write(&self, format: Format, err: &mut dyn Write) -> io::Result<()> {
         match format {
             Format::Table => {
-                // What is quoted in a sentence, or comes from an engine, may have more in it than words.
+                // A quoted value, or text from an engine, may contain control characters.
                 writeln!(err, "error: {}\nhint: {}", escape::line(&self.sentence), escape::line(&self.hint))
             }
             Format::Json => {
@@ -166,7 +166,7 @@ impl From<Status> for Failure {
         if wire::is_silence(&status) {
             return Self::new(Kind::Unreachable, "the manager no longer answers").hint(SILENCE_HINT);
         }
-        // Only what this process made of a transport's error has a source; what the manager said has none.
+        // Only transport errors of this process have a source; errors from the manager have none.
         if let Some(cause) = std::error::Error::source(&status) {
             return Self::new(Kind::Unreachable, format!("the connection to the manager broke: {}", innermost(cause)));
         }
@@ -192,7 +192,7 @@ impl From<Status> for Failure {
     }
 }
 
-/// The error at the beginning of a chain: those above it repeat it, or say where it went through.
+/// The root cause of an error chain: the errors above repeat it, or add where it passed through.
 pub fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
@@ -235,7 +235,7 @@ mod tests {
         for (kind, code) in table {
             let refusal =
                 Refusal { kind: kind.into(), subject: "service web".to_owned(), sentence: "no".to_owned(), hint: None };
-            // The long way round: as a manager sends it.
+            // Through the wire format, as a manager sends it.
             let failure = Failure::from(Status::from(refusal));
             assert_eq!(failure.kind.exit_code(), code, "{kind:?}");
             assert_eq!(failure.subject.as_deref(), Some("service web"));
@@ -255,7 +255,7 @@ mod tests {
         let failure = Failure::from(Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset))));
         let said = (failure.kind, failure.sentence.as_str());
         assert_eq!(said, (Kind::Unreachable, "the connection to the manager broke: connection reset"));
-        // What the manager itself says has the same code and is an answer.
+        // An error from the manager itself has the same code but is an answer.
         assert_eq!(Failure::from(Status::unknown("disk full")).sentence, "the manager answered: disk full");
     }
 

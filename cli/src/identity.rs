@@ -1,5 +1,5 @@
-//! An operator's identity: a directory with a key, its certificate, and the roots that managers are known by; and the way to a
-//! manager with it.
+//! An operator's identity, which is a directory with a key, its certificate and the trusted root certificates; and the connection
+//! to a manager with it.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -29,23 +29,23 @@ use crate::failure::{Failure, Kind, innermost};
 const KEY: &str = "operator.key";
 const CERTIFICATE: &str = "operator.crt";
 const ROOTS: &str = "roots.crt";
-/// What is written and takes its place a moment later.
+/// Files are written under this name and then renamed.
 const KEY_NEW: &str = "operator.key.new";
 const CERTIFICATE_NEW: &str = "operator.crt.new";
 const ROOTS_NEW: &str = "roots.crt.new";
-/// The name in the certificates of managers.
+/// The server name in the certificates of managers.
 const SERVER_NAME: &str = "swarm-manager";
-/// The port at which managers are reached where none is given.
+/// The default port of managers.
 const PORT: u16 = 4242;
-/// How long TCP and TLS together may take.
+/// Time limit for connecting, TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is spoken inside: HTTP/2, for gRPC.
+/// The protocol inside TLS: HTTP/2, for gRPC.
 const ALPN: &[u8] = b"h2";
 
 /// The address in `https://HOST[:PORT]`.
 ///
 /// # Errors
-/// When it is something else.
+/// When the URL has another form.
 pub fn address(url: &str) -> Result<String, crate::values::Invalid> {
     let invalid = || {
         let sentence = format!("\"{url}\" is not the address of a manager");
@@ -62,7 +62,7 @@ pub fn address(url: &str) -> Result<String, crate::values::Invalid> {
     Ok(format!("{host}:{}", uri.port_u16().unwrap_or(PORT)))
 }
 
-/// A key that is waiting for its certificate.
+/// A key without a certificate yet.
 pub struct NewKey(KeyPair);
 
 impl NewKey {
@@ -74,10 +74,10 @@ impl NewKey {
         KeyPair::generate().map(Self).map_err(|error| Failure::new(Kind::Other, format!("no key can be made: {error}")))
     }
 
-    /// What the cluster is asked to certify. It names nobody: the cluster says whose the certificate is.
+    /// The certificate signing request. It contains no name: the cluster decides whose certificate it is.
     ///
     /// # Errors
-    /// When the key does not sign.
+    /// When signing fails.
     pub fn request_pem(&self) -> Result<String, Failure> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -85,8 +85,8 @@ impl NewKey {
         request.map_err(|error| Failure::new(Kind::Other, format!("the key does not sign: {error}")))
     }
 
-    /// Keeps the key and its certificate in a directory, in place of those that may be there. The new certificate is there under
-    /// another name before the key is: whatever cuts this short, one of two certificates fits the key.
+    /// Stores the key and its certificate in a directory and replaces existing ones. The new certificate is written under another
+    /// name before the key is: if this is interrupted at any point, one of the two certificates fits the key.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -107,10 +107,10 @@ impl NewKey {
     }
 }
 
-/// Writes a file that is its owner's alone, durably.
+/// Writes a file that only its owner can access, durably.
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let write = || {
-        // A rest of an earlier attempt goes first: the mode counts only for a file that is created.
+        // The remains of an earlier attempt are removed first: the mode only applies when a file is created.
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
@@ -122,17 +122,18 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     write().map_err(|error| unusable(path, &error))
 }
 
-/// The directory of an identity in the making, and its key.
+/// The directory of a new identity, and its key.
 pub struct NewIdentity {
     directory: PathBuf,
     key: NewKey,
 }
 
 impl NewIdentity {
-    /// A new key. The directory is made at once, for its owner only, so that nobody is made an operator whose key cannot be kept.
+    /// A new key. The directory is created at once, with access for its owner only, so that no operator is created whose key
+    /// cannot be stored.
     ///
     /// # Errors
-    /// When the directory is there already or cannot be made.
+    /// When the directory exists already or cannot be created.
     pub fn begin(directory: &Path) -> Result<Self, Failure> {
         DirBuilder::new().mode(0o700).create(directory).map_err(|error| {
             let kind = if error.kind() == io::ErrorKind::AlreadyExists { Kind::Exists } else { Kind::Other };
@@ -142,15 +143,15 @@ impl NewIdentity {
         Ok(Self { directory: directory.to_owned(), key: NewKey::generate()? })
     }
 
-    /// What the cluster is asked to certify.
+    /// The certificate signing request.
     ///
     /// # Errors
-    /// When the key does not sign.
+    /// When signing fails.
     pub fn request_pem(&self) -> Result<String, Failure> {
         self.key.request_pem()
     }
 
-    /// Keeps the identity.
+    /// Stores the identity.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -158,14 +159,14 @@ impl NewIdentity {
         self.key.keep(&self.directory, certificate)
     }
 
-    /// Leaves nothing behind of an identity that was not given.
+    /// Removes the directory of an identity that was not issued.
     pub fn give_up(self) {
-        // An empty directory that stays does no harm, and the failure that led here is what is reported.
+        // An empty directory does no harm, and the error that led here is reported instead.
         let _ = std::fs::remove_dir(&self.directory);
     }
 }
 
-/// When the certificate of an identity ends, if there is one that can be read.
+/// When the certificate of an identity expires, if it can be read.
 pub fn ends_at(directory: &Path) -> Option<Timestamp> {
     let certificate = CertificateDer::from_pem_file(directory.join(CERTIFICATE)).ok()?;
     let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
@@ -178,7 +179,7 @@ fn unusable(path: &Path, why: &dyn std::fmt::Display) -> Failure {
         .hint("give the directory of an identity with --identity; `swarmctl operator create` makes one")
 }
 
-/// Settings of TLS with the identity in a directory.
+/// The TLS configuration with the identity in a directory.
 fn client_config(directory: &Path) -> Result<ClientConfig, Failure> {
     let certificates = |name: &str| {
         let path = directory.join(name);
@@ -198,7 +199,7 @@ fn client_config(directory: &Path) -> Result<ClientConfig, Failure> {
         let with = builder.clone().with_client_auth_cert(certificates(name)?, key.clone_key());
         with.map_err(|error| unusable(&directory.join(name), &error))
     };
-    // A renewal that was cut short has left the certificate that fits under its other name.
+    // An interrupted renewal has left the matching certificate under its temporary name.
     let mut config = config(CERTIFICATE).or_else(|failure| config(CERTIFICATE_NEW).map_err(|_| failure))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)
@@ -207,7 +208,7 @@ fn client_config(directory: &Path) -> Result<ClientConfig, Failure> {
 /// Connects to the manager at an address with the identity in a directory.
 ///
 /// # Errors
-/// When the identity cannot be used, or the manager cannot be reached or is none of the cluster.
+/// When the identity cannot be used, or the manager is unreachable or not a member of the cluster.
 pub async fn connect(addr: &str, directory: &Path, patience: Timeouts) -> Result<Channel, Failure> {
     let connector = TlsConnector::from(Arc::new(client_config(directory)?));
     let address = addr.to_owned();
@@ -270,7 +271,7 @@ mod tests {
         }
     }
 
-    /// A certificate for a key that ends at this time, as a cluster would give it.
+    /// A certificate for a key that expires at this time, as a cluster would issue it.
     fn certificate(key: &NewKey, not_after: rcgen::CertificateParams) -> OperatorCertificate {
         let cert_pem = not_after.self_signed(&key.0).expect("signed").pem();
         OperatorCertificate { roots_pem: cert_pem.clone(), cert_pem, ..OperatorCertificate::default() }
@@ -286,7 +287,7 @@ mod tests {
         old.keep(path, &certificate(&old, params.clone())).expect("kept");
         assert_eq!(ends_at(path).map(|at| at.to_string()).as_deref(), Some("2031-01-01T00:00:00.000000000Z"));
         client_config(path).expect("usable");
-        // As if the process ended before the last step.
+        // As if the process had been interrupted before the last step.
         let before = std::fs::read(path.join(CERTIFICATE)).expect("a file");
         params.not_after = rcgen::date_time_ymd(2032, 1, 1);
         new.keep(path, &certificate(&new, params)).expect("kept");

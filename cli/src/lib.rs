@@ -1,9 +1,8 @@
-//! `swarmctl`: what operators say to a cluster, and what they see of it.
+//! `swarmctl`, the command line client of a cluster.
 //!
-//! [`parse`] reads a command line, [`run`] does what it says. Between them and a cluster stands the trait [`Manager`], so
-//! that the same commands run against the control socket of a real manager and against a simulated cluster. Building
-//! requests (`spec`, `values`) and showing replies (`format`) are functions of their arguments; only the verbs and
-//! `wait` talk to a manager.
+//! [`parse`] reads a command line, [`run`] executes it. Commands talk to a cluster through the trait [`Manager`], so that the
+//! same commands run against the control socket of a real manager and against a simulated cluster. Building requests (`spec`,
+//! `values`) and formatting replies (`format`) are functions of their arguments; only the verbs and `wait` talk to a manager.
 
 mod apply;
 mod archive;
@@ -50,16 +49,16 @@ pub const SOCKET_VARIABLE: &str = "SWARM_SOCKET";
 pub const HOST_VARIABLE: &str = "SWARM_HOST";
 /// The environment variable that names the directory of the operator's identity.
 pub const IDENTITY_VARIABLE: &str = "SWARM_IDENTITY";
-/// Longest reason that a manager keeps, in bytes.
+/// Maximum length of a reason, in bytes, as managers enforce it.
 const REASON_BYTES_MAX: usize = 512;
 
-/// How long before its end an identity is worth a warning.
+/// How long before an identity expires `swarmctl` warns about it.
 const IDENTITY_ENDS_SOON: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 
-/// Nouns and verbs of SwarmKit and Docker that do not exist.
+/// Nouns and verbs of SwarmKit and Docker that are not implemented.
 const NOT_YET: &str = "Not in this version: network, volume";
 
-/// What does not exist, and what scripts can tell from how a command ends.
+/// Unsupported commands, and the exit codes for scripts.
 const AFTER_HELP: &str = "Not in this version: network, volume
 
 Exit codes:
@@ -87,7 +86,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: verbs::Command,
 
-    /// What is to be done with the command.
+    /// How to run the command: execute it, or only try it.
     #[arg(skip)]
     purpose: trial::Purpose,
 }
@@ -139,10 +138,10 @@ fn reason(text: &str) -> Result<String, values::Invalid> {
 }
 
 impl Cli {
-    /// The way to the manager to talk to; of several control sockets, to the first that answers.
+    /// The connection to the manager, or to the first of several control sockets that answers.
     ///
     /// # Errors
-    /// When that is elsewhere, and no identity is given.
+    /// When the manager is remote, and no identity is given.
     pub fn connection(&self) -> Result<grpc::Connection, Failure> {
         let Globals { manager_host, identity, socket, stale, .. } = &self.globals;
         let connection = match (manager_host.as_slice(), identity) {
@@ -157,7 +156,7 @@ impl Cli {
         Ok(connection.stale(*stale))
     }
 
-    /// The form in which failures are told.
+    /// The format in which failures are reported.
     pub fn format(&self) -> Format {
         self.globals.format
     }
@@ -168,7 +167,7 @@ pub fn command() -> clap::Command {
     take_negative_numbers(Cli::command())
 }
 
-/// A word like `-1` after a flag that takes a value is that value, for the flag to judge, and not another flag.
+/// A word like `-1` after a flag that takes a value is parsed as that value, for the flag to validate, and not as another flag.
 fn take_negative_numbers(command: clap::Command) -> clap::Command {
     let takes_value = |argument: &clap::Arg| argument.get_long().is_some() && argument.get_action().takes_values();
     command
@@ -176,16 +175,16 @@ fn take_negative_numbers(command: clap::Command) -> clap::Command {
         .mut_subcommands(take_negative_numbers)
 }
 
-/// Reads a command line, the program's name first.
+/// Parses a command line, the program's name first.
 ///
 /// # Errors
-/// When it asks for help, or is wrong.
+/// When it asks for help, or is invalid.
 pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli, Stop> {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     let mut outer = read(&args)?;
     outer.purpose = if outer.globals.dry_run { trial::Purpose::DryRun } else { outer.command.purpose() };
     let Some((words, purpose)) = outer.command.about() else { return Ok(outer) };
-    // The command that another one is about.
+    // The command that a subcommand belongs to.
     let program = || args.first().cloned().unwrap_or_default();
     let inner = read(&std::iter::once(program()).chain(words).collect::<Vec<_>>())?;
     let usual = read(&[program(), "version".into()])?.globals;
@@ -198,14 +197,14 @@ fn read(args: &[OsString]) -> Result<Cli, Stop> {
 }
 
 impl Globals {
-    /// Whether nothing is given but a reason, if that.
+    /// Whether at most a reason is given.
     fn is_reason_alone(&self, usual: &Self) -> bool {
         let Self { socket, manager_host, identity, no_resolve, stale, dry_run, reason: _, format } = self;
         (socket, manager_host, identity, format) == (&usual.socket, &usual.manager_host, &usual.identity, &usual.format)
             && (*no_resolve, *stale, *dry_run) == (usual.no_resolve, usual.stale, usual.dry_run)
     }
 
-    /// These flags, and where they are as they usually are those of the command around.
+    /// These flags; those with their default value are taken from the enclosing command.
     fn or(self, outer: Self, usual: &Self) -> Self {
         Self {
             socket: if self.socket == usual.socket { outer.socket } else { self.socket },
@@ -220,7 +219,7 @@ impl Globals {
     }
 }
 
-/// Does what a command line says, and gives the exit code. Data goes to `around.out`; a failure is reported on `around.err`.
+/// Runs a command line and returns the exit code. Data goes to `around.out`; a failure is reported on `around.err`.
 pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> u8 {
     let Env { out, err, interactive, width, coloured, clock, command_ids, interrupt, console } = around;
     let around = Env { out, err: &mut *err, interactive, width, coloured, clock, command_ids, interrupt, console };
@@ -230,7 +229,7 @@ pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'
     }
 }
 
-/// Does what a command line says, and gives the exit code or the failure.
+/// Runs a command line and returns the exit code or the failure.
 async fn attempt<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> Result<u8, Failure> {
     let trial = cli.purpose.is_trial().then(Vec::new);
     let globals = &cli.globals;
@@ -254,7 +253,7 @@ async fn attempt<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'
     Ok(code)
 }
 
-/// Does what a command line says, or tries it; gives the exit code.
+/// Executes or tries a command line and returns the exit code.
 async fn carry_out<M: Manager>(cli: &Cli, session: &mut Session<'_, M>) -> Result<u8, Failure> {
     warn_of_the_end(session)?;
     if let trial::Purpose::WhatIf(at) = &cli.purpose {
@@ -265,7 +264,7 @@ async fn carry_out<M: Manager>(cli: &Cli, session: &mut Session<'_, M>) -> Resul
     Ok(session.exit_code.unwrap_or(code))
 }
 
-/// Says on each call that the identity ends soon: whoever sees it has a month to renew it.
+/// Warns on each call that the identity expires soon; there is a month to renew it.
 fn warn_of_the_end<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failure> {
     let Globals { manager_host, identity: Some(identity), .. } = session.globals else { return Ok(()) };
     let Some(ends) = identity::ends_at(identity).filter(|_| !manager_host.is_empty()) else { return Ok(()) };
@@ -284,18 +283,18 @@ fn warn_of_the_end<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failu
     ))
 }
 
-/// Tells a failure, and gives the exit code.
+/// Reports a failure and returns the exit code.
 pub fn tell(failure: &Failure, format: Format, err: &mut dyn std::io::Write) -> u8 {
     if failure.kind != Kind::OutputClosed {
-        // If even this cannot be written, the exit code is all that is left to say.
+        // If this cannot be written either, only the exit code is left.
         let _ = failure.write(format, err);
     }
     failure.kind.exit_code()
 }
 
-/// Shows the help of a command that was given without one of its own commands, and gives the exit code.
+/// Shows the help of a command that was given without a subcommand, and returns the exit code.
 pub fn tell_help(help: &str, err: &mut dyn std::io::Write) -> u8 {
-    // If even this cannot be written, the exit code is all that is left to say.
+    // If this cannot be written either, only the exit code is left.
     let _ = err.write_all(help.as_bytes());
     Kind::Usage.exit_code()
 }

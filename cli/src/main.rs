@@ -1,4 +1,4 @@
-//! The process around `swarmctl`: its terminal, its clock, its signals and its exit code.
+//! The process of `swarmctl`: its terminal, clock, signals and exit code.
 
 mod console;
 
@@ -13,9 +13,9 @@ use tokio::signal::unix::SignalKind;
 use console::ProcessConsole;
 
 fn main() -> ExitCode {
-    // Answers the shell's question and ends the process if this is one.
+    // Answers a completion request of the shell and exits, if this is one.
     clap_complete::CompleteEnv::with_factory(cli::command).complete();
-    // Not locked: progress is drawn on the same terminal by a thread of its own.
+    // Not locked: progress is drawn on the same terminal by another thread.
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let code = match cli::parse(std::env::args_os()) {
         Ok(cli) => run(&cli, &mut out, &mut err),
@@ -53,16 +53,15 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     runtime.block_on(cli::run(cli, &mut connection, around))
 }
 
-/// A thread beside this one answers the manager's question whether somebody is there, however long this one waits for whoever
-/// reads the output.
+/// A second thread answers the keepalive probes of the manager, even while this one is blocked by the reader of the output.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // The runtime panics where no thread can be had; this says it.
+    // The runtime panics if no thread can be created; this reports an error instead.
     let thread = std::thread::Builder::new().spawn(|| ())?;
     thread.join().map_err(|_| std::io::Error::other("a thread broke off"))?;
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
-/// Ends at Ctrl-C, or when the process is asked to terminate; never, if the system cannot tell.
+/// Resolves at Ctrl-C, or when the process is asked to terminate; never, if signals are not available.
 async fn interrupted() {
     let arrived = |kind| async move {
         match tokio::signal::unix::signal(kind) {
@@ -76,7 +75,7 @@ async fn interrupted() {
     }
 }
 
-/// Columns of the terminal that the output goes to.
+/// The width of the terminal that the output goes to.
 fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
@@ -86,7 +85,7 @@ struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        // A clock before 1970 is wrong anyway; ages are then zero.
+        // A clock before 1970 is wrong anyway; ages are zero then.
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_unix_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
     }

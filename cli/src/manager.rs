@@ -1,4 +1,4 @@
-//! What the commands need of a manager. The connection is one implementation, a simulated cluster another.
+//! The interface of a manager as commands use it. One implementation is the connection, another a simulated cluster.
 
 use std::pin::Pin;
 
@@ -27,51 +27,51 @@ pub type DifferenceStream = Pin<Box<dyn Stream<Item = Result<DifferencePage, Fai
 /// Lines of tasks as they arrive.
 pub type LogParts = Pin<Box<dyn Stream<Item = Result<LogsPart, Failure>>>>;
 
-/// What tasks use, as it arrives.
+/// Resource usage of tasks, as it arrives.
 pub type UsageParts = Pin<Box<dyn Stream<Item = Result<UsagePart, Failure>>>>;
 
-/// What somebody gives to a task.
+/// Input for a task.
 pub type TaskInputs = Pin<Box<dyn Stream<Item = Input> + Send>>;
 
-/// What comes out of a task.
+/// Output of a task.
 pub type TaskOutputs = Pin<Box<dyn Stream<Item = Result<Output, Failure>>>>;
 
 /// Frames as they arrive, in the order of their indexes.
 pub type FrameStream = Pin<Box<dyn Stream<Item = Result<FramesPage, Failure>>>>;
 
-/// Archives as they are made.
+/// Archives as they are created.
 pub type ArchivedStream = Pin<Box<dyn Stream<Item = Result<ArchivedRange, Failure>>>>;
 
-/// A verification of history as it goes on.
+/// Progress of a verification of history.
 pub type VerifiedStream = Pin<Box<dyn Stream<Item = Result<VerifiedHistory, Failure>>>>;
 
 /// A backup as it arrives.
 pub type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Failure>>>>;
 
-/// A manager that takes commands and answers questions.
+/// A manager that executes commands and answers reads.
 pub trait Manager {
-    /// Asks for a change; answers once it is committed. Asking again with the same id has one effect.
+    /// Executes a command; answers once it is committed. Repeating a command with the same id has no further effect.
     fn execute(&mut self, request: CommandRequest) -> impl Future<Output = Result<CommandReply, Failure>>;
 
-    /// What changes would do; nothing is changed.
+    /// Previews changes without making them.
     fn preview(&mut self, request: PreviewRequest) -> impl Future<Output = Result<PreviewReply, Failure>>;
 
-    /// What a read answers after steps that are only tried.
+    /// Answers a read on a copy of the state on which steps were tried.
     fn read_after(&mut self, request: ReadAfterRequest) -> impl Future<Output = Result<Vec<ReadAfterReply>, Failure>>;
 
-    /// Whether everything still fits if nodes are lost.
+    /// Whether all tasks still fit if nodes are lost.
     fn survive(&mut self, request: SurviveRequest) -> impl Future<Output = Result<SurviveReply, Failure>>;
 
-    /// What history would have been like under another policy, from the point that was gone to on.
+    /// Replays history under another policy, from the point selected with `go_to`.
     fn replay(&mut self, request: ReplayRequest) -> impl Future<Output = Result<ReplayReply, Failure>>;
 
-    /// Who answers.
+    /// The version of the manager that answers.
     fn version(&mut self) -> impl Future<Output = Result<VersionReply, Failure>>;
 
-    /// The cluster's settings; its join tokens too if they are asked for, and the caller may see them.
+    /// The cluster's settings; with its join tokens if requested and the caller may see them.
     fn cluster(&mut self, with_tokens: bool) -> impl Future<Output = Result<ClusterView, Failure>>;
 
-    /// Where the managers stand in raft.
+    /// The raft status of the managers.
     fn raft(&mut self) -> impl Future<Output = Result<RaftView, Failure>>;
 
     /// The nodes with these references; an unknown reference is a failure.
@@ -95,31 +95,32 @@ pub trait Manager {
         request: ListServicesRequest,
     ) -> impl Future<Output = Result<Vec<ServiceSummary>, Failure>>;
 
-    /// Tasks, and the index of the state that was read; an unknown reference is a failure.
+    /// Tasks, and the index of the state they were read from; an unknown reference is a failure.
     fn tasks(&mut self, request: ListTasksRequest) -> impl Future<Output = Result<TaskList, Failure>>;
 
-    /// The configs with these references and their data; all without it, in the order of their names, if there are none.
+    /// The configs with these references and their data; without references all configs, in the order of their names and without
+    /// data.
     fn configs(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<ConfigView>, Failure>>;
 
-    /// The secrets with these references; all, in the order of their names, if there are none.
+    /// The secrets with these references; without references all, in the order of their names.
     fn secrets(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<SecretView>, Failure>>;
 
-    /// The digest that the tag of an image has at its registry.
+    /// The digest of an image's tag at its registry.
     fn resolve_image(&mut self, request: ResolveImageRequest) -> impl Future<Output = Result<ResolvedImage, Failure>>;
 
-    /// The sinks with these references; all, in the order of their names, if there are none.
+    /// The sinks with these references; without references all, in the order of their names.
     fn sinks(&mut self, references: Vec<String>) -> impl Future<Output = Result<Vec<SinkView>, Failure>>;
 
-    /// The operators with a certificate, in the order of their names.
+    /// The operators that have a certificate, in the order of their names.
     fn operators(&mut self) -> impl Future<Output = Result<Vec<OperatorView>, Failure>>;
 
-    /// Lets somebody operate the cluster. Asking again with the same id makes one operator.
+    /// Creates an operator. Repeating the request with the same id creates one operator.
     fn create_operator(
         &mut self,
         request: CreateOperatorRequest,
     ) -> impl Future<Output = Result<OperatorCertificate, Failure>>;
 
-    /// Another certificate for the operator who asks.
+    /// Renews the certificate of the calling operator.
     fn renew_operator(
         &mut self,
         request: RenewOperatorRequest,
@@ -131,13 +132,13 @@ pub trait Manager {
     /// Unlocks a manager whose keys are locked.
     fn unlock(&mut self, key: SecretText) -> impl Future<Output = Result<(), Failure>>;
 
-    /// Takes the node at whose control socket this is asked out of its cluster.
+    /// Makes the node at this control socket leave its cluster.
     fn leave(&mut self, request: LeaveClusterRequest) -> impl Future<Output = Result<LeaveClusterReply, Failure>>;
 
-    /// A backup of everything up to this moment, sealed with the passphrase.
+    /// A backup of everything up to now, sealed with the passphrase.
     fn backup(&mut self, passphrase: SecretText) -> impl Future<Output = Result<BackupStream, Failure>>;
 
-    /// With what the managers' signatures below checkpoints are verified.
+    /// The keys that verify the managers' signatures on checkpoints.
     fn audit_keys(&mut self) -> impl Future<Output = Result<Vec<AuditKey>, Failure>>;
 
     /// A checkpoint of history, signed by the managers.
@@ -146,7 +147,7 @@ pub trait Manager {
     /// The proof that the frame at an index is in history.
     fn prove_frame(&mut self, index: u64) -> impl Future<Output = Result<FrameProof, Failure>>;
 
-    /// The proof that history of one size continues that of another.
+    /// The proof that history of one size continues history of another size.
     fn prove_consistency(
         &mut self,
         request: ProveConsistencyRequest,
@@ -164,31 +165,31 @@ pub trait Manager {
     /// Verifies all of history.
     fn verify_history(&mut self) -> impl Future<Output = Result<VerifiedStream, Failure>>;
 
-    /// Finds a point of history; from here on reads show the state as it was then.
+    /// Finds a point of history; later reads show the state at that point.
     fn go_to(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;
 
-    /// From here on reads show the present again.
+    /// Later reads show the present again.
     fn return_to_present(&mut self);
 
-    /// Finds a point of history, without going there.
+    /// Finds a point of history; later reads are not affected.
     fn find_point(&mut self, point: FindPointRequest) -> impl Future<Output = Result<PointView, Failure>>;
 
-    /// How something is undone; nothing is done.
+    /// Plans an undo without executing it.
     fn plan_undo(&mut self, request: PlanUndoRequest) -> impl Future<Output = Result<UndoPlan, Failure>>;
 
-    /// How two states differ.
+    /// The differences of two states.
     fn compare(&mut self, request: CompareRequest) -> impl Future<Output = Result<DifferenceStream, Failure>>;
 
-    /// History; with `follow` it does not end.
+    /// History; with `follow` the stream is endless.
     fn events(&mut self, request: EventsRequest) -> impl Future<Output = Result<EventStream, Failure>>;
 
-    /// What tasks print; with `follow` it does not end.
+    /// The logs of tasks; with `follow` the stream is endless.
     fn logs(&mut self, request: LogsRequest) -> impl Future<Output = Result<LogParts, Failure>>;
 
-    /// What running tasks use; with `follow` it does not end.
+    /// The resource usage of running tasks; with `follow` the stream is endless.
     fn usage(&mut self, request: UsageRequest) -> impl Future<Output = Result<UsageParts, Failure>>;
 
-    /// Does something in a running task; what comes out of it. It ends when the input does.
+    /// Starts an interaction with a running task and returns its output, which ends when the input does.
     fn interact(
         &mut self,
         begin: Interaction,

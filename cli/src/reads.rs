@@ -1,4 +1,4 @@
-//! What commands that change something read first: the present, or in a script what the lines before lead to.
+//! Reads that precede a change: from the present state, or in a script from the state after the lines before.
 
 use wire::v1::read_after_reply::Page;
 use wire::v1::read_after_request::Read;
@@ -16,7 +16,7 @@ impl<M: Manager> Session<'_, M> {
     /// The services with these references; an unknown reference is a failure.
     ///
     /// # Errors
-    /// When one is unknown, or the manager is lost.
+    /// When a reference is unknown, or the connection to the manager is lost.
     pub async fn services(&mut self, services: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
         if self.read_after == 0 {
             return self.manager.services(services).await;
@@ -30,7 +30,7 @@ impl<M: Manager> Session<'_, M> {
     /// The same for nodes.
     ///
     /// # Errors
-    /// When one is unknown, or the manager is lost.
+    /// When a reference is unknown, or the connection to the manager is lost.
     pub async fn nodes(&mut self, nodes: Vec<String>) -> Result<Vec<NodeView>, Failure> {
         if self.read_after == 0 {
             return self.manager.nodes(nodes).await;
@@ -41,10 +41,10 @@ impl<M: Manager> Session<'_, M> {
         .await
     }
 
-    /// The configs with these references and their data; all without it if there are none.
+    /// The configs with these references and their data; without references all configs, without data.
     ///
     /// # Errors
-    /// When one is unknown, or the manager is lost.
+    /// When a reference is unknown, or the connection to the manager is lost.
     pub async fn configs(&mut self, configs: Vec<String>) -> Result<Vec<ConfigView>, Failure> {
         if self.read_after == 0 {
             return self.manager.configs(configs).await;
@@ -55,10 +55,10 @@ impl<M: Manager> Session<'_, M> {
         .await
     }
 
-    /// The secrets with these references; all if there are none.
+    /// The secrets with these references; without references all.
     ///
     /// # Errors
-    /// When one is unknown, or the manager is lost.
+    /// When a reference is unknown, or the connection to the manager is lost.
     pub async fn secrets(&mut self, secrets: Vec<String>) -> Result<Vec<SecretView>, Failure> {
         if self.read_after == 0 {
             return self.manager.secrets(secrets).await;
@@ -72,7 +72,7 @@ impl<M: Manager> Session<'_, M> {
     /// A list of services, in the order of their names.
     ///
     /// # Errors
-    /// When the manager is lost.
+    /// When the connection to the manager is lost.
     pub async fn list_services(&mut self, request: ListServicesRequest) -> Result<Vec<ServiceSummary>, Failure> {
         if self.read_after == 0 {
             return self.manager.list_services(request).await;
@@ -86,7 +86,7 @@ impl<M: Manager> Session<'_, M> {
     /// Tasks; an unknown reference is a failure.
     ///
     /// # Errors
-    /// When a reference is unknown, or the manager is lost.
+    /// When a reference is unknown, or the connection to the manager is lost.
     pub async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
         if self.read_after == 0 {
             return self.manager.tasks(request).await;
@@ -98,7 +98,7 @@ impl<M: Manager> Session<'_, M> {
     /// The cluster's settings.
     ///
     /// # Errors
-    /// When the manager is lost.
+    /// When the connection to the manager is lost.
     pub async fn cluster(&mut self) -> Result<ClusterView, Failure> {
         if self.read_after == 0 {
             return self.manager.cluster(false).await;
@@ -108,7 +108,7 @@ impl<M: Manager> Session<'_, M> {
         found.ok_or_else(|| Failure::new(Kind::Other, "the manager answered something else than was asked"))
     }
 
-    /// The objects of all pages of a read after the steps of earlier lines.
+    /// All pages of a read on the state after the earlier lines.
     async fn objects_after<T>(&mut self, read: Read, objects: impl Fn(Page) -> Vec<T>) -> Result<Vec<T>, Failure> {
         let steps = self.trial.iter().flatten().take(self.read_after).cloned().collect();
         let replies = self.manager.read_after(ReadAfterRequest { steps, read: Some(read) }).await?;
@@ -116,7 +116,7 @@ impl<M: Manager> Session<'_, M> {
         Ok(replies.into_iter().filter_map(|reply| reply.page).flat_map(objects).collect())
     }
 
-    /// What a change calls an object: its id, or its name where only an earlier line of a script makes it.
+    /// How a change refers to an object: by its id, or by its name if it is created by an earlier line of the script.
     pub fn reference(&self, id: impl ToString, name: &str) -> String {
         let id = id.to_string();
         if self.tentative.contains(&id) { name.to_owned() } else { id }

@@ -1,5 +1,5 @@
-//! Scripts of commands, one a line, that are tried one after the other: each is made for what those before it lead to. Every line is
-//! parsed before the first is tried.
+//! Scripts with one command per line, tried one after the other: each command sees the state that the commands before it lead to.
+//! All lines are parsed before the first is tried.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use crate::usage::Stop;
 use crate::values::{input, words};
 use crate::{Cli, parse};
 
-/// Longest script in bytes, and most commands in it: as many as a manager tries at once.
+/// Maximum size of a script in bytes, and its maximum number of commands: as many as a manager tries at once.
 const BYTES_MAX: usize = 1024 * 1024;
 const COMMANDS_MAX: usize = 1_000;
-/// The program's own name may begin a line.
+/// A line may start with the program's own name.
 const PROGRAM: &str = "swarmctl";
 const HINT: &str =
     "write one command that changes something a line, without `plan` and without flags of the connection";
@@ -25,15 +25,15 @@ const HINT: &str =
 /// A command of a script.
 #[derive(Debug)]
 struct Line {
-    /// Where it stands: `FILE:7`.
+    /// Its location: `FILE:7`.
     place: String,
     cli: Cli,
 }
 
-/// Notes the changes of all commands of a script.
+/// Collects the changes of all commands of a script.
 ///
 /// # Errors
-/// When a line is malformed, or would be refused before a manager tries it.
+/// When a line is malformed, or fails before a manager tries it.
 pub async fn run<M: Manager>(path: &Path, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let data = input::read(path, "script", BYTES_MAX)?;
     let shown = path.display();
@@ -57,7 +57,7 @@ pub async fn run<M: Manager>(path: &Path, session: &mut Session<'_, M>) -> Resul
     Ok(())
 }
 
-/// What the manager refuses of the lines before one that came to nothing: then that is why.
+/// If a line fails, an earlier line may be the cause: tries the earlier ones, and returns their refusal.
 async fn first_refusal<M: Manager>(before: usize, session: &mut Session<'_, M>) -> Result<Option<Failure>, Failure> {
     let steps: Vec<PreviewStep> = session.trial.iter().flatten().take(before).cloned().collect();
     if steps.is_empty() {
@@ -67,7 +67,7 @@ async fn first_refusal<M: Manager>(before: usize, session: &mut Session<'_, M>) 
     Ok(reply.refusal.map(|refusal| refused(refusal.into(), reply.steps.len(), &session.lines)))
 }
 
-/// The refusal of a step, with the line that it comes from.
+/// The refusal of a step, with the location of its line.
 pub fn refused(failure: Failure, step: usize, lines: &[String]) -> Failure {
     match lines.get(step) {
         Some(place) => at(failure, place),

@@ -1,4 +1,4 @@
-//! What a command would do: its changes are noted instead of made, and the manager tries them all on a copy of its state.
+//! Trials: the changes of a command are collected instead of made, and the manager tries them all on a copy of its state.
 
 use std::path::{Path, PathBuf};
 
@@ -14,25 +14,25 @@ use crate::script;
 use crate::session::Session;
 use crate::values::at::At;
 
-/// The exit code where something would change, or tasks would be left without a node.
+/// The exit code if something would change, or tasks would be left without a node.
 const CHANGES: u8 = 2;
 
-/// What is to be done with a command.
+/// How to run a command.
 #[derive(Debug, Clone, Default)]
 pub enum Purpose {
-    /// It is carried out.
+    /// Execute it.
     #[default]
     Do,
-    /// It is shown what it would do.
+    /// Show what it would do.
     DryRun,
-    /// The same, and it is written to a file.
+    /// Show it, and write it to a plan file.
     Plan(PathBuf),
-    /// It is shown what it would come to, now or at a point of the past.
+    /// Show what it would lead to, now or at a point of the past.
     WhatIf(At),
 }
 
 impl Purpose {
-    /// Whether nothing is to change.
+    /// Whether nothing is changed.
     pub fn is_trial(&self) -> bool {
         match self {
             Self::Do => false,
@@ -41,7 +41,7 @@ impl Purpose {
     }
 }
 
-/// Shows what the noted changes would do, if the command is only tried, and gives the exit code.
+/// Previews the collected changes, if the command is only tried, and returns the exit code.
 ///
 /// # Errors
 /// When a change would be refused, or the manager cannot be reached.
@@ -81,7 +81,7 @@ pub async fn conclude<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M
     Ok(if is_told { CHANGES } else { 0 })
 }
 
-/// A change without the version of what an earlier line of a script changes: that is the version of a copy.
+/// Removes the version of an object that an earlier line of the script changes: it is a version in the copy.
 pub fn without_versions_of_a_copy(mut request: CommandRequest) -> CommandRequest {
     let version = match &mut request.command {
         Some(Command::UpdateCluster(update)) => &mut update.version,
@@ -95,7 +95,7 @@ pub fn without_versions_of_a_copy(mut request: CommandRequest) -> CommandRequest
     request
 }
 
-/// Says that a plan was asked for where there is nothing to do.
+/// Reports that a plan was requested but there is nothing to do.
 fn not_planned<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M>) -> Result<(), Failure> {
     match purpose {
         Purpose::Plan(file) => session.note(&format!("nothing would change, so {} is not written", file.display())),
@@ -103,7 +103,7 @@ fn not_planned<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M>) -> R
     }
 }
 
-/// Writes a plan: the steps that change something, each with what has to be as it was.
+/// Writes a plan: the steps that change something, each with the objects that must be unchanged.
 async fn write<M: Manager>(
     file: &Path,
     about: &str,
@@ -120,7 +120,7 @@ async fn write<M: Manager>(
             let sentence = format!("a plan is a file that people read, and this one would hold {what}");
             return Err(Failure::new(Kind::Usage, sentence).hint(format!("{hint}; --dry-run shows what would change")));
         }
-        // Before the first step everything is as it was.
+        // Before the first step nothing has changed.
         request.unchanged = if planned.is_empty() { reply.read.clone() } else { tried.read.clone() };
         planned.push(step);
     }
@@ -133,7 +133,7 @@ async fn write<M: Manager>(
     session.note(&format!("`swarmctl apply {}` does this", file.display()))
 }
 
-/// What of a change nobody may read, in words, and what to do instead of planning it.
+/// The secret part of a change, in words, and what to do instead of planning it.
 fn secret_part(request: &CommandRequest) -> Option<(String, String)> {
     let data = |name: &str| {
         let first = format!("`swarmctl secret create {name} FILE`, and as external: true in a Compose file");

@@ -1,4 +1,4 @@
-//! What puts something back: shown, asked about, and done.
+//! Undo and revert: a plan is shown, confirmed and executed.
 
 use std::io::BufRead;
 
@@ -11,21 +11,21 @@ use crate::format::{Format, changes};
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Conflicts that are listed.
+/// Maximum number of listed conflicts.
 const CONFLICTS_SHOWN: usize = 50;
 
-/// Whether something may be done without asking.
+/// Confirmation of a change.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Consent {
-    /// Do it without asking
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
 }
 
-/// Shows a plan and does what it says, once the user agrees, unless it has conflicts of which nobody decided.
+/// Shows a plan and executes it after confirmation, unless it has unresolved conflicts.
 ///
 /// # Errors
-/// When later commands stand against it, nothing can be undone, the user does not agree, or a command is refused.
+/// When later commands conflict with it, there is nothing to undo, the user declines, or a command is refused.
 pub async fn run<M: Manager>(
     plan: UndoPlan,
     is_decided: bool,
@@ -61,7 +61,7 @@ pub async fn run<M: Manager>(
     })
 }
 
-/// Carries out commands together or not at all, and prints what they are about.
+/// Executes commands atomically and prints their objects.
 async fn together<M: Manager>(steps: Vec<(String, Command)>, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let (names, commands): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     let replies = session.execute_together(commands).await?;
@@ -70,7 +70,7 @@ async fn together<M: Manager>(steps: Vec<(String, Command)>, session: &mut Sessi
 
 type Steps = Vec<(String, Command)>;
 
-/// Configs and secrets that go, apart from all else where services change: tasks use those until they have stopped.
+/// Separates the removal of configs and secrets if services change: their tasks use them until they have stopped.
 fn in_parts(steps: Steps) -> (Steps, Steps) {
     let of_service =
         |(_, command): &(String, Command)| matches!(command, Command::RemoveService(_) | Command::UpdateService(_));
@@ -102,7 +102,7 @@ fn show<M: Manager>(plan: &UndoPlan, session: &mut Session<'_, M>) -> Result<(),
     session.text(&text)
 }
 
-/// What a step changes, in the words of a comparison.
+/// The change of a step, in the words of a comparison.
 fn words(step: &UndoStep) -> Row {
     let after = step.command.command.as_ref().and_then(|command| after(command, step.before.as_ref()));
     Row::of(Difference {
@@ -115,7 +115,7 @@ fn words(step: &UndoStep) -> Row {
     })
 }
 
-/// How an object is after a command that puts it back; nothing if it is gone.
+/// The object after a command of the plan; `None` if it is removed.
 fn after(command: &Command, before: Option<&ObjectSide>) -> Option<ObjectSide> {
     let side = before.cloned().unwrap_or_default();
     let next = |revision: Option<u64>| revision.map(|revision| revision + 1).or(Some(1));
@@ -168,7 +168,7 @@ fn against(of: &UndoConflict) -> String {
     format!("{}: {field} was {former}, the command set {set}, and it is {present} now", of.object)
 }
 
-/// Asks whether to go on.
+/// Asks for confirmation.
 fn agree<M: Manager>(consent: &Consent, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if consent.yes {
         return Ok(());

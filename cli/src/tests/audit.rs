@@ -1,4 +1,4 @@
-//! A live history that is verified: whole, and tampered with in each way.
+//! Verification of live history: intact, and tampered with in each way.
 
 use events::frame::{self, hash};
 use events::{ClusterId, ClusterInitialised, Event, Frame, FrameHeader, Id, Kind, NodeId, NodeJoined, Timestamp};
@@ -13,7 +13,7 @@ use super::{Ran, World, run};
 
 type Stored = Vec<Vec<u8>>;
 
-/// The stored frames of a cluster that nodes join; they have every other index.
+/// The stored frames of a cluster that nodes join; every second index is used.
 fn history(frames: u64) -> Stored {
     let (mut stored, mut previous_hash) = (Stored::new(), Vec::new());
     for number in 1..=frames {
@@ -48,7 +48,7 @@ fn signer() -> Signer {
     Signer::new("swarmlog/a/b", &[1; 32]).expect("a signer")
 }
 
-/// A manager that signs one history and shows another.
+/// A manager that signs one history and returns another.
 fn manager(signs: &Stored, shows: &Stored) -> Fake {
     let mut manager = Fake::new();
     let note = SignedNote::new(checkpoint(signs).to_string()).signed_by(&signer()).to_string();
@@ -97,7 +97,7 @@ async fn each_tampering_of_a_live_history_is_named() {
         (changed(&|frames| frames[3].truncate(9)), "after frame 6: the frame is damaged"),
         (changed(&|frames| frames.truncate(18)), "the 18 frames of this manager are not the 20 that it signed"),
         (other_name, "frame 14 does not carry the hash of frame 12: that was changed"),
-        // Chain and all.
+        // The whole history, chain included.
         (history(19), "the 19 frames of this manager are not the 20 that it signed"),
     ];
     for (shown, fault) in table {

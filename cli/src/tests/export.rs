@@ -1,11 +1,11 @@
-//! Exports of history to files, whole and cut short.
+//! Exports of history to files, complete and interrupted.
 
 use events::{Event, Id, Kind, NodeDeclaredDown, NodeId};
 
 use super::fake::Fake;
 use super::{World, run};
 
-/// A manager with a history of so many events, one a frame.
+/// A manager with this many events, one per frame.
 fn manager(events: u64) -> Fake {
     let mut manager = Fake::new();
     let down = |index: u64| {
@@ -66,7 +66,7 @@ async fn a_file_is_continued_only_with_the_same_values_left_out() {
         for (number, begun) in redactions.iter().enumerate() {
             let file = dir.path().join(format!("{number}.{ending}"));
             let export = format!("events export {}{flags}", file.display());
-            // No event has any of these values yet.
+            // No event has any of these fields yet.
             let ran = run(&format!("{export}{begun}"), &mut manager(2), World::default()).await;
             assert_eq!(ran.code, 0, "{export}{begun}: {}", ran.err);
             let whole = std::fs::read(&file).expect("written");

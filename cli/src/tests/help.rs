@@ -1,4 +1,4 @@
-//! The command line as a whole: it is consistent, and it explains itself.
+//! The command line as a whole: it is consistent and documented.
 
 use clap::Command;
 

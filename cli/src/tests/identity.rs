@@ -1,4 +1,4 @@
-//! The warning before the end of an identity.
+//! The warning before an identity expires.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::format::samples;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A directory with a certificate that ends after this time from now on.
+/// A directory with a certificate that expires after this time.
 fn identity(left: Duration) -> tempfile::TempDir {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::default();
@@ -24,13 +24,13 @@ fn identity(left: Duration) -> tempfile::TempDir {
 
 #[tokio::test]
 async fn an_identity_that_ends_within_a_month_is_warned_of_on_each_call() {
-    // What is left, the way to the manager, and what is said of it.
+    // The remaining time, the flags for the manager, and the expected warning.
     let table = [
         (DAY * 31, "--host https://m1", None),
         (DAY * 30 - DAY / 2, "--host https://m1", Some("ends in 29 days; `swarmctl operator renew` renews it")),
         (DAY * 3 / 2, "--host https://m1", Some("ends in 1 day; ")),
         (DAY / 2, "--host https://m1", Some("ends in less than a day; ")),
-        // Whoever is at the manager itself does not use it.
+        // At the local socket, the identity is not used.
         (DAY, "--socket /run/swarm.sock", None),
     ];
     for (left, way, expected) in table {

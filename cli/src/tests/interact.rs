@@ -1,4 +1,4 @@
-//! Commands in tasks, as swarmctl shows them.
+//! Commands in tasks: their output in swarmctl.
 
 use wire::v1::interaction::What;
 use wire::v1::task_output::Output;

@@ -1,4 +1,4 @@
-//! What tasks printed, as it is shown.
+//! The output of the log verbs.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whole commands, from the command line to the output, against a manager made for the test.
+//! Whole commands, from the command line to the output, against a fake manager.
 
 mod audit;
 mod export;
@@ -23,7 +23,7 @@ use events::{CommandId, Id, Timestamp};
 use crate::format::samples;
 use crate::{Cli, Clock, Env, Manager, Stop, Wait};
 
-/// What a command left behind.
+/// The results of a command.
 #[derive(Debug)]
 struct Ran {
     code: u8,
@@ -31,12 +31,12 @@ struct Ran {
     err: String,
 }
 
-/// How the world around a command behaves.
+/// The simulated environment of a command.
 #[derive(Debug, Clone, Copy, Default)]
 struct World {
     /// The user presses Ctrl-C as soon as the command waits.
     interrupt: bool,
-    /// Every pause is over at once.
+    /// Every sleep ends at once.
     hurry: bool,
 }
 
@@ -50,11 +50,11 @@ impl Clock for World {
     }
 }
 
-/// Commands that wait unless they are told not to.
+/// Commands that wait by default.
 const WAITING: [&str; 6] =
     ["service create", "svc create", "service update", "service scale", "node drain", "node pause"];
 
-/// A command line; one that says nothing of waiting does not wait, which is what most tests are not about.
+/// Parses a command line and adds `--detach` unless it mentions waiting: most tests are not about that.
 fn parsed(line: &str) -> Cli {
     let says = ["--detach", " -d", "--timeout"].iter().any(|flag| line.contains(flag));
     let detached = WAITING.iter().find(|command| !says && line.starts_with(**command));
@@ -73,7 +73,7 @@ fn parsed_as_given(line: &str) -> Cli {
     }
 }
 
-/// Runs a command line, without the program's name.
+/// Runs a command line, given without the program's name.
 async fn run(line: &str, manager: &mut impl Manager, world: World) -> Ran {
     let (mut out, mut err, mut issued) = (Vec::new(), Vec::new(), 0);
     let interrupt: Wait =

@@ -1,4 +1,4 @@
-//! Plans that are carried out once, once more, and to the end after they were cut short.
+//! Plans that are applied once, repeated, and continued after an interruption.
 
 use events::{CommandId, Id};
 use wire::v1::command_request::Command;
@@ -9,7 +9,7 @@ use super::fake::Fake;
 use super::{World, run};
 use crate::format::samples;
 
-/// A plan of two changes, the second one once the first is done, tasks and all.
+/// A plan of two changes; the second is made once the first has settled.
 fn plan() -> Plan {
     let step = |number: u128, at_rest| {
         let command = Command::RemoveConfig(RemoveConfig { config: format!("config-{number}") });
@@ -25,7 +25,7 @@ async fn a_plan_that_was_carried_out_is_refused_and_one_that_was_cut_short_goes_
     let file = dir.path().join("web.plan");
     std::fs::write(&file, wire::plan::write("two changes", &plan())).expect("written");
     let now = samples::cluster().index;
-    // Where the changes are in history, how the command ends, how many objects it names, and what it says.
+    // The indexes of the changes, the result of the command, the number of printed objects, and the error.
     let table = [
         ([now + 1, now + 2], 0, 2, ""),
         ([now - 2, now + 1], 0, 1, ""),

@@ -1,4 +1,4 @@
-//! What each verb asks of the manager.
+//! The requests that each verb sends to the manager.
 
 use events::{Availability, CommandId, Id, ServiceSpec};
 use wire::v1::command_request::Command;

@@ -1,4 +1,4 @@
-//! Events that are printed once over many runs, and what is refused.
+//! Events that are printed once across several runs, and the errors.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use wire::v1::{EventPosition, Head};
 use super::fake::Fake;
 use super::{Ran, World, run};
 
-/// A manager with the events of these frames, one a frame, which says that it was stopped after them.
+/// A manager with one event for each of these frames, which then reports that it is stopping.
 fn manager(frames: std::ops::RangeInclusive<u64>) -> Fake {
     let down = NodeDeclaredDown { node: NodeId::from_bits(9), ..Default::default() };
     let history = frames.map(|index| (index, Event::by_command(0, Kind::NodeDeclaredDown(down)))).collect();

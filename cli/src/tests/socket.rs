@@ -20,11 +20,11 @@ use crate::grpc::Connection;
 
 type Answers<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
-/// A manager that breaks its first answer off, and knows of one service.
+/// A manager that breaks off its first answer, and has one service.
 #[derive(Default)]
 struct Server {
     attempts: AtomicU32,
-    /// Who asks for history makes it stand still until this ends; without it the stream of events breaks.
+    /// A read of history blocks the manager until this ends; without it the event stream breaks.
     frozen: Option<Mutex<Receiver<()>>>,
 }
 
@@ -251,7 +251,7 @@ impl Control for Server {
             let broken: EventResult = Err(Status::unavailable("the manager stops"));
             return Ok(Response::new(Box::pin(tokio_stream::iter([broken]))));
         };
-        // An error says that the sender is gone, which is what is waited for.
+        // An error means that the sender was dropped, which is the signal.
         let _ = frozen.lock().expect("nobody panicked").recv();
         Ok(Response::new(Box::pin(tokio_stream::empty())))
     }
@@ -301,7 +301,7 @@ async fn of_several_managers_the_first_that_answers_is_asked() {
     assert_eq!(ran.code, 7, "{}", ran.err);
 }
 
-/// A manager that takes connections and says nothing, before one that answers.
+/// A manager that accepts connections but does not answer, before one that does.
 #[tokio::test]
 async fn a_manager_that_says_nothing_is_left_for_the_next_one() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -320,7 +320,7 @@ async fn a_manager_that_says_nothing_is_left_for_the_next_one() {
     assert!(ran.err.contains("hint: it is not known whether the change was made"), "{}", ran.err);
 }
 
-/// What a manager that joins answers to every call.
+/// How a joining manager answers every call.
 fn joining(_: Request<()>) -> Result<Request<()>, Status> {
     let kind = RefusalKind::Unavailable.into();
     let sentence = "this manager is joining the cluster".to_owned();
@@ -356,15 +356,15 @@ async fn nobody_at_the_socket_is_code_7() {
     assert!(ran.err.contains("none: No such file") && ran.err.contains("hint: check that swarmd runs"), "{}", ran.err);
 }
 
-/// For ever, as far as a test is concerned.
+/// Practically forever, for a test.
 const LONG: Duration = Duration::from_secs(600);
-/// Gives up a call soon, and no connection.
+/// A short time limit for calls, none for connections.
 const SHORT_CALLS: Timeouts = Timeouts { answer: Duration::from_millis(50), probe: LONG, silence: LONG };
-/// Gives up a connection soon, and no call.
+/// A short time limit for connections, none for calls.
 const SHORT_SILENCE: Timeouts =
     Timeouts { answer: LONG, probe: Duration::from_millis(20), silence: Duration::from_millis(20) };
 
-/// Runs a line against a manager that takes connections and says nothing: the kernel takes them for it.
+/// Runs a line against a manager that accepts connections but does not answer: the kernel accepts them.
 async fn run_in_silence(line: &str, patience: Timeouts) -> Ran {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("swarmd.sock");
@@ -399,7 +399,7 @@ async fn who_follows_history_notices_that_nobody_is_there_any_more() {
     }
 }
 
-/// A manager on a thread of its own that stands still as soon as it is asked for history, until the sender is dropped.
+/// A manager on its own thread that blocks as soon as history is read, until the sender is dropped.
 fn serve_on_a_thread_that_freezes(socket: &Path) -> Sender<()> {
     let (thaw, frozen) = channel();
     let (listener, frozen) = (StdListener::bind(socket).expect("a fresh directory takes a socket"), Mutex::new(frozen));
@@ -434,7 +434,7 @@ async fn who_follows_is_told_of_a_manager_that_stops() {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("swarmd.sock");
     let thaw = serve_on_a_thread_that_freezes(&socket);
-    // It does not freeze any more, and ends the stream at once.
+    // The manager is unblocked and ends the stream at once.
     drop(thaw);
     let ran = run("events --follow", &mut Connection::new(socket), World::default()).await;
     assert_eq!(ran.code, 7);

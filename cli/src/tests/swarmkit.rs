@@ -1,4 +1,4 @@
-//! What SwarmKit's `swarmctl` can be asked: each of its commands and flags is one of ours, or has a reason why it is not.
+//! The commands and flags of SwarmKit's `swarmctl`: each exists here too, or has a documented reason why not.
 
 /// Flags of SwarmKit's services.
 const SERVICE: &str = "name label replicas replicas-max-per-node image hostname command args env tty open-stdin ports network \
@@ -6,7 +6,7 @@ const SERVICE: &str = "name label replicas replicas-max-per-node image hostname 
     update-order rollback-parallelism rollback-delay rollback-on-failure rollback-order restart-condition restart-delay \
     restart-max-attempts restart-window oom-score-adj constraint bind volume tmpfs npipe log-driver log-opt init";
 
-/// Its commands with all their names, and their flags.
+/// Its commands with all aliases, and their flags.
 const COMMANDS: [(&str, &str); 41] = [
     ("version", "socket no-resolve"),
     ("node ls", "quiet"),
@@ -48,14 +48,14 @@ const COMMANDS: [(&str, &str); 41] = [
     ("config ls", "quiet"),
     ("config inspect", ""),
     ("config rm|remove", ""),
-    // The letters of its flags.
+    // Its short flags.
     ("node ls", "-q -s -n"),
     ("node inspect", "-a"),
     ("service logs", "-f"),
     ("secret create", "-f"),
 ];
 
-/// What is not there, and what there is in its place.
+/// What does not exist here, and its replacement.
 const ABSENT: [(&str, &str); 5] = [
     ("network", "networks between nodes are not in this version; tasks publish ports on their nodes with --ports"),
     ("service update --name", "the service is named before the flags, and cannot be renamed"),
@@ -77,7 +77,7 @@ fn has_flag(command: &clap::Command, flag: &str) -> bool {
     })
 }
 
-/// All paths that names with alternatives make.
+/// All command paths that the aliases allow.
 fn paths(names: &str) -> Vec<Vec<&str>> {
     names.split(' ').fold(vec![Vec::new()], |paths, word| {
         word.split('|').flat_map(|name| paths.iter().map(move |path| [path.as_slice(), &[name]].concat())).collect()
@@ -110,7 +110,7 @@ fn every_command_and_flag_of_swarmkit_is_here_or_has_a_reason() {
     assert_eq!(stale, [""; 0], "these are here after all");
 }
 
-/// A hint that something does not exist is wrong once it does.
+/// A hint that something does not exist is wrong once it exists.
 #[test]
 fn nothing_that_exists_is_said_to_be_missing() {
     for (of, verb, _) in crate::usage::NOT_IN_THIS_VERSION.iter().chain(&crate::usage::ELSEWHERE) {

@@ -1,4 +1,4 @@
-//! What tasks use, as it is shown.
+//! The output of the usage verbs.
 
 use events::{Id, Timestamp};
 use wire::v1::{LogSource, TaskUsage, UsagePart};

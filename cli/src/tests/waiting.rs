@@ -1,4 +1,4 @@
-//! Waiting: what ends it, and with which exit code.
+//! Waiting: how it ends, and with which exit code.
 
 use events::TaskState;
 use wire::v1::{ServiceView, TaskView, UpdateState, UpdateStatus};
@@ -9,7 +9,7 @@ use crate::format::samples;
 
 const CREATE: &str = "service create --name web --image nginx:1.27 --replicas 2 --detach=false";
 
-/// Readings in which the second task gets to run.
+/// Successive states in which the second task starts to run.
 fn readings() -> Vec<(ServiceView, Vec<TaskView>)> {
     let first = samples::task(1, 1, TaskState::Running, TaskState::Running, 1);
     let second = |state| samples::task(2, 2, TaskState::Running, state, 1);
@@ -34,13 +34,13 @@ fn with_update(state: UpdateState) -> ServiceView {
 async fn the_wait_ends_when_every_task_runs() {
     let mut manager = Fake::new();
     manager.readings = readings().into();
-    // The readings are taken at 11, 12 and 13: events up to that are in them already and cause no other.
+    // The states are read at 11, 12 and 13: events up to that index are included already and trigger no further read.
     manager.history = [10, 11, 12, 12, 13, 14, 15].map(|index| (index, event())).into();
     manager.endless = true;
     let ran = run(CREATE, &mut manager, World { hurry: true, ..World::default() }).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, "web: 1 of 2 tasks running\nweb: 2 of 2 tasks running\n"));
     assert_eq!(ran.out, "0000000000000000000000009\n");
-    // Once more for what happens while the tasks have to last.
+    // One more read for events during the time that the tasks must keep running.
     assert_eq!(manager.listed.len(), 5);
     let watched = &manager.watched[0];
     let service = samples::service().id.to_string();
@@ -65,7 +65,7 @@ async fn many_tasks_are_not_read_again_at_once() {
         let history = [20, 21, 22].map(|index| (index, event())).into();
         let mut manager = Fake { history, endless: true, ..Fake::new() };
         manager.readings = [(samples::service(), (1..=tasks).map(starting).collect())].into();
-        // No pause ends, and the user gives up as soon as there is one.
+        // Sleeps never end, and the user interrupts the first one.
         let ran = run(CREATE, &mut manager, World { interrupt: true, ..World::default() }).await;
         assert_eq!((ran.code, manager.listed.len()), (130, readings), "{tasks} tasks");
     }

@@ -1,8 +1,8 @@
-//! Waiting until a service, or a node, is as it was asked to be.
+//! Waiting until a service or a node has converged.
 //!
-//! History drives it: after each event about the service its counts, and the tasks that say what is wrong, are read again and
-//! judged. So a reading does not cost what the service has tasks. Nothing is polled, and no event is read twice: a reading says at
-//! which index it was taken. Events that follow each other closely share a reading where there are many tasks.
+//! The wait follows history: after each event about the service, its counts and its tasks with problems are read again and
+//! judged, so a read does not cost more for a service with many tasks. Nothing is polled, and no event is handled twice: each
+//! read returns its index. If there are many tasks, events in quick succession share one read.
 
 mod job;
 mod node;
@@ -27,17 +27,17 @@ use crate::values::duration;
 use progress::Progress;
 use verdict::{Verdict, is_paused, judge, stopped_update};
 
-/// Longest wait of a script that names no limit: nobody is there to end it.
+/// Default time limit of a script: no person is there to interrupt it.
 const UNATTENDED_MAX: Duration = Duration::from_secs(600);
 
-/// How long tasks have to last before a wait ends well, so that one which crashes at its start is seen. Docker's tools wait
-/// as long (docker/cli, `cli/command/service/progress/progress.go`).
+/// How long tasks have to keep running before a wait succeeds, so that a crash at the start is noticed. Docker's tools wait as
+/// long (docker/cli, `cli/command/service/progress/progress.go`).
 const WATCHED: Duration = Duration::from_secs(5);
 
-/// Tasks of a service, or of a node, that is read again at each event. Larger ones have more events than anybody reads.
+/// Up to this many tasks, a service or a node is read again at each event. Larger ones have more events than a person can follow.
 const READ_AT_EACH_EVENT_MAX: usize = 100;
 
-/// Shortest time between two readings of a larger one: short enough for the person who watches.
+/// Minimum time between two reads of a larger one: short enough for an interactive user.
 const READ_EVERY: Duration = Duration::from_millis(200);
 
 /// Whether and how long to wait.
@@ -53,7 +53,7 @@ pub struct WaitFlags {
 }
 
 impl WaitFlags {
-    /// Whether to wait at all. Scripts wait as people do, so that a deployment that fails fails its script.
+    /// Whether to wait at all. Scripts wait by default too, so that a failed deployment fails its script.
     fn waits(&self) -> bool {
         !self.detach.unwrap_or(false)
     }
@@ -63,10 +63,10 @@ impl WaitFlags {
     }
 }
 
-/// Waits, unless the flags say otherwise, until the service is as it was asked to be at `since`.
+/// Waits, unless the flags disable it, until the service has converged on its state at `since`.
 ///
 /// # Errors
-/// When it fails, the time is over, the user ends it or the manager is lost.
+/// When it fails, the wait times out, the user interrupts it or the connection to the manager is lost.
 pub async fn for_service<M: Manager>(
     session: &mut Session<'_, M>,
     flags: &WaitFlags,
@@ -85,10 +85,10 @@ pub async fn for_service<M: Manager>(
     let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
     let mut watch = Watch { service, goal, progress: Progress::new(interactive), trouble: None, lasting: None };
     let result = tokio::select! {
-        // In this order, so that a simulation runs the same way each time and success beats a limit that ends with it.
+        // In this order, so that a simulation is deterministic and success wins over a time limit at the same moment.
         biased;
         result = watch.run(session, since) => result.map_err(|failure| lost(failure, service)),
-        // Whoever gave it less time wanted no more than that the tasks run.
+        // With a time limit this short, it is enough that the tasks run.
         () = limit => if watch.lasting.is_some() { Ok(()) } else { Err(timed_out(service, watch.trouble.as_deref())) },
         () = &mut interrupt => Err(interrupted(service)),
     };
@@ -97,10 +97,10 @@ pub async fn for_service<M: Manager>(
     result
 }
 
-/// Why a service's update goes no further, if it is paused; and what to do next.
+/// The failure if the service's update is paused, with what to do next.
 ///
 /// # Errors
-/// When the manager is lost.
+/// When the connection to the manager is lost.
 pub async fn paused_update<M: Manager>(
     session: &mut Session<'_, M>,
     service: &ServiceView,
@@ -117,10 +117,10 @@ pub async fn paused_update<M: Manager>(
     Ok(stopped_update(service, &tasks, Goal::Spec).map(|why| Failure::new(Kind::UpdateFailed, why).hint(hint)))
 }
 
-/// The exit code of a job after a wait: 0 if it completed, that of the task that failed last if it failed; nothing while it is not over.
+/// The exit code of a job after a wait: 0 if it completed, that of the task that failed last if it failed; `None` while it runs.
 ///
 /// # Errors
-/// When the manager is lost.
+/// When the connection to the manager is lost.
 pub async fn exit_code<M: Manager>(
     session: &mut Session<'_, M>,
     service: &str,
@@ -137,26 +137,26 @@ pub async fn exit_code<M: Manager>(
     Ok(container.and_then(|container| container.exit_code))
 }
 
-/// One wait, and what was seen of it so far.
+/// The state of one wait.
 struct Watch<'a> {
     service: &'a str,
     goal: Goal,
     progress: Progress,
-    /// The last thing that went wrong.
+    /// The last problem.
     trouble: Option<String>,
-    /// While all is as it should be: ends when that has lasted long enough.
+    /// Runs while the service has converged: resolves when that has lasted long enough.
     lasting: Option<Wait<'static>>,
 }
 
 impl Watch<'_> {
     async fn run<M: Manager>(&mut self, session: &mut Session<'_, M>, since: u64) -> Result<(), Failure> {
         let service = self.service;
-        // By its id: a config or a secret may have the same name.
+        // By id: a config or a secret may have the same name.
         let object = Some(session.service(service).await?.id.to_string());
         let request = EventsRequest { from: Some(since), follow: true, object, ..Default::default() };
         let mut history = session.manager.events(request).await?;
         loop {
-            // Tasks first: a service that is newer than its tasks is judged again at the event in between.
+            // Tasks first: if the service is newer than its tasks, the event in between triggers another read.
             let tasks =
                 ListTasksRequest { service: Some(service.to_owned()), watched: Some(true), ..Default::default() };
             let tasks = session.manager.tasks(tasks).await?;
@@ -170,7 +170,7 @@ impl Watch<'_> {
             match verdict {
                 Verdict::Converged(picture) => {
                     self.progress.conclude(&picture, session.around.err)?;
-                    // Where nothing has to run, nothing can crash.
+                    // If nothing has to run, nothing can crash.
                     if !self.goal.is_watched() || picture.count == 0 || view.spec.is_job() {
                         return Ok(());
                     }
@@ -187,7 +187,7 @@ impl Watch<'_> {
                 }
             }
             tokio::select! {
-                // In this order, so that what ends in the last moment is seen.
+                // In this order, so that success in the last moment is noticed.
                 biased;
                 heard = after(&mut history, tasks.index) => heard?,
                 () = lasted(&mut self.lasting) => return Ok(()),
@@ -197,18 +197,18 @@ impl Watch<'_> {
     }
 }
 
-/// Where to look after a wait that failed.
+/// The hint after a failed wait.
 fn look_at(service: &str, restarts: bool) -> String {
     let goes_on = if restarts { "the restarts continue; " } else { "" };
     format!("{goes_on}`swarmctl service inspect -a {service}` shows its tasks, also those that failed")
 }
 
-/// Ends when what has so many tasks may be read again.
+/// Resolves when a service with this many tasks may be read again.
 fn pause(clock: &dyn Clock, tasks: usize) -> Wait<'static> {
     if tasks <= READ_AT_EACH_EVENT_MAX { Box::pin(std::future::ready(())) } else { clock.sleep(READ_EVERY) }
 }
 
-/// Ends when all was as it should be for long enough; never while it is not.
+/// Resolves when the converged state has lasted long enough; never while it has not converged.
 async fn lasted(lasting: &mut Option<Wait<'static>>) {
     match lasting {
         Some(wait) => wait.await,
@@ -216,7 +216,7 @@ async fn lasted(lasting: &mut Option<Wait<'static>>) {
     }
 }
 
-/// Ends at the first event that a reading at `index` has not seen.
+/// Resolves at the first event after `index`.
 async fn after(history: &mut EventStream, index: u64) -> Result<(), Failure> {
     while let Some(record) = history.next().await {
         if record?.index > index {
@@ -226,7 +226,7 @@ async fn after(history: &mut EventStream, index: u64) -> Result<(), Failure> {
     Err(Failure::stopped())
 }
 
-/// Without its manager a wait is over, the change is not.
+/// The wait cannot continue without the manager, but the change does.
 fn lost(failure: Failure, service: &str) -> Failure {
     match failure.kind {
         Kind::Unreachable | Kind::Stopped => failure.hint(format!(

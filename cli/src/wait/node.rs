@@ -1,4 +1,5 @@
-//! Waiting until a node is as it was asked to be: left by its tasks, left alone by new ones, or in another role.
+//! Waiting until a node has reached its desired availability or role: drained of tasks, without starting tasks, promoted or
+//! demoted.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::format::{node, task};
 use crate::manager::Manager;
 use crate::session::{Session, Wait};
 
-/// Events that can end such a wait, or bring it further.
+/// Events that can end or advance such a wait.
 const KINDS: [&str; 15] = [
     "task_desired_state_set",
     "task_assigned",
@@ -32,24 +33,24 @@ const KINDS: [&str; 15] = [
     "member_removed",
 ];
 
-/// How often a change of roles is looked at although nothing happened: what holds it up is not in history.
+/// How often a role change is read without an event: what delays it is not in history.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What is waited for.
+/// The condition to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeGoal {
-    /// Nothing runs there any more.
+    /// No task runs there.
     Drained,
-    /// What was on its way there runs or has ended.
+    /// Tasks that were starting there run or have ended.
     Paused,
-    /// It is a manager that votes.
+    /// It is a manager and votes.
     Promoted,
-    /// It is no manager any more.
+    /// It is no longer a manager.
     Demoted,
 }
 
 impl NodeGoal {
-    /// The availability that is waited with, if tasks are waited for.
+    /// The availability that goes with the condition, if it is about tasks.
     fn availability(self) -> Option<Availability> {
         match self {
             Self::Drained => Some(Availability::Drain),
@@ -58,12 +59,12 @@ impl NodeGoal {
         }
     }
 
-    /// Whether this task has to be waited for.
+    /// Whether to wait for this task.
     fn awaits(self, task: &TaskView) -> bool {
         let state = task.status.state();
         match self {
             Self::Drained => (TaskState::Assigned..=TaskState::Running).contains(&state),
-            // One that is held back until later may start there long after.
+            // A task that is held back may start there much later.
             Self::Paused => {
                 (TaskState::Assigned..TaskState::Running).contains(&state) && task.desired() == TaskState::Running
             }
@@ -72,21 +73,22 @@ impl NodeGoal {
     }
 }
 
-/// How far a node is.
+/// The progress of a node.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Reached(Picture),
     Underway(Picture),
-    /// It is down: what runs there is not known, and nothing more will be heard of it.
+    /// It is down: the state of its tasks is unknown and will not be updated.
     Lost(String),
-    /// Somebody else wants something else of it.
+    /// Another client changed its desired state.
     Overruled(String),
 }
 
-/// Waits, unless the flags say otherwise, until the nodes are as they were asked to be at `since`.
+/// Waits, unless the flags disable it, until the nodes have reached their desired state at `since`.
 ///
 /// # Errors
-/// When the time is over, the user ends it, the manager is lost or somebody changes a node's availability again.
+/// When the wait times out, the user interrupts it, the connection to the manager is lost or another client changes a node's
+/// availability.
 pub async fn for_nodes<M: Manager>(
     session: &mut Session<'_, M>,
     flags: &WaitFlags,
@@ -107,7 +109,7 @@ pub async fn for_nodes<M: Manager>(
     for reference in nodes {
         let mut watch = Watch { node: reference, goal, progress: Progress::new(interactive), left: Vec::new() };
         result = tokio::select! {
-            // In this order, so that a simulation runs the same way each time and success beats a limit that ends with it.
+            // In this order, so that a simulation is deterministic and success wins over a time limit at the same moment.
             biased;
             result = watch.run(session, since) => result,
             () = &mut limit => Err(timed_out(reference, goal, &watch.left)),
@@ -122,19 +124,19 @@ pub async fn for_nodes<M: Manager>(
     result
 }
 
-/// One wait, and what was seen of it so far.
+/// The state of one wait.
 struct Watch<'a> {
     node: &'a str,
     goal: NodeGoal,
     progress: Progress,
-    /// Places of the tasks that are waited for.
+    /// Names of the tasks that are waited for.
     left: Vec<String>,
 }
 
 impl Watch<'_> {
     async fn run<M: Manager>(&mut self, session: &mut Session<'_, M>, since: u64) -> Result<(), Failure> {
         let kinds = KINDS.map(str::to_owned).to_vec();
-        // By its id: a service may have the same name.
+        // By id: a service may have the same name.
         let (object, with_tasks) = (Some(session.node(self.node).await?.id.to_string()), Some(true));
         let request =
             EventsRequest { from: Some(since), follow: true, object, kinds, with_tasks, ..Default::default() };
@@ -169,7 +171,7 @@ impl Watch<'_> {
 
     /// The tasks of the node, and the index at which they were read.
     async fn tasks<M: Manager>(&self, session: &mut Session<'_, M>) -> Result<TaskList, Failure> {
-        // A change of roles looks at no task: it needs the index alone.
+        // A role change does not depend on tasks: only the index is needed.
         let live = self.goal.availability().is_none().then_some(true);
         let request = ListTasksRequest { node: Some(self.node.to_owned()), live, ..Default::default() };
         session.manager.tasks(request).await
@@ -184,7 +186,7 @@ fn judge(view: &NodeView, awaited: &[&TaskView], goal: NodeGoal) -> Verdict {
     }
 }
 
-/// How far a node is on its way to another role.
+/// The progress of a node towards another role.
 fn judge_role(view: &NodeView, wanted: Role) -> Verdict {
     let (name, present) = (node::name(view), view.spec.role());
     if present != wanted {
@@ -212,7 +214,7 @@ fn judge_role(view: &NodeView, wanted: Role) -> Verdict {
     if reached { Verdict::Reached(picture) } else { Verdict::Underway(picture) }
 }
 
-/// How far a node's tasks are.
+/// The progress of a node's tasks.
 fn judge_tasks(view: &NodeView, awaited: &[&TaskView], wanted: Availability) -> Verdict {
     let (name, present) = (node::name(view), view.spec.availability());
     if present != wanted {
@@ -240,7 +242,7 @@ fn judge_tasks(view: &NodeView, awaited: &[&TaskView], wanted: Availability) -> 
     if awaited.is_empty() { Verdict::Reached(picture) } else { Verdict::Underway(picture) }
 }
 
-/// What the node says of how it is drained.
+/// The node's message about its drain.
 fn drain_message(view: &NodeView) -> String {
     let says = view.state() == NodeState::Ready && !view.message.is_empty();
     if says { format!(", {}", view.message) } else { String::new() }
@@ -260,7 +262,7 @@ fn line(task: &TaskView) -> TaskLine {
 }
 
 fn timed_out(node: &str, goal: NodeGoal, left: &[String]) -> Failure {
-    /// Tasks that are named.
+    /// Maximum number of tasks that are named.
     const NAMED_MAX: usize = 5;
     let named = left.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = left.len().saturating_sub(NAMED_MAX);
@@ -347,7 +349,7 @@ mod tests {
     fn a_change_of_roles_says_what_it_waits_for() {
         let stays = "worker-1 stays a manager: that would leave 1 of 2 managers in reach, and 2 are needed";
         let (manager, worker, voter) = (Role::Manager, Role::Worker, Some(MemberState::Voter));
-        // What is wanted of it, its certificate, what it is among the managers, why it stays one, and what is said.
+        // The desired role, the certificate, the manager status, the obstacle, and the expected progress.
         let table = [
             (manager, worker, None, None, "worker-1: waiting for its certificate as a manager"),
             (manager, manager, Some(MemberState::Joining), None, "worker-1: waiting for it to join the managers"),

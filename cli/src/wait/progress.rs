@@ -1,4 +1,4 @@
-//! Progress for the person who waits: bars on a terminal, lines elsewhere.
+//! Progress during a wait: bars on a terminal, lines elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -10,9 +10,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::verdict::{LINES_MAX, Picture, TaskLine};
 use crate::format::escape;
 
-/// How often the headline's spinner turns.
+/// The interval of the spinner.
 const SPIN: Duration = Duration::from_millis(120);
-/// States on the way to running, in order; a bar has one step for each.
+/// The states on the way to RUNNING, in order; a bar has one step for each.
 const STEPS: [TaskState; 7] = [
     TaskState::Pending,
     TaskState::Assigned,
@@ -23,7 +23,7 @@ const STEPS: [TaskState; 7] = [
     TaskState::Running,
 ];
 
-/// A way to show how far a service is.
+/// The display of a wait's progress.
 pub enum Progress {
     /// Drawn on the terminal.
     Bars(Bars),
@@ -32,7 +32,7 @@ pub enum Progress {
 }
 
 impl TaskLine {
-    /// How many steps it has behind it: what ended has none, and what is to be updated none of the new ones.
+    /// The number of completed steps: an ended task has none, and neither has one that is still to be updated.
     fn steps(&self) -> u64 {
         if self.stale || self.state.is_terminal() {
             return 0;
@@ -42,12 +42,12 @@ impl TaskLine {
 }
 
 impl Progress {
-    /// Bars for a person at a terminal, lines for everybody else.
+    /// Bars on a terminal, lines elsewhere.
     pub fn new(interactive: bool) -> Self {
         if interactive { Self::Bars(Bars::new()) } else { Self::Lines(Lines::default()) }
     }
 
-    /// Shows how far it is now.
+    /// Shows the current progress.
     ///
     /// # Errors
     /// When `err` cannot be written to.
@@ -61,7 +61,7 @@ impl Progress {
         }
     }
 
-    /// Shows how far it got in the end, as the last line. Why it got no further is for the failure to say.
+    /// Shows the final progress as the last line. The failure reports the reason if there is one.
     ///
     /// # Errors
     /// When `err` cannot be written to.
@@ -75,7 +75,7 @@ impl Progress {
         }
     }
 
-    /// Leaves what was shown where it is and gives the terminal back.
+    /// Keeps what was shown and restores the terminal.
     pub fn finish(&self) {
         match self {
             Self::Bars(bars) => bars.finish(),
@@ -84,7 +84,7 @@ impl Progress {
     }
 }
 
-/// A spinning headline and a bar for each task.
+/// A headline with a spinner and a bar for each task.
 pub struct Bars {
     all: MultiProgress,
     headline: ProgressBar,
@@ -122,36 +122,36 @@ impl Bars {
     }
 }
 
-/// A style in plain characters, which every terminal has.
+/// A style in ASCII characters, which every terminal supports.
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ").tick_chars("|/-\\ ")
 }
 
-/// Places that have lines of their own when they are in trouble; of the others the number is shown.
+/// Maximum number of tasks with problems that get their own lines; the others are counted.
 const TROUBLED_MAX: usize = 3;
 
-/// One line for each step, and one for each new trouble of the first few tasks. Nothing is said twice, but for the headline
-/// with which a wait ends: a task that fails again and again takes its service through the same states each time.
+/// One line for each step, and one for each new problem of the first few tasks. Nothing is repeated except the final headline: a
+/// task that keeps failing takes its service through the same states each time.
 #[derive(Default)]
 pub struct Lines {
-    /// Steps that were shown; each of them is a line.
+    /// Steps that were shown; each is a line.
     told: BTreeSet<String>,
-    /// The headline that is the last line, if one is.
+    /// The headline, if it is the last line.
     last: Option<String>,
-    /// Of the places with lines of their own, the trouble that was shown last.
+    /// The last problem that was shown for each slot with its own lines.
     troubles: BTreeMap<String, String>,
-    /// How many other places were in trouble when that was shown last.
+    /// The number of other slots with problems when it was last shown.
     others: usize,
 }
 
 impl Lines {
-    /// The headline, unless its step was shown before.
+    /// Shows the headline, unless its step was shown before.
     fn headline(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
         if self.told.insert(picture.step.clone()) { self.conclude(picture, err) } else { Ok(()) }
     }
 
-    /// The headline, unless it is the last line.
+    /// Shows the headline, unless it is the last line.
     fn conclude(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
         if self.last.as_ref() != Some(&picture.headline) {
             self.line(&picture.headline, err)?;
@@ -168,7 +168,7 @@ impl Lines {
                 others.push(task);
                 continue;
             }
-            // The reason alone counts: a task that tries again goes through many states for the same one.
+            // Only the reason is compared: a task that is retried passes through many states with the same reason.
             if self.troubles.get(&task.place) != Some(&task.trouble) {
                 self.troubles.insert(task.place.clone(), task.trouble.clone());
                 self.line(&format!("{}: {}", task.place, task.detail()), err)?;
@@ -177,7 +177,7 @@ impl Lines {
         self.others(&others, err)
     }
 
-    /// How many more tasks are in trouble, once that is twice as many as was shown.
+    /// Shows the number of other tasks with problems, once it has doubled.
     fn others(&mut self, others: &[&TaskLine], err: &mut dyn Write) -> io::Result<()> {
         let Some(last) = others.last().filter(|_| others.len() >= 2 * self.others.max(1) || self.others == 0) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Waiting until every node has moved to a new root certificate.
+//! Waiting until every node has a certificate of the new root.
 
 use tokio_stream::StreamExt;
 use wire::v1::EventsRequest;
@@ -9,14 +9,14 @@ use crate::format::cluster;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Events that bring a rotation further, or end it.
+/// Events that advance or end a rotation.
 const KINDS: [&str; 5] =
     ["root_rotation_started", "root_rotation_completed", "node_moved_to_root", "node_joined", "node_removed"];
 
-/// Waits, unless the flags say otherwise, until the rotation that began at `since` is completed.
+/// Waits, unless the flags disable it, until the rotation that started at `since` is completed.
 ///
 /// # Errors
-/// When the time is over, the user ends it or the manager is lost.
+/// When the wait times out, the user interrupts it or the connection to the manager is lost.
 pub async fn for_root<M: Manager>(session: &mut Session<'_, M>, flags: &WaitFlags, since: u64) -> Result<(), Failure> {
     if !flags.waits() || session.is_trial() {
         return Ok(());

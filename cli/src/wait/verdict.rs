@@ -1,4 +1,4 @@
-//! Whether a service is as it was asked to be, judged from one reading of it.
+//! Judges from one read whether a service has converged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,18 +8,18 @@ use wire::v1::{Restarting, ServiceView, TaskView, UpdateState};
 
 use crate::format::{state, task};
 
-/// Tasks that all have a line. Of more only those in trouble have one, and a terminal shows the headline alone, as Docker's
-/// tools do.
+/// Up to this many tasks, each has a line. With more, only those with problems have one, and a terminal shows only the headline,
+/// as Docker's tools do.
 pub const LINES_MAX: usize = 20;
 
-/// What is waited for.
+/// The condition to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
     /// Every task of a new service runs.
     New,
-    /// Every task runs the present spec, and the update that leads there is over.
+    /// Every task runs the present spec, and the update has ended.
     Spec,
-    /// As many tasks run as are wanted, of whatever spec.
+    /// The desired number of tasks runs, with any spec.
     Count,
     /// The current run of a job has finished, of a scheduled job that never ran the next one; of any other service like
     /// [`Goal::Spec`].
@@ -27,7 +27,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    /// Whether the tasks have to last for a while: an update has watched them already, by its monitor.
+    /// Whether the tasks have to keep running for a while: after an update, its monitor has checked that already.
     pub fn is_watched(self) -> bool {
         match self {
             Self::New | Self::Count => true,
@@ -36,68 +36,69 @@ impl Goal {
     }
 }
 
-/// How far a service is.
+/// The progress of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is as asked.
+    /// It has converged.
     Converged(Picture),
-    /// It is on its way.
+    /// It has not converged yet.
     Underway(Picture),
-    /// It will not get there by itself.
+    /// It will not converge without intervention.
     Failed {
-        /// How far it is.
+        /// The progress.
         picture: Picture,
-        /// Why.
+        /// The reason.
         why: String,
-        /// Whether its tasks are restarted all the same.
+        /// Whether its tasks are restarted anyway.
         restarts: bool,
     },
 }
 
-/// What a person sees while waiting.
+/// The progress as shown to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// The whole in one line.
+    /// A summary in one line.
     pub headline: String,
-    /// The same without the number of running tasks, which goes up and down in an update: where this changes, the service got further.
+    /// The same without the number of running tasks, which goes up and down during an update: when this changes, the service has
+    /// made progress.
     pub step: String,
-    /// How many tasks there are to show: wanted ones, and places that nobody fills any more.
+    /// The number of tasks to show: desired ones, and slots that are no longer filled.
     pub count: usize,
-    /// These tasks in the order of their slots. Of more than [`LINES_MAX`] only those in trouble.
+    /// The tasks in the order of their slots; of more than [`LINES_MAX`] only those with problems.
     pub tasks: Vec<TaskLine>,
 }
 
 impl Picture {
-    /// What went wrong last, and where.
+    /// The last problem, with its slot.
     pub fn trouble(&self) -> Option<String> {
         let troubled = self.tasks.iter().filter(|task| !task.trouble.is_empty());
         troubled.max_by_key(|task| task.since).map(|task| format!("{}: {}", task.about, task.trouble))
     }
 }
 
-/// One task on its way.
+/// One task and its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskLine {
-    /// Where it stands in the service: `web.1`.
+    /// Its slot: `web.1`.
     pub place: String,
-    /// The same with the image and the node of the task that the trouble is about: `web.1 (nginx:9 on worker-1)`.
+    /// The same with the image and the node of the task with the problem: `web.1 (nginx:9 on worker-1)`.
     pub about: String,
-    /// Whether it runs an older spec than is wanted.
+    /// Whether it runs an older spec than desired.
     pub stale: bool,
-    /// How far it is.
+    /// Its state.
     pub state: TaskState,
-    /// The node that it is on, if any.
+    /// Its node, if it has one.
     pub node: String,
-    /// Why it is not further, if that is known.
+    /// Its problem, if known.
     pub trouble: String,
-    /// How the attempt before this one ended, if the trouble is that one's.
+    /// How the previous attempt ended, if the problem is from that one.
     pub attempt: Option<TaskState>,
-    /// When the trouble began.
+    /// When the problem started.
     pub since: Timestamp,
 }
 
 impl TaskLine {
-    /// State, node and trouble in words.
+    /// State, node and problem in words.
     pub fn detail(&self) -> String {
         let node = if self.node.is_empty() { String::new() } else { format!(" on {}", self.node) };
         let trouble = if self.trouble.is_empty() { String::new() } else { format!(": {}", self.trouble) };
@@ -108,19 +109,19 @@ impl TaskLine {
     }
 }
 
-/// Where a task belongs: a slot, or a node for a global service.
+/// The slot of a task, or the node for a global service.
 type Place = (Option<u64>, Option<NodeId>);
 
-/// The tasks of a service that say how far it is, dead ones included: of a large service those in trouble, while its counts stand
-/// for the others. What is asked about many of them is looked up.
+/// The tasks of a service that determine its progress, dead ones included: of a large service only those with problems, while its
+/// counts represent the others. Data about many tasks is kept in maps.
 pub(super) struct Reading<'a> {
     service: &'a ServiceView,
     tasks: &'a [TaskView],
-    /// Places of wanted tasks.
+    /// Slots of desired tasks.
     held: BTreeSet<Place>,
-    /// Tasks that another one replaces.
+    /// Tasks that were replaced.
     replaced: BTreeSet<TaskId>,
-    /// Tasks that ended as they should not.
+    /// Tasks that failed.
     bad: BTreeMap<TaskId, &'a TaskView>,
 }
 
@@ -145,13 +146,13 @@ impl<'a> Reading<'a> {
         self.tasks.iter().filter(|task| is_wanted(task)).count() < count(self.service.live_tasks)
     }
 
-    /// Tasks that should not have ended and have no successor.
+    /// Failed tasks without a replacement.
     fn abandoned(&self) -> impl Iterator<Item = &'a TaskView> {
         let ended = self.tasks.iter().filter(|task| task.current && self.bad.contains_key(&task.id));
         ended.filter(|task| !self.has_successor(task))
     }
 
-    /// Which task is missing for good, and why, if any is.
+    /// The task that failed permanently, and why, if there is one.
     fn given_up(&self) -> Option<String> {
         let lost = self.abandoned().find(|task| self.is_given_up(task))?;
         let never = self.service.spec.restart_policy().condition == RestartCondition::None;
@@ -159,16 +160,16 @@ impl<'a> Reading<'a> {
         Some(format!("{} ended and {what}: {}", described(lost), why(lost)))
     }
 
-    /// What ended is told to stop in the same moment in which its successor is made, if its policy allows one. A global
-    /// service may still get one when its node changes.
+    /// An ended task is shut down at the moment its replacement is created, if its policy allows one. A global service may still
+    /// get one when its node changes.
     fn is_given_up(&self, task: &TaskView) -> bool {
         let never = self.service.spec.restart_policy().condition == RestartCondition::None;
-        // A successor that failed early, too, is kept until its start was due.
+        // A replacement that failed early, too, is kept until its scheduled start.
         let is_replaced = self.replaced.contains(&task.id);
         never || (task.desired() == TaskState::Shutdown && !is_replaced && !self.service.spec.is_global())
     }
 
-    /// Which task ends again and again, and why, if any of those that count does: it runs neither now nor soon.
+    /// The task that keeps failing, and why, among those that count: it neither runs now nor soon.
     fn crash_loop(&self, counts: impl Fn(&TaskView) -> bool) -> Option<String> {
         let known = |task: &'a TaskView| task.restarting.as_ref().map(|known| (task, known));
         let is_loop = |known: &Restarting| !known.running_again && known.failures + known.exits >= CRASH_LOOP_FROM;
@@ -191,7 +192,7 @@ impl<'a> Reading<'a> {
         Some(format!("{} {ended} {times} times in a row: {last}{others}", described(about)))
     }
 
-    /// What a person sees of these tasks, and of so many in all.
+    /// The progress of these tasks, out of `count`.
     pub(super) fn picture(
         &self,
         (step, headline): (String, String),
@@ -205,19 +206,19 @@ impl<'a> Reading<'a> {
         Picture { headline, step, count, tasks: lines.collect() }
     }
 
-    /// The failed attempt before this task that explains it until it runs.
+    /// The failed predecessor of this task, whose error is shown until this task runs.
     fn attempt_before(&self, task: &TaskView) -> Option<&'a TaskView> {
         let before = task.replaces.and_then(|replaced| self.bad.get(&replaced).copied());
         before.filter(|_| task::trouble(task).is_empty() && task.status.state() < TaskState::Running)
     }
 
-    /// Whether the line of a task says what is wrong.
+    /// Whether the line of a task shows a problem.
     fn is_troubled(&self, task: &TaskView) -> bool {
         let about = self.attempt_before(task).unwrap_or(task);
         about.status.state() == TaskState::Complete || !task::trouble(about).is_empty()
     }
 
-    /// A task with its own trouble, or, until it runs, with what went wrong with the one that it replaces.
+    /// The line of a task with its own problem, or, until it runs, that of its predecessor.
     fn line(&self, task: &TaskView) -> TaskLine {
         let before = self.attempt_before(task);
         let about = before.unwrap_or(task);
@@ -234,7 +235,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Judges a service by its counts, and by the tasks that say what is wrong, dead ones included.
+/// Judges a service by its counts and by its tasks with problems, dead ones included.
 pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let reading = Reading::new(service, tasks);
     let all_count = goal == Goal::Count || is_spared(service);
@@ -256,20 +257,20 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     if is_complete && !update.is_some_and(is_rolling) {
         return Verdict::Converged(picture);
     }
-    // Nothing but an update makes tasks better that fail while it is paused.
+    // While the update is paused, failing tasks can only be fixed by another update.
     let stuck =
         stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
     if let Some(why) = stuck.or_else(|| reading.given_up()) {
         return Verdict::Failed { picture, why, restarts: false };
     }
-    // Failures in an update are for the update to judge, as long as it goes on.
+    // While an update is in progress, it judges failures itself.
     match reading.crash_loop(counts).filter(|_| !update.is_some_and(is_rolling)) {
         Some(why) => Verdict::Failed { picture, why, restarts: true },
         None => Verdict::Underway(picture),
     }
 }
 
-/// Places whose task has done its work and gets no successor.
+/// The number of slots whose task has completed and is not replaced.
 fn finished(service: &ServiceView) -> usize {
     let ends = service.spec.restart_policy().condition != RestartCondition::Any;
     if ends { count(service.current_finished_places) } else { 0 }
@@ -279,8 +280,8 @@ pub(super) fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// How far a service is, without and with the number of running tasks: until an update is complete, tasks that run and tasks that are
-/// updated are not the same ones.
+/// A summary, without and with the number of running tasks: until an update is complete, the running tasks and the updated ones
+/// are not the same.
 fn headline(
     name: &str,
     update: Option<UpdateState>,
@@ -303,32 +304,32 @@ fn headline(
     (step, headline)
 }
 
-/// Whether tasks of an older spec may stay: those of a global service whose update is completed are on nodes that take no
+/// Whether tasks of an older spec may stay: after a completed update, tasks of a global service may be on nodes that accept no
 /// tasks now, and are replaced when their node is active again.
 fn is_spared(service: &ServiceView) -> bool {
     service.spec.is_global() && service.update.as_ref().is_some_and(|update| update.state() == UpdateState::Completed)
 }
 
-/// Whether the service's update, or its rollback, is paused.
+/// Whether the service's update or rollback is paused.
 pub fn is_paused(service: &ServiceView) -> bool {
     let paused = [UpdateState::Paused, UpdateState::RollbackPaused];
     service.update.as_ref().is_some_and(|update| paused.contains(&update.state()))
 }
 
-/// Why the service's update goes no further, if so.
+/// Why the service's update stopped, if it did.
 pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Option<String> {
     let name = service.spec.name();
     let update = service.update.as_ref().filter(|_| goal != Goal::Count);
     let what = match update.map(|update| update.state()) {
         Some(UpdateState::Paused) => "the update is paused",
         Some(UpdateState::RollbackPaused) => "the rollback is paused",
-        // A rollback that was asked for ends well.
+        // For a requested rollback, this is success.
         Some(UpdateState::RollbackCompleted) if update.is_some_and(|update| update.requested) => return None,
         Some(UpdateState::RollbackCompleted) => "the update failed and was rolled back",
         Some(UpdateState::Updating | UpdateState::Completed | UpdateState::RollbackStarted) | None => return None,
     };
     let because = update.map_or("", |update| update.message.as_str());
-    // The message says no more than which task it was; that of a rollback that is over does not say it any more.
+    // The message only identifies the task; after a completed rollback it no longer does.
     let culprit = tasks.iter().find(|task| because.contains(&task.id.to_string()));
     let failed = tasks.iter().filter(|task| !task.current && is_bad(service, task)).max_by_key(|task| task.status.at);
     let rolled_back = update.is_some_and(|update| update.state() == UpdateState::RollbackCompleted);
@@ -339,7 +340,7 @@ pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> 
     Some(words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(": "))
 }
 
-/// A task with all that is needed to look for what is wrong with it: `web.1 (nginx:9 on worker-1)`.
+/// A task with the details needed to find its problem: `web.1 (nginx:9 on worker-1)`.
 pub(super) fn described(task: &TaskView) -> String {
     let node = task::node(task, false);
     let node = if node.is_empty() { node } else { format!(" on {node}") };
@@ -354,7 +355,7 @@ pub(super) fn why(task: &TaskView) -> String {
     }
 }
 
-/// Whether the task ended as it should not: a service that always restarts its tasks wants them to keep running.
+/// Whether the task failed: if a service always restarts its tasks, any end is a failure.
 fn is_bad(service: &ServiceView, task: &TaskView) -> bool {
     let for_ever = service.spec.restart_policy().condition == RestartCondition::Any;
     match task.status.state() {
@@ -368,7 +369,7 @@ fn place(task: &TaskView) -> Place {
     (task.slot, task.node.filter(|_| task.slot.is_none()))
 }
 
-/// Whether a task is meant to be there, and may still be.
+/// Whether a task is desired and may still run.
 fn is_wanted(task: &TaskView) -> bool {
     task.desired().is_wanted() && !task.status.state().is_terminal()
 }

@@ -19,7 +19,7 @@ fn update(state: UpdateState) -> Option<UpdateStatus> {
     })
 }
 
-/// Judges a service that has these tasks and no others.
+/// Judges a service with exactly these tasks.
 fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     super::judge(&samples::counted(service.clone(), tasks), tasks, goal)
 }
@@ -40,7 +40,7 @@ fn every_slot_must_run() {
 
 #[test]
 fn many_tasks_are_judged_by_looking_each_up_and_only_troubles_have_lines() {
-    // Judged by going through all tasks for each one, these take hours.
+    // With quadratic time, this would take hours.
     let count = 100_000;
     let mut service = samples::service();
     service.desired_tasks = count;
@@ -174,7 +174,7 @@ fn a_place_that_ends_again_and_again_fails_the_wait_unless_it_runs_or_an_update_
     };
     let stale = |task: TaskView| TaskView { current: false, ..task };
     let (exit, again) = ("exit status 1", "web.2 (nginx:1.27) failed 5 times in a row: exit status 1");
-    // The task, the state of the update, what is waited for, and why the wait fails, if it does.
+    // The task, the state of the update, the condition, and why the wait fails, if it does.
     let table = [
         (looping(4, 0, exit, false), None, Goal::New, ""),
         (looping(5, 0, exit, false), None, Goal::New, again),
@@ -231,7 +231,7 @@ fn an_update_that_stopped_is_a_failure_with_its_reason() {
             panic!("{state:?} is an end")
         };
         assert!(why.ends_with(": no such image"), "{why}");
-        // What failed of the spec that was rolled back is the cause, though the message does not name it.
+        // A failure under the rolled back spec is the cause, although the message does not name it.
         culprit.current = false;
         service.update.as_mut().expect("it was set").message = "why".to_owned();
         let Verdict::Failed { why, .. } = judge(&service, &[culprit], Goal::Spec) else {
