@@ -1,5 +1,5 @@
-//! Checkpoints in the text form of C2SP's tlog-checkpoint: whose history it is, how many frames it has, and the root of the tree over
-//! them. Signatures that follow the text are [`crate::note`]'s.
+//! Checkpoints in the text form of C2SP's tlog-checkpoint: the origin of the history, its number of frames, and the root of the
+//! tree over them. [`crate::note`] handles the signatures that follow the text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,22 +10,22 @@ use events::ClusterId;
 
 use crate::tree::Hash;
 
-/// What comes before the cluster's id in the first line.
+/// The prefix of the cluster's id in the first line.
 const ORIGIN: &str = "swarmlog/";
 
-/// What a history is up to a number of frames.
+/// Identifies a history up to a number of frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Frames.
+    /// The number of frames.
     pub size: u64,
     /// The root of the tree over them.
     pub root: Hash,
 }
 
 impl Checkpoint {
-    /// What the first line says: whose history it is.
+    /// The first line: the origin of the history.
     pub fn origin(cluster: ClusterId) -> String {
         format!("{ORIGIN}{cluster}")
     }
@@ -46,7 +46,7 @@ impl FromStr for Checkpoint {
         let (origin, size, root) = (line("first line")?, line("number of frames")?, line("root")?);
         let cluster = origin.strip_prefix(ORIGIN).and_then(|id| id.parse().ok());
         let cluster = cluster.ok_or_else(|| format!("\"{origin}\" names no cluster: {ORIGIN}ID is expected"))?;
-        // One number has one text.
+        // A number has only one valid representation.
         let number = size.parse().ok().filter(|number: &u64| number.to_string() == size);
         let size = number.ok_or_else(|| format!("\"{size}\" is no number of frames"))?;
         let decoded = BASE64_STANDARD.decode(root).ok().and_then(|bytes| bytes.try_into().ok());

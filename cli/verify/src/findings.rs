@@ -1,4 +1,4 @@
-//! What was found, for people and for programs, of an export, of a proof or of a manager's history as it is.
+//! The findings about an export, a proof or a manager's live history, for people and for programs.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -12,26 +12,26 @@ use crate::checkpoint::Checkpoint;
 use crate::proof::{HEADER, InclusionProof};
 use crate::verify::{Known, Report, hex, verify};
 
-/// Bytes that are read at a time.
+/// Size of the read buffer, in bytes.
 const BUFFER_BYTES: usize = 1024 * 1024;
-/// Bytes of a proof at most: a frame, and little else.
+/// Maximum size of a proof: a frame, and little else.
 const PROOF_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// What comes before the kind of an event in a list.
+/// Separates the kinds of events in a list.
 const SEPARATOR: &str = ", ";
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What it is, each with its name.
+    /// Named facts.
     pub facts: Vec<(&'static str, String)>,
-    /// What is wrong, a sentence each.
+    /// The faults, one sentence each.
     pub faults: Vec<String>,
-    /// The checkpoint of what was verified, where it is whole.
+    /// The checkpoint of the verified history, if it is complete.
     pub checkpoint: Option<Checkpoint>,
 }
 
 impl Findings {
-    /// The same as text.
+    /// The result as text.
     pub fn text(&self) -> String {
         let facts = self.facts.iter().map(|(name, fact)| format!("{name:<12}{fact}"));
         let faults = self.faults.iter().map(|fault| format!("FAULT       {fault}"));
@@ -65,7 +65,7 @@ impl From<Report> for Findings {
     }
 }
 
-/// Verifies a file, whether it is an export or a proof.
+/// Verifies a file, which is an export or a proof.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -113,26 +113,26 @@ pub fn verify_proof(proof: &str, known: &Known) -> Findings {
     Findings { facts, faults, checkpoint }
 }
 
-/// The kinds of events in a frame, in their order.
+/// The kinds of events in a frame, in order.
 fn events_in(frame: &Frame) -> String {
     let mut kinds: Vec<&str> = codec::kinds(frame).map(events::Kind::name).collect();
     kinds.dedup();
     kinds.join(SEPARATOR)
 }
 
-/// A checkpoint that was kept in a file.
+/// Reads a checkpoint from a file.
 ///
 /// # Errors
-/// When it cannot be read, or is none.
+/// When it cannot be read, or is not a checkpoint.
 pub fn kept_checkpoint(path: &Path) -> Result<Checkpoint, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     text.parse().map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// A head that was noted: `INDEX:HASH`.
+/// Parses a log head: `INDEX:HASH`.
 ///
 /// # Errors
-/// When the text is none.
+/// When the text is malformed.
 pub fn noted_head(text: &str) -> Result<(u64, FrameHash), String> {
     let malformed = || "an index and the 64 hexadecimal digits of a hash are expected, such as 12:9f86...".to_owned();
     let (index, digits) = text.split_once(':').ok_or_else(malformed)?;
@@ -148,11 +148,11 @@ pub fn noted_head(text: &str) -> Result<(u64, FrameHash), String> {
 
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send + 'static>;
 
-/// While this is there, no panic is printed: an event that cannot follow is a fault of a history, and is reported as one.
+/// Suppresses the output of panics while it exists: an impossible event is a fault of the history, and reported as one.
 pub struct QuietPanics(Option<Hook>);
 
 impl QuietPanics {
-    /// From now on.
+    /// Suppresses panic output from now on.
     #[must_use]
     pub fn begin() -> Self {
         let hook = std::panic::take_hook();
@@ -163,7 +163,7 @@ impl QuietPanics {
 
 impl Drop for QuietPanics {
     fn drop(&mut self) {
-        // Within a panic the hook cannot be changed.
+        // The hook cannot be changed during a panic.
         if let Some(hook) = self.0.take().filter(|_| !std::thread::panicking()) {
             std::panic::set_hook(hook);
         }

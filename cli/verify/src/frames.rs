@@ -1,35 +1,35 @@
-//! The file that `swarmctl events export --as proto` writes: the stored bytes of each frame, each after their length as protobuf writes
-//! it, so that whoever has the schema (`Frame` of `events.proto`) reads it with the usual tools.
+//! Reads files written by `swarmctl events export --as proto`: the stored bytes of each frame, each preceded by its length as a
+//! protobuf varint, so that usual tools can read them with the schema (`Frame` of `events.proto`).
 
 use std::io::{self, Read};
 
 use bytes::Bytes;
 
-/// Bytes of a frame at most: the log takes none that is larger.
+/// Maximum size of a frame in bytes: the log accepts no larger ones.
 const FRAME_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Reads frames one after the other.
+/// Reads frames one by one.
 pub struct FrameReader<R> {
     from: R,
-    /// Where the next frame begins.
+    /// Offset of the next frame.
     offset: u64,
 }
 
 impl<R: Read> FrameReader<R> {
-    /// Reads a file from its beginning.
+    /// Reads a file from its start.
     pub fn new(from: R) -> Self {
         Self { from, offset: 0 }
     }
 
-    /// Where the next frame begins, in bytes.
+    /// Offset of the next frame, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The next frame; nothing at the end of the file.
+    /// The next frame, or `None` at the end of the file.
     ///
     /// # Errors
-    /// When the file cannot be read, ends within a frame, or has something else there.
+    /// When the file cannot be read, ends within a frame, or contains something else.
     pub fn next_frame(&mut self) -> io::Result<Option<Bytes>> {
         let Some(length) = self.length()? else { return Ok(None) };
         if length > FRAME_BYTES_MAX {
@@ -45,7 +45,7 @@ impl<R: Read> FrameReader<R> {
         Ok(Some(frame.into()))
     }
 
-    /// A length as protobuf writes it: seven bits a byte, the lowest first.
+    /// A length as a protobuf varint: seven bits per byte, the lowest first.
     fn length(&mut self) -> io::Result<Option<u64>> {
         let (mut length, mut shift) = (0_u64, 0);
         loop {

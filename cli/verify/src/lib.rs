@@ -1,8 +1,8 @@
-//! Verifies an export of history without a cluster: that no frame was changed, left out, added or moved, that the recorded hashes of
-//! the state are those that its events make, and that it continues what a checkpoint says that somebody kept outside.
+//! Verifies an export of history without a cluster: that no frame was changed, removed, added or moved, that the recorded hashes
+//! of the state match the events, and that the history continues a checkpoint that was kept elsewhere.
 //!
-//! Absent on purpose: a database, a network, a runtime. What has to be trusted is the checkpoint or the head that is compared with,
-//! and this program.
+//! Absent on purpose: a database, a network, an async runtime. Only the kept checkpoint or head, and this program, have to be
+//! trusted.
 
 pub mod checkpoint;
 pub mod findings;

@@ -12,10 +12,10 @@ use verify::verify::Known;
 
 /// Verify an export of a cluster's history, as `swarmd export` writes it, or a proof, as `swarmctl audit prove` does
 ///
-/// Every frame has to carry the hash of the one before it, and the events have to make the states whose hashes were recorded. Compared
-/// with a checkpoint or a head that was kept elsewhere, an export cannot have been rewritten or cut short since. A proof shows that one
-/// frame is in a history whose checkpoint somebody signed whose key is known, or which was kept. Exits with 0 if all is whole, 1 if
-/// something is not, 2 if the files cannot be read.
+/// Every frame must contain the hash of the one before it, and the events must lead to the states whose hashes were recorded. If
+/// an export matches a checkpoint or a head that was kept elsewhere, it was not rewritten or cut short since. A proof shows that
+/// one frame is part of a history whose checkpoint is signed with a trusted key, or was kept. Exits with 0 if everything is
+/// intact, 1 if something is not, 2 if the files cannot be read.
 #[derive(Debug, Parser)]
 #[command(name = "swarmlog-verify", version)]
 struct Args {
@@ -23,15 +23,15 @@ struct Args {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// A checkpoint of the same history that was kept; may be repeated
+    /// A checkpoint of the same history that was kept earlier; may be repeated
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
 
-    /// A key whose signature below the checkpoint of a proof is believed, as `swarmctl audit keys` shows it; may be repeated
+    /// A trusted key for signatures on the checkpoint of a proof, as `swarmctl audit keys` shows it; may be repeated
     #[arg(long, value_name = "KEY")]
     key: Vec<VerifierKey>,
 
-    /// A head that was noted, as `swarmctl cluster inspect` shows it: index and frame hash; may be repeated
+    /// A log head that was noted earlier, as `swarmctl cluster inspect` shows it: index and frame hash; may be repeated
     #[arg(long, value_name = "INDEX:HASH", value_parser = noted_head)]
     head: Vec<(u64, FrameHash)>,
 

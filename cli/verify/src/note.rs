@@ -1,5 +1,5 @@
-//! Signed notes, as C2SP's signed-note says: a text, and below it the signatures of whoever vouches for it. Signatures are Ed25519,
-//! and a key has a name; those of others are kept and mean nothing here.
+//! Signed notes as specified by C2SP's signed-note: a text, followed by signatures. Signatures are Ed25519, and keys have names;
+//! signatures of unknown keys are kept and ignored.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 
 /// The kind of signatures: Ed25519 over the text.
 const ED25519_KIND: u8 = 1;
-/// What begins the line of a signature.
+/// The prefix of a signature line.
 const SIGNATURE: &str = "\u{2014} ";
-/// Signatures below a text at most.
+/// Maximum number of signatures on a text.
 const SIGNATURES_MAX: usize = 100;
-/// Bytes of a note at most.
+/// Maximum size of a note, in bytes.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Whose signatures are believed.
+/// A key that verifies signatures.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VerifierKey {
     name: String,
@@ -26,7 +26,7 @@ pub struct VerifierKey {
 }
 
 impl VerifierKey {
-    /// The key with this name, which has no space, line end or plus in it.
+    /// The key with this name, which contains no space, newline or plus.
     pub fn new(name: impl Into<String>, public: [u8; 32]) -> Self {
         Self { name: name.into(), public }
     }
@@ -36,7 +36,7 @@ impl VerifierKey {
         &self.name
     }
 
-    /// What a signature names it by, beside its name.
+    /// The key id, which identifies it in a signature together with its name.
     fn id(&self) -> [u8; 4] {
         let hash = Sha256::new_with_prefix(&self.name).chain_update([b'\n', ED25519_KIND]).chain_update(self.public);
         let hash: [u8; 32] = hash.finalize().into();
@@ -67,7 +67,7 @@ impl FromStr for VerifierKey {
         };
         let public = public.try_into().map_err(|_| malformed())?;
         let key = Self::new(name, public);
-        // The id guards against a key that was copied in part.
+        // The id protects against an incompletely copied key.
         if is_name(name) && key.to_string() == text { Ok(key) } else { Err(malformed()) }
     }
 }
@@ -76,38 +76,38 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|letter: char| letter.is_whitespace() || letter.is_control() || letter == '+')
 }
 
-/// Somebody who signs notes.
+/// A key that signs notes.
 pub struct Signer {
     key: VerifierKey,
     pair: Ed25519KeyPair,
 }
 
 impl Signer {
-    /// The signer with this name and seed; nothing where the cryptographic library refuses.
+    /// The signer with this name and seed; `None` if the cryptographic library refuses it.
     pub fn new(name: impl Into<String>, seed: &[u8; 32]) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         let public = pair.public_key().as_ref().try_into().ok()?;
         Some(Self { key: VerifierKey::new(name, public), pair })
     }
 
-    /// With what its signatures are checked.
+    /// The key that verifies its signatures.
     pub fn key(&self) -> &VerifierKey {
         &self.key
     }
 
-    /// The key alone.
+    /// The public key.
     pub fn public(&self) -> [u8; 32] {
         self.key.public
     }
 
-    /// Its signature below a text.
+    /// Signs a text.
     fn sign(&self, text: &str) -> Signature {
         let bytes = self.pair.sign(text.as_bytes()).as_ref().to_vec();
         Signature { name: self.key.name.clone(), id: self.key.id(), bytes }
     }
 }
 
-/// One signature below a text.
+/// One signature of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Signature {
     name: String,
@@ -115,26 +115,26 @@ struct Signature {
     bytes: Vec<u8>,
 }
 
-/// A text and the signatures below it.
+/// A text with its signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedNote {
     text: String,
     signatures: Vec<Signature>,
 }
 
-/// What a note has of somebody.
+/// Whether a key signed a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It was signed with this key.
     Signed,
-    /// It has a signature with this key's name and id that is not by it.
+    /// It has a signature with this key's name and id that is invalid.
     Forged,
-    /// It has none of this key.
+    /// It has no signature of this key.
     Unsigned,
 }
 
 impl SignedNote {
-    /// A text, whose lines all end, without signatures.
+    /// A text that ends with a newline, without signatures.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), signatures: Vec::new() }
     }
@@ -144,19 +144,19 @@ impl SignedNote {
         &self.text
     }
 
-    /// The names of those who signed, whether rightly or not.
+    /// The names in the signatures, valid or not.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.signatures.iter().map(|signature| signature.name.as_str())
     }
 
-    /// The same with a signature more.
+    /// Adds a signature.
     #[must_use]
     pub fn signed_by(mut self, signer: &Signer) -> Self {
         self.signatures.push(signer.sign(&self.text));
         self
     }
 
-    /// The same with the signatures of another note that were made with this key for the same text.
+    /// Adds the signatures that this key made on another note with the same text.
     #[must_use]
     pub fn cosigned(mut self, other: &Self, key: &VerifierKey) -> Self {
         let id = key.id();
@@ -167,7 +167,7 @@ impl SignedNote {
         self
     }
 
-    /// What the note has of whoever has this key.
+    /// Checks the signature of this key.
     pub fn verdict(&self, key: &VerifierKey) -> Verdict {
         let id = key.id();
         let mut theirs = self.signatures.iter().filter(|signature| signature.name == key.name && signature.id == id);
@@ -201,7 +201,7 @@ impl FromStr for SignedNote {
         if note.len() > BYTES_MAX {
             return Err(format!("a note of {} bytes cannot be: {BYTES_MAX} at most", note.len()));
         }
-        // A text alone is a note that nobody signed.
+        // A text alone is a note without signatures.
         let (text, signatures) = note.rsplit_once("\n\n").unwrap_or((note.trim_end_matches('\n'), ""));
         let signatures: Vec<Signature> = signatures.lines().map(signature).collect::<Result<_, _>>()?;
         match signatures.len() {
@@ -230,7 +230,7 @@ fn signature(line: &str) -> Result<Signature, String> {
 mod tests {
     use super::*;
 
-    /// What Go's own implementation shows as its example.
+    /// The example of Go's own implementation.
     const KEY: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
     const SEED: &str = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
     const NOTE: &str = "If you think cryptography is the answer to your problem,

@@ -1,14 +1,14 @@
-//! Proofs about the tree of [`crate::tree`], as RFC 6962 defines them: that a leaf is in a tree, and that a tree continues an earlier
-//! one. Whoever has the nodes makes them; whoever has the roots alone checks them, as RFC 9162 says how.
+//! Proofs about the tree of [`crate::tree`], as specified by RFC 6962: that a leaf is in a tree, and that a tree continues an
+//! earlier one. Creating a proof needs the nodes; checking it needs only the roots, as in RFC 9162.
 
 use crate::tree::{Hash, empty, parent};
 
-/// The hashes of whole subtrees, wherever they are kept.
+/// Access to the hashes of complete subtrees.
 pub trait Nodes {
-    /// Why one cannot be had.
+    /// Why a node cannot be read.
     type Error;
 
-    /// The root of the subtree over the leaves from `number << level` on, `1 << level` of them.
+    /// The root of a complete subtree with `1 << level` leaves, the first of which is `number << level`.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -23,7 +23,7 @@ pub fn root<N: Nodes>(nodes: &mut N, size: u64) -> Result<Hash, N::Error> {
     if size == 0 { Ok(empty()) } else { over(nodes, 0, size) }
 }
 
-/// The proof that the leaf with this number, the first being 0, is in the tree over the first `size` leaves, which has it.
+/// The proof that a leaf is in the tree over the first `size` leaves. Leaves are numbered from 0, and `leaf` is less than `size`.
 ///
 /// # Errors
 /// When a node cannot be read.
@@ -43,7 +43,7 @@ pub fn inclusion<N: Nodes>(nodes: &mut N, leaf: u64, size: u64) -> Result<Vec<Ha
     Ok(path)
 }
 
-/// The proof that the tree over the first `size` leaves continues the one over the first `old` of them, of which there are some.
+/// The proof that the tree over the first `size` leaves continues the one over the first `old` of them; `old` is not 0.
 ///
 /// # Errors
 /// When a node cannot be read.
@@ -59,7 +59,7 @@ pub fn consistency<N: Nodes>(nodes: &mut N, old: u64, size: u64) -> Result<Vec<H
             start = middle;
         }
     }
-    // Where the old tree is a whole subtree at the beginning of the new one, whoever checks has its root.
+    // If the old tree is a complete subtree at the start of the new one, the verifier has its root.
     if start > 0 {
         path.push(over(nodes, start, end)?);
     }
@@ -67,7 +67,7 @@ pub fn consistency<N: Nodes>(nodes: &mut N, old: u64, size: u64) -> Result<Vec<H
     Ok(path)
 }
 
-/// The root of the tree over some leaves, the first of which is where a subtree of this size can begin.
+/// The root of the tree over some leaves; the first of them is aligned for a subtree of this size.
 fn over<N: Nodes>(nodes: &mut N, start: u64, end: u64) -> Result<Hash, N::Error> {
     let leaves = end - start;
     if leaves.is_power_of_two() {
@@ -77,12 +77,12 @@ fn over<N: Nodes>(nodes: &mut N, start: u64, end: u64) -> Result<Hash, N::Error>
     Ok(parent(&over(nodes, start, middle)?, &over(nodes, middle, end)?))
 }
 
-/// How many of more than one leaf are in the left subtree.
+/// The number of leaves in the left subtree, for more than one leaf.
 fn left_half(leaves: u64) -> u64 {
     1 << (leaves - 1).ilog2()
 }
 
-/// Whether a proof leads from a leaf to the root of a tree.
+/// Whether a proof connects a leaf with the root of a tree.
 pub fn includes(root: &Hash, size: u64, number: u64, leaf: &Hash, path: &[Hash]) -> bool {
     if number >= size {
         return false;
@@ -105,12 +105,12 @@ pub fn includes(root: &Hash, size: u64, number: u64, leaf: &Hash, path: &[Hash])
     last == 0 && hash == *root
 }
 
-/// Whether a proof leads from the root of a tree to that of one which continues it.
+/// Whether a proof connects the root of a tree with that of a later one.
 pub fn continues(old: (u64, &Hash), new: (u64, &Hash), path: &[Hash]) -> bool {
     let ((old_size, old_root), (size, root)) = (old, new);
     match old_size {
         _ if old_size > size => return false,
-        // Every tree continues the one without leaves, and itself.
+        // Every tree continues the empty tree and itself.
         0 => return path.is_empty() && *old_root == empty(),
         _ if old_size == size => return path.is_empty() && old_root == root,
         _ => {}
@@ -147,7 +147,7 @@ mod tests {
     use crate::tree::{Tree, leaf};
     use crate::verify::hex;
 
-    /// All leaves, from which any node is computed.
+    /// All leaves; nodes are computed from them.
     struct Leaves(Vec<Hash>);
 
     impl Nodes for Leaves {
@@ -223,7 +223,7 @@ mod tests {
                 let Ok(path) = consistency(&mut leaves, old, size);
                 for other in 0..=size {
                     let holds = continues((other, root_at(other)), (size, root_at(size)), &path);
-                    // The empty proof is also that of the tree without leaves.
+                    // The empty proof is also that of the empty tree.
                     let expected = other == old || (other == 0 && path.is_empty());
                     assert_eq!(holds, expected, "{old} as {other} of {size}");
                 }

@@ -1,5 +1,5 @@
-//! The proof that a frame is in a history, in the text form of C2SP's tlog-proof: the frame's stored bytes, its number, the path to the
-//! root, and a checkpoint with that root.
+//! The proof that a frame is part of a history, in the text form of C2SP's tlog-proof: the frame's stored bytes, its number, the
+//! path to the root, and a checkpoint with that root.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,15 +17,15 @@ use crate::verify::Known;
 
 /// The first line.
 pub const HEADER: &str = "c2sp.org/tlog-proof@v1";
-/// Hashes of a path at most: one a level.
+/// Maximum length of a path: one hash per level.
 const PATH_MAX: usize = 64;
 
-/// A frame and the way from it to a checkpoint.
+/// A frame and its path to a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InclusionProof {
-    /// The number of the frame, the first of a cluster being 0.
+    /// The number of the frame; the first of a cluster is 0.
     pub number: u64,
-    /// The hashes beside the way to the root.
+    /// The sibling hashes on the path to the root.
     pub path: Vec<Hash>,
     /// The frame's stored bytes.
     pub frame: Bytes,
@@ -33,19 +33,19 @@ pub struct InclusionProof {
     pub checkpoint: SignedNote,
 }
 
-/// Who vouches for a checkpoint.
+/// How a checkpoint is confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vouchers {
-    /// Names of keys that signed it.
+    /// Names of the keys that signed it.
     pub signed: Vec<String>,
-    /// Whether the same was kept.
+    /// Whether the same checkpoint was kept.
     pub kept: bool,
-    /// What is wrong, a sentence each.
+    /// The faults, one sentence each.
     pub faults: Vec<String>,
 }
 
 impl Known {
-    /// Who of those that are trusted vouches for a checkpoint. That nobody does is a fault.
+    /// The trusted keys and kept checkpoints that confirm a checkpoint. If there are none, this is a fault.
     pub fn vouchers(&self, note: &SignedNote, checkpoint: &Checkpoint) -> Vouchers {
         let mut found = Vouchers::default();
         for key in &self.keys {
@@ -68,10 +68,10 @@ impl Known {
 }
 
 impl InclusionProof {
-    /// What the checkpoint says, and the frame.
+    /// Verifies the proof; returns the checkpoint and the frame.
     ///
     /// # Errors
-    /// A sentence on why the proof does not hold.
+    /// A sentence on why the proof is invalid.
     pub fn verify(&self) -> Result<(Checkpoint, Frame), String> {
         let checkpoint: Checkpoint = self.checkpoint.text().parse()?;
         if !includes(&checkpoint.root, checkpoint.size, self.number, &leaf(&self.frame), &self.path) {
@@ -89,10 +89,10 @@ impl InclusionProof {
     }
 }
 
-/// Whether a history continues one that was kept, by a proof of it.
+/// Verifies the proof that a history continues a kept one.
 ///
 /// # Errors
-/// A sentence on why it does not.
+/// A sentence on why it is invalid.
 pub fn verify_consistency(kept: &Checkpoint, new: &Checkpoint, path: &[Hash]) -> Result<(), String> {
     if kept.cluster != new.cluster {
         return Err(format!("this is the history of cluster {}, the checkpoint is of {}", new.cluster, kept.cluster));

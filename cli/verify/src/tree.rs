@@ -1,5 +1,6 @@
-//! The Merkle tree over frames, hashed as RFC 6962 says: the leaves are the stored bytes of frames. Only the roots of whole subtrees are
-//! kept while leaves are added, one for each bit of the number of leaves. Proofs about such a tree are in [`crate::path`].
+//! The Merkle tree over frames, hashed as specified by RFC 6962: the leaves are the stored bytes of frames. Only the roots of
+//! complete subtrees are kept while leaves are added, one for each bit of the number of leaves. Proofs about such a tree are in
+//! [`crate::path`].
 
 use sha2::{Digest, Sha256};
 
@@ -10,12 +11,12 @@ pub type Hash = [u8; 32];
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     size: u64,
-    /// Roots of whole subtrees, the largest first.
+    /// Roots of complete subtrees, the largest first.
     roots: Vec<Hash>,
 }
 
 impl Tree {
-    /// How many leaves it has.
+    /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -25,9 +26,9 @@ impl Tree {
         self.add_leaf(leaf(stored));
     }
 
-    /// Adds a leaf by its hash.
+    /// Adds the hash of a leaf.
     pub fn add_leaf(&mut self, mut hash: Hash) {
-        // Each one bit at the end of the size is a subtree as large as the new one.
+        // Each trailing one bit of the size is a subtree as large as the new one.
         for _ in 0..self.size.trailing_ones() {
             let Some(left) = self.roots.pop() else { break };
             hash = parent(&left, &hash);
@@ -36,7 +37,7 @@ impl Tree {
         self.size += 1;
     }
 
-    /// The hash that stands for all leaves in their order.
+    /// The root hash, which commits to all leaves in their order.
     pub fn root(&self) -> Hash {
         let smallest_first = self.roots.iter().rev().copied();
         smallest_first.reduce(|right, left| parent(&left, &right)).unwrap_or_else(empty)
@@ -48,12 +49,12 @@ pub(crate) fn empty() -> Hash {
     Sha256::digest([]).into()
 }
 
-/// The leaf of a frame, by its stored bytes.
+/// The leaf hash of a frame's stored bytes.
 pub fn leaf(stored: &[u8]) -> Hash {
     events::frame::leaf(stored)
 }
 
-/// The node above two others.
+/// The parent of two nodes.
 pub fn parent(left: &Hash, right: &Hash) -> Hash {
     Sha256::new_with_prefix([1]).chain_update(left).chain_update(right).finalize().into()
 }
@@ -78,7 +79,7 @@ pub(crate) mod tests {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The root as RFC 6962, section 2.1, defines it.
+    /// The root by the definition in RFC 6962, section 2.1.
     fn defined(leaves: &[&[u8]]) -> Hash {
         match leaves {
             [] => Sha256::digest([]).into(),

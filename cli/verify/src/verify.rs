@@ -1,4 +1,4 @@
-//! What is verified of an export, and what is found.
+//! Verifies an export, and reports the findings.
 
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,43 +14,43 @@ use crate::frames::FrameReader;
 use crate::note::VerifierKey;
 use crate::tree::{Hash, Tree};
 
-/// Faults that are named; those after them are counted.
+/// Maximum number of faults that are described; further ones are counted.
 const NAMED_MAX: usize = 100;
 
-/// What is known from elsewhere.
+/// Trusted knowledge from elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     /// Keys of managers and witnesses.
     pub keys: Vec<VerifierKey>,
     /// Checkpoints that were kept.
     pub checkpoints: Vec<Checkpoint>,
-    /// Heads that were noted, as `swarmctl cluster inspect` shows them: the index of a frame and its hash.
+    /// Log heads that were noted, as `swarmctl cluster inspect` shows them: the index of a frame and its hash.
     pub heads: Vec<(u64, FrameHash)>,
 }
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// Frames that were read.
+    /// The number of frames.
     pub frames: u64,
-    /// The index of the first of them.
+    /// The index of the first frame.
     pub first: u64,
-    /// The last of them: its index and hash.
+    /// The index and hash of the last frame.
     pub head: Option<(u64, FrameHash)>,
-    /// State hashes that were compared; and those that were not, because they are of another fold version, or of a state with values
-    /// that were erased from history since.
+    /// The number of state hashes that were compared; and of those that were not, because they are of another fold version, or of
+    /// a state with values that were erased from history since.
     pub hashes: (u64, u64),
-    /// Frames from which a value was erased, as a later one announces.
+    /// The number of frames from which a value was erased, as announced by a later frame.
     pub redacted: u64,
-    /// Heads and checkpoints that were compared.
+    /// The number of heads and checkpoints that were compared.
     pub compared: u64,
     /// The root of the tree over them.
     pub root: Hash,
-    /// The checkpoint of all that was read, where that begins with the first frame of a cluster and has no fault.
+    /// The checkpoint of everything that was read, if that starts with the first frame of a cluster and has no faults.
     pub checkpoint: Option<Checkpoint>,
-    /// What is wrong, a sentence each.
+    /// The faults, one sentence each.
     pub faults: Vec<String>,
-    /// How many more faults there are.
+    /// The number of further faults.
     pub more: u64,
 }
 
@@ -67,7 +67,7 @@ impl Report {
 /// Verifies an export from its first byte to its last. Memory is bounded by a frame and the state of the cluster.
 ///
 /// # Errors
-/// When the file cannot be read. That it ends too soon is a fault.
+/// When the file cannot be read. A truncated file is a fault.
 pub fn verify(export: impl Read, known: &Known) -> io::Result<Report> {
     let (mut frames, mut verifier) = (FrameReader::new(export), Verifier::new(known.clone()));
     loop {
@@ -85,16 +85,16 @@ pub fn verify(export: impl Read, known: &Known) -> io::Result<Report> {
     Ok(verifier.finish())
 }
 
-/// The state that the frames make.
+/// The state that results from the frames.
 enum Fold {
-    /// No frame was read.
+    /// No frame was read yet.
     NotBegun,
     Known(Box<Cluster>),
-    /// The export begins in the middle, or has a fault: what the state is nobody can say.
+    /// The export starts in the middle, or has a fault: the state is not known.
     Unknown,
 }
 
-/// What verifies frames one after the other, wherever they come from.
+/// Verifies frames one by one, from any source.
 pub struct Verifier {
     known: Known,
     report: Report,
@@ -104,7 +104,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// What begins with the next frame that it gets.
+    /// A verifier for frames, starting with the next one.
     pub fn new(known: Known) -> Self {
         Self {
             known,
@@ -120,7 +120,7 @@ impl Verifier {
         self.report.head.map_or(0, |(index, _)| index)
     }
 
-    /// Something follows that is no frame. `place` says where that is, or is empty.
+    /// Records that the next data is not a frame. `place` is its location, or empty.
     pub fn damaged(&mut self, place: &str, why: &str) {
         let after = self.after();
         self.report.fault(format!("{place}after {after}: {why}"));
@@ -131,7 +131,7 @@ impl Verifier {
         self.report.head.map_or_else(|| "no frame".to_owned(), |(index, _)| format!("frame {index}"))
     }
 
-    /// Verifies the next frame, by its stored bytes. `place` says where they are, or is empty.
+    /// Verifies the next frame, given its stored bytes. `place` is their location, or empty.
     pub fn take(&mut self, place: &str, stored: &Bytes) {
         let frame = match codec::decode_frame(stored) {
             Ok(frame) => frame,
@@ -174,12 +174,12 @@ impl Verifier {
         Some(format!("frame {index} does not carry the hash of frame {last}: that was changed{missing}"))
     }
 
-    /// Compares the recorded hash of the state, and makes the next one.
+    /// Compares the recorded hash of the state, and applies the frame.
     fn fold_frame(&mut self, frame: &Frame) {
         let Fold::Known(cluster) = &mut self.fold else { return };
         for kind in codec::kinds(frame) {
             let Kind::StateHashRecorded(recorded) = kind else { continue };
-            // Without the values that were erased, the state is another one until the frame that announces that.
+            // Without erased values, the state differs until the frame that announces the erasure.
             if recorded.fold_version() != FOLD_VERSION || !self.redacted.is_empty() {
                 self.report.hashes.1 += 1;
                 continue;
@@ -190,7 +190,7 @@ impl Verifier {
                 self.report.fault(format!("the events up to frame {at} make another state than the one recorded"));
             }
         }
-        // An event that cannot have happened ends the fold.
+        // An impossible event ends the fold.
         if catch_unwind(AssertUnwindSafe(|| drop(cluster.apply_frame(frame)))).is_err() {
             let index = frame.header.index;
             self.report.fault(format!("frame {index} has an event that cannot follow what was before it"));
@@ -221,7 +221,7 @@ impl Verifier {
         }
     }
 
-    /// What was found, once all frames were verified.
+    /// The findings, once all frames were verified.
     pub fn finish(mut self) -> Report {
         let (size, last) = (self.tree.size(), self.last());
         self.report.root = self.tree.root();
@@ -257,7 +257,7 @@ impl Verifier {
     }
 }
 
-/// A hash as people write it.
+/// A hash in hexadecimal digits.
 pub fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Proofs of a few frames, whole and tampered with.
+//! Proofs of a few frames, intact and tampered with.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Small histories, whole and tampered with.
+//! Small histories, intact and tampered with.
 
 use events::redaction::{self, Field};
 use events::{
@@ -12,10 +12,10 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 
-/// Every so many frames the hash of the state is recorded.
+/// The interval of state hashes, in frames.
 const HASH_EVERY: u64 = 10;
 
-/// The frame that gives a service a value, by its number, and the one that announces that the value was erased.
+/// The number of the frame that gives a service a value, and of the one that announces the value's erasure.
 const GIVEN: usize = 3;
 const REDACTED: usize = 22;
 const SERVICE: ServiceId = ServiceId::MAX;
@@ -27,7 +27,7 @@ fn with_password(value: &str) -> ServiceSpec {
     ServiceSpec { annotations, task, ..ServiceSpec::default() }
 }
 
-/// The frame that gives the value, without it.
+/// The first of these frames, without the value.
 fn redacted_frame(given: &[u8]) -> Vec<u8> {
     redaction::redact(given, SERVICE, &Field::Env("PASSWORD".to_owned()), "gone").expect("it has the field")
 }
@@ -43,13 +43,13 @@ fn redaction_of(given: &[u8]) -> HistoryRedacted {
     }
 }
 
-/// The same history after the redaction was carried out.
+/// The same history after the redaction.
 fn redacted(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     frames[GIVEN - 1] = redacted_frame(&frames[GIVEN - 1]);
     frames
 }
 
-/// What happens in a frame besides nodes that join.
+/// The events of a frame besides nodes that join.
 fn told(number: usize, stored: &[Vec<u8>]) -> Option<Vec<Kind>> {
     let completed = UpdateCompleted { service: SERVICE, rollback: None };
     let updated = |value| ServiceSpecUpdated { service: SERVICE, spec: with_password(value), ..Default::default() };
@@ -68,7 +68,7 @@ fn told(number: usize, stored: &[Vec<u8>]) -> Option<Vec<Kind>> {
     }
 }
 
-/// The stored frames of a history: nodes that join, and a service whose first password is erased. Not every index has a frame.
+/// The stored frames of a history: nodes that join, and a service whose first password is erased. Some indexes have no frame.
 fn history(frames: u64) -> Vec<Vec<u8>> {
     let (mut cluster, mut previous_hash, mut stored) = (Cluster::default(), Vec::new(), Vec::new());
     for number in 1..=frames {
@@ -173,7 +173,7 @@ fn each_fault_is_named() {
 fn a_state_that_the_events_do_not_make_shows_although_every_hash_of_the_chain_fits() {
     let mut frames = history(12);
     let mut previous = frame::hash(&frames[3]).to_vec();
-    // A history that somebody rewrote from one frame on, chain and all.
+    // A history that was rewritten from one frame on, including the hash chain.
     for stored in &mut frames[4..] {
         let mut frame = Frame::decode(stored.as_slice()).expect("a frame");
         frame.header.previous_hash = previous;
@@ -208,7 +208,7 @@ fn what_was_erased_is_counted_and_changes_neither_chain_nor_tree() {
     let report = verified(&exported(&redacted(frames)), &known);
     assert_eq!((report.faults.len(), report.redacted, report.compared), (0, 1, 2), "{:?}", report.faults);
     assert_eq!((report.root, report.checkpoint), (whole.root, whole.checkpoint));
-    // The state before the announcement is another one; that after it is not.
+    // The state before the announcement differs; the one after it does not.
     assert_eq!((whole.hashes, report.hashes), ((3, 0), (1, 2)));
 }
 
