@@ -1,20 +1,20 @@
-//! `sim --seed N`: one simulated cluster with faults, shown step by step with `--verbose`; with `--count` as many as that, of
-//! which only those that fail are shown.
+//! `sim --seed N`: one simulated cluster with faults, shown step by step with `--verbose`; with `--count`, that many seeds, of
+//! which only failing ones are shown.
 
 use clap::Parser;
 
-/// Play one simulated cluster with faults
+/// Run one simulated cluster with faults
 #[derive(Debug, Parser)]
 struct Args {
-    /// What decides everything that happens
+    /// Seed of the random generator that determines the whole run
     #[arg(long)]
     seed: u64,
 
-    /// Play this many seeds, from the first one on, and show those that fail
+    /// Run this many seeds, starting with this one, and show those that fail
     #[arg(long, default_value_t = 1)]
     count: u64,
 
-    /// Several managers without agents, instead of one with agents
+    /// Several managers without agents, instead of one manager with agents
     #[arg(long)]
     quorum: bool,
 
@@ -22,11 +22,11 @@ struct Args {
     #[arg(long, conflicts_with = "quorum")]
     fleet: bool,
 
-    /// Clients that set and read registers at any of three managers, and whether what they saw can be
+    /// Clients that set and read registers at any of three managers, checked for linearizability
     #[arg(long, conflicts_with_all = ["quorum", "fleet"])]
     registers: bool,
 
-    /// Tell what happens; with the variable RUST_LOG also what managers log
+    /// Print every step; with the variable RUST_LOG also the logs of managers
     #[arg(long)]
     verbose: bool,
 }
@@ -68,7 +68,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Plays many seeds, one after the other.
+/// Runs many seeds, one after the other.
 fn many(args: &Args) -> anyhow::Result<()> {
     let mut failed = 0;
     for seed in args.seed..args.seed.saturating_add(args.count) {

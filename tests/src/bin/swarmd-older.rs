@@ -1,4 +1,4 @@
-//! `swarmd` as a build one feature level ago: for tests of upgrades.
+//! `swarmd` as built for the previous feature level, for tests of upgrades.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! What the agents of a large cluster cost their manager while little happens: a real `swarmd`, and agents with their own
-//! certificates and TLS connections that send heartbeats and now and then a report.
+//! The cost of a large cluster's agents for their manager while little happens: a real `swarmd`, and agents with their own
+//! certificates and TLS connections that send heartbeats and occasional reports.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,24 +14,25 @@ use crate::figure::{Figure, Target};
 use crate::prepared;
 use crate::prepared::lived::{self, Life};
 
-/// How many agents, unless this variable of the environment says otherwise.
+/// Default number of agents, unless this environment variable is set.
 const AGENTS: u64 = 20_000;
 const AGENTS_VARIABLE: &str = "BENCH_AGENTS";
-/// How long they are watched.
+/// Duration of the measurement.
 const SECONDS: u64 = 300;
 const SECONDS_VARIABLE: &str = "BENCH_SECONDS";
 /// One in a hundred agents reports something new each second.
 const REPORT_EVERY: Duration = Duration::from_secs(100);
-/// How long all agents together may take to open their sessions.
+/// Time limit for all agents to open their sessions.
 const OPEN_PATIENCE: Duration = Duration::from_secs(300);
-/// Pause of a manager before they come: what it does at a start is not theirs. Short, for its nodes are missed from then on.
+/// Delay before agents connect, so that the manager's own start is not measured. Short, because its nodes are missed from then
+/// on.
 const START_REST: Duration = Duration::from_secs(2);
-/// Pause after they came.
+/// Delay after they have connected.
 const REST: Duration = Duration::from_secs(10);
 /// The manager's own agent, and one session that is being replaced.
 const NOT_OURS: usize = 8;
 
-/// Processor, memory and nodes lost.
+/// Processor, memory and lost nodes.
 pub fn figures() -> Result<Vec<Figure>> {
     let seconds = number(SECONDS_VARIABLE, SECONDS)?;
     let (agents, why) = agents()?;
@@ -89,14 +90,14 @@ async fn measure(agents: u64, time: Duration) -> Result<Sample> {
     })
 }
 
-/// A cluster that was prepared, and where its manager will be reached.
+/// A prepared cluster, and the addresses of its manager.
 pub struct PreparedCluster {
     pub dir: TempDir,
     pub root_pem: String,
     pub agents: Vec<Identity>,
     /// Where the manager listens.
     pub remote: SocketAddr,
-    /// Where agents reach it.
+    /// The address that agents connect to.
     pub connect: SocketAddr,
 }
 
@@ -107,7 +108,7 @@ impl PreparedCluster {
         Self::of(dir, agents)
     }
 
-    /// One that lived so.
+    /// A cluster with this history.
     pub async fn lived(life: Life) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let agents = lived::prepare(&dir.path().join("state"), life).await?;
@@ -124,7 +125,7 @@ impl PreparedCluster {
     }
 }
 
-/// How many agents, and why no more where that are fewer than wanted.
+/// The number of agents, and the reason if there are fewer than requested.
 pub fn agents() -> Result<(u64, String)> {
     let wanted = number(AGENTS_VARIABLE, AGENTS)?;
     let descriptors = node::daemon::descriptors::raise();

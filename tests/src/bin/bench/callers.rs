@@ -1,4 +1,4 @@
-//! Callers that each ask the next thing once the last is answered, and what that comes to.
+//! Concurrent callers that each send the next request after the last answer, and their throughput.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 
-/// How long one run asks.
+/// Duration of one run.
 pub const RUN: Duration = Duration::from_secs(3);
-/// Connections that callers share, as the clients of one proxy or one program do.
+/// Number of connections that callers share, as the clients of a proxy or a program do.
 pub const CONNECTIONS_MAX: usize = 8;
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Answers in a second.
+    /// Answers per second.
     pub per_second: f64,
-    /// The median time of one answer, in milliseconds.
+    /// Median latency of an answer, in milliseconds.
     pub p50_ms: f64,
 }
 
-/// Lets this many callers ask for [`RUN`]; each asks on one of the connections, with its own number and that of its request.
+/// Runs this many callers for [`RUN`]; each uses one of the connections, with its own number and that of its request.
 pub async fn run<C, F>(
     connections: &[C],
     callers: usize,

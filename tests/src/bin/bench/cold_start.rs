@@ -1,5 +1,5 @@
-//! A manager with a long history behind it: how soon it answers after its start, and how soon another manager that joins it
-//! has all of that history and votes.
+//! A manager with a long history: how soon it answers after its start, and how soon another manager that joins has all of that
+//! history and votes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use crate::daemon::{Daemon, free_ports, runtime};
 use crate::figure::{Figure, Target};
 use crate::prepared;
 
-/// Events of history, unless this variable of the environment says otherwise.
+/// Default number of events in history, unless this environment variable is set.
 const EVENTS: u64 = 1_000_000;
 const EVENTS_VARIABLE: &str = "BENCH_EVENTS";
 const STARTS: usize = 5;
-/// How long the other manager may take.
+/// Time limit for the other manager.
 const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 

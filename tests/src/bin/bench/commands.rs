@@ -1,5 +1,5 @@
-//! Durable commands: clients of a real manager's control socket that each send their next command once the last one is
-//! answered, which is after its fsync; and one that sends them all on a stream. Beside it, in the same run, etcd.
+//! Durable commands: clients at a real manager's control socket that each send the next command after the last answer, which
+//! comes after its fsync; and one that sends all on a stream. For comparison, etcd in the same run.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -20,22 +20,22 @@ use crate::etcd::{self, Etcd};
 use crate::figure::{Figure, Target};
 
 const RUNS: usize = 5;
-/// Callers at a time.
+/// Numbers of concurrent callers.
 const CALLERS: [usize; 3] = [1, 64, 256];
-/// Commands of the stream that are not answered yet: as many as a manager takes ahead.
+/// Maximum number of unanswered commands on the stream: as many as a manager accepts.
 const STREAMED: usize = 4_096;
 
-/// What one program does with each number of callers.
+/// The results of one program for each number of callers.
 #[derive(Default)]
 struct Paces(BTreeMap<usize, Vec<Pace>>);
 
-/// The figures of ours, of etcd's, and how they compare.
+/// The figures of ours and of etcd, and their ratio.
 pub fn figures() -> Result<Vec<Figure>> {
     runtime()?.block_on(async {
         let (mut ours, mut theirs, mut streamed) = (Paces::default(), Paces::default(), Vec::new());
         let daemon = Daemon::start("process").await?;
         let etcd = Etcd::start(1).await?;
-        // In turns, so that what else happens on the machine happens to both.
+        // Alternating, so that other load on the machine affects both.
         for callers in CALLERS {
             for _ in 0..RUNS {
                 ours.add(callers, pace(&daemon, &daemon.node, callers).await?);
@@ -122,7 +122,7 @@ impl Paces {
     }
 }
 
-/// Callers that change the labels of a node at a manager.
+/// Callers that change the labels of a node.
 pub async fn pace(daemon: &Daemon, node: &str, callers: usize) -> Result<Pace> {
     let mut connections = Vec::new();
     for _ in 0..callers.min(CONNECTIONS_MAX) {
@@ -135,7 +135,7 @@ pub async fn pace(daemon: &Daemon, node: &str, callers: usize) -> Result<Pace> {
     .await
 }
 
-/// Commands that one stream has answered in a second.
+/// Commands per second on one stream.
 async fn of_stream(daemon: &Daemon) -> Result<f64> {
     let mut client: ControlClient<Channel> = daemon.connect().await?;
     let (requests, receiver) = mpsc::channel(STREAMED);

@@ -1,4 +1,4 @@
-//! A real `swarmd`: with a cluster of one node in a directory of its own, or going on with one that was prepared.
+//! A real `swarmd`: with a new cluster of one node in its own directory, or with a prepared one.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use tonic::transport::Channel;
 use wire::v1::control_client::ControlClient;
 use wire::v1::{EventsRequest, GetClusterRequest, ListNodesRequest};
 
-/// How long a manager may take until its only node is ready.
+/// Time limit for a manager until its only node is ready.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a manager may take over a log that is there already.
+/// Time limit for a manager with an existing log.
 const RESUME_PATIENCE: Duration = Duration::from_secs(300);
-/// Pause between two looks at whether it is.
+/// Delay between two checks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// A running manager; it ends with this value.
+/// A running manager; dropping this ends it.
 pub struct Daemon {
     process: Child,
     dir: TempDir,
@@ -28,12 +28,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the `swarmd` beside this program and waits until its node is ready.
+    /// Starts the `swarmd` next to this program and waits until its node is ready.
     pub async fn start(executor: &str) -> Result<Self> {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), executor, &[]).await
     }
 
-    /// Starts it where other nodes reach it, with further arguments, and waits until a node is ready as far as it knows.
+    /// Starts it at an address that other nodes can reach, with further arguments, and waits until it reports a ready node.
     pub async fn start_at(remote: SocketAddr, executor: &str, more: &[String]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let process = spawn(dir.path(), remote, executor, more)?;
@@ -42,7 +42,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Starts one that joins a cluster as these arguments say. Does not wait for it.
+    /// Starts one that joins a cluster with these arguments. Does not wait for it.
     pub fn join(remote: SocketAddr, executor: &str, join: &[String]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let process = spawn(dir.path(), remote, executor, join)?;
@@ -57,31 +57,31 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Ends it without a warning, as a power cut would, and starts it again at once. Does not wait for it.
+    /// Kills it, as a power failure would, and starts it again at once. Does not wait for it.
     pub fn kill_and_resume(&mut self, remote: SocketAddr) -> Result<()> {
         self.kill()?;
         self.start_again(remote)
     }
 
-    /// Ends it without a warning.
+    /// Kills it.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
         Ok(())
     }
 
-    /// Starts it again after its end. Does not wait for it.
+    /// Starts it again. Does not wait for it.
     pub fn start_again(&mut self, remote: SocketAddr) -> Result<()> {
         self.process = spawn(self.dir.path(), remote, "process", &[])?;
         Ok(())
     }
 
-    /// How long its threads have been on a processor so far.
+    /// The processor time of its threads so far.
     pub fn cpu_time(&self) -> Result<Duration> {
         crate::clock::cpu_time_of(self.process.id())
     }
 
-    /// How often an event of this kind is in history since this time of the log.
+    /// The number of events of this kind in history since this log time.
     pub async fn count_events(&self, kind: &str, since: Timestamp) -> Result<usize> {
         let kinds = vec![kind.to_owned()];
         let request = EventsRequest { since: Some(since), kinds, ..EventsRequest::default() };
@@ -103,22 +103,22 @@ impl Daemon {
         crate::memory::resident_bytes(self.process.id())
     }
 
-    /// Threads that it has now.
+    /// The number of its threads.
     pub fn threads(&self) -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/task", self.process.id()))?.count())
     }
 
-    /// Where its files are.
+    /// The directory of its files.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Where operators ask it.
+    /// The path of its control socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("control.sock")
     }
 
-    /// Waits until it answers an operator, which it does once it has read its log and leads.
+    /// Waits until it answers an operator, which is once it has read its log and is the leader.
     pub async fn await_answer(&mut self) -> Result<Duration> {
         let begun = Instant::now();
         while begun.elapsed() < RESUME_PATIENCE {
@@ -159,13 +159,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // One that has ended already is as good.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Starts the `swarmd` beside this program, with its files in a directory.
+/// Starts the `swarmd` next to this program, with its files in a directory.
 fn spawn(dir: &Path, remote: SocketAddr, executor: &str, more: &[String]) -> Result<Child> {
     let swarmd = std::env::current_exe()?.with_file_name("swarmd");
     let mut command = Command::new(&swarmd);
@@ -177,12 +177,12 @@ fn spawn(dir: &Path, remote: SocketAddr, executor: &str, more: &[String]) -> Res
     spawned.with_context(|| format!("{} cannot be started; build it first", swarmd.display()))
 }
 
-/// Ports below those from which the kernel takes callers' own: who is killed and started again finds its own free.
+/// Ports below the kernel's ephemeral range: after a restart, the same port is still free.
 pub fn free_ports() -> impl Iterator<Item = u16> {
     (20_000..30_000).filter(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
 }
 
-/// The runtime of a measurement's clients.
+/// The async runtime of a measurement's clients.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }

@@ -1,5 +1,4 @@
-//! etcd, the peer that durable commands are compared with: members that this starts on loopback addresses, and the one call of
-//! its API that is measured.
+//! etcd, for comparison with durable commands: starts members on loopback addresses, and measures one call of its API.
 
 use std::io::ErrorKind;
 use std::process::{Child, Command, Stdio};
@@ -14,20 +13,20 @@ use tonic_prost::ProstCodec;
 use crate::callers::{self, CONNECTIONS_MAX, Pace};
 use crate::daemon::free_ports;
 
-/// How long its members may take until they answer.
+/// Time limit for its members to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// What one put writes: about what a command of ours writes.
+/// Size of a put's value: about what one of our commands writes.
 pub const VALUE_BYTES: usize = 256;
 
-/// Members of one etcd cluster; they end with this value.
+/// The members of one etcd cluster; dropping this ends them.
 pub struct Etcd {
     members: Vec<Child>,
     clients: Vec<String>,
     _dir: TempDir,
 }
 
-/// `etcdserverpb.PutRequest`, as far as it is used.
+/// The used part of `etcdserverpb.PutRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutRequest {
     #[prost(bytes = "vec", tag = "1")]
@@ -36,12 +35,12 @@ struct PutRequest {
     value: Vec<u8>,
 }
 
-/// `etcdserverpb.PutResponse`, of which nothing is read.
+/// `etcdserverpb.PutResponse`; none of its fields is used.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutResponse {}
 
 impl Etcd {
-    /// Starts a cluster and waits until it takes writes; nothing if etcd is not installed.
+    /// Starts a cluster and waits until it accepts writes; `None` if etcd is not installed.
     pub async fn start(members: usize) -> Result<Option<Self>> {
         let dir = tempfile::tempdir()?;
         let mut ports = free_ports();
@@ -66,13 +65,13 @@ impl Etcd {
         Ok(Some(etcd))
     }
 
-    /// A connection to one of the members, in turn.
+    /// A connection to one of the members, round robin.
     async fn connect(&self, number: usize) -> Result<Channel> {
         let url = self.clients[number % self.clients.len()].clone();
         Ok(Endpoint::from_shared(url)?.tcp_nodelay(true).connect().await?)
     }
 
-    /// Callers that put, each always the same key.
+    /// Callers that put, each with its own key.
     pub async fn pace(&self, callers: usize) -> Result<Pace> {
         let mut connections = Vec::new();
         for number in 0..callers.min(CONNECTIONS_MAX) {
@@ -98,7 +97,7 @@ impl Etcd {
 impl Drop for Etcd {
     fn drop(&mut self) {
         for member in &mut self.members {
-            // One that has ended already is as good.
+            // It may have ended already.
             let _ = member.kill();
             let _ = member.wait();
         }

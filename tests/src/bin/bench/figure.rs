@@ -1,34 +1,34 @@
-//! What a measurement is printed as: the median of several runs, the extremes, and whether it meets its target.
+//! The printed form of a measurement: the median of several runs, the extremes, and whether it meets its target.
 
 use std::fmt;
 
 /// One figure.
 pub struct Figure {
-    /// What was measured.
+    /// The name of the measurement.
     pub name: String,
-    /// What the runs gave.
+    /// The result of each run.
     pub runs: Vec<f64>,
-    /// Of what, such as `events/s`.
+    /// The unit, such as `events/s`.
     pub unit: &'static str,
-    /// What is asked of the median.
+    /// The target for the median.
     pub target: Target,
     /// How it was measured.
     pub how: String,
 }
 
-/// What is asked of a figure.
+/// The target of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {
-    /// The more the better.
+    /// Higher is better.
     AtLeast(f64),
-    /// The less the better.
+    /// Lower is better.
     AtMost(f64),
-    /// Shown to tell how cost grows.
+    /// Without a target, to show how cost grows.
     Shown,
 }
 
 impl Figure {
-    /// The middle one of the runs.
+    /// The median of the runs.
     pub fn median(&self) -> f64 {
         let mut runs = self.runs.clone();
         runs.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Clusters to measure on, made of events as a leader would write them.
+//! Clusters for measurements, built from events as a leader would write them.
 
 use events::service_spec::Mode;
 use events::{
@@ -15,30 +15,30 @@ const ZONES: u64 = 10;
 const NODE_NANO_CPUS: u64 = 64_000_000_000;
 const NODE_MEMORY_BYTES: u64 = 256 << 30;
 
-/// The place in the log of the frame with this index.
+/// The stamp of the frame with this index.
 pub fn stamp(index: u64) -> Stamp {
     Stamp { index, time: time(index) }
 }
 
-/// One millisecond for each frame.
+/// One millisecond per frame.
 pub fn time(index: u64) -> Timestamp {
     Timestamp::from_unix_ns(i64::try_from(index * 1_000_000).unwrap_or(i64::MAX))
 }
 
-/// Folds these facts as the frame with this index.
+/// Applies these events as the frame with this index.
 pub fn fold(cluster: &mut Cluster, index: u64, kinds: impl IntoIterator<Item = Kind>) {
     for kind in kinds {
         cluster.apply(&Event::by_reconciler(Reconciler::Schedule, kind), &stamp(index));
     }
 }
 
-/// An id that is as random as real ones are, so that tables are as badly packed.
+/// An id that is as random as real ones, so that tables are packed as badly.
 pub fn id<I: Id>(number: u64) -> I {
     let spread = u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     I::from_bits(spread ^ (spread >> 64))
 }
 
-/// Tasks whose ids begin alike, as those do that are made in one frame. A service with more replicas has as many alike.
+/// Number of tasks with a common id prefix, like those created in one frame. A service with more replicas has as many alike.
 const TASKS_OF_A_FRAME: u64 = 20;
 
 /// The id of a task.
@@ -69,7 +69,7 @@ pub fn node(number: u64) -> [Kind; 3] {
     ]
 }
 
-/// What is wanted of a node: its labels, one of them free to choose.
+/// The desired state of a node: its labels, one of them variable.
 pub fn node_spec(number: u64, note: &str) -> NodeSpec {
     let zone = format!("zone-{}", number % ZONES);
     let labels =
@@ -78,7 +78,7 @@ pub fn node_spec(number: u64, note: &str) -> NodeSpec {
     NodeSpec { annotations: Some(Annotations { labels, ..Annotations::default() }), ..NodeSpec::default() }
 }
 
-/// A service whose tasks reserve CPU and memory, may only run where there is an SSD, and are spread over zones.
+/// A service whose tasks reserve CPU and memory, require an SSD, and are spread over zones.
 pub fn service(number: u64, replicas: u64) -> Kind {
     Kind::ServiceCreated(Box::new(ServiceCreated {
         service: id::<ServiceId>(number),
@@ -109,7 +109,7 @@ pub fn service_spec(number: u64, replicas: u64) -> ServiceSpec {
     }
 }
 
-/// A task of a service that was made in the frame `spec_version`.
+/// A task of a service that was created in the frame `spec_version`.
 pub fn task(number: u64, service: u64, spec_version: u64, slot: u64) -> Kind {
     Kind::TaskCreated(TaskCreated {
         task: task_id(number),
@@ -130,12 +130,12 @@ pub fn assigned(task: u64, node: u64) -> Kind {
     Kind::TaskAssigned(TaskAssigned { task: task_id(task), node: id(node), claims: Vec::new() })
 }
 
-/// The report of an agent whose container runs, or has ended with `exit_code`.
+/// A report that a container runs, or has ended with `exit_code`.
 pub fn reported(task: u64, state: TaskState, exit_code: Option<i32>, at: Timestamp) -> Kind {
     Kind::TaskReported(TaskReported { task: task_id(task), status: status(u128::from(task), state, exit_code, at) })
 }
 
-/// What an agent says of such a container.
+/// The status of such a container.
 pub fn status(container: u128, state: TaskState, exit_code: Option<i32>, at: Timestamp) -> TaskStatus {
     let container_id = format!("{container:064x}");
     let container = ContainerStatus { container_id, pid: 4_242, exit_code, ..ContainerStatus::default() };

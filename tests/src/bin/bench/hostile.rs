@@ -1,5 +1,5 @@
-//! What a worker's certificate in hostile hands costs the others: how long operators' commands take while it reports, renews,
-//! registers and connects as fast as it can, and how much history grows.
+//! The damage that an attacker with one worker's certificate can do: the latency of operators' commands while the attacker
+//! reports, renews, registers and connects as fast as possible, and how much history grows.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,20 +34,21 @@ use wire::v1::{
 use crate::daemon::{Daemon, runtime};
 use crate::figure::{Figure, Target};
 
-/// The argument with which the program attacks, followed by the manager's address, the certificate's directory, the session,
-/// the task and the seconds.
+/// The argument that starts the program as the attacker, followed by the manager's address, the certificate's directory, the
+/// session, the task and the seconds.
 pub const ATTACK: &str = "hostile-attack";
-/// How long the attack lasts, unless this variable of the environment says otherwise; the manager is left alone for as long before.
+/// Default duration of the attack, unless this environment variable is set; before it, the manager is measured without attack for
+/// as long.
 const SECONDS: u64 = 60;
 const SECONDS_VARIABLE: &str = "BENCH_SECONDS";
-/// Connections that the attacker holds, and reports that it has open on each: as many as it gets.
+/// Connections of the attacker, and concurrent reports on each: as many as it can get.
 const CONNECTIONS: usize = 8;
 const CALLS: usize = 16;
 const HOSTNAME: &str = "hostile";
-/// Operators that each send their next command once the last one is answered.
+/// Operators that each send the next command after the last answer.
 const WRITERS: usize = 4;
 
-/// How long others wait with and without the attack, and how much history grows of it.
+/// The latency of others with and without the attack, and the growth of history.
 pub fn figures() -> Result<Vec<Figure>> {
     let seconds = match std::env::var(SECONDS_VARIABLE) {
         Ok(text) => text.parse().with_context(|| format!("{SECONDS_VARIABLE} is no number"))?,
@@ -78,7 +79,7 @@ pub fn figures() -> Result<Vec<Figure>> {
 struct Sample {
     calm_ms: f64,
     attacked_ms: f64,
-    /// Of history, by what is not the others'.
+    /// History that was not caused by the other clients.
     grown_kib: f64,
     attack: String,
 }
@@ -114,7 +115,7 @@ async fn measure(seconds: u64) -> Result<Sample> {
     })
 }
 
-/// How long the commands of operators take.
+/// The latency of operators' commands.
 async fn others(daemon: &Daemon, time: Duration) -> Result<Vec<Duration>> {
     let (mut writers, end) = (JoinSet::new(), Instant::now() + time);
     for writer in 0..WRITERS {
@@ -143,7 +144,7 @@ fn p99_ms(mut waits: Vec<Duration>) -> Result<f64> {
     Ok(wait.as_secs_f64() * 1_000.0)
 }
 
-/// The bytes of history that are not the operators' commands: frames that nothing but label updates are in are theirs.
+/// The bytes of history that were not caused by the operators: frames that contain only label updates are theirs.
 fn foreign_bytes(daemon: &Daemon) -> Result<usize> {
     let store = RocksStore::open_read_only(&state_dir(daemon).join("raft"))?;
     let is_others = |kind: &events::Kind| matches!(kind, events::Kind::NodeSpecUpdated(_));
@@ -185,7 +186,7 @@ async fn connect(address: &str, dir: &Path) -> Result<Channel> {
     Ok(Endpoint::from_shared(format!("http://{address}"))?.connect_with_connector(connector).await?)
 }
 
-/// Opens a session with a description of its own, if it may.
+/// Opens a session with its own description, if allowed.
 async fn session(channel: Channel, number: usize) -> Option<Streaming<SessionMessage>> {
     let version = format!("{number} {}", "v".repeat(number.min(1) * 10_000));
     let description = NodeDescription { hostname: HOSTNAME.to_owned(), version, ..NodeDescription::default() };
@@ -200,7 +201,7 @@ async fn welcome(stream: &mut Streaming<SessionMessage>) -> Result<SessionId> {
     }
 }
 
-/// The first task that the node is given.
+/// The first task that is assigned to the node.
 async fn assigned(stream: &mut Streaming<SessionMessage>) -> Result<TaskId> {
     while let Some(message) = stream.message().await? {
         if let Some(Message::Assignments(set)) = message.message
@@ -212,7 +213,7 @@ async fn assigned(stream: &mut Streaming<SessionMessage>) -> Result<TaskId> {
     bail!("the session ended without a task")
 }
 
-/// Attacks, in a process of its own, and prints what was answered.
+/// Attacks from a separate process, and prints the answers.
 pub fn attack(arguments: &[String]) -> Result<()> {
     let [address, dir, session, task, seconds] = arguments else { bail!("five arguments make an attack") };
     let (session, task, seconds) = (session.parse()?, task.parse()?, seconds.parse()?);
@@ -249,7 +250,7 @@ async fn attack_until(end: Instant, address: &str, dir: &Path, session: SessionI
     Ok(())
 }
 
-/// Says something new about a task again and again.
+/// Reports changes of a task in a loop.
 async fn report(
     end: Instant,
     channel: Channel,
@@ -271,7 +272,7 @@ async fn report(
     ("reports", taken)
 }
 
-/// Opens sessions, each with another description; the reports go on in the newest.
+/// Opens sessions, each with another description; the reports continue in the newest.
 async fn register(end: Instant, channel: Channel, newest: watch::Sender<SessionId>) -> (&'static str, usize) {
     let (mut opened, mut open) = (0, None);
     for number in 1.. {

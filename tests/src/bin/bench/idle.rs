@@ -1,4 +1,4 @@
-//! Resident memory of a manager that has nothing to do.
+//! Resident memory of an idle manager.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::daemon::{Daemon, runtime};
 use crate::figure::{Figure, Target};
 
 const RUNS: usize = 3;
-/// How long the manager is left alone before it is measured.
+/// How long the manager is idle before it is measured.
 const REST: Duration = Duration::from_secs(10);
 
 /// The figure in MiB.

@@ -1,5 +1,5 @@
-//! What a task has printed, read through a manager, and by the engine's own API: megabytes of lines a second, in turn on the same
-//! container; and what a reader that stops reading costs the manager.
+//! Reading a task's log through a manager, and through the engine's own API: megabytes per second, alternating on the same
+//! container; and the memory of the manager when a reader stops reading.
 
 use std::time::{Duration, Instant};
 
@@ -21,23 +21,23 @@ use crate::starts::{await_event, execute, is_running, no_engine};
 const RUNS: usize = 5;
 const IMAGE: &str = "swarmlog/demo:v1";
 const SERVICE: &str = "talkative";
-/// What the container prints, in bytes and in lines of a length that programs write.
+/// The size of the container's log in bytes, and its line length, which is typical for programs.
 const LINE_BYTES: usize = 100;
 const BYTES: usize = 100_000_000;
-/// What of the engine's rate the manager has to reach where that is below the rate that is asked for.
+/// The target rate of the manager; if the engine itself is slower, its rate is the target.
 const MEGABYTES_A_SECOND: f64 = 200.0;
-/// How long a reader that stopped is looked at: what it is sent meanwhile fills every buffer on the way.
+/// How long to watch a stopped reader: meanwhile every buffer on the path fills up.
 const STOPPED: Duration = Duration::from_secs(3);
 const MEGABYTE: f64 = 1_000_000.0;
 
-/// One reading.
+/// The result of one read.
 struct Read {
     bytes: usize,
     messages: usize,
     took: Duration,
 }
 
-/// Both rates, the lines of a message, and the memory; nothing, with a line that says so, where no engine can be had.
+/// Both rates, the lines per message, and the memory; skipped with a message if there is no engine.
 pub fn figures() -> Result<Vec<Figure>> {
     if no_engine("logs") {
         return Ok(Vec::new());
@@ -50,7 +50,7 @@ async fn measure() -> Result<Vec<Figure>> {
     let docker = Docker::connect_with_unix_defaults()?;
     let mut client = daemon.connect().await?;
     let container = talking(&daemon, &mut client).await?;
-    // The first reading follows until everything is written, and does not count.
+    // The first read follows until everything is written, and does not count.
     by_the_engine(&docker, &container, true).await?;
     let (mut ours, mut alone, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
@@ -79,7 +79,7 @@ fn rate(read: &Read) -> f64 {
     read.bytes as f64 / MEGABYTE / read.took.as_secs_f64()
 }
 
-/// The container of a service that prints and then stays.
+/// The container of a service that prints and then keeps running.
 async fn talking(daemon: &Daemon, client: &mut ControlClient<Channel>) -> Result<String> {
     let line = "x".repeat(LINE_BYTES - 1);
     let script = format!("yes {line} | head -c {BYTES}; exec sleep 1000");
@@ -130,14 +130,14 @@ async fn by_a_manager(client: &mut ControlClient<Channel>) -> Result<Read> {
         if let Some(warning) = part.warnings.first() {
             bail!("{warning}");
         }
-        // With the line end, which is not sent.
+        // Including the line end, which is not sent.
         read.bytes += part.batches.iter().flat_map(|batch| &batch.lines).map(|line| line.data.len() + 1).sum::<usize>();
         read.messages += 1;
     }
     Ok(Read { took: begun.elapsed(), ..read })
 }
 
-/// Megabytes that the manager has more while somebody asked for everything and reads nothing.
+/// The growth of the manager's memory in megabytes while a client requests everything and reads nothing.
 async fn stopped_reader(daemon: &Daemon) -> Result<f64> {
     let before = daemon.resident_bytes()?;
     let request = LogsRequest { services: vec![SERVICE.to_owned()], ..LogsRequest::default() };

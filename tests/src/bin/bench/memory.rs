@@ -1,5 +1,5 @@
-//! Memory of a projection: what the answers of all commands that are remembered, 10,000 nodes, and then 1,000,000 running tasks
-//! on them add to a process.
+//! The memory of a projection: how much a process grows with the remembered answers of commands, 10,000 nodes, and then 1,000,000
+//! running tasks on them.
 
 use std::process::Command;
 
@@ -11,17 +11,17 @@ use projections::requests::REQUESTS_MAX;
 use crate::figure::{Figure, Target};
 use crate::fixture;
 
-/// The argument with which the program measures itself once and prints bytes per node, per task and of all answers.
+/// The argument with which the program measures itself once and prints bytes per node, per task and for all answers.
 pub const SAMPLE: &str = "memory-sample";
 
 const RUNS: usize = 3;
 const NODES: u64 = 10_000;
 const SERVICES: u64 = 1_000;
 const TASKS: u64 = 1_000_000;
-/// Tasks folded at a time: events are gone before the next ones are made, as in a manager.
+/// Number of tasks folded at a time: as in a manager, their events are dropped before the next ones are made.
 const PIECE: u64 = 1_000;
 
-/// Memory for each task and each node, every run in a process of its own, whose memory nobody used before.
+/// Memory per task and per node; each run is a fresh process.
 pub fn figures() -> Result<Vec<Figure>> {
     let samples: Vec<[f64; 3]> = (0..RUNS).map(|_| sample_in_child()).collect::<Result<_>>()?;
     let how = "growth of a fresh process's resident memory; 1,000,000 running tasks of 1,000 services with their last \
@@ -83,7 +83,7 @@ pub fn print_sample() -> Result<()> {
     Ok(())
 }
 
-/// A frame with one command that made a service.
+/// A frame with one command that created a service.
 fn answer(cluster: &mut Cluster, number: u64) {
     let index = number + 1;
     let leader = Some(fixture::id::<NodeId>(0));

@@ -1,7 +1,7 @@
-//! One service of 1,000,000 replicas, from the command to the last report of a running task, and what others notice of it.
+//! One service of 1,000,000 replicas, from the command to the last report of a running task, and its effect on other clients.
 //!
-//! The leader and its log on the disk are the real ones. Agents are a few lines here, and as they run on machines of their own
-//! in life, what they do does not count: the clock that all figures are read from runs only while the manager works.
+//! The leader and its log on disk are real. Agents are simulated here; in production they are on other machines, so their time
+//! does not count: the clock for all figures runs only while the manager works.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::figure::{Figure, Target};
 use crate::fixture;
 
 const NODES: u64 = 10_000;
-/// How many replicas, unless this variable of the environment says otherwise.
+/// Default number of replicas, unless this environment variable is set.
 const REPLICAS: u64 = 1_000_000;
 const REPLICAS_VARIABLE: &str = "BENCH_REPLICAS";
-/// Replicas of a service that is only large.
+/// Number of replicas of a service that is merely large.
 const LARGE_REPLICAS: u64 = 100_000;
-/// How often an operator changes a label, and how often one makes a small service.
+/// The intervals at which an operator changes a label, and creates a small service.
 const LABEL_EVERY: Duration = Duration::from_millis(50);
 const SERVICE_EVERY: Duration = Duration::from_millis(500);
 const SMALL_REPLICAS: u64 = 3;
-/// How often agents give a sign of life.
+/// The interval of heartbeats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
 
-/// The time until all run, and what others noticed meanwhile.
+/// The time until all tasks run, and the latency of other clients meanwhile.
 pub fn figures() -> Result<Vec<Figure>> {
     let replicas = match std::env::var(REPLICAS_VARIABLE) {
         Ok(text) => text.parse().with_context(|| format!("{REPLICAS_VARIABLE} is no number"))?,
@@ -102,25 +102,25 @@ pub fn figures() -> Result<Vec<Figure>> {
 struct Bench {
     leader: Replica,
     store: Arc<dyn LogStore>,
-    /// How long the manager has worked.
+    /// The working time of the manager.
     worked: Duration,
-    /// The processor time that this took, but for threads of the log's database.
+    /// The processor time of this, except for threads of the log's database.
     computed: Duration,
-    /// The processor time of the longest turn, without what came of it.
+    /// The processor time of the longest turn, without its consequences.
     longest: Duration,
     tickets: Ticket,
-    /// Tasks that agents said are running.
+    /// Tasks that agents reported as running.
     told: BTreeSet<TaskId>,
-    /// The tasks as agents last saw them.
+    /// The tasks as last sent to agents.
     seen: Table<TaskId, Task>,
-    /// Label changes under way, and how long the others took.
+    /// Pending label changes, and the latencies of finished ones.
     asked: BTreeMap<Ticket, Duration>,
     answered: Vec<Duration>,
-    /// Small services that are being made or placed, and how long the others took.
+    /// Small services that are being created or placed, and the latencies of finished ones.
     creating: BTreeMap<Ticket, Duration>,
     placing: BTreeMap<ServiceId, Duration>,
     placed: Vec<Duration>,
-    /// Services made so far.
+    /// The number of services created so far.
     services: u64,
 }
 
@@ -155,10 +155,10 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Makes the service and lets all take their turns until its tasks run.
+    /// Creates the service and runs everything until its tasks run.
     fn run(&mut self, replicas: u64) -> Result<Duration> {
         self.hear_all();
-        // A leader looks at everything once, whoever asks for what.
+        // A new leader looks at everything once, independent of commands.
         while self.has_work() {
             self.turn()?;
         }
@@ -187,7 +187,7 @@ impl Bench {
         Ok(self.worked - begun)
     }
 
-    /// How large the state is as a checkpoint, and how long it takes to write and to read it.
+    /// The size of the state as a checkpoint, and how long it takes to write and to read it.
     fn checkpoint(&self) -> Result<(usize, Duration, Duration)> {
         let begun = Instant::now();
         let chunks: Vec<Vec<u8>> = snapshot::chunks(self.leader.cluster()).collect();
@@ -205,7 +205,7 @@ impl Bench {
         fixture::time(1) + self.worked
     }
 
-    /// One turn of the manager; then agents and operators see what came of it.
+    /// One turn of the manager; then agents and operators react.
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
         let begun = Instant::now();
@@ -225,7 +225,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Writes what there is to write and waits for it, which a manager does not: it takes its next turn meanwhile.
+    /// Writes everything that is staged and waits for it; a real manager takes its next turn meanwhile.
     fn advance(&mut self) -> Result<Vec<Effects>> {
         let mut all = Vec::new();
         loop {
@@ -251,7 +251,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Agents start what they were given at once, and say so.
+    /// Agents start assigned tasks at once, and report this.
     fn report(&mut self) -> Result<()> {
         let tasks = &self.leader.cluster().tasks;
         let mut given: BTreeMap<NodeId, Vec<TaskId>> = BTreeMap::new();
@@ -325,14 +325,14 @@ fn operator() -> Actor {
     Actor::Operator("bench".to_owned())
 }
 
-/// How long this thread has computed.
+/// The processor time of this thread.
 fn thread_time() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds = stat.split(' ').next().context("the time on a processor")?;
     Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
 
-/// So many of a hundred took no longer than this.
+/// The given percentile.
 fn percentile(all: &mut [Duration], percent: usize) -> Duration {
     all.sort_unstable();
     all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).copied().unwrap_or_default()

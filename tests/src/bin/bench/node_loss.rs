@@ -1,4 +1,4 @@
-//! How soon a task runs elsewhere when its node is killed.
+//! The time until a task runs elsewhere after its node is killed.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use wire::v1::{
 use crate::daemon::{Daemon, free_ports, runtime};
 use crate::figure::{Figure, Target};
 
-/// How often a node is killed: each only once, as one that goes and comes is made to wait before it is taken again.
+/// The number of killed nodes: each only once, because a node that comes and goes has to wait before it is accepted again.
 const RUNS: usize = 10;
 const WORKERS: usize = RUNS + 1;
-/// How long anything here may take.
+/// Time limit for everything here.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -87,7 +87,7 @@ fn service() -> ServiceSpec {
     }
 }
 
-/// The node on which a task is reported to run, other than the one that is lost. Looks at each report of a running task.
+/// The node on which a task is reported as running, other than the lost one. Reads each report of a running task.
 async fn await_running(manager: &Daemon, events: &mut Streaming<EventRecord>, lost: Option<NodeId>) -> Result<NodeId> {
     while let Some(record) = events.message().await? {
         let Some(Kind::TaskReported(report)) = &record.event.kind else { continue };

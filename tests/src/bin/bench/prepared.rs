@@ -1,5 +1,5 @@
-//! A state directory as a manager leaves it that was asked for all of it: nodes that joined and have certificates, services,
-//! and tasks that run. Nothing is written behind the core's back: every fact is a command that it judged.
+//! Creates state directories as a manager would leave them: with nodes that joined and have certificates, services, and running
+//! tasks. Nothing bypasses the core: every fact comes from a command that it decided.
 
 pub mod lived;
 
@@ -28,20 +28,20 @@ use node::security::{Authority, CertificateRequest, CertificateStore, JoinToken,
 use crate::crowd::Identity;
 use crate::fixture;
 
-/// Nodes that join together: fewer than may be members that never registered.
+/// Number of nodes that join at a time: below the limit of members that never registered.
 const JOIN_TOGETHER: usize = 500;
-/// Nodes that report together.
+/// Number of nodes that report at a time.
 const REPORT_TOGETHER: usize = 512;
-/// Labels that are set together: as many requests as wait for a core at most.
+/// Number of labels that are set at a time: the maximum number of requests in a core's queue.
 const LABEL_TOGETHER: usize = 4_096;
 /// Tasks of one service.
 const SERVICE_TASKS: u64 = 10_000;
-/// How often the nodes are heard while the directory is made.
+/// The interval of the nodes' heartbeats during the preparation.
 const HEAR_EVERY: Duration = Duration::from_secs(2);
-/// Pause between two looks at what was assigned.
+/// Delay between two checks of the assignments.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Makes the directory of a manager with so many events behind it, of a small cluster.
+/// Creates the directory of a small cluster's manager with this many events in history.
 pub async fn prepare_history(state_dir: &Path, events: u64) -> Result<()> {
     let preparing = found(state_dir).await?;
     let node = preparing.core.node;
@@ -52,14 +52,14 @@ pub async fn prepare_history(state_dir: &Path, events: u64) -> Result<()> {
     Ok(preparing.core.end().await?)
 }
 
-/// Makes the directory of a manager with so many workers and tasks, and returns what the workers have to show.
+/// Creates the directory of a manager with this many workers and tasks; returns the workers' credentials.
 pub async fn prepare(state_dir: &Path, nodes: u64, tasks: u64) -> Result<Vec<Identity>> {
     let preparing = Arc::new(found(state_dir).await?);
     let heard = tokio::spawn(Arc::clone(&preparing).hear_all());
     let identities = preparing.join_all(nodes).await;
     let made = preparing.run_tasks(tasks).await;
     heard.abort();
-    // It ends where it waits, and gives back the core.
+    // The task is cancelled at an await, and returns the core.
     let _ = heard.await;
     let preparing = Arc::into_inner(preparing).context("nothing else uses the core")?;
     preparing.core.end().await?;
@@ -141,7 +141,7 @@ impl Preparing {
         Ok(identities)
     }
 
-    /// One node from its join to its registration, as the API would ask for it.
+    /// One node from its join to its registration, with the requests of the API.
     async fn join(&self, number: u64) -> Result<Identity> {
         let (hostname, addr) = (format!("worker-{number}"), crate::crowd::address(number).to_string());
         let secret_sha256 = self.token.secret_sha256();
@@ -166,7 +166,7 @@ impl Preparing {
         Ok(Identity { number, cert_pem, key_pem: request.key.to_pem().to_string() })
     }
 
-    /// Makes services with so many tasks, which their nodes report as running.
+    /// Creates services with this many tasks, which their nodes report as running.
     async fn run_tasks(&self, tasks: u64) -> Result<()> {
         for first in (0..tasks).step_by(SERVICE_TASKS as usize) {
             let spec = Box::new(service(first / SERVICE_TASKS, SERVICE_TASKS.min(tasks - first)));
@@ -181,7 +181,7 @@ impl Preparing {
         Ok(())
     }
 
-    /// Every node starts what it was assigned at once; how many tasks these are.
+    /// Every node starts its assigned tasks at once; returns the number of these tasks.
     async fn report_started(&self) -> Result<u64> {
         let state = self.core.handle.state();
         let sessions = self.sessions();
@@ -207,7 +207,7 @@ impl Preparing {
     }
 }
 
-/// What the agent with this number says of its machine.
+/// The description of the agent with this number.
 pub fn description(number: u64) -> NodeDescription {
     NodeDescription {
         hostname: format!("worker-{number}"),

@@ -1,4 +1,4 @@
-//! What it costs to ask the past and the future: `swarmctl` as an operator runs it, beside a real manager with a long history.
+//! The cost of reads of the past and the future: `swarmctl` as an operator runs it, with a real manager and a long history.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -19,21 +19,21 @@ use crate::prepared::lived::Life;
 const SERVICES: u64 = 2_000;
 const REPLICAS: u64 = 50;
 const NODES: u64 = 1_000;
-/// Updates of a service, each with all its tasks, unless this variable of the environment says otherwise: about 10,000,000 events.
+/// Default number of updates, each of all tasks of a service, unless this environment variable is set: about 10,000,000 events.
 const UPDATES: u64 = 32_000;
 const UPDATES_VARIABLE: &str = "BENCH_UPDATES";
-/// Of the figure about the loss of nodes.
+/// For the figure about the loss of nodes.
 const SMALL: Life = Life { nodes: 1_000, services: 200, replicas: 50, updates: 0 };
 const RUNS: usize = 11;
-/// How long the workers may take to open their sessions, and the manager to make the tree of its history.
+/// Time limit for the workers to open their sessions, and for the manager to build the tree of its history.
 const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Points of the past that are looked at: enough for a 99th percentile.
+/// Number of points of the past that are read: enough for a 99th percentile.
 const POINTS: usize = 100;
-/// Frames between two points of a difference.
+/// Number of frames between the two points of a diff.
 const HOUR_FRAMES: u64 = 300;
 
-/// All of them.
+/// All figures.
 pub fn figures() -> Result<Vec<Figure>> {
     let updates = number(UPDATES_VARIABLE, UPDATES)?;
     let runtime = runtime()?;
@@ -42,7 +42,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The manager of a cluster that lived so, and its workers.
+/// The manager of a cluster with this history, and its workers.
 async fn manager(life: Life) -> Result<(Daemon, Crowd)> {
     let cluster = PreparedCluster::lived(life).await?;
     let mut daemon = Daemon::resume(cluster.dir, cluster.remote).await?;
@@ -55,7 +55,7 @@ async fn manager(life: Life) -> Result<(Daemon, Crowd)> {
 async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
     let (daemon, _crowd) = manager(Life { nodes: NODES, services: SERVICES, replicas: REPLICAS, updates }).await?;
     let end = newest(&daemon, &[])?;
-    // From here on there are all services.
+    // From here on all services exist.
     let grown = newest(&daemon, &["--kind", "service_created"])?;
     let kept = daemon.dir().join("history.proto");
     let lines = daemon.dir().join("history.jsonl");
@@ -118,7 +118,7 @@ async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
     ])
 }
 
-/// The seconds of an export of all frames, once the tree over them is there.
+/// The duration of an export of all frames in seconds, once the tree over them exists.
 async fn export_frames(daemon: &Daemon, file: &Path) -> Result<f64> {
     let begun = Instant::now();
     loop {
@@ -141,7 +141,7 @@ async fn survive() -> Result<Figure> {
     Ok(Figure { name: "whatif survive".to_owned(), runs: vec![took], unit: "s", target: Target::AtMost(10.0), how })
 }
 
-/// Index of the newest frame, or of the newest that has such an event.
+/// Index of the newest frame, or of the newest one with such an event.
 fn newest(daemon: &Daemon, wanted: &[&str]) -> Result<u64> {
     let words = [&["events", "--tail", "1", "--format", "json"], wanted].concat();
     let (output, _) = timed(daemon, &words)?;
@@ -149,7 +149,7 @@ fn newest(daemon: &Daemon, wanted: &[&str]) -> Result<u64> {
     event["index"].as_u64().with_context(|| format!("an event without an index: {event}"))
 }
 
-/// Frames verified in a second, by the program that knows no cluster.
+/// Frames per second of `swarmlog-verify`.
 fn verify(export: &Path, frames: u64) -> Result<f64> {
     let program = std::env::current_exe()?.with_file_name("swarmlog-verify");
     let begun = Instant::now();
@@ -159,14 +159,14 @@ fn verify(export: &Path, frames: u64) -> Result<f64> {
     Ok(frames as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// One call, which has to do what it is asked, and its seconds.
+/// One call, which must succeed, and its duration in seconds.
 fn timed(daemon: &Daemon, words: &[&str]) -> Result<(Output, f64)> {
     let program = std::env::current_exe()?.with_file_name("swarmctl");
     let begun = Instant::now();
     let output = Command::new(&program).arg("--socket").arg(daemon.socket()).args(words).stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("{} cannot be started; build it first", program.display()))?;
     let seconds = begun.elapsed().as_secs_f64();
-    // There are changes, or losses that leave tasks without a node.
+    // Exit code 2 means that there are changes, or losses that leave tasks without a node.
     let is_found = output.status.code() == Some(2) && (words.contains(&"--dry-run") || words.contains(&"survive"));
     if !output.status.success() && !is_found {
         bail!("swarmctl {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
@@ -188,7 +188,7 @@ fn count_lines(file: &Path) -> Result<u64> {
     }
 }
 
-/// What all files below a directory hold.
+/// The size of all files below a directory.
 fn bytes_below(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory)? {

@@ -1,4 +1,5 @@
-//! Three managers: what they do in a second beside three members of etcd, and how long nobody leads after the leader is killed.
+//! Three managers: their throughput compared with three members of etcd, and how long there is no leader after the leader is
+//! killed.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,15 +19,15 @@ const EXECUTOR: &str = "process";
 const RUNS: usize = 5;
 /// How often the leader is killed.
 const FAILOVERS: usize = 30;
-/// How long anything here may take.
+/// Time limit for everything here.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Pause between two attempts to write while nobody leads.
+/// Delay between two attempts to write while there is no leader.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
-/// How long one attempt may take: a manager that has lost its leader forwards to nobody.
+/// Time limit of one attempt: a manager without a leader cannot forward.
 const ATTEMPT: Duration = Duration::from_millis(500);
 
-/// Throughput and p50 beside etcd's, and the times of the failovers.
+/// Throughput and p50 compared with etcd, and the times of the failovers.
 pub fn figures() -> Result<Vec<Figure>> {
     runtime()?.block_on(async {
         let mut managers = Managers::start().await?;
@@ -77,7 +78,7 @@ impl Managers {
         Ok(managers)
     }
 
-    /// Waits until every manager's view of raft is so.
+    /// Waits until every manager's view of raft meets a condition.
     async fn until(&self, what: &str, is_so: impl Fn(&wire::v1::RaftView) -> bool) -> Result<()> {
         let begun = Instant::now();
         'again: while begun.elapsed() < PATIENCE {
@@ -96,7 +97,7 @@ impl Managers {
         bail!("waited {PATIENCE:?} in vain until {what}")
     }
 
-    /// Which of them leads.
+    /// The number of the leader.
     async fn leader(&self) -> Result<usize> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -110,7 +111,7 @@ impl Managers {
         bail!("no manager leads")
     }
 
-    /// Kills the leader, and waits until another manager accepts a command; then all are there again.
+    /// Kills the leader, and waits until another manager accepts a command; then restarts the old one.
     async fn failover(&mut self) -> Result<Duration> {
         let leader = self.leader().await?;
         let mut others = Vec::new();
@@ -144,12 +145,12 @@ impl Managers {
         Ok(accepted)
     }
 
-    /// What callers of commands at the leader get done.
+    /// The throughput of commands at the leader.
     pub async fn pace(&self, callers: usize) -> Result<Pace> {
         commands::pace(&self.daemons[self.leader().await?], &self.node, callers).await
     }
 
-    /// The term of the leader: one more for each election.
+    /// The current term, which increases with each election.
     pub async fn term(&self) -> Result<u64> {
         let leader = self.leader().await?;
         raft(&self.daemons[leader]).await.map(|raft| raft.term).context("the leader answers")
@@ -166,7 +167,7 @@ async fn raft(daemon: &Daemon) -> Option<wire::v1::RaftView> {
     client.get_raft(GetRaftRequest {}).await.ok().map(tonic::Response::into_inner)
 }
 
-/// What a linearizable read at a manager that does not lead takes.
+/// The latency of a linearizable read at a follower.
 async fn follower_reads(managers: &Managers) -> Result<Figure> {
     let leader = managers.leader().await?;
     let follower = &managers.daemons[(leader + 1) % MANAGERS];

@@ -1,4 +1,4 @@
-//! Replay of 1,000,000 events: the pure fold of frames in memory, and `swarmd replay` from a manager's history on the disk.
+//! Replay of 1,000,000 events: the pure fold of frames in memory, and `swarmd replay` of a manager's history on disk.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -14,9 +14,9 @@ const RUNS: usize = 5;
 const EVENTS: u64 = 1_000_000;
 const NODES: u64 = 1_000;
 const SERVICES: u64 = 100;
-/// Tasks that live at the same time; each makes five events in its life.
+/// Number of tasks that exist at the same time; each has five events in its life.
 const TASKS: u64 = 10_000;
-/// Events in one frame: a busy manager's.
+/// Events per frame, as in a busy manager.
 const FRAME_EVENTS: usize = 100;
 
 /// The pure fold and the whole replay.
@@ -69,10 +69,10 @@ fn frames() -> Vec<Bytes> {
     stored
 }
 
-/// Tasks whose lives are shown together.
+/// Number of tasks whose lives are interleaved.
 const LIVES: u64 = 20;
 
-/// New tasks from their making to their running, and the end of those whose places they take.
+/// Events of new tasks from their creation until they run, and of the end of the tasks that they replace.
 fn lives(first: u64) -> Vec<Kind> {
     let at = fixture::time(first);
     let mut kinds = Vec::new();
@@ -131,7 +131,7 @@ fn write_history(state_dir: &std::path::Path, frames: &[Bytes]) -> Result<()> {
     Ok(store.sync()?)
 }
 
-/// The rate that `swarmd replay` itself prints.
+/// The rate that `swarmd replay` prints.
 fn replay(state_dir: &std::path::Path) -> Result<f64> {
     let mut out = Vec::new();
     node::manager::replay::replay(state_dir, None, &mut out).map_err(|failure| anyhow::anyhow!("{failure}"))?;

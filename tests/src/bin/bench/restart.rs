@@ -1,5 +1,5 @@
-//! The restart of a manager with a large cluster: killed with all its sessions open, it reads its log, and all agents come
-//! back at once.
+//! The restart of a manager with a large cluster: it is killed with all its sessions open, reads its log, and all agents
+//! reconnect at once.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::crowd::{Counts, Crowd};
 use crate::daemon::{Daemon, runtime};
 use crate::figure::{Figure, Target};
 
-/// How many tasks, unless this variable of the environment says otherwise.
+/// Default number of tasks, unless this environment variable is set.
 const TASKS: u64 = 1_000_000;
 const TASKS_VARIABLE: &str = "BENCH_TASKS";
-/// How long all sessions may take before this gives up.
+/// Time limit for all sessions.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long the cluster is left alone before the restart, and watched after it.
+/// How long the cluster is idle before the restart, and watched after it.
 const REST: Duration = Duration::from_secs(10);
 const WATCH: Duration = Duration::from_secs(30);
 
-/// The times until it answers and until all sessions are back, and what was lost on the way.
+/// The times until it answers and until all sessions are open again, and what was lost meanwhile.
 pub fn figures() -> Result<Vec<Figure>> {
     let tasks = number(TASKS_VARIABLE, TASKS)?;
     let (agents, why) = agents()?;

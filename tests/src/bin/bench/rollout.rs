@@ -1,4 +1,4 @@
-//! A rolling update of a service, and the same containers created, started, stopped and removed through the Docker API alone.
+//! A rolling update of a service, and the same containers created, started, stopped and removed through the Docker API only.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -26,7 +26,7 @@ const TASKS: usize = 20;
 const BEFORE: &str = "swarmlog/demo:v1";
 const AFTER: &str = "swarmlog/demo:v2";
 
-/// The two times and how they compare; nothing, with a line that says so, where no engine can be had.
+/// The two times and their ratio; skipped with a message if there is no engine.
 pub fn figures() -> Result<Vec<Figure>> {
     if no_engine("rollout") {
         return Ok(Vec::new());
@@ -66,13 +66,13 @@ fn spec(run: usize, image: &str) -> Box<ServiceSpec> {
     })
 }
 
-/// Seconds of the update; the service is gone again when this returns.
+/// The duration of the update in seconds; the service is removed again before this returns.
 async fn through_the_cluster(
     client: &mut ControlClient<Channel>,
     events: &mut Streaming<EventRecord>,
     run: usize,
 ) -> Result<f64> {
-    // The containers that are replaced are removed while the update goes on.
+    // Replaced containers are removed while the update is running.
     let settings = ClusterSpec { task_history_limit: Some(0), ..ClusterSpec::default() };
     execute(client, Command::UpdateCluster(UpdateCluster { spec: settings, version: None })).await?;
     let create = CreateService { spec: spec(run, BEFORE), ..CreateService::default() };
@@ -101,7 +101,7 @@ async fn through_the_cluster(
     Ok(elapsed.as_secs_f64())
 }
 
-/// Seconds of the replacement of one container after another.
+/// The duration in seconds of replacing one container after another.
 async fn through_the_engine(docker: &Docker, run: usize) -> Result<f64> {
     let name = |image: &str, number: usize| {
         format!("swarmlog-bench-{}-{run}-{}-{number}", std::process::id(), image.trim_start_matches("swarmlog/demo:"))

@@ -1,4 +1,4 @@
-//! Scheduler decisions per second, each applied to the state: 10,000 tasks of 100 services that wait at the same time.
+//! Scheduler decisions per second, each applied to the state: 10,000 tasks of 100 services that are pending at the same time.
 
 use anyhow::{Result, ensure};
 use events::{Id, IdGenerator};
@@ -29,7 +29,7 @@ fn figure(nodes: u64, runs: usize, target: Target) -> Result<Figure> {
     Ok(Figure { name: format!("decisions, {nodes} nodes"), runs, unit: "decisions/s", target, how })
 }
 
-/// A cluster whose tasks are made and not placed.
+/// A cluster whose tasks are created but not placed.
 fn waiting(nodes: u64) -> Cluster {
     let mut cluster = Cluster::default();
     fixture::fold(&mut cluster, 1, (0..nodes).flat_map(fixture::node));
@@ -40,8 +40,8 @@ fn waiting(nodes: u64) -> Cluster {
     cluster
 }
 
-/// Places all tasks several times, for the kernel counts processor time only to a few milliseconds. A manager keeps the state
-/// that comes out of it, so taking it down does not count; and it keeps the candidates as long as it leads.
+/// Places all tasks several times, because the kernel's accounting of processor time is only precise to a few milliseconds. A
+/// manager keeps the resulting state, so dropping it does not count; and it keeps the candidates while it leads.
 fn run(waiting: &Cluster) -> Result<f64> {
     let mut candidates = Candidates::default();
     place_all(waiting.clone(), &mut candidates)?;
@@ -52,7 +52,7 @@ fn run(waiting: &Cluster) -> Result<f64> {
     Ok((REPEATS * TASKS) as f64 / elapsed.as_secs_f64())
 }
 
-/// Turns until nothing is left, as the leader takes them.
+/// Turns until nothing is left, as in the leader.
 fn place_all(mut tip: Cluster, candidates: &mut Candidates) -> Result<Cluster> {
     let presence = Presence::new();
     let mut left = Touched { services: (0..SERVICES).map(fixture::id).collect(), ..Touched::default() };

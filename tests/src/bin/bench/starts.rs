@@ -1,5 +1,5 @@
-//! What the cluster adds to the start of a container: `service create` of one replica until its task is reported as
-//! running, and the same create and start through the Docker API alone, in turn.
+//! The overhead of the cluster at the start of a container: `service create` of one replica until its task is reported as
+//! running, alternating with create and start through the Docker API only.
 
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ use crate::figure::{Figure, Target};
 const RUNS: usize = 11;
 const IMAGE: &str = "swarmlog/demo:v1";
 
-/// The two times and their difference; nothing, with a line that says so, where no engine can be had.
+/// The two times and their difference; skipped with a message if there is no engine.
 pub fn figures() -> Result<Vec<Figure>> {
     if no_engine("starts") {
         return Ok(Vec::new());
@@ -42,7 +42,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     ])
 }
 
-/// Whether no Docker Engine can be had; said in a line that names the figure.
+/// Whether there is no Docker Engine; prints a message with the figure's name then.
 pub fn no_engine(figure: &str) -> bool {
     let is_missing = std::env::var("SWARMLOG_TEST_ENGINE").is_ok_and(|wanted| wanted == "0");
     if is_missing {
@@ -51,7 +51,7 @@ pub fn no_engine(figure: &str) -> bool {
     is_missing
 }
 
-/// Does something through a cluster and through the engine alone, in turn, so often; what each gave.
+/// Runs something through a cluster and through the engine only, alternating, this many times; returns the results of each.
 pub async fn in_turn(
     runs: usize,
     through_the_cluster: impl AsyncFn(&mut ControlClient<Channel>, &mut Streaming<EventRecord>, usize) -> Result<f64>,
@@ -74,7 +74,7 @@ pub async fn in_turn(
     Ok(pairs)
 }
 
-/// Milliseconds from the wish to the news; the service is gone again when this returns.
+/// Milliseconds from the command to the event; the service is removed again before this returns.
 async fn through_the_cluster(
     client: &mut ControlClient<Channel>,
     events: &mut Streaming<EventRecord>,
@@ -105,19 +105,19 @@ async fn through_the_cluster(
     Ok(elapsed.as_secs_f64() * 1_000.0)
 }
 
-/// Whether this is the report of a task that runs.
+/// Whether this is the report of a running task.
 pub fn is_running(kind: &Kind) -> bool {
     matches!(kind, Kind::TaskReported(TaskReported { status, .. }) if status.state() == TaskState::Running)
 }
 
-/// Asks for a command; the object that it is about.
+/// Executes a command; returns the object that it is about.
 pub async fn execute(client: &mut ControlClient<Channel>, command: Command) -> Result<String> {
     let id = CommandId::from_bits(rand::random());
     let request = CommandRequest { id, command: Some(command), ..CommandRequest::default() };
     client.execute(request).await?.into_inner().subject.context("a command about a service names it")
 }
 
-/// Waits for an event. No task may be rejected meanwhile, or end by itself.
+/// Waits for an event. No task may be rejected meanwhile, or end unexpectedly.
 pub async fn await_event(events: &mut Streaming<EventRecord>, wanted: impl Fn(&Kind) -> bool) -> Result<()> {
     while let Some(record) = events.message().await? {
         match &record.event.kind {
@@ -131,7 +131,7 @@ pub async fn await_event(events: &mut Streaming<EventRecord>, wanted: impl Fn(&K
     bail!("the stream of events ended")
 }
 
-/// Whether a task ended because it was told to.
+/// Whether a task was shut down as desired.
 fn wanted_end(report: &TaskReported) -> bool {
     !matches!(report.status.state(), TaskState::Rejected)
 }

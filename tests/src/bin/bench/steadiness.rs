@@ -1,4 +1,4 @@
-//! Whether a busy cluster takes a slow manager for a dead one: elections and nodes declared down while nothing is wrong.
+//! Whether a busy cluster mistakes a slow manager for a dead one: elections, and nodes declared down, without a fault.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,11 @@ use crate::daemon::runtime;
 use crate::figure::{Figure, Target};
 use crate::quorum::Managers;
 
-/// How long it is watched, unless this variable of the environment says otherwise.
+/// Default duration, unless this environment variable is set.
 const SECONDS: u64 = 600;
 const SECONDS_VARIABLE: &str = "BENCH_SECONDS";
 const CALLERS: usize = 256;
-/// Threads that do nothing but keep the processors from the managers.
+/// Number of threads that only compete with the managers for the processors.
 const LOAD: usize = 8;
 
 /// Both counts.

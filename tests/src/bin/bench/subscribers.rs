@@ -1,4 +1,4 @@
-//! A thousand clients that follow the events of one manager: how long after a commit the last of them has it.
+//! A thousand clients that follow the events of one manager: the latency of a commit until the last of them has it.
 
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,18 @@ use crate::daemon::{Daemon, runtime};
 use crate::figure::{Figure, Target};
 
 const SUBSCRIBERS: usize = 1_000;
-/// Commits that warm everything up, and those that count.
+/// Number of commits for warm-up, and of measured ones.
 const WARM_UP: u64 = 20;
 const COMMITS: u64 = 200;
-/// The pause between two of them, as people and deployments leave one.
+/// Delay between two of them, as with people and deployments.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long one commit may take to get to all.
+/// Time limit for one commit to reach all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A subscriber was shown an event of the frame with this index.
+/// A subscriber received an event of the frame with this index.
 type Shown = (u64, Instant);
 
-/// The time from the answer to a command until all have the event; and how many threads that takes.
+/// The time from the answer to a command until all have the event; and the number of threads that this takes.
 pub fn figures() -> Result<Vec<Figure>> {
     let (mut times, threads) = runtime()?.block_on(measure())?;
     times.sort_by(f64::total_cmp);
@@ -87,7 +87,7 @@ async fn subscribe(daemon: &Daemon, begin: u64, shown: UnboundedSender<Shown>) -
     Ok(subscribers)
 }
 
-/// One commit, until all have it.
+/// One commit, until all have received it.
 async fn one(
     client: &mut ControlClient<Channel>,
     daemon: &Daemon,

@@ -1,5 +1,5 @@
-//! One simulated agent: it keeps a session open with the deadlines and pauses of the real one, sends heartbeats when it is
-//! told to, and now and then has something new to say of a task.
+//! One simulated agent: it keeps a session open with the deadlines and delays of the real one, sends heartbeats at the requested
+//! interval, and sometimes reports a change of a task.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -34,14 +34,14 @@ use super::{Counts, Identity, address};
 use crate::fixture;
 use crate::prepared::description;
 
-/// As the real agent has them.
+/// As in the real agent.
 const RPC_DEADLINE: Duration = Duration::from_secs(5);
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The name in a manager's certificate.
 const MANAGER_NAME: &str = "swarm-manager";
 
-/// What all agents of a process share.
+/// The state that all agents of a process share.
 pub struct Shared {
     manager: SocketAddr,
     roots: Arc<RootCertStore>,
@@ -91,7 +91,7 @@ impl Shared {
     }
 }
 
-/// Why a session ended, or never began.
+/// Why a session ended or could not be opened.
 #[derive(Debug)]
 enum Ended {
     Connect(String),
@@ -106,7 +106,7 @@ impl std::fmt::Display for Ended {
             Self::Connect(why) => write!(f, "connecting: {why}"),
             Self::Late(call) => write!(f, "{call} not answered within {} s", RPC_DEADLINE.as_secs()),
             Self::Refused { call, status } => {
-                // What names one node is the same refusal for another.
+                // The node's name is removed, so that the same refusal is counted together for all nodes.
                 let words = status.message().split(' ').filter(|word| word.len() < events::id::TEXT_LENGTH);
                 write!(f, "{call} ended: {:?} {}", status.code(), words.collect::<Vec<_>>().join(" "))
             }
@@ -137,10 +137,10 @@ impl Agent {
         Ok(Self { shared: Arc::clone(shared), number: identity.number, tls })
     }
 
-    /// Keeps a session open, without end.
+    /// Keeps a session open forever.
     pub async fn hold(self) -> Infallible {
         let mut backoff = Backoff::default();
-        // Machines do not start in the same instant either.
+        // As with real machines, not all start at the same moment.
         tokio::time::sleep(rand::random_range(Duration::ZERO..Duration::from_secs(1))).await;
         loop {
             let begun = Instant::now();

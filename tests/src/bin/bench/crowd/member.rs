@@ -1,4 +1,4 @@
-//! One process of a crowd: it reads which agents it has to be, and says again and again what they have done.
+//! One process of a crowd: it reads which agents to run, and reports their counters periodically.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use serde_json::Value;
 use super::agent::{Agent, Shared};
 use super::{Identity, tell};
 
-/// How often it says so.
+/// The interval of these reports.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
-/// Runs the agents that the file orders, until the process that started this one is gone.
+/// Runs the agents listed in the file, until the parent process is gone.
 pub fn run(order: &str) -> Result<()> {
     node::daemon::descriptors::raise();
     let order: Value = serde_json::from_slice(&std::fs::read(order)?)?;
@@ -47,7 +47,7 @@ fn identity(agent: &Value) -> Result<Identity> {
     Ok(Identity { number: agent[0].as_u64().context("an agent has a number")?, cert_pem: text(1)?, key_pem: text(2)? })
 }
 
-/// The other end of the standard input closes when whoever holds it ends, however that happens.
+/// Standard input closes when the parent process ends, for whatever reason.
 fn end_with_parent() {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());

@@ -1,5 +1,5 @@
-//! Many simulated agents in processes of their own: each has its own certificate, its own TLS connection from an address of
-//! its own, and one session, as agents on machines of their own would.
+//! Many simulated agents in separate processes: each has its own certificate, its own TLS connection from its own address, and
+//! one session, like agents on separate machines.
 
 mod agent;
 mod member;
@@ -17,39 +17,39 @@ use serde_json::{Value, json};
 
 pub use member::run;
 
-/// The argument with which the program is one process of a crowd.
+/// The argument that starts the program as one process of a crowd.
 pub const MEMBER: &str = "crowd-member";
 
-/// Agents in one process: each has a connection, and a process may have few files open.
+/// Agents per process: each has a connection, and the number of open files is limited per process.
 const AGENTS_EACH: usize = 5_000;
-/// Pause between two looks at what the crowd says.
+/// Delay between two checks of the counters.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What an agent has to show.
+/// The credentials of an agent.
 pub struct Identity {
     pub number: u64,
     pub cert_pem: String,
     pub key_pem: String,
 }
 
-/// The address that the agent with this number calls from, as if it were a machine of its own.
+/// The source address of the agent with this number, as if it were on its own machine.
 pub fn address(number: u64) -> Ipv4Addr {
     let [.., high, middle, low] = (number + 1).to_be_bytes();
     Ipv4Addr::new(127, high.wrapping_add(1), middle, low)
 }
 
-/// What the crowd has done so far.
+/// Counters of the crowd.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Sessions that are open, with all their assignments.
+    /// Open sessions with all their assignments.
     pub open: u64,
-    /// Sessions that were ever so.
+    /// Sessions that were ever open.
     pub opened: u64,
     /// Tasks in the complete sets of assignments of all sessions ever opened.
     pub tasks: u64,
     pub heartbeats: u64,
     pub reports: u64,
-    /// What sessions, and attempts to open one, ended with.
+    /// Why sessions, or attempts to open one, ended.
     pub ended: BTreeMap<String, u64>,
 }
 
@@ -85,7 +85,7 @@ impl Counts {
         }
     }
 
-    /// What ended since `before`, in words.
+    /// The differences since `before`, in words.
     pub fn ended_since(&self, before: &Self) -> String {
         let more = |why: &String, count: &u64| count - before.ended.get(why).copied().unwrap_or_default();
         let all = self.ended.iter().map(|(why, count)| (why, more(why, count))).filter(|(_, count)| *count > 0);
@@ -94,13 +94,13 @@ impl Counts {
     }
 }
 
-/// The processes; they end with this value.
+/// The processes; dropping this ends them.
 pub struct Crowd {
     members: Vec<(Child, Arc<Mutex<Counts>>)>,
 }
 
 impl Crowd {
-    /// Starts the agents. Each reports something new of one of its tasks about once in `report_every`.
+    /// Starts the agents. Each reports a change of one of its tasks about once per `report_every`.
     pub fn start(
         directory: &Path,
         manager: SocketAddr,
@@ -125,7 +125,7 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// What all agents have done so far.
+    /// The sum of all counters.
     pub fn counts(&self) -> Counts {
         let mut all = Counts::default();
         for (_, latest) in &self.members {
@@ -134,7 +134,7 @@ impl Crowd {
         all
     }
 
-    /// Waits until something is true of the counts; how long that took.
+    /// Waits until a condition on the counters holds; returns how long that took.
     pub async fn wait(&mut self, what: &str, patience: Duration, done: impl Fn(&Counts) -> bool) -> Result<Duration> {
         let begun = Instant::now();
         while !done(&self.counts()) {
@@ -169,7 +169,7 @@ fn spawn(order: &Path) -> Result<(Child, Arc<Mutex<Counts>>)> {
     Ok((process, latest))
 }
 
-/// One line to the process that started this one.
+/// Writes one line to the parent process.
 fn tell(counts: &Counts) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", counts.to_json())?;
@@ -179,7 +179,7 @@ fn tell(counts: &Counts) -> std::io::Result<()> {
 impl Drop for Crowd {
     fn drop(&mut self) {
         for (process, _) in &mut self.members {
-            // One that has ended already is as good.
+            // It may have ended already.
             let _ = process.kill();
             let _ = process.wait();
         }

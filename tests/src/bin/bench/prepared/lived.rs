@@ -1,4 +1,4 @@
-//! A history that a cluster lived through: services whose images change again and again, with all their tasks.
+//! A history of repeated updates: services whose images change again and again, with all their tasks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,31 +13,32 @@ use super::{Preparing, operator, service};
 use crate::crowd::Identity;
 use crate::fixture;
 
-/// How large the cluster is and how much happened to it.
+/// The size of the cluster and the length of its history.
 #[derive(Debug, Clone, Copy)]
 pub struct Life {
     /// Workers.
     pub nodes: u64,
     /// Services.
     pub services: u64,
-    /// Tasks of each.
+    /// Tasks per service.
     pub replicas: u64,
-    /// Updates of one service after another, each of which replaces its tasks at once.
+    /// The number of updates, of one service after another; each replaces all tasks of the service at once.
     pub updates: u64,
 }
 
-/// Updates that are under way together.
+/// Number of concurrent updates.
 const UPDATE_TOGETHER: u64 = 200;
-/// Nodes that report together: few, so that frames are about as large as in a cluster whose nodes do not wait for each other.
+/// Number of nodes that report at a time: few, so that frames are about as large as in a cluster whose nodes do not wait for each
+/// other.
 const TELL_TOGETHER: usize = 16;
 
-/// Makes the directory of a manager that led this cluster, and returns what the workers have to show.
+/// Creates the directory of this cluster's leader, and returns the workers' credentials.
 pub async fn prepare(state_dir: &Path, life: Life) -> Result<Vec<Identity>> {
     let preparing = Arc::new(super::found(state_dir).await?);
     let heard = tokio::spawn(Arc::clone(&preparing).hear_all());
     let lived = preparing.live(life).await;
     heard.abort();
-    // It ends where it waits, and gives back the core.
+    // The task is cancelled at an await, and returns the core.
     let _ = heard.await;
     let preparing = Arc::into_inner(preparing).context("nothing else uses the core")?;
     preparing.core.end().await?;
@@ -69,7 +70,7 @@ impl Preparing {
         Ok(id.context("a new service has an id")?.parse()?)
     }
 
-    /// Another image for all tasks at once.
+    /// Sets another image for all tasks at once.
     async fn update(&self, id: ServiceId, number: u64, life: Life) -> Result<Option<String>> {
         let mut spec = Box::new(service(number % life.services, life.replicas));
         spec.update = Some(UpdateConfig { parallelism: Some(0), ..UpdateConfig::default() });
@@ -80,7 +81,7 @@ impl Preparing {
         self.ask(operator(), Command::UpdateService(UpdateService { service: id, spec, version: None, secrets })).await
     }
 
-    /// Nodes do what is wanted of them until nothing more is.
+    /// Nodes act on their assignments until there is nothing left to do.
     async fn until_at_rest(&self) -> Result<()> {
         loop {
             let sessions = self.sessions();
@@ -115,7 +116,7 @@ impl Preparing {
     }
 }
 
-/// What its node says next of a task, if anything is wanted of it.
+/// The next status that a task's node reports, if there is one.
 fn next_status(task: &Task) -> Option<(TaskId, TaskStatus)> {
     let next = match (task.state, task.desired) {
         (state, _) if state >= TaskState::Complete || state < TaskState::Assigned => return None,
