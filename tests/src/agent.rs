@@ -1,5 +1,4 @@
-//! One node's agent: the real sessions, task steps and reports, with a simulated engine and network in place of Docker and
-//! gRPC.
+//! One node's agent: real sessions, task steps and reports, with a simulated engine and network instead of Docker and gRPC.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +12,10 @@ use wire::v1::{Assignment, AssignmentSet};
 use crate::engine::Engine;
 use crate::net::{ToAgent, ToManager};
 
-/// How much of each pause is kept: all, so that scenarios are the same each time.
+/// No jitter in delays, so that scenarios are deterministic.
 const PAUSES_KEPT: f64 = 1.0;
 
-/// What an agent keeps on its disk of one task.
+/// The record of one task on an agent's disk.
 #[derive(Debug, Clone)]
 pub struct Record {
     assignment: Assignment,
@@ -24,7 +23,7 @@ pub struct Record {
     withdrawn: bool,
 }
 
-/// What an agent keeps on its disk.
+/// The records on an agent's disk.
 pub type Records = BTreeMap<TaskId, Record>;
 
 /// A running agent.
@@ -33,10 +32,10 @@ pub struct Agent {
     tasks: BTreeMap<TaskId, Tended>,
     reports: Reports,
     session: SessionMachine,
-    /// What the managers sent; a complete set begins again.
+    /// The received assignments; a complete set replaces them.
     items: Items,
     swept: bool,
-    /// Registered with this; another one ends the session.
+    /// The description of the registration; if it changes, the session ends.
     described: Option<NodeDescription>,
 }
 
@@ -49,7 +48,7 @@ struct Tended {
 }
 
 impl Agent {
-    /// An agent that goes on with what is on its disk.
+    /// Starts an agent with the records on its disk.
     pub fn start(records: &Records, now: Timestamp) -> Self {
         let resume = |record: &Record| Tended {
             machine: TaskMachine::resumed(record.assignment.desired(), record.status.clone()),
@@ -67,7 +66,7 @@ impl Agent {
         }
     }
 
-    /// When it has something to do although nothing happens.
+    /// The time of the next action if nothing happens before.
     pub fn next(&self) -> Option<Timestamp> {
         self.tasks.values().filter_map(|task| task.wake_at).chain([self.session.next_wake()]).min()
     }
@@ -77,19 +76,19 @@ impl Agent {
         self.session().is_some()
     }
 
-    /// The session that ends with this agent, if it holds one.
+    /// The session that ends with this agent, if it has one.
     pub fn session(&self) -> Option<SessionId> {
         self.session.session()
     }
 
-    /// The result of a call of the engine.
+    /// Handles the result of an engine call.
     pub fn finished(&mut self, task: TaskId, outcome: StepOutcome, now: Timestamp) {
         if let Some(tended) = self.tasks.get_mut(&task) {
             tended.machine.finished(outcome, now);
         }
     }
 
-    /// Takes what a manager says. What belongs to another session than the present one is late, and nothing.
+    /// Handles a message of a manager. A message of another session is outdated and ignored.
     pub fn receive(&mut self, message: ToAgent, engine: &mut Engine, now: Timestamp) -> Vec<ToManager> {
         let taken = match message {
             ToAgent::Welcome { attempt, session, period } => {
@@ -117,7 +116,7 @@ impl Agent {
         if taken { Vec::new() } else { self.disconnect(now) }
     }
 
-    /// Does everything that can be done now: tasks, session, heartbeats, reports. What it keeps goes to `records`.
+    /// Does everything that is possible now: tasks, session, heartbeats, reports. Changed records are written to `records`.
     pub fn work(
         &mut self,
         description: &NodeDescription,
@@ -188,7 +187,7 @@ impl Agent {
         }
     }
 
-    /// What the session asks of the manager, as the simulated network carries it.
+    /// A request of the session, as a message of the simulated network.
     fn asked(&mut self, ask: Ask, description: &NodeDescription) -> Option<ToManager> {
         match ask {
             Ask::Open { attempt } => {
@@ -201,7 +200,7 @@ impl Agent {
         }
     }
 
-    /// Ends the session, or the attempt at one. The manager notices that the connection is closed.
+    /// Ends the session, or the attempt to open one. The manager notices the closed connection.
     fn disconnect(&mut self, now: Timestamp) -> Vec<ToManager> {
         let session = self.session();
         self.session.ended(Retry::Soon, &mut self.reports, now, PAUSES_KEPT);

@@ -1,7 +1,7 @@
-//! The simulation: one seed decides what users ask and what breaks, and when. In the end everything is mended, and the
-//! cluster must come to be what the specs want.
+//! The simulation: one seed determines the commands of users, the faults, and when they happen. At the end all faults are
+//! repaired, and the cluster must reach the state that the specs describe.
 //!
-//! What must hold at all times is in [`crate::oracle`]; what must hold in the end is in [`Chaos::converge`].
+//! Invariants at all times are in [`crate::oracle`]; the conditions at the end are in [`Chaos::converge`].
 
 mod faults;
 mod workload;
@@ -25,38 +25,38 @@ use crate::net::NetworkConditions;
 use crate::script::machine;
 use crate::world::World;
 
-/// Actions of one run.
+/// Number of actions in one run.
 const ACTIONS: usize = 120;
-/// Most nodes of a run.
+/// Maximum number of nodes in a run.
 const NODES_MAX: u64 = 5;
-/// A snapshot is tried after every so many turns.
+/// The interval of snapshot tests, in turns.
 const SNAPSHOT_EVERY: u64 = 16;
-/// Frames between two checkpoints: a run of some hundred frames has many of them, or one.
+/// Frames between two checkpoints: a run of some hundred frames has several, or only one.
 const CHECKPOINT_FRAMES: Range<u64> = 10..200;
-/// Frames between two hashes of the state.
+/// Frames between two state hashes.
 const HASH_FRAMES: Range<u64> = 5..50;
-/// How long the cluster may take to become what it should be: longer than the patience with a predecessor that does not
-/// stop, for each slot of the largest service in turn.
+/// Time limit for convergence: longer than the timeout for a predecessor that does not stop, for each slot of the largest service
+/// in turn.
 const CONVERGE_MAX: Duration = Duration::from_secs(1_800);
-/// How often it is looked whether it is.
+/// The interval of checks for convergence.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// What a run amounted to.
+/// The results of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Index of the last frame.
     pub frames: u64,
-    /// Commands of users that took effect.
+    /// Number of user commands that took effect.
     pub commands: u64,
-    /// How often the manager crashed.
+    /// Number of manager crashes.
     pub manager_crashes: u64,
-    /// Faults of everything else.
+    /// Number of other faults.
     pub faults: u64,
-    /// Checkpoints that were written, and starts with one or without.
+    /// Number of checkpoints written, and of starts with and without one.
     pub checkpoints: Checkpoints,
-    /// Steps until all was well.
+    /// Number of steps until convergence.
     pub steps: u64,
-    /// Simulated time until all was well.
+    /// Simulated time until convergence.
     pub length: Duration,
 }
 
@@ -66,17 +66,17 @@ pub struct Chaos {
     random: StdRng,
     verbose: bool,
     summary: Summary,
-    /// Commands asked so far; each has its number as id.
+    /// Number of commands so far; each command's number is its id.
     asked: u128,
-    /// Commands whose fate is not known: they are asked again.
+    /// Commands with unknown results: they are sent again.
     open: Vec<Request>,
     cut: BTreeSet<NodeId>,
 }
 
-/// Runs one seed, and gives the world as it is in the end.
+/// Runs one seed, and returns the world in its final state.
 ///
 /// # Errors
-/// When something does not hold in the end. What must hold at all times panics.
+/// When a final condition does not hold. A violated invariant panics.
 pub fn run(seed: u64, verbose: bool) -> anyhow::Result<(Summary, World)> {
     let mut random = StdRng::seed_from_u64(seed);
     let nodes = random.random_range(1..=NODES_MAX);
@@ -121,7 +121,7 @@ impl Chaos {
         }
     }
 
-    /// Lets time pass; a manager whose disk fails meanwhile has crashed.
+    /// Lets time pass; if the manager's disk fails meanwhile, the manager crashes.
     fn pass(&mut self, length: Duration) -> anyhow::Result<()> {
         let until = self.world.clock.now() + length;
         while self.world.clock.now() < until {
@@ -132,7 +132,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// Asks for a command. One whose answer is lost is asked again later, by the same id.
+    /// Sends a command. If its answer is lost, it is sent again later with the same id.
     fn ask(&mut self, request: Request) -> anyhow::Result<()> {
         let (id, name) = (request.id, request.command.name());
         let result = self.world.execute(request.clone());
@@ -147,12 +147,12 @@ impl Chaos {
         match outcome {
             Outcome::Committed { index, .. } => {
                 self.summary.commands += 1;
-                // A client that lost the answer asks again, and gets the same one.
+                // A client that lost the answer repeats the command, and gets the same answer.
                 if self.world.oracle.took_effect(id) && self.random.random_bool(0.2) {
                     match self.world.execute(request) {
                         Ok(Outcome::Committed { index: second, .. }) if second == index => {}
                         Ok(again) => bail!("the answer to {name} was frame {index}, and then {again:?}"),
-                        // The disk failed just then, over a checkpoint perhaps.
+                        // The disk just failed, possibly while writing a checkpoint.
                         Err(error) => self.survive(Err(error))?,
                     }
                 }
@@ -166,7 +166,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// A manager whose disk failed starts again; any other error is one.
+    /// Restarts a manager whose disk failed; any other error is returned.
     fn survive(&mut self, result: anyhow::Result<()>) -> anyhow::Result<()> {
         match result {
             Err(error) if error.is::<FatalError>() => {
@@ -177,7 +177,7 @@ impl Chaos {
         }
     }
 
-    /// Everything works again, and every service can be placed.
+    /// Repairs all faults, and makes every service placeable.
     fn mend(&mut self) -> anyhow::Result<()> {
         self.say(|| "everything is mended".to_owned());
         self.world.net.weather = NetworkConditions::FINE;
@@ -201,7 +201,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// Waits until desired equals running, everywhere.
+    /// Waits until the running tasks equal the desired ones everywhere.
     fn converge(&mut self) -> anyhow::Result<()> {
         let give_up_at = self.world.clock.now() + CONVERGE_MAX;
         loop {
@@ -212,7 +212,7 @@ impl Chaos {
         }
     }
 
-    /// What is not as it should be.
+    /// What has not converged yet.
     fn missing(&self) -> anyhow::Result<Vec<String>> {
         let cluster = self.world.state()?.cluster;
         let mut faults = Vec::new();
@@ -244,7 +244,7 @@ impl Chaos {
         self.world.machines().map(|(node, _)| node).collect()
     }
 
-    /// The state that users see, also while the manager is down.
+    /// The state that users see, even while the manager is down.
     fn cluster(&self) -> Cluster {
         self.world.oracle.cluster().clone()
     }

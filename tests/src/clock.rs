@@ -1,4 +1,4 @@
-//! Simulated time. It moves only when the world moves it.
+//! Simulated time. Only the world advances it.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use events::Timestamp;
 
-/// When every simulation begins: 2026-01-01T00:00:00Z.
+/// The start time of every simulation: 2026-01-01T00:00:00Z.
 pub const START: Timestamp = Timestamp::from_unix_ns(1_767_225_600_000_000_000);
 
-/// The clock; clones are the same clock.
+/// The clock; clones share the same time.
 #[derive(Debug, Clone)]
 pub struct Clock(Rc<Cell<Timestamp>>);
 
@@ -22,12 +22,12 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The present instant.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.0.get()
     }
 
-    /// Moves on to `time`; never back.
+    /// Advances to `time`; never goes back.
     pub fn advance_to(&self, time: Timestamp) {
         self.0.set(self.0.get().max(time));
     }
@@ -38,7 +38,7 @@ impl cli::Clock for Clock {
         Clock::now(self)
     }
 
-    /// Ends when it is polled at or after the time. It wakes nobody: whoever moves the clock polls again.
+    /// Resolves when it is polled at or after the time. It wakes no task: the code that advances the clock polls again.
     fn sleep(&self, length: Duration) -> cli::Wait<'static> {
         let (clock, until) = (self.clone(), self.now() + length);
         Box::pin(poll_fn(move |_| if clock.now() >= until { Poll::Ready(()) } else { Poll::Pending }))

@@ -1,9 +1,9 @@
-//! That every test which `CONFORMANCE.md` names is there.
+//! Checks that every test named in `CONFORMANCE.md` exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What the table says between backticks: scenarios and test functions.
+/// The table's entries in backticks: scenarios and test functions.
 fn named(table: &str) -> BTreeSet<&str> {
     let quoted = table.split('`').skip(1).step_by(2);
     quoted.filter(|word| word.ends_with(".txt") && word.len() > 4 || word.contains('_')).collect()

@@ -1,15 +1,16 @@
-//! What a task that fails again and again costs: few events for each attempt, and few attempts.
+//! The cost of a task that keeps failing: few events per attempt, and few attempts.
 
 use crate::script;
 
-/// Most events of one restart: the end, the successor, its node, its start, that it is slow to start, that it runs.
+/// Maximum number of events of one restart: the end, the replacement, its placement, its start, that it is slow to start, that it
+/// runs.
 const EVENTS_MAX: usize = 6;
-/// Most events that one failing task adds to history in a day.
+/// Maximum number of events per day that one failing task adds to history.
 const EVENTS_PER_DAY_MAX: usize = 2_000;
-/// A kind that a restart has one of.
+/// A restart has exactly one event of this kind.
 const CREATED: &str = " task_created ";
 
-/// Events about a service that fails in this way, oldest first, one line each.
+/// Events about a service that fails like this, oldest first, one per line.
 fn history(image: &str, flags: &str, length: &str) -> Vec<String> {
     let script = format!(
         "! nodes 1\n$ swarmctl service create --name web --image {image} {flags}\n! advance {length}\n\

@@ -1,22 +1,22 @@
-//! A container engine that only plays: what a container does is written in its image's name.
+//! A simulated container engine: the image's name determines what a container does.
 //!
 //! | image | what happens |
 //! |---|---|
 //! | `sim/exit-<code>` | the container ends with this code at once |
-//! | `sim/exit-<code>-after-<n>s` | it ends with this code after so many seconds |
+//! | `sim/exit-<code>-after-<n>s` | it ends with this code after this many seconds |
 //! | `sim/slow-pull` | pulling takes 10 s |
 //! | `sim/slow-start` | becoming healthy takes 10 s |
 //! | `sim/missing` | there is no such image |
-//! | `sim/busy` | the engine is busy the first two times it is asked to prepare |
+//! | `sim/busy` | the engine is busy for the first two attempts to prepare the task |
 //! | `sim/unhealthy` | it starts and never becomes healthy |
-//! | `sim/oom` | it is killed for want of memory after 1 s |
+//! | `sim/oom` | it is killed because it runs out of memory, after 1 s |
 //! | `sim/ignores-term` | it stops only when it is killed, after 10 s |
 //! | any other | it runs until it is stopped |
 //!
-//! A container prints a line when it starts, one when it is asked to stop, and one when it ends by itself.
+//! A container prints a line when it starts, one when it is told to stop, and one when it ends on its own.
 //!
-//! A tag changes nothing, so that `sim/ok:2` is a new version of `sim/ok`. Containers outlive the agent, and stopped ones
-//! outlive the machine.
+//! A tag has no effect, so that `sim/ok:2` is a new version of `sim/ok`. Containers survive the agent, and stopped ones survive
+//! the machine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,20 +25,20 @@ use events::{ContainerStatus, TaskId, Timestamp};
 use reconcilers::worker::{Call, CallError, StepOutcome};
 use wire::v1::{LogLine, LogStream};
 
-/// How long what is not slow takes.
+/// Duration of a normal step.
 const PREPARE: Duration = Duration::from_millis(200);
 const START: Duration = Duration::from_millis(100);
 const STOP: Duration = Duration::from_millis(100);
 const REMOVE: Duration = Duration::from_millis(50);
-/// How long what is slow takes.
+/// Duration of a slow step.
 const SLOW: Duration = Duration::from_secs(10);
-/// How long it takes to find a container unhealthy.
+/// Time until a container is found to be unhealthy.
 const UNHEALTHY_AFTER: Duration = Duration::from_secs(3);
-/// How long a container lasts that uses too much memory.
+/// Lifetime of a container that uses too much memory.
 const OOM_AFTER: Duration = Duration::from_secs(1);
-/// Times that a busy engine refuses to prepare a task.
+/// Number of times that a busy engine refuses to prepare a task.
 const BUSY_TIMES: u32 = 2;
-/// What a shell gives for a process that was asked to end, and for one that was killed.
+/// The exit code in a shell of a process that was terminated, and of one that was killed.
 const EXIT_TERMINATED: i32 = 143;
 const EXIT_KILLED: i32 = 137;
 
@@ -49,7 +49,7 @@ pub struct Engine {
     calls: BTreeMap<TaskId, Underway>,
     refusals: BTreeMap<TaskId, u32>,
     starts: BTreeMap<TaskId, u32>,
-    /// What containers print, also what they will if nothing comes between.
+    /// The output of containers, including future output if they are not stopped before.
     printed: BTreeMap<TaskId, Vec<LogLine>>,
 }
 
@@ -66,7 +66,7 @@ struct End {
     oom_killed: bool,
 }
 
-/// A call that was made and has not ended.
+/// A call in progress.
 #[derive(Debug)]
 struct Underway {
     call: Call,
@@ -75,14 +75,14 @@ struct Underway {
     due: Option<Timestamp>,
 }
 
-/// What an image's name says.
+/// The behaviour encoded in an image's name.
 #[derive(Debug, Clone)]
 struct Image {
     name: String,
 }
 
 impl Engine {
-    /// Begins a call for a task, in place of the one under way.
+    /// Starts a call for a task and replaces the one in progress.
     pub fn begin(&mut self, task: TaskId, call: Call, image: &str, now: Timestamp) {
         let image = Image { name: image.split(':').next().unwrap_or(image).to_owned() };
         let due = match call {
@@ -101,17 +101,17 @@ impl Engine {
         self.calls.insert(task, Underway { call, image, due });
     }
 
-    /// Gives up whatever is under way: nobody waits for it any more.
+    /// Drops all calls in progress: their caller is gone.
     pub fn forget_calls(&mut self) {
         self.calls.clear();
     }
 
-    /// Whether anything but waiting for containers is under way.
+    /// Whether any call other than a wait is in progress.
     pub fn is_busy(&self) -> bool {
         self.calls.values().any(|underway| underway.call != Call::Wait)
     }
 
-    /// When something happens next.
+    /// The time of the next event.
     pub fn next(&self) -> Option<Timestamp> {
         self.calls.iter().filter_map(|(task, underway)| underway.due.or_else(|| self.ends_at(*task))).min()
     }
@@ -126,7 +126,7 @@ impl Engine {
         due.into_iter().filter_map(|task| Some((task, self.finish(task, now)?))).collect()
     }
 
-    /// Ends a running container with this code, as if its process had ended; whether there was one.
+    /// Ends a running container with this code, as if its process had ended; returns whether there was one.
     pub fn kill(&mut self, task: TaskId, code: i32, now: Timestamp) -> bool {
         self.pass(task, now);
         match self.containers.get_mut(&task) {
@@ -139,7 +139,7 @@ impl Engine {
         }
     }
 
-    /// What a container has printed so far; nothing if there is none.
+    /// The output of a container so far; empty if there is no container.
     pub fn printed(&self, task: TaskId, now: Timestamp) -> Option<Vec<LogLine>> {
         self.containers.get(&task)?;
         let printed = self.printed.get(&task).into_iter().flatten();
@@ -151,7 +151,7 @@ impl Engine {
         self.printed.entry(task).or_default().push(line);
     }
 
-    /// What would have been printed after this time is not.
+    /// Removes output that would have been printed after this time.
     fn forget_later(&mut self, task: TaskId, now: Timestamp) {
         if let Some(lines) = self.printed.get_mut(&task) {
             lines.retain(|line| line.at <= now);
@@ -166,7 +166,7 @@ impl Engine {
         }
     }
 
-    /// The machine loses its power: nothing runs any more, what is on the disk stays.
+    /// The machine loses power: nothing runs any longer, but the disk is kept.
     pub fn lose_power(&mut self, now: Timestamp) {
         self.calls.clear();
         self.printed.values_mut().for_each(|lines| lines.retain(|line| line.at <= now));
@@ -177,24 +177,24 @@ impl Engine {
         }
     }
 
-    /// Removes the containers that belong to no task.
+    /// Removes containers that do not belong to a task.
     pub fn remove_strays(&mut self, belongs: impl Fn(TaskId) -> bool) {
         self.containers.retain(|task, _| belongs(*task));
         self.printed.retain(|task, _| belongs(*task));
     }
 
-    /// Tasks whose container runs.
+    /// Tasks with a running container.
     pub fn running(&self) -> impl Iterator<Item = TaskId> {
         let runs = |container: &Container| matches!(container, Container::Running { .. });
         self.containers.iter().filter(move |(_, container)| runs(container)).map(|(task, _)| *task)
     }
 
-    /// How often each task's container was started, ever.
+    /// How often each task's container was ever started.
     pub fn starts(&self) -> &BTreeMap<TaskId, u32> {
         &self.starts
     }
 
-    /// When the task's container ends by itself or has ended: the past if it is over or not there at all.
+    /// When the task's container ends or has ended on its own: in the past if it has ended or does not exist.
     fn ends_at(&self, task: TaskId) -> Option<Timestamp> {
         match self.containers.get(&task) {
             Some(Container::Running { ends_at, .. }) => *ends_at,
@@ -222,7 +222,7 @@ impl Engine {
         }
     }
 
-    /// A container whose time is over has ended.
+    /// Ends a container whose time is up.
     fn pass(&mut self, task: TaskId, now: Timestamp) {
         if let Some(container) = self.containers.get_mut(&task)
             && let Container::Running { ends_at: Some(ends_at), end } = container
@@ -333,7 +333,7 @@ impl Image {
         }
     }
 
-    /// When a container that starts now ends by itself, and how.
+    /// When a container that starts now ends on its own, and how.
     fn run(&self, now: Timestamp) -> (Option<Timestamp>, End) {
         let killed = End { code: EXIT_KILLED, oom_killed: true };
         if self.is("oom") {
@@ -343,7 +343,7 @@ impl Image {
         let (code, after) = words.split_once("-after-").unwrap_or((words, "0s"));
         let seconds = after.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or(0);
         let end = End { code: code.parse().unwrap_or(1), oom_killed: false };
-        // Not before the start is over, so that the task is seen to run.
+        // Not before the start is complete, so that the task is reported as running.
         (Some(now + START.max(Duration::from_secs(seconds))), end)
     }
 }

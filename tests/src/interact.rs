@@ -1,5 +1,5 @@
-//! What people do in simulated tasks: `echo` prints its words, `exit` ends with the code that it is given, and there is no other
-//! program. What is noted and who is asked is the code of `swarmd`.
+//! Interactions with simulated tasks: `echo` prints its arguments, `exit` ends with the given code, and there are no other
+//! programs. Recording and authorization are the real code of `swarmd`.
 
 use cli::{Failure, TaskOutputs};
 use commands::Actor;
@@ -10,14 +10,14 @@ use wire::v1::{CopySpec, CopyTarget, ExecSpec, Interaction};
 use crate::socket::{Socket, refuse};
 use crate::world::Silence;
 
-/// What a shell gives for a program that is not there.
+/// The exit code in a shell if a program does not exist.
 const NOT_FOUND: i32 = 127;
 
 impl Socket {
-    /// Does what is wanted in a task.
+    /// Performs an interaction with a task.
     ///
     /// # Errors
-    /// When it is refused, or the task's node is silent.
+    /// When it is refused, or the task's node does not answer.
     pub(crate) fn interact_with(&mut self, actor: Actor, wanted: &Interaction) -> Result<TaskOutputs, Failure> {
         let (task, noted) = self.control()?.access(actor, wanted).map_err(refuse)?;
         self.submit(noted)?;
@@ -30,7 +30,7 @@ impl Socket {
             None => {
                 let outputs = wanted.what.iter().flat_map(|what| match what {
                     What::Exec(exec) => run(exec),
-                    // It prints no more, and ends.
+                    // It prints nothing more, and ends.
                     What::Attach(_) => vec![Output::ExitCode(0)],
                     What::Copy(copy) => vec![Output::Target(target(copy)), Output::ExitCode(0)],
                 });
@@ -41,7 +41,7 @@ impl Socket {
     }
 }
 
-/// Every path is that of a directory that takes whatever is given, and out of which nothing comes.
+/// Every path is an empty directory that accepts all data.
 fn target(copy: &CopySpec) -> CopyTarget {
     let name = copy.path.rsplit('/').next().unwrap_or_default().to_owned();
     CopyTarget { exists: true, is_directory: true, name }

@@ -1,9 +1,9 @@
-//! A simulated cluster: the real manager and the real task steps over simulated time, disk, network and engines, on one
-//! thread. Scenarios tell its story in the CLI's own words; the simulation breaks it at random from a seed.
+//! A simulated cluster: the real manager and the real task steps with simulated time, disk, network and engines, on one thread.
+//! Scenarios describe it as CLI sessions; the simulation adds random faults from a seed.
 //!
-//! Suggested order: [`world`] (the cluster), [`manager`] and [`agent`] (its parts), [`engine`], [`net`] and [`clock`]
-//! (what they stand on), [`oracle`] (what must hold), [`socket`] and [`script`] (scenarios), [`chaos`] (the simulation),
-//! [`quorum`] (several managers), [`linearizability`] (what their clients may see).
+//! Suggested order: [`world`] (the cluster), [`manager`] and [`agent`] (its parts), [`engine`], [`net`] and [`clock`] (their
+//! environment), [`oracle`] (invariants), [`socket`] and [`script`] (scenarios), [`chaos`] (the simulation), [`quorum`] (several
+//! managers), [`linearizability`] (what their clients may see).
 
 pub mod world;
 

@@ -1,29 +1,29 @@
-//! Whether what clients saw of registers could have happened one operation at a time, each at some instant between its call and
-//! its answer.
+//! Checks whether the results that clients saw at registers are possible if each operation takes effect at one instant between
+//! its call and its answer.
 //!
-//! The method is Wing and Gong's search with Lowe's memory of what was tried, and Porcupine's division by key: operations are put
-//! in some order, the earliest call first; where none fits, the last choice is taken back. A set of operations that led to the same
-//! value before is not tried again.
+//! The method is Wing and Gong's search with Lowe's memoization, and Porcupine's partitioning by key: operations are put in some
+//! order, the earliest call first; if none fits, the search backtracks. A set of operations that led to the same value before is
+//! not tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::Timestamp;
 
-/// What one operation did to a register, as its client knows.
+/// One operation on a register, as its client knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Sets it.
     Write(u64),
-    /// Sets it if it has a value; what became of that is known only if it was answered.
+    /// Sets it if it has a given value; the result is known only if it was answered.
     Swap {
-        /// The value that it has to have.
+        /// The expected value.
         from: u64,
-        /// The value that it gets.
+        /// The new value.
         to: u64,
-        /// Whether it was done; nothing if nobody knows.
+        /// Whether the value was set; `None` if unknown.
         done: Option<bool>,
     },
-    /// Shows its value; nothing if it was not set before.
+    /// Reads its value; `None` if it was never set.
     Read(Option<u64>),
 }
 
@@ -32,15 +32,15 @@ pub enum Action {
 pub struct Operation {
     /// The register.
     pub key: u64,
-    /// What it did.
+    /// The action.
     pub action: Action,
-    /// When it was asked for.
+    /// The time of the call.
     pub called: Timestamp,
-    /// When it was answered; one that never was may happen at any time after its call, or not at all.
+    /// The time of the answer; without an answer it may take effect at any time after its call, or never.
     pub answered: Option<Timestamp>,
 }
 
-/// Operations on one register for which there is no order.
+/// Operations on one register that are not linearizable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The register.
@@ -62,10 +62,10 @@ impl std::fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// Checks a history of any number of registers, each of which is not set at first.
+/// Checks a history of any number of registers, which are all unset at first.
 ///
 /// # Errors
-/// When the operations on one of them cannot have happened one at a time.
+/// When the operations on a register are not linearizable.
 pub fn check(history: &[Operation]) -> Result<(), Violation> {
     let mut by_key: BTreeMap<u64, Vec<Operation>> = BTreeMap::new();
     for operation in history {
@@ -79,7 +79,7 @@ pub fn check(history: &[Operation]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The value after an action; nothing if it cannot have happened to this one.
+/// The value after an action; `None` if the action is impossible with this value.
 fn step(value: Option<u64>, action: Action) -> Option<Option<u64>> {
     match action {
         Action::Write(written) => Some(Some(written)),
@@ -104,16 +104,16 @@ struct Moment {
 struct Search<'a> {
     operations: &'a [Operation],
     moments: Vec<Moment>,
-    /// The moments that are left, as a list: the one after each, and the one before. The list's head is number 0.
+    /// The remaining moments as a doubly linked list: the next and the previous one of each. The list's head is number 0.
     next: Vec<usize>,
     previous: Vec<usize>,
-    /// Where each operation's answer is.
+    /// The position of each operation's answer.
     answer_at: Vec<usize>,
 }
 
 impl<'a> Search<'a> {
     fn new(operations: &'a [Operation]) -> Self {
-        // What happens at the same instant overlaps: calls come first. Who was never answered ends last.
+        // Moments at the same time overlap: calls come first. Operations without an answer end last.
         let mut moments: Vec<(Option<Timestamp>, Moment)> = Vec::with_capacity(2 * operations.len());
         for (operation, Operation { called, answered, .. }) in operations.iter().enumerate() {
             moments.push((Some(*called), Moment { operation, is_answer: false }));
@@ -135,13 +135,13 @@ impl<'a> Search<'a> {
         let mut value = None;
         let mut chosen = vec![0_u64; self.operations.len().div_ceil(64)];
         let mut tried = BTreeSet::new();
-        // What was chosen, with the value before it.
+        // The choices, each with the value before it.
         let mut choices: Vec<(usize, Option<u64>)> = Vec::new();
         let mut at = self.next[0];
         while self.next[0] != 0 {
             let Moment { operation, is_answer } = self.moments[at - 1];
             if is_answer {
-                // Whoever was answered by now had to be chosen before: the last choice was wrong.
+                // An operation that was answered by now must have been chosen before: backtrack.
                 let Some((call, before)) = choices.pop() else { return false };
                 value = before;
                 let operation = self.moments[call - 1].operation;
@@ -173,7 +173,7 @@ impl<'a> Search<'a> {
         (self.next[previous], self.previous[next]) = (next, previous);
     }
 
-    /// Undoes the last [`Search::take_out`] that is not undone yet.
+    /// Undoes the last [`Search::take_out`] that was not undone yet.
     fn put_back(&mut self, number: usize) {
         let (previous, next) = (self.previous[number], self.next[number]);
         (self.next[previous], self.previous[next]) = (number, number);
@@ -206,7 +206,7 @@ mod tests {
         Operation { key: 1, action: parsed, called: second(*called), answered }
     }
 
-    /// What a history is of, its operations with their begins and ends, and whether it is linearizable.
+    /// A description of a history, its operations with their start and end, and whether it is linearizable.
     type Case = (&'static str, &'static [(&'static str, u64, u64)], bool);
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(check(&elsewhere), Ok(()), "registers do not concern each other");
     }
 
-    /// Whether some order of all operations explains them, tried one by one.
+    /// Whether some order of all operations explains them, found by trying each.
     fn any_order(left: &[Operation], value: Option<u64>) -> bool {
         let is_first = |one: &Operation| left.iter().all(|other| other.answered.is_none_or(|at| one.called <= at));
         left.is_empty()

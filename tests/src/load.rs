@@ -1,4 +1,4 @@
-//! What simulated tasks use: a script says what each service has to do, and its running tasks share it.
+//! The load of simulated tasks: a script sets the load of each service, and its running tasks share it.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use wire::v1::{LogSource, TaskUsage, UsagePart, UsageRequest};
 use crate::socket::{STRIDE, Socket, broken, refuse};
 use crate::world::{Silence, World};
 
-/// The memory of a task that has nothing to do.
+/// The memory of an idle task.
 const IDLE_BYTES: u64 = 16 << 20;
 
-/// What a service has to do, in all.
+/// The total load of a service.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Load {
     /// Thousandths of a processor.
@@ -27,7 +27,7 @@ pub struct Load {
     pub memory_bytes: u64,
 }
 
-/// What services have to do, and what their tasks have used.
+/// The loads of services, and the usage of their tasks.
 #[derive(Debug, Default)]
 pub struct Loads {
     of: BTreeMap<ServiceId, Load>,
@@ -38,14 +38,14 @@ pub struct Loads {
 }
 
 impl Loads {
-    /// From now on a service has so much to do.
+    /// Sets the load of a service.
     pub fn set(&mut self, service: ServiceId, load: Load) {
         self.of.insert(service, load);
     }
 }
 
 impl World {
-    /// What a task of this node uses; nothing if it does not run.
+    /// The usage of a task on this node; `None` if it does not run.
     ///
     /// # Errors
     /// When its agent cannot be reached.
@@ -70,7 +70,7 @@ impl World {
         Ok(Some(TaskUsage { task, at: now, cpu_ns: *cpu_ns, memory_bytes, pids: Some(1), ..TaskUsage::default() }))
     }
 
-    /// Says with a heartbeat of a node what its tasks use, as far as the manager wants to know it.
+    /// Adds the usage of a node's tasks to its heartbeat, as far as the manager requested it.
     pub(crate) fn report_use(&mut self, node: NodeId, session: SessionId) {
         let now = self.clock.now();
         let is_wanted = !self.oracle.cluster().autoscaling().is_empty() || self.loads.meters.contains_key(&node);
@@ -87,7 +87,7 @@ impl World {
         self.loads.meters.insert(node, meter);
     }
 
-    /// Among how many tasks the load of a service is shared.
+    /// The number of tasks that share the load of a service.
     fn sharers(&mut self, service: ServiceId) -> u64 {
         let tasks: Vec<(NodeId, TaskId)> = {
             let cluster = self.oracle.cluster();
@@ -102,26 +102,26 @@ impl World {
     }
 }
 
-/// Readings as a stream. A client makes time pass.
+/// Readings as a stream. A client lets time pass.
 pub struct Used {
     socket: Socket,
     request: UsageRequest,
     selection: TaskSelection,
     known: Vec<TaskId>,
-    /// Nodes that cannot be asked, as the client knows.
+    /// Unreachable nodes that were reported to the client.
     lost: Vec<NodeId>,
     rounds: u32,
     next: Timestamp,
 }
 
-/// Readings for a client that does not follow.
+/// Number of readings for a client that does not follow.
 const ROUNDS: u32 = 2;
 
 impl Used {
-    /// Of the tasks that a request names.
+    /// Readings of the tasks in a request.
     ///
     /// # Errors
-    /// When it names none.
+    /// When it names no task.
     pub fn new(socket: Socket, request: UsageRequest) -> Result<Self, Failure> {
         let selection = socket.control()?.select_usage(&request).map_err(refuse)?;
         let next = socket.world.borrow().clock.now();
@@ -130,7 +130,7 @@ impl Used {
 
     /// One reading of each task.
     fn look(&mut self) -> UsagePart {
-        // A manager that is down says nothing new.
+        // A manager that is down reports nothing new.
         let Ok(control) = self.socket.control() else { return UsagePart::default() };
         let mut part = UsagePart::default();
         if self.rounds == 0 {

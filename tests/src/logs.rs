@@ -1,5 +1,5 @@
-//! The logs of simulated tasks. Which of them are asked, and what is said of those that cannot be, is the code of `swarmd`; its
-//! connections are not there, so that each node answers at once or not at all.
+//! The logs of simulated tasks. The selection of tasks, and the messages about unreachable ones, are the real code of `swarmd`;
+//! its connections are not simulated, so each node answers at once or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -15,18 +15,18 @@ use wire::v1::{LogSource, LogsPart, LogsRequest};
 use crate::socket::{STRIDE, Socket, broken, refuse};
 use crate::world::Silence;
 
-/// Lines as a stream. A client that follows it makes time pass.
+/// Lines as a stream. A client that follows it lets time pass.
 pub struct Printed {
     socket: Socket,
     request: LogsRequest,
     selection: TaskSelection,
-    /// Tasks that were asked, and how many of their lines were read.
+    /// Tasks that were read, and the number of lines read.
     read: BTreeMap<TaskId, usize>,
-    /// The tasks that there were at the beginning: of others all lines are wanted.
+    /// The tasks that existed at the start: of others all lines are wanted.
     first: Option<BTreeSet<TaskId>>,
-    /// Tasks that the client knows.
+    /// Tasks that were introduced to the client.
     named: BTreeSet<TaskId>,
-    /// Nodes that cannot be asked, as the client knows.
+    /// Unreachable nodes that were reported to the client.
     lost: BTreeSet<NodeId>,
     begun: bool,
 }
@@ -38,9 +38,9 @@ impl Printed {
         Ok(Self { socket, request, selection, read, first: None, named, lost, begun: false })
     }
 
-    /// What was printed since the last look.
+    /// The output since the last call.
     fn look(&mut self) -> Result<LogsPart, Failure> {
-        // A manager that is down says nothing new.
+        // A manager that is down reports nothing new.
         let Ok(control) = self.socket.control() else { return Ok(LogsPart::default()) };
         let mut part = LogsPart::default();
         if !std::mem::replace(&mut self.begun, true) && !self.request.follow {

@@ -1,5 +1,5 @@
-//! The manager: the real leader over the real consensus on a log in memory, and the sessions that it holds with agents.
-//! It can crash at any point; what it had synced is there when it starts again.
+//! The manager: the real leader with the real consensus on a log in memory, and its sessions with agents. It can crash at any
+//! point; synced data is there when it starts again.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -22,76 +22,76 @@ use wire::v1::TaskUse;
 use crate::net::{ToAgent, ToManager};
 use crate::sessions::{Sessions, Waiting, refused};
 
-/// The name of this manager in consensus.
+/// The raft id of this manager.
 const RAFT_ID: u64 = 1;
-/// The version that the manager says it has.
+/// The manager's version.
 const VERSION: &str = "0.1.0";
-/// Where the manager can be reached, as its views show it.
+/// The manager's address, as its views show it.
 pub const ADDRESS: &str = "10.0.0.1:4242";
-/// The root certificate: no node of a simulation gets a certificate, but roots sign each other.
+/// The root certificate. Nodes of a simulation have no certificates, but roots sign each other.
 const ROOT_PEM: &str = include_str!("root.pem");
-/// What the cluster keeps as its root's key. No transcript and no history may show it.
+/// The key of the cluster's root. It must not appear in any transcript or history.
 pub const ROOT_KEY: &str = include_str!("root.key");
 
 /// The manager's machine: its disk, and the process while it runs.
 pub struct Manager {
-    /// The node that it is.
+    /// Its node id.
     pub node: NodeId,
     info: Arc<ManagerInfo>,
     disk: MemoryDisk,
     intervals: Intervals,
     running: Option<Running>,
-    /// How many checkpoints were written, and how many starts read one.
+    /// Number of checkpoints written, and of starts that read one.
     pub checkpoints: Checkpoints,
     sessions: u64,
     tickets: Ticket,
     starts: u64,
-    /// Whether ids are salted as in production, and not the same in all futures of the log.
+    /// Whether ids are salted as in production, so that different futures of the log have different ids.
     pub salted: bool,
 }
 
-/// What the simulation counts of checkpoints.
+/// Counters of checkpoints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checkpoints {
-    /// Those that were written.
+    /// Checkpoints written.
     pub written: u64,
-    /// Starts that began with one.
+    /// Starts from a checkpoint.
     pub read: u64,
     /// Starts that folded the whole history of a cluster.
     pub missed: u64,
 }
 
-/// What becomes of the checkpoints on a disk.
+/// Damage to the checkpoints on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruin {
-    /// They are gone.
+    /// They are deleted.
     Lost,
-    /// None of them opens any more.
+    /// None of them can be decrypted.
     Damaged,
-    /// The newest is another build's, which folds events in another way.
+    /// The newest one is of another build, with another fold version.
     Foreign,
 }
 
 struct Running {
     replica: Replica,
-    /// A checkpoint on its way to the disk: it is written while turns go on.
+    /// A checkpoint that is being written while turns continue.
     checkpoint: Option<CheckpointJob>,
     store: Arc<dyn LogStore>,
-    /// What is staged and not written: the disk is a turn behind.
+    /// Staged writes that are not on the disk yet: the disk is a turn behind.
     writes: Vec<Write>,
     sessions: Sessions,
-    /// What operators wait for.
+    /// Tickets of operators that wait for answers.
     asked: BTreeSet<Ticket>,
 }
 
-/// What a turn brought for others.
+/// The effects of a turn.
 #[derive(Default)]
 pub struct Turn {
     /// Messages for agents.
     pub messages: Vec<(NodeId, ToAgent)>,
     /// Answers for operators.
     pub answers: Vec<(Ticket, Outcome)>,
-    /// Whether there is a new committed state.
+    /// Whether the committed state changed.
     pub changed: bool,
 }
 
@@ -116,7 +116,7 @@ impl Manager {
         }
     }
 
-    /// Starts the process where its log stands.
+    /// Starts the process with its existing log.
     pub fn start(&mut self) -> anyhow::Result<()> {
         let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&self.disk)?);
         let mut loaded = store.load()?;
@@ -149,7 +149,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Makes the cluster.
+    /// Creates the cluster.
     pub fn initialise(&mut self, cluster: ClusterId, hostname: &str, now: Timestamp) -> anyhow::Result<Ticket> {
         let root = RootCertificate::from_pem(ROOT_PEM).context("the simulated root certificate")?;
         let token = |fill| {
@@ -182,17 +182,17 @@ impl Manager {
         Ok(self.submit(Request::named(id, actor, command))?)
     }
 
-    /// Whether the process runs.
+    /// Whether the process is running.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
 
-    /// The committed state as readers see it; nothing while the process is down.
+    /// The committed state as readers see it; `None` while the process is down.
     pub fn published(&self) -> Option<Published> {
         self.running.as_ref().map(Running::published)
     }
 
-    /// What it answers at this moment; nothing while the process is down.
+    /// The read API at this moment; `None` while the process is down.
     pub fn control(&self, now: Timestamp) -> Option<Control> {
         let running = self.running.as_ref()?;
         let (manager, store) = (Arc::clone(&self.info), Arc::clone(&running.store));
@@ -200,22 +200,22 @@ impl Manager {
         Some(Control { manager, state, raft, store, now, past: None })
     }
 
-    /// The log; nothing while the process is down.
+    /// The log; `None` while the process is down.
     pub fn store(&self) -> Option<&Arc<dyn LogStore>> {
         self.running.as_ref().map(|running| &running.store)
     }
 
-    /// Asks for a command on behalf of an operator.
+    /// Submits a command for an operator.
     ///
     /// # Errors
-    /// When the process is down or does not take it.
+    /// When the process is down or does not accept it.
     pub fn submit(&mut self, request: Request) -> Result<Ticket, Rejection> {
         let ticket = self.queue(request)?;
         self.running.as_mut().ok_or_else(down)?.asked.insert(ticket);
         Ok(ticket)
     }
 
-    /// Takes what an agent says.
+    /// Handles a message of an agent.
     pub fn receive(&mut self, node: NodeId, message: ToManager, now: Timestamp) -> Option<ToAgent> {
         let role = match &self.running {
             Some(running) => running.replica.cluster().nodes.get(node).map_or(Role::Worker, |node| node.role),
@@ -234,7 +234,7 @@ impl Manager {
             ToManager::Heartbeat { session, call } => Some(self.heartbeat(node, session, call, now)),
             ToManager::Report(report) => {
                 let waiting = Waiting::Report { node, session: report.session, sequence: report.sequence };
-                // One that is not taken is repeated.
+                // A report that is not accepted is repeated.
                 self.queue_for(caller.report(report), waiting);
                 None
             }
@@ -245,11 +245,11 @@ impl Manager {
         }
     }
 
-    /// One turn, and then the writes of the turn before it: turns are taken while the last one is synced. Nothing if there is
-    /// nothing to do.
+    /// One turn, followed by the writes of the turn before it: turns continue while the previous one is synced. `None` if there
+    /// is nothing to do.
     ///
     /// # Errors
-    /// When the process has to end: its disk failed.
+    /// When the process has to end because its disk failed.
     pub fn turn(&mut self, now: Timestamp) -> Result<Option<Turn>, FatalError> {
         let Some(running) = &mut self.running else { return Ok(None) };
         if running.is_idle(now) {
@@ -268,7 +268,7 @@ impl Manager {
             self.checkpoints.written += 1;
         }
         running.checkpoint = running.replica.take_checkpoint();
-        // What a thread does beside the turns.
+        // Done by a separate thread in production.
         redactor::erase(&*running.store, running.replica.cluster())?;
         let mut turn = Turn { changed: proposed.changed || advanced.changed, ..Turn::default() };
         for (ticket, outcome) in judged.answers.into_iter().chain(proposed.answers).chain(advanced.answers) {
@@ -286,41 +286,41 @@ impl Manager {
         Ok(Some(turn))
     }
 
-    /// When a turn is due although nobody asks for anything.
+    /// When the next turn is due without a request.
     pub fn next(&self) -> Option<Timestamp> {
         self.running.as_ref().and_then(|running| running.replica.next_wake())
     }
 
-    /// Whether everything asked for so far is done.
+    /// Whether all requests so far are done.
     pub fn is_at_rest(&self, now: Timestamp) -> bool {
         self.running.as_ref().is_none_or(|running| running.is_idle(now))
     }
 
-    /// Lets a turn propose, and nothing more: what comes next is a crash.
+    /// Runs a turn only up to its proposal, before a crash.
     pub fn propose_only(&mut self, now: Timestamp) {
         if let Some(running) = &mut self.running {
             running.replica.turn(now);
         }
     }
 
-    /// Lets this many more writes of the disk succeed.
+    /// Lets the disk fail after this many writes.
     pub fn fail_disk_after(&self, writes: usize) {
         self.disk.fail_after(writes);
     }
 
-    /// How many writes a power cut would endanger.
+    /// Number of writes that a power failure would lose.
     pub fn unsynced_writes(&self) -> usize {
         self.disk.unsynced_writes()
     }
 
-    /// Ends the process without a warning; the sessions whose connections break with it.
+    /// Kills the process; returns the sessions whose connections break.
     pub fn crash(&mut self, crash: Crash) -> Vec<(NodeId, SessionId)> {
         let running = self.running.take();
         self.disk.crash(crash);
         running.map(|running| running.sessions.open()).unwrap_or_default()
     }
 
-    /// Flips a bit of a frame of history, behind the back of the process.
+    /// Flips a bit of a frame of history, unnoticed by the process.
     ///
     /// # Errors
     /// When there is no such frame on the disk.
@@ -333,7 +333,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Ruins the checkpoints on the disk of a manager that is down.
+    /// Damages the checkpoints on the disk of a manager that is down.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -359,11 +359,11 @@ impl Manager {
                 store.load()?;
                 let mut newest = match store.whole_checkpoint(u64::MAX) {
                     Ok(Some(newest)) => newest,
-                    // There is none, or all are ruined already.
+                    // There is none, or all are damaged already.
                     Ok(None) | Err(LogError::Damaged { .. }) => return Ok(()),
                     Err(error) => return Err(error.into()),
                 };
-                // After its length, a snapshot begins with its fold version.
+                // After its length, a snapshot starts with its fold version.
                 let header = newest.chunks.first_mut().context("a checkpoint has a header")?;
                 let version = header.get_mut(4).context("a header has a fold version")?;
                 *version += 1;
@@ -375,10 +375,10 @@ impl Manager {
 
     fn heartbeat(&mut self, node: NodeId, session: SessionId, call: u64, now: Timestamp) -> ToAgent {
         let control = self.control(now);
-        // Simulated nodes have no certificates: with its next heartbeat, each has moved to a new root.
+        // Simulated nodes have no certificates: each reports with its next heartbeat that it renewed for a new root.
         let moved = control.as_ref().and_then(|control| control.moved_to_root(node, control.trust()));
         if let Some(moved) = moved {
-            // One that is not taken comes again with the next heartbeat.
+            // If it is not accepted, it comes again with the next heartbeat.
             let _ = self.queue(moved);
         }
         let judged = control.map(|control| control.heartbeat(node, session));
@@ -391,7 +391,7 @@ impl Manager {
         }
     }
 
-    /// Takes what tasks of a node use.
+    /// Records the resource usage of a node's tasks.
     pub fn note_uses(&mut self, node: NodeId, session: SessionId, uses: Vec<TaskUse>, now: Timestamp) {
         if let Some(running) = &mut self.running {
             running.replica.note_uses(node, session, uses, now);
@@ -403,7 +403,7 @@ impl Manager {
         if let Some(running) = &mut self.running {
             running.sessions.close(session);
         }
-        // Should this not be taken, the missing heartbeats tell it as well.
+        // If this is not accepted, the missing heartbeats have the same effect.
         let _ = self.queue(control.disconnection(node, session));
     }
 
@@ -414,7 +414,7 @@ impl Manager {
         Ok(self.tickets)
     }
 
-    /// Asks for a command that an agent waits for; whether it is taken.
+    /// Submits a command that an agent waits for; returns whether it was accepted.
     fn queue_for(&mut self, request: Request, waiting: Waiting) -> bool {
         let (ticket, running) = (self.queue(request), &mut self.running);
         let (Ok(ticket), Some(running)) = (ticket, running) else { return false };

@@ -1,5 +1,5 @@
-//! Ids in transcripts: each is shown by what it is, `<n1>` for a node, `<web>` for a service, `<web.2b>` for the second
-//! task in slot 2, so that a transcript can be read, and does not change when an earlier frame does.
+//! Replaces ids in transcripts by readable names: `<n1>` for a node, `<web>` for a service, `<web.2b>` for the second task in
+//! slot 2. So a transcript does not change when an earlier frame does.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ const ID_LENGTH: usize = 25;
 const DIGEST_LENGTH: usize = 50;
 /// Hexadecimal digits of a frame's hash.
 const HASH_LENGTH: usize = 64;
-/// Letters of the root of a checkpoint, and of a signature below it.
+/// Number of letters of a checkpoint's root, and of a signature on it.
 const ROOT_LENGTH: usize = 44;
 const SIGNATURE_LENGTH: usize = 92;
-/// How join tokens begin.
+/// The prefix of join tokens.
 const TOKEN_PREFIX: &str = "SWMTKN-1-";
-/// How unlock keys begin.
+/// The prefix of unlock keys.
 const KEY_PREFIX: &str = "SWMKEY-1-";
 
-/// What ids are called, learnt from history.
+/// The names of ids, learned from history.
 #[derive(Debug, Default)]
 pub struct MaskNames {
     known: BTreeMap<String, String>,
-    /// Tasks made so far in each place.
+    /// Number of tasks created so far in each slot.
     places: BTreeMap<String, usize>,
 }
 
@@ -49,7 +49,7 @@ impl MaskNames {
         }
     }
 
-    /// The id that a transcript shows as this word; any other word as it is.
+    /// The id that this word stands for in a transcript; any other word unchanged.
     pub fn resolve(&self, word: String) -> String {
         let shown = word.strip_prefix('<').and_then(|name| name.strip_suffix('>'));
         let known = shown.and_then(|name| self.known.iter().find(|(_, known)| *known == name));
@@ -108,7 +108,7 @@ impl Mask {
                 rest = &rest[next..];
                 continue;
             }
-            // A token's prefix is a word of its own.
+            // A token's prefix is a separate word.
             let word = &rest[..end];
             rest = &rest[end..];
             masked.push_str(&replaced(word, rest, names));
@@ -137,7 +137,7 @@ fn is_base64(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "+/=".contains(letter)
 }
 
-/// What is shown in place of a root or a signature in base64 that the text begins with, and what follows it.
+/// The replacement of a base64 root or signature at the start of the text, and the rest of the text.
 fn encoded(text: &str) -> Option<(&'static str, &str)> {
     let (word, after) = text.split_at(text.find(|c: char| !is_base64(c)).unwrap_or(text.len()));
     match word.len() {
@@ -147,7 +147,7 @@ fn encoded(text: &str) -> Option<(&'static str, &str)> {
     }
 }
 
-/// What is shown in place of a word; as wide as the word where a table's next column follows.
+/// The replacement of a word; padded to the same width if a table column follows.
 fn replaced(word: &str, after: &str, names: &MaskNames) -> String {
     let is_id = |length| word.len() == length && word.bytes().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
     let shown = match () {

@@ -1,8 +1,8 @@
-//! The network between agents and the manager: what is said, and when it arrives, if it does.
+//! The network between agents and the manager: messages, and whether and when they arrive.
 //!
-//! It behaves as gRPC over TCP does. What a manager sends in a session arrives in order or not at all, in which case both
-//! ends learn that the connection broke. Calls of an agent may be lost, doubled and overtake each other; the agent then
-//! misses an answer. Nothing crosses a cut, but what was on the way arrives once it is mended.
+//! It behaves like gRPC over TCP. A manager's messages in a session arrive in order or not at all; in that case both ends notice
+//! that the connection broke. Calls of an agent may be lost, duplicated and reordered; if lost, the agent gets no answer. A
+//! partition stops all messages; those in flight arrive once it is repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,24 +12,24 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use wire::v1::{AssignmentSet, ReportRequest};
 
-/// What an agent says.
+/// A message of an agent.
 #[derive(Debug, Clone)]
 pub enum ToManager {
     /// Opens a session.
     Register {
-        /// Numbers the attempts of the agent.
+        /// The attempt number of the agent.
         attempt: u64,
-        /// What the node says of itself.
+        /// The description of the node.
         description: Box<NodeDescription>,
     },
-    /// A sign of life.
+    /// A heartbeat.
     Heartbeat {
         /// The session.
         session: SessionId,
-        /// Numbers the calls of the agent.
+        /// The call number of the agent.
         call: u64,
     },
-    /// How tasks are doing.
+    /// The status of tasks.
     Report(ReportRequest),
     /// The connection of a session is closed.
     Closed {
@@ -38,12 +38,12 @@ pub enum ToManager {
     },
 }
 
-/// What a manager says.
+/// A message of a manager.
 #[derive(Debug, Clone)]
 pub enum ToAgent {
     /// The session is open.
     Welcome {
-        /// The attempt that led to it.
+        /// The attempt that opened it.
         attempt: u64,
         /// The session.
         session: SessionId,
@@ -55,19 +55,19 @@ pub enum ToAgent {
         /// The attempt that failed.
         attempt: u64,
     },
-    /// What to do, in order.
+    /// Assignments, in order.
     Assignments {
         /// The session.
         session: SessionId,
-        /// All assignments, or what changed.
+        /// All assignments, or the changes.
         set: Box<AssignmentSet>,
     },
-    /// The session is over.
+    /// The session has ended.
     Closed {
         /// The session.
         session: SessionId,
     },
-    /// A heartbeat was taken.
+    /// A heartbeat was accepted.
     Heartbeat {
         /// The session.
         session: SessionId,
@@ -85,7 +85,7 @@ pub enum ToAgent {
     },
 }
 
-/// Something on its way.
+/// A message in flight.
 #[derive(Debug, Clone)]
 pub enum Parcel {
     /// From a node's agent to the manager.
@@ -94,19 +94,19 @@ pub enum Parcel {
     Down(NodeId, ToAgent),
 }
 
-/// How bad the network is.
+/// The quality of the network.
 #[derive(Debug, Clone, Copy)]
 pub struct NetworkConditions {
-    /// Share of messages that are lost, in thousandths.
+    /// Share of lost messages, in thousandths.
     pub lost_per_mille: u32,
     /// Share of an agent's calls that arrive twice, in thousandths.
     pub doubled_per_mille: u32,
-    /// Shortest and longest time on the way.
+    /// Minimum and maximum latency.
     pub latency: (Duration, Duration),
 }
 
 impl NetworkConditions {
-    /// Everything arrives, after 10 ms.
+    /// No losses, and a latency of 10 ms.
     pub const FINE: Self = Self {
         lost_per_mille: 0,
         doubled_per_mille: 0,
@@ -117,7 +117,7 @@ impl NetworkConditions {
 /// The network.
 #[derive(Debug)]
 pub struct Net {
-    /// How bad it is now.
+    /// Its present quality.
     pub weather: NetworkConditions,
     random: StdRng,
     sequence: u64,
@@ -129,7 +129,7 @@ pub struct Net {
 }
 
 impl Net {
-    /// A network in fine weather.
+    /// A network without faults.
     pub fn new(seed: u64) -> Self {
         Self {
             weather: NetworkConditions::FINE,
@@ -142,7 +142,7 @@ impl Net {
         }
     }
 
-    /// Sends something.
+    /// Sends a message.
     pub fn send(&mut self, parcel: Parcel, now: Timestamp) {
         if self.draws(self.weather.lost_per_mille) {
             return self.lose(parcel, now);
@@ -153,12 +153,12 @@ impl Net {
         self.enqueue(parcel, now);
     }
 
-    /// When something arrives next.
+    /// The time of the next arrival.
     pub fn next(&self) -> Option<Timestamp> {
         self.queue.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// What has arrived by now, one by one.
+    /// The next message that has arrived by now.
     pub fn receive(&mut self, now: Timestamp) -> Option<Parcel> {
         while self.next().is_some_and(|at| at <= now) {
             let (_, parcel) = self.queue.pop_first()?;
@@ -170,17 +170,17 @@ impl Net {
         None
     }
 
-    /// Cuts a node off.
+    /// Partitions a node.
     pub fn cut(&mut self, node: NodeId) {
         self.cut.insert(node);
     }
 
-    /// Whether a node is cut off.
+    /// Whether a node is partitioned.
     pub fn is_cut(&self, node: NodeId) -> bool {
         self.cut.contains(&node)
     }
 
-    /// Connects a node again: what waited at the cut goes on.
+    /// Reconnects a node: delayed messages continue.
     pub fn mend(&mut self, node: NodeId, now: Timestamp) {
         self.cut.remove(&node);
         let (mended, held) = std::mem::take(&mut self.held).into_iter().partition(|parcel| parcel.node() == node);
@@ -191,7 +191,7 @@ impl Net {
         }
     }
 
-    /// Whether anything but heartbeats is on its way.
+    /// Whether any message except heartbeats is in flight.
     pub fn is_busy(&self) -> bool {
         self.queue.values().any(|parcel| match parcel {
             Parcel::Up(_, ToManager::Heartbeat { .. }) | Parcel::Down(_, ToAgent::Heartbeat { .. }) => false,
@@ -203,7 +203,7 @@ impl Net {
         per_mille > 0 && self.random.random_range(0..1000) < per_mille
     }
 
-    /// A lost part of a session breaks its connection; a lost call is just not answered.
+    /// A lost message of a session breaks its connection; a lost call simply gets no answer.
     fn lose(&mut self, parcel: Parcel, now: Timestamp) {
         let Parcel::Down(node, message) = parcel else { return };
         match message {

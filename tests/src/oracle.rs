@@ -1,5 +1,4 @@
-//! What must hold in every state that the cluster ever shows, and after every turn. Whoever breaks it gets a panic
-//! that names the frame.
+//! Invariants of every committed state and of every turn. A violation panics with the frame.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,54 +13,54 @@ use projections::{Cluster, ClusterSecret, Keyring, Stamp, Touched, check, snapsh
 use crate::manager::ROOT_KEY;
 use crate::mask::MaskNames;
 
-/// Frames read at a time, and their bytes.
+/// Maximum number of frames that are read at a time, and their bytes.
 const FRAMES_MAX: usize = 1_000;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Watches the committed state, and folds history beside it.
+/// Checks the committed state, and folds history independently.
 #[derive(Default)]
 pub struct Oracle {
-    /// What history alone leads to.
+    /// The state that follows from history alone.
     replayed: Folded,
     /// Commands that took effect, by id, with the index of their frame.
     effects: BTreeMap<CommandId, u64>,
-    /// What operators were answered: the command, and the index of its frame.
+    /// The answers to operators: the command, and the index of its frame.
     acknowledged: Vec<(CommandId, u64)>,
     secrets: Vec<String>,
-    /// The secrets that the manager had last, and the frame that they go with.
+    /// The manager's last keyring, and the frame that it belongs to.
     keyring: Option<(u64, Arc<Keyring>)>,
-    /// What the ids in history are called.
+    /// The names of ids in history.
     pub names: MaskNames,
 }
 
 impl Oracle {
-    /// MaskNames something that must never be shown.
+    /// Adds a secret that must never be shown.
     pub fn keep_secret(&mut self, secret: &str) {
         self.secrets.push(secret.to_owned());
     }
 
-    /// What history leads to so far.
+    /// The state that follows from history so far.
     pub fn cluster(&self) -> &Cluster {
         &self.replayed.cluster
     }
 
-    /// Notes the secrets that go with a frame.
+    /// Records the secrets that belong to a frame.
     pub fn note_keyring(&mut self, index: u64, keyring: &Arc<Keyring>) {
         self.keyring = Some((index, Arc::clone(keyring)));
     }
 
-    /// Notes that an operator was answered that a command took effect.
+    /// Records that an operator got the answer that a command took effect.
     pub fn acknowledge(&mut self, command: CommandId, index: u64) {
         assert_eq!(self.effects.get(&command).copied().unwrap_or(index), index, "one effect for each command id");
         self.acknowledged.push((command, index));
     }
 
-    /// Whether history holds this command: one that changed nothing leaves no trace there.
+    /// Whether history contains this command: one that changed nothing leaves no trace there.
     pub fn took_effect(&self, command: CommandId) -> bool {
         self.effects.contains_key(&command)
     }
 
-    /// Looks at a committed state and at the history that led to it.
+    /// Checks a committed state and the history that led to it.
     pub fn observe(&mut self, cluster: &Cluster, store: &Arc<dyn LogStore>) {
         let before = self.replayed.cluster.clone();
         let from = before.position.index + 1;
@@ -81,7 +80,7 @@ impl Oracle {
         states_never_go_back(&before, cluster);
     }
 
-    /// A state that nothing is asked of must leave the reconcilers nothing to say, whatever part of it they looked at.
+    /// A settled state must leave reconcilers nothing to do, whatever part of it they look at.
     pub fn settled(&self, cluster: &Cluster, now: Timestamp) {
         let mut next = cluster.clone();
         let at = Stamp { index: cluster.position.index + 1, time: now.max(cluster.position.time) };
@@ -104,7 +103,7 @@ impl Oracle {
         assert!(said.is_empty(), "after frame {}, settling everything says: {said:#?}", cluster.position.index);
     }
 
-    /// A snapshot of the state is the state.
+    /// A snapshot restores exactly the same state.
     pub fn snapshot_round_trip(&self, cluster: &Cluster) {
         let read = snapshot::read(snapshot::chunks(cluster)).expect("a snapshot that was just written can be read");
         assert_eq!(read.state_hash(), cluster.state_hash(), "a snapshot of frame {}", cluster.position.index);
@@ -112,8 +111,8 @@ impl Oracle {
         assert!(faults.is_empty(), "in the snapshot of frame {}: {faults:#?}", cluster.position.index);
     }
 
-    /// After a restart: everything that was committed is still there, and so is everything that was acknowledged. What the
-    /// manager made of a checkpoint and the frames after it is, to the last byte, what all of history makes.
+    /// After a restart, everything that was committed or acknowledged still exists. The manager's state, from a checkpoint and
+    /// the frames after it, is identical to the last byte with the state from all of history.
     pub fn nothing_is_lost(&self, cluster: &Cluster, keyring: &Arc<Keyring>) {
         let index = cluster.position.index;
         let equal = snapshot::chunks(cluster).eq(snapshot::chunks(&self.replayed.cluster));
@@ -129,7 +128,7 @@ impl Oracle {
         }
     }
 
-    /// Nothing that is shown may hold a secret.
+    /// No shown text may contain a secret.
     pub fn shows_no_secret(&self, text: &str) {
         for secret in self.secrets.iter().map(String::as_str).chain(ROOT_KEY.lines().nth(1)) {
             assert!(!text.contains(secret), "a transcript shows the secret \"{secret}\":\n{text}");
@@ -150,7 +149,7 @@ impl Oracle {
     }
 }
 
-/// The keyring holds the secrets whose digests are in the state, and credentials of services that are there.
+/// The keyring contains exactly the secrets whose digests are in the state, and credentials of existing services.
 fn keyring_fits(cluster: &Cluster, keyring: &Keyring) {
     let index = cluster.position.index;
     let key = keyring.text(&cluster.settings.root_key());
@@ -184,7 +183,7 @@ fn keyring_fits(cluster: &Cluster, keyring: &Keyring) {
     }
 }
 
-/// What happened to a task stays, and so does what was wanted of it.
+/// A task's state and its desired state never go back.
 pub(crate) fn states_never_go_back(before: &Cluster, after: &Cluster) {
     for old in before.tasks.values() {
         let Some(new) = after.tasks.get(old.id) else { continue };

@@ -1,9 +1,9 @@
-//! Several managers in one simulated cluster: the real replicas over the real consensus, on simulated disks and a network that
-//! loses, doubles, delays and cuts. One seed decides what clients ask, what breaks and when; in the end everything is mended,
-//! and all managers must have one history, one state and every command that was acknowledged.
+//! Several managers in one simulated cluster: the real replicas with the real consensus, on simulated disks and a network that
+//! loses, duplicates, delays and partitions. One seed determines the commands of clients and the faults; at the end all faults
+//! are repaired, and all managers must have the same history, the same state and every acknowledged command.
 //!
-//! Suggested order: this file (the cluster and its time), [`chaos`] (what is asked and what breaks), [`oracle`] (what must hold),
-//! [`peer`] and [`wires`] (what it stands on), [`fleet`] (agents, which only some runs have; [`crate::chaos`] has one manager).
+//! Suggested order: this file (the cluster and its time), [`chaos`] (commands and faults), [`oracle`] (invariants), [`peer`] and
+//! [`wires`] (the environment), [`fleet`] (agents, which only some runs have; [`crate::chaos`] has one manager).
 
 pub mod chaos;
 pub mod fleet;
@@ -33,66 +33,66 @@ use oracle::Oracle;
 use peer::Peer;
 use wires::{Parcel, Wires};
 
-/// How long a client waits for a manager that leads, and for an answer, before it is taken that there will be none.
+/// How long a client waits for a leader, and for an answer, before it gives up.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// How long an answer may wait until the manager that gives it has what it speaks of.
+/// How long an answer may wait until the manager that gives it has applied the index in it.
 const LATE_AFTER: Duration = Duration::from_secs(10);
-/// Steps of one instant after which managers are taken to go round in circles.
+/// Maximum number of steps at the same instant; more mean an endless loop.
 const STEPS_MAX: usize = 10_000;
-/// What a managers' token proves in a simulation.
+/// The secret of the managers' join token in a simulation.
 const TOKEN: [u8; 32] = [2; 32];
-/// What a workers' token proves.
+/// The secret of the workers' join token.
 const WORKERS_TOKEN: [u8; 32] = [1; 32];
 
 /// The managers of one cluster.
 pub struct Quorum {
-    /// Their time.
+    /// The simulated clock.
     pub clock: Clock,
-    /// Their network.
+    /// The network between managers.
     pub wires: Wires,
     /// The machines whose agents hold sessions with them.
     pub fleet: Fleet,
-    /// Who watches them.
+    /// The invariants.
     pub oracle: Oracle,
-    /// The managers, in the order in which they came.
+    /// The managers, in the order in which they joined.
     pub peers: Vec<Peer>,
     random: StdRng,
     intervals: Intervals,
     next_tick: Timestamp,
     tickets: Ticket,
-    /// Who was asked for a command whose answer is not there, and when.
+    /// Commands without an answer: the manager, the request and the time.
     waiting: BTreeMap<Ticket, (usize, Request, Timestamp)>,
     answers: BTreeMap<Ticket, Outcome>,
-    /// Reads that wait: the manager, and the index up to which all had been acknowledged when they were asked for.
+    /// Pending reads: the manager, and the highest acknowledged index when the read was requested.
     reads: BTreeMap<Ticket, (usize, u64)>,
-    /// Reads that were made.
+    /// Number of completed reads.
     pub reads_made: u64,
-    /// What reads showed, where that is kept.
+    /// The results of reads, if they are kept.
     shown: Option<BTreeMap<Ticket, Cluster>>,
-    /// Highest index that was acknowledged.
+    /// Highest acknowledged index.
     acknowledged: u64,
-    /// The longest time that a write takes.
+    /// Maximum duration of a write.
     disk_latency_max: Duration,
-    /// How often a manager's process ended over its disk.
+    /// How often a manager's process ended because of its disk.
     pub disk_failures: u64,
-    /// The manager whose state was spoilt: what it shows is not looked at.
+    /// The manager whose state was falsified: its state is not checked.
     spoilt: Option<usize>,
     verbose: bool,
 }
 
 impl Quorum {
-    /// A cluster whose first manager leads, with `count` managers that vote.
+    /// A cluster of `count` voting managers, led by the first one.
     ///
     /// # Errors
-    /// When they do not come to vote.
+    /// When they do not all get to vote.
     pub fn new(seed: u64, count: usize, intervals: Intervals, verbose: bool) -> anyhow::Result<Self> {
         Self::with(seed, count, intervals, FEATURE_LEVEL, verbose)
     }
 
-    /// The same with managers of a build that knows this feature level.
+    /// The same with managers of a build with this feature level.
     ///
     /// # Errors
-    /// When they do not come to vote.
+    /// When they do not all get to vote.
     pub fn of_build(seed: u64, count: usize, intervals: Intervals, feature_level_max: u32) -> anyhow::Result<Self> {
         Self::with(seed, count, intervals, feature_level_max, false)
     }
@@ -177,18 +177,18 @@ impl Quorum {
         Ok(())
     }
 
-    /// Whether every agent holds a session, and runs what the state says.
+    /// Whether every agent has a session and runs the tasks of the state.
     pub fn agents_are_well(&self) -> bool {
         self.fleet.faults(self.oracle.cluster()).is_empty()
     }
 
-    /// Tasks that a node started although history never gave them to it: whoever told it did not lead.
+    /// Tasks that a node started although history never assigned them to it: the manager that sent them was not the leader.
     pub fn unassigned_starts(&self) -> Vec<(NodeId, TaskId)> {
         let starts = self.fleet.started().into_iter();
         starts.filter(|(node, task)| self.oracle.node_of(*task) != Some(*node)).collect()
     }
 
-    /// A manager says that its log is ready to follow.
+    /// A manager announces that its log can follow.
     fn announce(&mut self, number: usize) -> anyhow::Result<()> {
         let outcome = self.execute(&self.announcement_of(number))?;
         ensure!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
@@ -214,14 +214,14 @@ impl Quorum {
         Request::unnamed(Actor::Manager(self.peers[0].node), certify)
     }
 
-    /// An operator wants another role of a node.
+    /// A command of an operator that sets the role of a node.
     fn role_of(node: NodeId, role: Role) -> Request {
         let spec = NodeSpec { role: role.into(), ..NodeSpec::default() };
         let update = Command::UpdateNode(commands::UpdateNode { node, spec, version: None });
         Request::unnamed(Actor::Operator("operator".to_owned()), update)
     }
 
-    /// Whether every machine is to be a manager, and votes with the disk that it has.
+    /// Whether every machine is a desired manager, and votes with its present disk.
     fn all_are_wanted(&self) -> bool {
         let cluster = self.oracle.cluster();
         self.peers.iter().all(|peer| {
@@ -241,7 +241,7 @@ impl Quorum {
         Ok(())
     }
 
-    /// Ends a manager's process. What it was asked and did not answer is not known any more.
+    /// Kills a manager's process. Its unanswered requests are lost.
     pub fn crash(&mut self, number: usize, crash: Crash) {
         let now = self.clock.now();
         for (node, session) in self.peers[number].sessions() {
@@ -269,7 +269,7 @@ impl Quorum {
         }
     }
 
-    /// Asks a manager for a read. It has to see everything that was acknowledged by now, at whichever manager.
+    /// Requests a read at a manager. It must include everything that any manager has acknowledged by now.
     pub fn read(&mut self, number: usize) -> Option<Ticket> {
         self.tickets += 1;
         self.peers[number].read(self.tickets)?;
@@ -277,23 +277,23 @@ impl Quorum {
         Some(self.tickets)
     }
 
-    /// Keeps what reads show from now on, for [`Quorum::take_shown`].
+    /// Keeps the results of reads from now on, for [`Quorum::take_shown`].
     pub fn keep_shown(&mut self) {
         self.shown = Some(BTreeMap::new());
     }
 
-    /// The state that a read showed, once it was made.
+    /// The state that a read returned, once it is complete.
     pub fn take_shown(&mut self, ticket: Ticket) -> Option<Cluster> {
         self.shown.as_mut()?.remove(&ticket)
     }
 
-    /// The manager that leads, by its own account; of several, the one in the newest term.
+    /// The manager that claims to lead; of several, the one in the newest term.
     pub fn leader(&self) -> Option<usize> {
         let leaders = (0..self.peers.len()).filter(|number| self.peers[*number].leads());
         leaders.max_by_key(|number| self.peers[*number].replica().map(|replica| replica.term()))
     }
 
-    /// Asks a manager for a command.
+    /// Sends a command to a manager.
     pub fn ask(&mut self, number: usize, request: Request) -> Option<Ticket> {
         self.tickets += 1;
         self.peers[number].submit(self.tickets, request.clone()).ok()?;
@@ -301,15 +301,15 @@ impl Quorum {
         Some(self.tickets)
     }
 
-    /// What became of a command, if that is known by now.
+    /// The answer to a command, if it has arrived.
     pub fn take_answer(&mut self, ticket: Ticket) -> Option<Outcome> {
         self.answers.remove(&ticket)
     }
 
-    /// Asks for a command until it is answered, of whoever leads, and waits for that.
+    /// Sends a command to the present leader until it is answered.
     ///
     /// # Errors
-    /// When nobody answers in time.
+    /// When there is no answer in time.
     pub fn execute(&mut self, request: &Request) -> anyhow::Result<Outcome> {
         let give_up_at = self.clock.now() + ANSWER_MAX;
         while self.clock.now() < give_up_at {
@@ -333,7 +333,7 @@ impl Quorum {
     /// Lets time pass.
     ///
     /// # Errors
-    /// When a manager cannot go on.
+    /// When a manager fails.
     pub fn advance(&mut self, length: Duration) -> anyhow::Result<()> {
         let until = self.clock.now() + length;
         self.act()?;
@@ -343,7 +343,7 @@ impl Quorum {
         Ok(())
     }
 
-    /// Lets time pass until something holds.
+    /// Lets time pass until a condition holds.
     ///
     /// # Errors
     /// When it does not hold in time.
@@ -357,7 +357,7 @@ impl Quorum {
         Ok(())
     }
 
-    /// Whether every node that is to be a manager votes, as the leader has it.
+    /// Whether every node that should be a manager votes, according to the leader.
     pub fn all_vote(&self) -> bool {
         let Some(cluster) =
             self.leader().and_then(|leader| self.peers[leader].replica()).map(|replica| replica.cluster())
@@ -370,7 +370,7 @@ impl Quorum {
         wanted.eq(votes) && cluster.members.values().all(|member| member.votes) && cluster.announced.is_empty()
     }
 
-    /// Whether all managers that run have the same state, none has anything to do, and one leads.
+    /// Whether all running managers have the same state, none has anything to do, and one leads.
     pub fn agree(&self) -> bool {
         let positions = self.peers.iter().filter_map(Peer::replica).map(|replica| replica.cluster().position.index);
         let all: std::collections::BTreeSet<u64> = positions.collect();
@@ -390,7 +390,7 @@ impl Quorum {
         self.act()
     }
 
-    /// Everything that is due at the present instant.
+    /// Does everything that is due at the present instant.
     fn act(&mut self) -> anyhow::Result<()> {
         let now = self.clock.now();
         if self.next_tick <= now {
@@ -412,7 +412,7 @@ impl Quorum {
         self.fleet.work(now);
         for _ in 0..STEPS_MAX {
             let busy: Vec<usize> = (0..self.peers.len()).filter(|number| !self.peers[*number].is_idle(now)).collect();
-            // Also who is idle may have to send what came of messages and ticks.
+            // Idle managers, too, may have messages to send after messages and ticks.
             for number in 0..self.peers.len() {
                 self.step_peer(number, now)?;
             }
@@ -451,7 +451,7 @@ impl Quorum {
         for (ticket, outcome) in step.answers {
             let Some((_, request, asked)) = self.waiting.remove(&ticket) else { continue };
             if let Outcome::Committed { index, .. } = &outcome {
-                // One that is far behind says in the end what is true, though it does not have it.
+                // A manager that is far behind may give a correct answer before it has applied that index.
                 let is_late = now >= asked + LATE_AFTER;
                 ensure!(here >= *index || is_late, "manager {} answers with frame {index}, and has {here}", number + 1);
                 self.acknowledged = self.acknowledged.max(*index);
@@ -462,7 +462,7 @@ impl Quorum {
         Ok(())
     }
 
-    /// A manager whose disk failed ends; any other error is one.
+    /// A manager whose disk failed ends; any other error is returned.
     fn survive(&mut self, number: usize, result: Result<(), FatalError>) -> anyhow::Result<()> {
         match result {
             Err(FatalError::Log(node::log::LogError::Storage { .. })) => {
@@ -484,7 +484,7 @@ impl Quorum {
         }
     }
 
-    /// Where everybody stands, in words.
+    /// The status of all managers, in words.
     pub fn describe(&self) -> String {
         let one = |(number, peer): (usize, &Peer)| match peer.replica() {
             Some(replica) => format!(

@@ -1,4 +1,4 @@
-//! Scenarios: a script in the CLI's own words, and the transcript of what came of it, in one text.
+//! Scenarios: a script of CLI commands and its transcript, in one text.
 //!
 //! ```text
 //! # A comment stays as it is.
@@ -8,8 +8,9 @@
 //! ! settle
 //! ```
 //!
-//! Files that a command writes are named `scratch/...`. Lines that begin with `$` are commands, lines that begin with `!` directives to the world (see [`directive`]); all else
-//! is their output. Running a transcript gives the transcript of today: nothing differs, or something has changed.
+//! Files that a command writes are named `scratch/...`. Lines that start with `$` are commands, lines that start with `!` are
+//! directives to the world (see [`directive`]); everything else is their output. Running a transcript must reproduce it: any
+//! difference means that the behaviour has changed.
 
 pub mod diff;
 mod directive;
@@ -31,16 +32,16 @@ use crate::mask::Mask;
 use crate::socket::Socket;
 use crate::world::World;
 
-/// What the paths of files begin with that a script writes: they are in a folder that goes with the run.
+/// The prefix of files that a script writes: they are in a temporary directory of the run.
 const SCRATCH: &str = "scratch/";
 
-/// The flag whose value must not be shown anywhere.
+/// The flag whose value must never be shown.
 const SECRET_FLAG: &str = "--registry-auth";
 
-/// Runs a script and gives its transcript.
+/// Runs a script and returns its transcript.
 ///
 /// # Errors
-/// When it is no script, or the simulation breaks.
+/// When the script is malformed, or the simulation fails.
 pub fn run(script: &str) -> anyhow::Result<String> {
     let mut player = Player::default();
     let mut transcript = Transcript::default();
@@ -53,12 +54,12 @@ pub fn run(script: &str) -> anyhow::Result<String> {
     Ok(transcript.text)
 }
 
-/// How many commands a script holds.
+/// The number of commands in a script.
 pub fn commands(script: &str) -> usize {
     script.lines().filter(|line| line.starts_with('$')).count()
 }
 
-/// The text as it grows: an empty line before comments, and after output.
+/// The transcript so far, with an empty line before comments and after output.
 #[derive(Default)]
 struct Transcript {
     text: String,
@@ -84,7 +85,7 @@ impl Transcript {
     }
 }
 
-/// Plays one script.
+/// Runs one script.
 #[derive(Default)]
 struct Player {
     world: Option<Rc<RefCell<World>>>,
@@ -99,7 +100,7 @@ impl Player {
         self.world.clone().context("a script begins with `! nodes <number>`")
     }
 
-    /// Does what a line says and gives its output; a comment has none.
+    /// Executes a line and returns its output; a comment has none.
     fn line(&mut self, line: &str, number: usize) -> anyhow::Result<Option<String>> {
         let output = match line.split_at(1) {
             ("$", command) => Some(self.command(command)),
@@ -109,7 +110,7 @@ impl Player {
         output.transpose().with_context(|| format!("line {}: {line}", number + 1))
     }
 
-    /// Runs `swarmctl` and gives what it printed.
+    /// Runs `swarmctl` and returns its output.
     fn command(&mut self, line: &str) -> anyhow::Result<String> {
         let world = self.world()?;
         let words = words(line).context("a quote is not closed")?;
@@ -139,7 +140,7 @@ impl Player {
         Ok(self.mask.apply(&text.replace(&scratch, SCRATCH), &world.oracle.names))
     }
 
-    /// Where files are that the script writes.
+    /// The directory of files that the script writes.
     fn scratch(&mut self) -> anyhow::Result<String> {
         let folder = match self.scratch.take() {
             Some(folder) => folder,
@@ -175,7 +176,7 @@ impl Player {
     }
 }
 
-/// A line of `swarmctl` that says nothing of waiting, told not to wait: a script says when time passes.
+/// Adds `--detach` to a line of `swarmctl` that does not mention waiting: the script itself lets time pass.
 pub fn detached<W: AsRef<str> + From<&'static str>>(mut words: Vec<W>) -> Vec<W> {
     const WAITING: [(&str, &[&str]); 3] = [
         ("service", &["create", "update", "scale"]),
@@ -194,7 +195,7 @@ pub fn detached<W: AsRef<str> + From<&'static str>>(mut words: Vec<W>) -> Vec<W>
     words
 }
 
-/// The words of a command line, as a shell splits them; nothing if a quote is not closed.
+/// The words of a command line, split as by a shell; `None` if a quote is not closed.
 fn words(line: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote): (Vec<String>, Option<String>, Option<char>) = (Vec::new(), None, None);
     for c in line.chars() {

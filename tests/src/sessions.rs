@@ -1,4 +1,4 @@
-//! A manager's end of the sessions that agents hold with it: who waits for which answer of the core, and what each is sent.
+//! A manager's side of its sessions with agents: pending answers of the core, and assignments to send.
 
 use std::collections::BTreeMap;
 
@@ -18,25 +18,25 @@ pub struct Sessions {
     waiting: BTreeMap<Ticket, Waiting>,
 }
 
-/// The manager's end of a session, and the attempt of the agent that it answers.
+/// A manager's side of a session, and the agent's attempt that it answers.
 struct Session {
     attempt: u64,
     stream: AssignmentStream,
 }
 
-/// What an agent waits for.
+/// A pending answer for an agent.
 #[derive(Debug, Clone, Copy)]
 pub enum Waiting {
-    /// To be registered.
+    /// Its registration.
     Registration {
         /// Its node.
         node: NodeId,
         /// Its attempt.
         attempt: u64,
-        /// The session that is to be.
+        /// The session to open.
         session: SessionId,
     },
-    /// To hear that its report was taken.
+    /// The acknowledgement of its report.
     Report {
         /// Its node.
         node: NodeId,
@@ -48,12 +48,12 @@ pub enum Waiting {
 }
 
 impl Sessions {
-    /// An agent waits for the answer to a ticket.
+    /// Records that an agent waits for the answer to a ticket.
     pub fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
         self.waiting.insert(ticket, waiting);
     }
 
-    /// What an outcome is to the agent that waits for it; nothing if it is not an agent that does.
+    /// The message to an agent for an outcome; `None` if no agent waits for it.
     pub fn answer(&mut self, ticket: Ticket, outcome: &Outcome) -> Option<Vec<(NodeId, ToAgent)>> {
         let taken = matches!(outcome, Outcome::Committed { .. });
         Some(match self.waiting.remove(&ticket)? {
@@ -75,7 +75,7 @@ impl Sessions {
         self.open.remove(&session);
     }
 
-    /// What is new for every agent; sessions that are over end.
+    /// New messages for every agent; ended sessions are closed.
     pub fn feed(&mut self, control: &Control) -> Vec<(NodeId, ToAgent)> {
         let mut sent = Vec::new();
         self.open.retain(|id, session| {
@@ -101,7 +101,7 @@ impl Sessions {
     }
 }
 
-/// A message of a session as the simulated network carries it.
+/// A message of a session, as a message of the simulated network.
 fn translated(message: SessionMessage, session: SessionId, attempt: u64) -> Option<ToAgent> {
     Some(match message.message? {
         Message::Welcome(welcome) => {
@@ -113,7 +113,7 @@ fn translated(message: SessionMessage, session: SessionId, attempt: u64) -> Opti
     })
 }
 
-/// How a call ends when nobody listens.
+/// The failure of a call if no manager is listening.
 pub fn refused(message: ToManager) -> Option<ToAgent> {
     match message {
         ToManager::Register { attempt, .. } => Some(ToAgent::NotWelcome { attempt }),

@@ -1,5 +1,4 @@
-//! The control socket of the simulated manager: `swarmctl`'s own code asks here, and is answered by the code that answers it in
-//! `swarmd`.
+//! The control socket of the simulated manager: the real code of `swarmctl` on one side, and that of `swarmd` on the other.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -41,21 +40,21 @@ use crate::world::World;
 
 /// The user at the socket.
 const USER: &str = "root";
-/// How far a client that waits lets time pass at once when nothing happens.
+/// Step size when a waiting client lets time pass without events.
 pub(crate) const STRIDE: Duration = Duration::from_secs(1);
 
 /// A client's connection to the world.
 #[derive(Clone)]
 pub struct Socket {
-    /// What is behind it.
+    /// The simulated world.
     pub world: Rc<RefCell<World>>,
-    /// The point of history at which this client looks around.
+    /// The point of history that this client reads.
     at: Option<u64>,
     draft: Rc<Draft>,
 }
 
 impl Socket {
-    /// The connection of a client that looks at the present.
+    /// A connection of a client that reads the present.
     pub fn new(world: Rc<RefCell<World>>) -> Self {
         Self { world, at: None, draft: Rc::default() }
     }
@@ -315,18 +314,18 @@ impl cli::Manager for Socket {
     }
 }
 
-/// History as a stream. A client that follows it makes time pass.
+/// History as a stream. A client that follows it lets time pass.
 struct Tale {
     world: Rc<RefCell<World>>,
     event_reader: EventReader,
     follow: bool,
-    /// What was read and not yet handed out, newest first.
+    /// Events that were read but not returned yet, newest first.
     told: Vec<EventRecord>,
 }
 
 impl Tale {
     fn read(&mut self) -> Result<(), Failure> {
-        // A manager that is down says nothing new.
+        // A manager that is down reports nothing new.
         let Ok(state) = self.world.borrow().state() else { return Ok(()) };
         while let Some(page) = self.event_reader.page(&state.cluster).map_err(refuse)? {
             self.told.extend(page);
@@ -423,7 +422,7 @@ mod tests {
             CommandRequest { id, command, joined, ..CommandRequest::default() }
         };
         let mut ask = |request| socket.execute(request).now_or_never().expect("the world answers at once");
-        // The last of them finds the name taken by the one before.
+        // The last one fails because the name was taken by the one before.
         let joined = vec![request(2, &service, Vec::new()), request(3, &service, Vec::new())];
         ask(request(1, &config, joined)).expect_err("the third is refused");
         let together = request(4, &config, vec![request(5, &service, Vec::new())]);

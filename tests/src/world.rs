@@ -1,5 +1,5 @@
-//! The cluster as a whole: machines with engines and agents, the network, the manager, and time, which passes from one
-//! event to the next.
+//! The whole cluster: machines with engines and agents, the network, the manager, and time, which advances from one event to the
+//! next.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,36 +21,36 @@ use crate::manager::Manager;
 use crate::net::{Net, Parcel, ToAgent, ToManager};
 use crate::oracle::Oracle;
 
-/// The cluster is quiet once nothing was committed for this long, and nothing is under way: longer than an agent keeps a
-/// short phase to itself.
+/// The cluster has settled once nothing was committed for this long, and nothing is in progress: longer than an agent delays the
+/// report of a short phase.
 const QUIET: Duration = Duration::from_secs(2);
-/// What never becomes quiet is given up after this long.
+/// Time limit for a cluster to settle.
 const SETTLE_MAX: Duration = Duration::from_secs(600);
-/// Steps of a world, after which it is taken to go round in circles: more than a day of heartbeats takes.
+/// Maximum number of steps of a world; more mean an endless loop. A day of heartbeats takes fewer.
 const STEPS_MAX: u64 = 500_000;
-/// Turns at one instant after which the manager is taken to go round in circles.
+/// Maximum number of turns at one instant; more mean an endless loop of the manager.
 const TURNS_MAX: usize = 1_000;
 
 /// The simulated cluster.
 pub struct World {
-    /// Its time.
+    /// The simulated clock.
     pub clock: Clock,
-    /// Its network.
+    /// The network.
     pub net: Net,
-    /// Its manager.
+    /// The manager.
     pub manager: Manager,
-    /// Who watches it.
+    /// The invariants.
     pub oracle: Oracle,
-    /// Digests of tags, or nothing where the registry does not answer. What is not here has no registry.
+    /// Digests of tags; `None` if the registry does not answer. Other images have no registry.
     pub registry: BTreeMap<String, Option<String>>,
-    /// The platforms that these images are for; others say nothing of them.
+    /// The platforms of these images; unknown for others.
     pub platforms: BTreeMap<String, Vec<events::Platform>>,
-    /// What services have to do.
+    /// The loads of services.
     pub loads: Loads,
     machines: BTreeMap<NodeId, Machine>,
     outcomes: BTreeMap<Ticket, Outcome>,
     last_change: Timestamp,
-    /// A snapshot is tried after every so many turns.
+    /// The interval of snapshot tests, in turns.
     snapshot_every: u64,
     turns: u64,
     steps: u64,
@@ -58,15 +58,15 @@ pub struct World {
 
 /// A node's machine.
 pub struct Machine {
-    /// What the agent says of it.
+    /// Its description, as the agent sends it.
     pub description: NodeDescription,
-    /// What runs containers on it.
+    /// Its container engine.
     pub engine: Engine,
     agent: Option<Agent>,
     records: Records,
 }
 
-/// Why the lines of a task do not come.
+/// Why the logs of a task are not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silence {
     /// Its node does not answer.
@@ -76,10 +76,10 @@ pub enum Silence {
 }
 
 impl World {
-    /// A cluster of one manager, on a machine called `hostname`, whose ids and accidents follow from the seed.
+    /// A cluster of one manager, on a machine with the host name `hostname`. The seed determines all ids and random events.
     ///
     /// # Errors
-    /// When the manager cannot begin the cluster.
+    /// When the manager cannot create the cluster.
     pub fn new(
         seed: u64,
         description: NodeDescription,
@@ -111,10 +111,10 @@ impl World {
         Ok(world)
     }
 
-    /// Lets a machine join with the present token of workers, or with another.
+    /// Lets a machine join with the current worker token, or with another one.
     ///
     /// # Errors
-    /// When it is refused, in the manager's words.
+    /// When it is refused; the error is the manager's.
     pub fn join(&mut self, description: NodeDescription, token: Option<&str>) -> anyhow::Result<NodeId> {
         let state = self.state()?;
         let present = state.keyring.text(token_key(Role::Worker)).unwrap_or_default();
@@ -146,7 +146,7 @@ impl World {
     /// The node with this host name.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it does not exist.
     pub fn node_called(&self, hostname: &str) -> anyhow::Result<NodeId> {
         let found = self.machines.iter().find(|(_, machine)| machine.description.hostname == hostname);
         found.map(|(node, _)| *node).with_context(|| format!("no machine is called {hostname}"))
@@ -160,15 +160,15 @@ impl World {
     /// One machine.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it does not exist.
     pub fn machine(&mut self, node: NodeId) -> anyhow::Result<&mut Machine> {
         self.machines.get_mut(&node).context("no such machine")
     }
 
-    /// Asks for a command and gives what became of it; no time passes.
+    /// Executes a command and returns its outcome; no time passes.
     ///
     /// # Errors
-    /// When the manager failed over it.
+    /// When the manager fails.
     pub fn execute(&mut self, request: Request) -> anyhow::Result<Outcome> {
         let id = request.id;
         let ticket = match self.manager.submit(request) {
@@ -188,7 +188,7 @@ impl World {
     /// Lets time pass.
     ///
     /// # Errors
-    /// When the manager failed.
+    /// When the manager fails.
     pub fn advance(&mut self, length: Duration) -> anyhow::Result<()> {
         let until = self.clock.now() + length;
         self.act()?;
@@ -196,10 +196,10 @@ impl World {
         Ok(())
     }
 
-    /// Lets time pass until the cluster is quiet.
+    /// Lets time pass until the cluster has settled.
     ///
     /// # Errors
-    /// When it never is, or the manager failed.
+    /// When it does not settle, or the manager fails.
     pub fn settle(&mut self) -> anyhow::Result<()> {
         let give_up_at = self.clock.now() + SETTLE_MAX;
         self.act()?;
@@ -216,10 +216,10 @@ impl World {
         Ok(())
     }
 
-    /// Moves to the next event, or to `until` if there is none before; whether there was one.
+    /// Advances to the next event, or to `until` if there is none before; returns whether there was one.
     ///
     /// # Errors
-    /// When the manager failed, or there were more steps than any world needs.
+    /// When the manager fails, or there were too many steps.
     pub fn step(&mut self, until: Timestamp) -> anyhow::Result<bool> {
         self.steps += 1;
         ensure!(
@@ -234,10 +234,10 @@ impl World {
         Ok(next.is_some())
     }
 
-    /// The power of a machine fails.
+    /// A machine loses power.
     ///
     /// # Errors
-    /// When there is no such machine.
+    /// When the machine does not exist.
     pub fn crash_node(&mut self, node: NodeId) -> anyhow::Result<()> {
         let now = self.clock.now();
         let machine = self.machine(node)?;
@@ -246,10 +246,10 @@ impl World {
         Ok(())
     }
 
-    /// An agent's process ends; its containers run on, and the manager sees the connection break.
+    /// Stops an agent's process; its containers keep running, and the manager notices the broken connection.
     ///
     /// # Errors
-    /// When there is no such machine.
+    /// When the machine does not exist.
     pub fn stop_agent(&mut self, node: NodeId) -> anyhow::Result<()> {
         let now = self.clock.now();
         let machine = self.machine(node)?;
@@ -260,19 +260,19 @@ impl World {
         Ok(())
     }
 
-    /// The disk of an agent is lost; its containers are not.
+    /// The records of an agent are lost; its containers are not.
     ///
     /// # Errors
-    /// When there is no such machine.
+    /// When the machine does not exist.
     pub fn lose_records(&mut self, node: NodeId) -> anyhow::Result<()> {
         self.machine(node)?.records.clear();
         Ok(())
     }
 
-    /// A machine or its agent comes back.
+    /// Restarts a machine or its agent.
     ///
     /// # Errors
-    /// When there is no such machine.
+    /// When the machine does not exist.
     pub fn start_agent(&mut self, node: NodeId) -> anyhow::Result<()> {
         let now = self.clock.now();
         let machine = self.machine(node)?;
@@ -282,7 +282,7 @@ impl World {
         Ok(())
     }
 
-    /// The manager's process ends without a warning.
+    /// Kills the manager's process.
     pub fn crash_manager(&mut self, crash: Crash) {
         let now = self.clock.now();
         for (node, session) in self.manager.crash(crash) {
@@ -291,7 +291,7 @@ impl World {
         self.outcomes.clear();
     }
 
-    /// The manager starts again, and has lost nothing.
+    /// Restarts the manager, which must have lost nothing.
     ///
     /// # Errors
     /// When it cannot start.
@@ -304,7 +304,7 @@ impl World {
         self.run_manager()
     }
 
-    /// The last look, when nothing more is to come: no task ran twice.
+    /// The final check: no task ran twice.
     ///
     /// # Errors
     /// When one did.
@@ -320,17 +320,17 @@ impl World {
         Ok(())
     }
 
-    /// What the container of a task on this node printed; or why the node does not say.
+    /// The log of a task's container on this node, or why it is not available.
     ///
     /// # Errors
-    /// When its agent cannot be reached, or has no such container, in the words of a real one.
+    /// When its agent is unreachable, or has no such container; the error is that of a real one.
     pub fn printed(&self, node: NodeId, task: TaskId) -> Result<Vec<wire::v1::LogLine>, Silence> {
         let machine = self.machines.get(&node).filter(|machine| machine.is_connected() && !self.net.is_cut(node));
         let machine = machine.ok_or(Silence::Node)?;
         machine.engine.printed(task, self.clock.now()).ok_or(Silence::Task)
     }
 
-    /// Whether a call of an engine, or a message that is no heartbeat, is under way.
+    /// Whether an engine call, or a message other than a heartbeat, is in progress.
     pub fn is_busy(&self) -> bool {
         self.net.is_busy() || self.machines.values().any(|machine| machine.engine.is_busy())
     }
@@ -358,7 +358,7 @@ impl World {
         machines.chain(self.net.next()).chain(self.manager.next()).min()
     }
 
-    /// What comes next and when, and what is under way, in words.
+    /// The next event and its time, and what is in progress, in words.
     fn awaited(&self) -> String {
         let at = |next: Option<Timestamp>| next.map(|next| format!(" at {next}"));
         let mut parts = vec![
@@ -376,15 +376,15 @@ impl World {
         if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
     }
 
-    /// How many steps this world has made.
+    /// Number of steps of this world so far.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Everything that is due at the present instant.
+    /// Does everything that is due at the present instant.
     fn act(&mut self) -> anyhow::Result<()> {
         let now = self.clock.now();
-        // Every message is a moment on its way, so that none of them is answered at this instant.
+        // Every message has some latency, so that none is answered at this instant.
         while let Some(parcel) = self.net.receive(now) {
             self.deliver(parcel, now);
         }
@@ -415,7 +415,7 @@ impl World {
         }
     }
 
-    /// Lets the manager take turns until it has nothing to do now.
+    /// Lets the manager take turns until it has nothing left to do now.
     fn run_manager(&mut self) -> anyhow::Result<()> {
         let now = self.clock.now();
         for _ in 0..TURNS_MAX {
@@ -449,12 +449,12 @@ impl World {
 }
 
 impl Machine {
-    /// Whether its agent runs.
+    /// Whether its agent is running.
     pub fn is_up(&self) -> bool {
         self.agent.is_some()
     }
 
-    /// Whether its agent holds a session.
+    /// Whether its agent has a session.
     pub fn is_connected(&self) -> bool {
         self.agent.as_ref().is_some_and(Agent::is_connected)
     }

@@ -1,4 +1,4 @@
-//! What breaks in the simulation.
+//! The faults of the simulation.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::net::NetworkConditions;
 
 use super::Chaos;
 
-/// How containers end when nobody asked them to.
+/// Exit codes of containers that end unexpectedly.
 const EXIT_CODES: [i32; 3] = [0, 1, 137];
-/// Writes after which a failing disk gives up.
+/// Maximum number of writes before a failing disk stops working.
 const WRITES_MAX: usize = 6;
-/// How often a start finds no checkpoint that it can use.
+/// Probability that a start finds no usable checkpoint.
 const RUINED: f64 = 0.3;
-/// Longest time that the manager is away.
+/// Maximum downtime of the manager.
 const DOWN_MAX: Duration = Duration::from_secs(40);
-/// Longest jump of the clock: long enough for every node to be declared down.
+/// Maximum jump of the clock: long enough for every node to be declared down.
 const JUMP_MAX: Duration = Duration::from_secs(120);
 
 impl Chaos {
-    /// Breaks something, or lets it come back.
+    /// Causes a fault, or ends one.
     pub(super) fn fault(&mut self) -> anyhow::Result<()> {
         self.summary.faults += 1;
         match self.random.random_range(0..100) {
@@ -42,7 +42,7 @@ impl Chaos {
         }
     }
 
-    /// Crashes the manager, in whatever state its disk is, and starts it again some time later.
+    /// Crashes the manager with any state of its disk, and restarts it some time later.
     pub(super) fn restart_manager(&mut self) -> anyhow::Result<()> {
         self.summary.manager_crashes += 1;
         let kept_writes = self.random.random_range(0..=self.world.manager.unsynced_writes());
@@ -65,7 +65,7 @@ impl Chaos {
         self.restart_manager()
     }
 
-    /// A command is proposed and never synced: its client does not know, and asks again.
+    /// A command is proposed but never synced: its client does not know the result, and repeats it.
     fn crash_between_propose_and_sync(&mut self) -> anyhow::Result<()> {
         let request = self.next_request()?;
         let now = self.now();
@@ -139,7 +139,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// The clock jumps forward: whatever was due meanwhile is late.
+    /// The clock jumps forward: everything that was due meanwhile is late.
     fn jump(&mut self) -> anyhow::Result<()> {
         let length = Duration::from_millis(self.random.random_range(1_000..JUMP_MAX.as_millis() as u64));
         self.say(|| format!("the clock jumps by {length:?}"));

@@ -1,4 +1,4 @@
-//! What users ask in the simulation.
+//! The commands of users in the simulation.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use rand::Rng;
 
 use super::Chaos;
 
-/// The user who asks.
+/// The user who sends commands.
 const USER: &str = "user";
-/// What services run: most of it well.
+/// The images of services: most of them run well.
 const IMAGES: [&str; 10] = [
     "sim/ok:1",
     "sim/ok:2",
@@ -28,14 +28,14 @@ const IMAGES: [&str; 10] = [
     "sim/ignores-term",
     "sim/busy",
 ];
-/// What every service runs in the end.
+/// The image of every service at the end.
 const LAST_IMAGE: &str = "sim/ok:last";
-/// How often a service comes with registry credentials.
+/// Probability that a service has registry credentials.
 const WITH_CREDENTIALS: f64 = 0.3;
-/// Most services at a time, and most replicas of one.
+/// Maximum number of services at a time, and of replicas of one.
 const SERVICES_MAX: usize = 4;
 const REPLICAS_MAX: u64 = 8;
-/// Most secrets at a time.
+/// Maximum number of secrets at a time.
 const SECRETS_MAX: usize = 3;
 
 impl Chaos {
@@ -68,7 +68,7 @@ impl Chaos {
         Ok(self.request(command))
     }
 
-    /// Commands after which every service can be placed, and every task lasts.
+    /// Commands after which every service can be placed, and every task keeps running.
     pub(super) fn final_requests(&mut self) -> anyhow::Result<Vec<Request>> {
         let cluster = self.world.state()?.cluster;
         let mut requests = Vec::new();
@@ -133,7 +133,7 @@ impl Chaos {
         })
     }
 
-    /// Secrets that no other command brings, which no history may show.
+    /// New secrets, which must not appear in any history.
     fn secrets(&mut self) -> ServiceSecrets {
         if !self.random.random_bool(WITH_CREDENTIALS) {
             return ServiceSecrets::default();
@@ -146,7 +146,7 @@ impl Chaos {
         ServiceSecrets { registry_auth: Some(auth), env: [("TOKEN".to_owned(), value)].into() }
     }
 
-    /// The secrets of a service: none, or one of those that are there.
+    /// The secrets of a service: none, or an existing one.
     fn references(&mut self) -> Vec<SecretReference> {
         let known: Vec<_> =
             self.cluster().secrets.values().map(|secret| (secret.id, secret.spec.name().to_owned())).collect();
@@ -155,7 +155,7 @@ impl Chaos {
         Some(reference).filter(|_| self.random.random_bool(0.5)).into_iter().collect()
     }
 
-    /// A secret that comes, is given new data, or goes if no service needs it.
+    /// Creates a secret, gives it new data, or removes it if no service needs it.
     fn change_secret(&mut self) -> anyhow::Result<Command> {
         let known: Vec<SecretId> = self.cluster().secrets.values().map(|secret| secret.id).collect();
         let choice = if known.is_empty() { 0 } else { self.random.random_range(0..4) };

@@ -1,4 +1,4 @@
-//! One run with several managers: what clients ask, what breaks, and what must hold in the end.
+//! One run with several managers: commands, faults, and the conditions at the end.
 
 pub mod agents;
 
@@ -21,49 +21,49 @@ use crate::net::NetworkConditions;
 use super::Quorum;
 use super::peer::Peer;
 
-/// Actions of one run.
+/// Number of actions in one run.
 const ACTIONS: usize = 100;
-/// Numbers of managers, one of which a run has.
+/// Numbers of managers; a run uses one of them.
 const MANAGERS: [usize; 3] = [1, 3, 5];
-/// Frames between two checkpoints: few, so that managers that were away need more than the entries that are left.
+/// Frames between two checkpoints: few, so that managers that were away need more than the remaining entries.
 const CHECKPOINT_FRAMES: Range<u64> = 5..60;
-/// Frames between two hashes of the state.
+/// Frames between two state hashes.
 const HASH_FRAMES: Range<u64> = 5..50;
-/// Longest time that a write takes.
+/// Maximum duration of a write.
 const DISK_LATENCY_MAX: Duration = Duration::from_millis(200);
-/// Longest time that a manager is away.
+/// Maximum downtime of a manager.
 const DOWN_MAX: Duration = Duration::from_secs(20);
-/// How long managers may take to vote again once everything works: a few changes of the members, one after the other.
+/// Time limit for managers to vote again once everything works: a few changes of the members, one after the other.
 const MEND_MAX: Duration = Duration::from_secs(120);
-/// Writes after which a failing disk gives up.
+/// Maximum number of writes before a failing disk stops working.
 const DISK_WRITES_MAX: usize = 20;
 
-/// What a run amounted to.
+/// The results of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Index of the last frame.
     pub frames: u64,
-    /// Commands that took effect.
+    /// Number of commands that took effect.
     pub commands: u64,
     /// How often a manager's process ended.
     pub crashes: u64,
-    /// How often the network was cut or became bad.
+    /// How often the network was partitioned or degraded.
     pub partitions: u64,
-    /// How often another manager came to lead.
+    /// Number of leader changes.
     pub elections: u64,
-    /// How often a manager went on with a state that it was offered.
+    /// How often a manager continued with a state that another one offered.
     pub restored: u64,
-    /// Changes of the members.
+    /// Number of changes of the members.
     pub member_changes: u64,
-    /// Linearizable reads that were answered.
+    /// Number of linearizable reads that were answered.
     pub reads: u64,
-    /// Sessions that agents tried to open.
+    /// Number of attempts of agents to open a session.
     pub sessions: u64,
     /// How often a manager's log was damaged.
     pub damaged: u64,
     /// How often a manager did not start because its log was damaged.
     pub refused: u64,
-    /// Simulated time until all was well.
+    /// Simulated time until convergence.
     pub length: Duration,
 }
 
@@ -72,20 +72,20 @@ struct Chaos {
     quorum: Quorum,
     summary: Summary,
     asked: u128,
-    /// Commands whose answers are awaited.
+    /// Commands whose answers are pending.
     waiting: Vec<(Ticket, Request)>,
-    /// Commands whose fate is not known: they are asked again.
+    /// Commands with unknown results: they are sent again.
     open: Vec<Request>,
-    /// The first answer that each command got when it took effect.
+    /// The first answer to each command that took effect.
     answered: BTreeMap<CommandId, Outcome>,
-    /// When a manager that is down comes back, by number.
+    /// When a stopped manager restarts, by number.
     down: Vec<(usize, events::Timestamp)>,
 }
 
 /// Runs one seed.
 ///
 /// # Errors
-/// When something does not hold in the end. What must hold at all times panics.
+/// When a final condition does not hold. A violated invariant panics.
 pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
     let count = MANAGERS[usize::try_from(seed).unwrap_or_default() % MANAGERS.len()];
     let mut chaos = Chaos::begin(seed, count, verbose)?;
@@ -142,12 +142,12 @@ impl Chaos {
         self.enlist()
     }
 
-    /// Asks anybody; what is not taken is asked again later.
+    /// Sends a command to a random manager; one that is not accepted is sent again later.
     fn ask(&mut self, request: Request) {
         let reader = self.pick();
         self.quorum.read(reader);
         let number = self.pick();
-        // Every fifth is asked twice, as by a client that gave up too soon.
+        // Every fifth is sent twice, as by a client that gave up too soon.
         let twin = (self.draw(5) == 0).then(|| self.pick());
         if let Some(ticket) = twin.and_then(|twin| self.quorum.ask(twin, request.clone())) {
             self.waiting.push((ticket, request.clone()));
@@ -156,7 +156,7 @@ impl Chaos {
             Some(ticket) => self.waiting.push((ticket, request)),
             None => self.open.push(request),
         }
-        // A client that hears nothing asks again, of another manager perhaps; the command has one effect all the same.
+        // A client without an answer repeats the command, possibly at another manager; it takes effect only once.
         if let Some(again) = self.open.pop() {
             let another = self.pick();
             match self.quorum.ask(another, again.clone()) {
@@ -173,7 +173,7 @@ impl Chaos {
                 Some(Outcome::Rejected(refused)) if refused.kind == RejectionKind::Unavailable => {
                     self.open.push(request);
                 }
-                // One that changes nothing leaves no trace, and may be judged again.
+                // A command without changes leaves no trace, and may be decided again.
                 Some(Outcome::Committed { .. }) if matches!(request.command, Command::ScaleService(_)) => {}
                 Some(outcome @ Outcome::Committed { .. }) => {
                     let first = self.answered.entry(request.id).or_insert_with(|| outcome.clone());
@@ -197,16 +197,16 @@ impl Chaos {
         Ok(())
     }
 
-    /// Whether every manager votes and all know of it: until the others know that a third one votes, two managers decide, and neither
-    /// can be spared.
+    /// Whether every manager votes and all have applied that: until the others have applied the vote of a third one, two managers
+    /// decide, and neither may be lost.
     fn one_can_be_spared(&self) -> bool {
         let all_run = self.quorum.peers.iter().all(|peer| peer.replica().is_some());
         self.quorum.peers.len() > 1 && all_run && self.quorum.all_vote() && self.quorum.agree()
     }
 
-    /// A bit of a manager's log is flipped: it does not start and joins again with an empty one, or it has no need of what was there.
-    /// It has none of a checkpoint, nor of the end of its history while raft still has those entries; the end of a run compares all
-    /// histories.
+    /// Flips a bit of a manager's log. The manager then refuses to start and joins again with an empty log, or it does not need
+    /// the damaged data: this is so for a checkpoint, and for the end of its history while raft still has those entries. The end
+    /// of a run compares all histories.
     fn damage(&mut self) -> anyhow::Result<()> {
         if !self.one_can_be_spared() {
             return Ok(());
@@ -253,7 +253,7 @@ impl Chaos {
         self.quorum.start(number)
     }
 
-    /// An operator demotes a manager, the leader perhaps.
+    /// An operator demotes a manager, possibly the leader.
     fn demote(&mut self) {
         if self.quorum.peers.len() == 1 || !self.quorum.all_vote() {
             return;
@@ -261,20 +261,20 @@ impl Chaos {
         let number = self.pick();
         self.quorum.say(|| format!("manager {} is demoted", number + 1));
         let request = Quorum::role_of(self.quorum.peers[number].node, Role::Worker);
-        // An operator who hears nothing looks before asking again.
+        // An operator without an answer looks before trying again.
         if let Some(leader) = self.quorum.leader() {
             self.quorum.ask(leader, request);
         }
     }
 
-    /// Who is no member any more begins with an empty log, and does what comes next to be one again: all of it may be lost on
-    /// the way, and is asked for until the state shows it.
+    /// A manager that is no longer a member starts with an empty log, and does the next step to become one again: any step may be
+    /// lost, and is repeated until the state shows its effect.
     fn enlist(&mut self) -> anyhow::Result<()> {
         for number in 0..self.quorum.peers.len() {
             let (node, raft_id) = (self.quorum.peers[number].node, self.quorum.peers[number].raft_id);
             let cluster = self.quorum.oracle.cluster();
             if cluster.former_members.contains(raft_id) {
-                // Its vote is not needed any more, whoever knows of it: it may forget everything at once.
+                // Its vote is no longer needed: it may forget everything at once.
                 self.begin_anew(number)?;
                 continue;
             }
@@ -283,7 +283,7 @@ impl Chaos {
                 continue;
             };
             let request = match (known.spec.role(), known.role) {
-                // It may have been demoted while it waits.
+                // It may have been demoted while waiting.
                 (Role::Worker, _) => Quorum::role_of(node, Role::Manager),
                 (Role::Manager, Role::Worker) => self.quorum.certificate_of(node),
                 (Role::Manager, Role::Manager) if waits => continue,
@@ -296,7 +296,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// Who is down, over a disk perhaps, comes back after some time.
+    /// Restarts stopped managers after some time, also those whose disk failed.
     fn revive(&mut self) -> anyhow::Result<()> {
         let now = self.quorum.clock.now();
         for number in 0..self.quorum.peers.len() {
@@ -307,7 +307,7 @@ impl Chaos {
                     self.down.push((number, now + away));
                 }
                 Some(until) if is_down && until <= now => {
-                    // With a disk that works: the old controller may be what it ended of.
+                    // With a working disk: the old controller may be why it ended.
                     self.quorum.peers[number].crash(Crash::Killed);
                     self.quorum.say(|| format!("manager {} is back", number + 1));
                     self.quorum.start(number)?;
@@ -358,7 +358,7 @@ impl Chaos {
         }
     }
 
-    /// Everything works again, and every command gets its answer.
+    /// Repairs all faults, and every command gets its answer.
     fn mend(&mut self) -> anyhow::Result<()> {
         self.quorum.say(|| "everything is mended".to_owned());
         self.quorum.wires.mend();
@@ -382,7 +382,7 @@ impl Chaos {
         Ok(())
     }
 
-    /// One leader, one history, one state.
+    /// Checks for one leader, one history, one state.
     fn conclude(mut self) -> anyhow::Result<Summary> {
         self.quorum.until("all managers agree", Quorum::agree)?;
         let replicas: Vec<&Replica> = self.quorum.peers.iter().filter_map(Peer::replica).collect();
@@ -407,7 +407,7 @@ impl Chaos {
         Ok(self.summary)
     }
 
-    /// What a client asks: something that leaves a trace, with a secret now and then.
+    /// A client's command: something that leaves a trace, sometimes with a secret.
     fn next_request(&mut self) -> Request {
         self.asked += 1;
         let number = self.asked;

@@ -1,4 +1,4 @@
-//! Machines with agents and engines beside the managers: each agent holds its session with one of them, and with another one once
+//! Machines with agents and engines next to the managers: each agent has its session with one of them, and with another one once
 //! that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub struct Fleet {
     machines: BTreeMap<NodeId, Machine>,
     nets: Vec<Net>,
     random: StdRng,
-    /// Sessions that were tried to be opened.
+    /// Number of attempts to open a session.
     pub attempts: u64,
 }
 
@@ -27,18 +27,18 @@ struct Machine {
     engine: Engine,
     agent: Option<Agent>,
     records: Records,
-    /// The number of the manager that it asks.
+    /// The number of its present manager.
     manager: usize,
 }
 
 impl Fleet {
-    /// No machine yet, and a network to each manager.
+    /// A fleet without machines, and a network to each manager.
     pub fn new(seed: u64, managers: usize) -> Self {
         let nets = (0..managers as u64).map(|number| Net::new(seed ^ number << 32)).collect();
         Self { machines: BTreeMap::new(), nets, random: StdRng::seed_from_u64(seed ^ 0xf1ee7), attempts: 0 }
     }
 
-    /// A node's machine, whose agent starts.
+    /// Adds a node's machine, whose agent starts.
     pub fn add(&mut self, node: NodeId, description: NodeDescription, now: Timestamp) {
         let records = Records::default();
         let agent = Some(Agent::start(&records, now));
@@ -50,7 +50,7 @@ impl Fleet {
         self.machines.keys().copied().collect()
     }
 
-    /// When something happens next.
+    /// The time of the next event.
     pub fn next(&self) -> Option<Timestamp> {
         let machines = self.machines.values().flat_map(|machine| {
             let agent = machine.agent.as_ref().and_then(Agent::next);
@@ -59,12 +59,12 @@ impl Fleet {
         machines.chain(self.nets.iter().filter_map(Net::next)).min()
     }
 
-    /// Sends something to an agent.
+    /// Sends a message to an agent.
     pub fn send(&mut self, manager: usize, node: NodeId, message: ToAgent, now: Timestamp) {
         self.nets[manager].send(Parcel::Down(node, message), now);
     }
 
-    /// Gives agents what has arrived from a manager, and returns what has arrived for it.
+    /// Delivers arrived messages to agents, and returns those that arrived for the manager.
     pub fn arrived(&mut self, manager: usize, now: Timestamp) -> Vec<(NodeId, ToManager)> {
         let mut for_manager = Vec::new();
         while let Some(parcel) = self.nets[manager].receive(now) {
@@ -72,7 +72,7 @@ impl Fleet {
                 Parcel::Up(node, message) => for_manager.push((node, message)),
                 Parcel::Down(node, message) => {
                     let Some(machine) = self.machines.get_mut(&node) else { continue };
-                    // A connection that the agent left is closed.
+                    // The agent has left this manager: its connection is closed.
                     let Some(agent) = machine.agent.as_mut().filter(|_| machine.manager == manager) else { continue };
                     let said = agent.receive(message, &mut machine.engine, now);
                     self.send_up(node, said, now);
@@ -90,7 +90,7 @@ impl Fleet {
         }
     }
 
-    /// A session is opened with another manager than the last one, if there is one.
+    /// If possible, a session is opened with another manager than the last one.
     fn send_up(&mut self, node: NodeId, messages: Vec<ToManager>, now: Timestamp) {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         for message in messages {
@@ -103,7 +103,7 @@ impl Fleet {
         }
     }
 
-    /// The power of a machine fails.
+    /// A machine loses power.
     pub fn crash(&mut self, node: NodeId, now: Timestamp) {
         if let Some(machine) = self.machines.get_mut(&node) {
             machine.engine.lose_power(now);
@@ -111,7 +111,7 @@ impl Fleet {
         }
     }
 
-    /// An agent's process ends; its containers run on, and its manager sees the connection break.
+    /// Stops an agent's process; its containers keep running, and its manager notices the broken connection.
     pub fn stop_agent(&mut self, node: NodeId, now: Timestamp) {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         machine.engine.forget_calls();
@@ -120,14 +120,14 @@ impl Fleet {
         }
     }
 
-    /// Agents that do not run start.
+    /// Starts agents that are stopped.
     pub fn start_agents(&mut self, now: Timestamp) {
         for machine in self.machines.values_mut().filter(|machine| machine.agent.is_none()) {
             machine.agent = Some(Agent::start(&machine.records, now));
         }
     }
 
-    /// A container of a machine ends by itself.
+    /// A container of a machine ends on its own.
     pub fn end_container(&mut self, node: NodeId, code: i32, now: Timestamp) {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let first = machine.engine.running().next();
@@ -136,17 +136,17 @@ impl Fleet {
         }
     }
 
-    /// Nothing passes between a node and a manager.
+    /// Partitions a node from a manager.
     pub fn cut(&mut self, manager: usize, node: NodeId) {
         self.nets[manager].cut(node);
     }
 
-    /// The network between agents and a manager becomes better or worse.
+    /// Sets the quality of the network between agents and a manager.
     pub fn set_conditions(&mut self, manager: usize, conditions: NetworkConditions) {
         self.nets[manager].weather = conditions;
     }
 
-    /// All networks work.
+    /// Repairs all networks.
     pub fn mend(&mut self, now: Timestamp) {
         let nodes = self.nodes();
         for net in &mut self.nets {
@@ -155,7 +155,7 @@ impl Fleet {
         }
     }
 
-    /// What is not as this state says.
+    /// The differences from this state.
     pub fn faults(&self, cluster: &Cluster) -> Vec<String> {
         let should_run = running_tasks(cluster);
         let mut faults = Vec::new();
@@ -172,14 +172,14 @@ impl Fleet {
         faults
     }
 
-    /// What a machine runs although this state does not want it.
+    /// Tasks that a machine runs although they are not desired in this state.
     pub fn superfluous(&self, node: NodeId, cluster: &Cluster) -> Vec<TaskId> {
         let running = self.machines.get(&node).into_iter().flat_map(|machine| machine.engine.running());
         let is_wanted = |task: &TaskId| cluster.tasks.get(*task).is_some_and(|task| task.desired == TaskState::Running);
         running.filter(|task| !is_wanted(task)).collect()
     }
 
-    /// What was ever started, and on which node.
+    /// All tasks that were ever started, with their node.
     pub fn started(&self) -> Vec<(NodeId, TaskId)> {
         let machines = self.machines.iter();
         machines.flat_map(|(node, machine)| machine.engine.starts().keys().map(|task| (*node, *task))).collect()

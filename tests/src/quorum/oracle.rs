@@ -1,5 +1,5 @@
-//! What must hold of all managers at all times: one history, one state at each index, one leader a term, one effect of each
-//! command, and nothing lost that was acknowledged.
+//! Invariants of all managers: one history, one state at each index, one leader per term, one effect per command, and nothing
+//! lost that was acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,51 +13,51 @@ use projections::{Cluster, check};
 
 use crate::oracle::states_never_go_back;
 
-/// Watches what every manager commits, and folds the one history beside them.
+/// Checks what every manager commits, and folds the one history independently.
 #[derive(Default)]
 pub struct Oracle {
-    /// What history alone leads to.
+    /// The state that follows from history alone.
     replayed: Folded,
     /// The frames of history, by index: their hashes, and the hash of the state after each.
     frames: BTreeMap<u64, (FrameHash, [u8; 16])>,
-    /// Who led in each term.
+    /// The leader of each term.
     leaders: BTreeMap<u64, NodeId>,
     /// Commands that took effect, by id, with the index of their frame.
     effects: BTreeMap<CommandId, u64>,
-    /// What clients were answered: the command, and the index of its frame.
+    /// The answers to clients: the command, and the index of its frame.
     acknowledged: BTreeMap<CommandId, u64>,
-    /// The node that each task was ever given to.
+    /// The node that each task was assigned to.
     placed: BTreeMap<TaskId, NodeId>,
-    /// How often the members changed.
+    /// Number of changes of the members.
     member_changes: u64,
     /// How far each manager's history was read, by node.
     seen: BTreeMap<NodeId, u64>,
-    /// Frames between two looks at everything that must hold of a state, where that is not done after each.
+    /// The interval of full checks of the state, in frames, if they are not done after each.
     check_frames: Option<u64>,
 }
 
 impl Oracle {
-    /// One that looks at everything that must hold of a state after every so many frames: for long histories.
+    /// An oracle that does full checks only once per this many frames: for long histories.
     pub fn checking_every(frames: u64) -> Self {
         Self { check_frames: Some(frames), ..Self::default() }
     }
 
-    /// What history leads to so far.
+    /// The state that follows from history so far.
     pub fn cluster(&self) -> &Cluster {
         &self.replayed.cluster
     }
 
-    /// How many leaders there were.
+    /// Number of leaders so far.
     pub fn elections(&self) -> u64 {
         self.leaders.len() as u64
     }
 
-    /// How often the members changed.
+    /// Number of changes of the members.
     pub fn member_changes(&self) -> u64 {
         self.member_changes
     }
 
-    /// How many commands took effect.
+    /// Number of commands that took effect.
     pub fn effects(&self) -> usize {
         self.effects.len()
     }
@@ -67,17 +67,17 @@ impl Oracle {
         self.effects.get(&command).copied()
     }
 
-    /// The node that a task was given to.
+    /// The node that a task was assigned to.
     pub fn node_of(&self, task: TaskId) -> Option<NodeId> {
         self.placed.get(&task).copied()
     }
 
-    /// How many frames history has.
+    /// Number of frames in history.
     pub fn frames(&self) -> usize {
         self.frames.len()
     }
 
-    /// Notes that a client was answered that a command took effect.
+    /// Records that a client got the answer that a command took effect.
     pub fn acknowledge(&mut self, command: CommandId, index: u64) {
         let effect = self.effects.get(&command).copied();
         assert!(
@@ -89,12 +89,12 @@ impl Oracle {
         }
     }
 
-    /// A manager starts again, or with another disk: it may have less than before.
+    /// A manager restarts, or has another disk: it may have less than before.
     pub fn forget(&mut self, node: NodeId) {
         self.seen.remove(&node);
     }
 
-    /// Looks at the committed state of a manager, and at the history that is new there.
+    /// Checks the committed state of a manager, and its new history.
     pub fn observe(&mut self, node: NodeId, cluster: &Cluster, store: &Arc<dyn LogStore>) {
         let index = cluster.position.index;
         self.read_to(node, index, store);
@@ -103,7 +103,7 @@ impl Oracle {
         }
     }
 
-    /// Looks at the whole history of a manager that does not run.
+    /// Checks the whole history of a stopped manager.
     pub fn read(&mut self, node: NodeId, store: &Arc<dyn LogStore>) {
         self.read_to(node, u64::MAX, store);
     }
@@ -121,8 +121,8 @@ impl Oracle {
         self.seen.insert(node, index);
     }
 
-    /// At the end: every manager's history is the same from the first frame on, and has all that was acknowledged. How many frames
-    /// it has.
+    /// At the end: every manager's history is the same from the first frame on, and contains everything that was acknowledged.
+    /// Returns its number of frames.
     pub fn compare(&self, node: NodeId, store: &Arc<dyn LogStore>) -> usize {
         let mut left = self.acknowledged.clone();
         let mut frames = 0;

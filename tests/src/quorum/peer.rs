@@ -1,5 +1,5 @@
-//! One of several managers: the real replica over the real consensus on a log in memory, and its sessions with agents. Its disk takes time, so
-//! that messages leave while a write is under way, and it can crash at any point.
+//! One of several managers: the real replica with the real consensus on a log in memory, and its sessions with agents. Its disk
+//! takes time, so that messages are sent while a write is in progress, and it can crash at any point.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,58 +22,58 @@ use node::manager::replica::{
 use crate::net::{ToAgent, ToManager};
 use crate::sessions::{Sessions, Waiting, refused};
 
-/// The version that managers say they have.
+/// The managers' version.
 const VERSION: &str = "0.1.0";
 
-/// What is sent of history at a time: little, so that whoever is brought up to date needs many pages.
+/// Page size of history: small, so that a manager that catches up needs many pages.
 const PAGE: PageSize = PageSize { frames: 5, bytes: 64 * 1024 };
 
-/// From here on tickets are those of agents, not of clients.
+/// Tickets from here on belong to agents, not to clients.
 const AGENTS_TICKETS: Ticket = 1 << 62;
 
 /// A manager's machine: its disk, and the process while it runs.
 pub struct Peer {
-    /// The node that it is.
+    /// Its node id.
     pub node: NodeId,
-    /// Its number in raft, which goes with its disk.
+    /// Its raft id, which belongs to its disk.
     pub raft_id: u64,
-    /// Whether it made the cluster.
+    /// Whether it created the cluster.
     founder: bool,
     disk: MemoryDisk,
     intervals: Intervals,
     running: Option<Running>,
     starts: u64,
-    /// Numbers the sessions that it opened and what agents asked of it.
+    /// Counts the sessions that it opened and the requests of agents.
     calls: u64,
-    /// States that it was offered and went on with.
+    /// Number of offered states that it continued with.
     pub restored: u64,
-    /// The highest feature level that its build knows.
+    /// The feature level of its build.
     pub feature_level_max: u32,
 }
 
 struct Running {
     replica: Replica,
     store: Arc<dyn LogStore>,
-    /// What is staged and not written.
+    /// Staged writes that are not on the disk yet.
     writes: Vec<Write>,
     checkpoint: Option<CheckpointJob>,
-    /// When the disk has what waits.
+    /// When the disk has completed the pending writes.
     disk_at: Option<Timestamp>,
     sessions: Sessions,
 }
 
-/// What a step brought for others.
+/// The effects of a step.
 #[derive(Default)]
 pub struct Step {
     /// Messages, by the raft id of the receiver.
     pub messages: Vec<(u64, PeerMessage)>,
-    /// Reads that may go on.
+    /// Reads that may proceed.
     pub readable: Vec<Ticket>,
     /// Messages for agents.
     pub to_agents: Vec<(NodeId, ToAgent)>,
     /// Answers for clients.
     pub answers: Vec<(Ticket, Outcome)>,
-    /// Whether there is a new committed state.
+    /// Whether the committed state changed.
     pub changed: bool,
     /// Whether an agent got an answer, and may have a session now.
     registered: bool,
@@ -98,18 +98,18 @@ impl Peer {
         }
     }
 
-    /// The same of a build that knows this feature level.
+    /// The same with a build of this feature level.
     #[must_use]
     pub fn of_build(self, feature_level_max: u32) -> Self {
         Self { feature_level_max, ..self }
     }
 
-    /// Puts an empty disk in the place of the present one. The manager that comes of it is another one to raft.
+    /// Replaces the disk by an empty one. For raft, the result is another manager.
     pub fn lose_disk(&mut self, raft_id: u64) {
         (self.disk, self.raft_id, self.founder, self.running) = (MemoryDisk::default(), raft_id, false, None);
     }
 
-    /// Starts the process where its log stands.
+    /// Starts the process with its existing log.
     ///
     /// # Errors
     /// When its log is refused.
@@ -117,7 +117,7 @@ impl Peer {
         self.start_with(|_| {})
     }
 
-    /// The same, with a state that is not quite what the log says.
+    /// The same, with a falsified state.
     ///
     /// # Errors
     /// When its log is refused.
@@ -153,7 +153,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Starts the process on a log that goes on without the others, under a new number in raft.
+    /// Starts the process on a log that continues without the others, with a new raft id.
     ///
     /// # Errors
     /// When its log is refused, or its disk fails.
@@ -167,22 +167,22 @@ impl Peer {
         self.start()
     }
 
-    /// The replica, while the process runs.
+    /// The replica, while the process is running.
     pub fn replica(&self) -> Option<&Replica> {
         self.running.as_ref().map(|running| &running.replica)
     }
 
-    /// The log, while the process runs.
+    /// The log, while the process is running.
     pub fn store(&self) -> Option<&Arc<dyn LogStore>> {
         self.running.as_ref().map(|running| &running.store)
     }
 
-    /// Whether the process runs and leads.
+    /// Whether the process is running and leads.
     pub fn leads(&self) -> bool {
         self.replica().is_some_and(Replica::is_leader)
     }
 
-    /// Asks for a command.
+    /// Submits a command.
     ///
     /// # Errors
     /// When the process is down or refuses it.
@@ -190,12 +190,12 @@ impl Peer {
         self.running.as_mut().ok_or(None)?.replica.submit(ticket, request).map_err(Some)
     }
 
-    /// Asks for a read that sees everything that was acknowledged; nothing if the process is down or refuses.
+    /// Requests a linearizable read; `None` if the process is down or refuses.
     pub fn read(&mut self, ticket: Ticket) -> Option<()> {
         self.running.as_mut()?.replica.read(ticket).ok()
     }
 
-    /// Lets another manager lead; whether there is anything to hand over.
+    /// Transfers leadership to another manager; returns whether there was leadership to transfer.
     pub fn hand_over(&mut self) -> bool {
         self.running.as_mut().is_some_and(|running| running.replica.hand_over())
     }
@@ -207,14 +207,14 @@ impl Peer {
         }
     }
 
-    /// Hears that its connection to another manager broke.
+    /// Is notified that its connection to another manager broke.
     pub fn unreachable(&mut self, raft_id: u64) {
         if let Some(running) = &mut self.running {
             running.replica.unreachable(raft_id);
         }
     }
 
-    /// Takes what another manager says.
+    /// Handles a message of another manager.
     ///
     /// # Errors
     /// When the process has to end.
@@ -222,7 +222,7 @@ impl Peer {
         self.running.as_mut().map_or(Ok(()), |running| running.replica.receive(from, message))
     }
 
-    /// What it answers at this moment; nothing while the process is down.
+    /// The read API at this moment; `None` while the process is down.
     fn control(&self, now: Timestamp) -> Option<Control> {
         let running = self.running.as_ref()?;
         let (replica, store) = (&running.replica, Arc::clone(&running.store));
@@ -234,7 +234,7 @@ impl Peer {
         Some(Control { manager, state: Arc::new(state), raft, store, now, past: None })
     }
 
-    /// Takes what an agent says.
+    /// Handles a message of an agent.
     pub fn receive_from_agent(&mut self, node: NodeId, message: ToManager, now: Timestamp) -> Option<ToAgent> {
         let Some(control) = self.control(now) else { return refused(message) };
         let serves = self.replica().is_some_and(Replica::serves_sessions);
@@ -243,7 +243,7 @@ impl Peer {
         match message {
             ToManager::Register { attempt, .. } if !serves => Some(ToAgent::NotWelcome { attempt }),
             ToManager::Register { attempt, description } => {
-                // No other manager opens a session of this name.
+                // No other manager opens a session with this id.
                 self.calls += 1;
                 let session = SessionId::from_bits(u128::from(self.raft_id) << 64 | u128::from(self.calls));
                 let registration = caller.registration(session, *description, format!("10.0.1.{}", node.bits() % 250));
@@ -253,13 +253,13 @@ impl Peer {
             ToManager::Heartbeat { session, call } => Some(self.heartbeat(&control, node, session, call)),
             ToManager::Report(report) => {
                 let waiting = Waiting::Report { node, session: report.session, sequence: report.sequence };
-                // One that is not taken is repeated.
+                // A report that is not accepted is repeated.
                 self.ask_for(caller.report(report), Some(waiting));
                 None
             }
             ToManager::Closed { session } => {
                 self.running.iter_mut().for_each(|running| running.sessions.close(session));
-                // Should this not be taken, the missing heartbeats tell it as well.
+                // If this is not accepted, the missing heartbeats have the same effect.
                 self.ask_for(control.disconnection(node, session), None);
                 None
             }
@@ -277,7 +277,7 @@ impl Peer {
         }
     }
 
-    /// Asks for a command that an agent may wait for; whether it is taken.
+    /// Submits a command that an agent may wait for; returns whether it was accepted.
     fn ask_for(&mut self, request: Request, waiting: Option<Waiting>) -> bool {
         let Some(running) = &mut self.running else { return false };
         self.calls += 1;
@@ -294,16 +294,16 @@ impl Peer {
         self.running.as_ref().map(|running| running.sessions.open()).unwrap_or_default()
     }
 
-    /// When it has something to do although nothing happens.
+    /// The time of the next action if nothing happens before.
     pub fn next(&self) -> Option<Timestamp> {
         let running = self.running.as_ref()?;
         [running.replica.next_wake(), running.disk_at].into_iter().flatten().min()
     }
 
-    /// Takes a turn, and writes what the disk has had time for. Nothing if there is nothing to do.
+    /// Takes a turn, and completes the writes that the disk has had time for. `None` if there is nothing to do.
     ///
     /// # Errors
-    /// When the process has to end: its disk failed.
+    /// When the process has to end because its disk failed.
     pub fn step(&mut self, now: Timestamp, disk_latency: std::time::Duration) -> Result<Step, FatalError> {
         let mut step = Step::default();
         let Some(running) = &mut self.running else { return Ok(step) };
@@ -344,19 +344,19 @@ impl Peer {
             .is_none_or(|running| !running.replica.has_work(now) && running.disk_at.is_none_or(|at| at > now))
     }
 
-    /// Says how full the disk is, if the process runs.
+    /// Reports the disk usage, if the process is running.
     pub fn note_space(&mut self, space: Space) {
         if let Some(running) = &mut self.running {
             running.replica.note_space(Some(space));
         }
     }
 
-    /// Lets this many more writes of the disk succeed.
+    /// Lets the disk fail after this many writes.
     pub fn fail_disk_after(&self, writes: usize) {
         self.disk.fail_after(writes);
     }
 
-    /// Flips a bit of one of the values of a table, if it has any.
+    /// Flips a bit of one of the values of a table, if there are any.
     pub fn flip_bit(&self, table: Table, which: usize) -> anyhow::Result<bool> {
         let mut values = Vec::new();
         self.disk.scan(table, Key::MIN, Key::MAX, &mut |key, value| {
@@ -374,12 +374,12 @@ impl Peer {
         Ok(true)
     }
 
-    /// How many writes a power cut would endanger.
+    /// Number of writes that a power failure would lose.
     pub fn unsynced_writes(&self) -> usize {
         self.disk.unsynced_writes()
     }
 
-    /// Ends the process without a warning.
+    /// Kills the process.
     pub fn crash(&mut self, crash: Crash) {
         self.running = None;
         self.disk.crash(crash);
@@ -403,7 +403,7 @@ impl Running {
         step.changed |= changed;
         step.messages.extend(messages);
         self.writes.extend(writes);
-        // Whoever asks for what this history cannot give gets no answer, and asks the next leader.
+        // A manager that asks for what this history does not have gets no answer, and asks the next leader.
         let read = |asked: HistoryAsked| Some((asked.peer, asked.answer(&*self.store, PAGE).ok()?));
         step.messages.extend(asked.into_iter().filter_map(read));
     }

@@ -1,6 +1,7 @@
-//! Clients that set, swap and read a few registers at any manager, while managers crash, hand over and are cut off, and what each of
-//! them saw. A register is the number of replicas of a service; the last one is a label of a service, whose values are all different,
-//! so that a version that was read stands for a value: who names it swaps that value for another.
+//! Clients that set, swap and read a few registers at any manager, while managers crash, transfer leadership and are partitioned,
+//! and the results that each client saw. A register is the number of replicas of a service. The last one is a label of a service;
+//! its values are unique, so that a version that was read identifies a value: an update with that version swaps the value for
+//! another.
 
 use std::time::Duration;
 
@@ -20,24 +21,24 @@ use super::Quorum;
 
 const MANAGERS: usize = 3;
 const REGISTERS: u64 = 3;
-/// The register that is swapped, and the label that it is.
+/// The register that is swapped, and its label.
 const SWAPPED: u64 = REGISTERS - 1;
 const LABEL: &str = "value";
 const CLIENTS: usize = 4;
-/// Actions of one history: few, since it is many short histories that find what is wrong.
+/// Number of actions in one history: few, since many short histories find errors better.
 const ACTIONS: usize = 60;
-/// Longest time between two actions.
+/// Maximum time between two actions.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
-/// How long a client waits before it asks for something else.
+/// How long a client waits before it sends something else.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How long managers may take to answer again once everything works.
+/// Time limit for managers to answer again once everything works.
 const MEND: Duration = Duration::from_secs(20);
-/// Steps of 10 ms in which a leader may answer what it was asked, so that another one can lead.
+/// Number of steps of 10 ms in which a leader may answer pending requests before leadership is transferred.
 const HAND_OVER_STEPS: usize = 5;
-/// Values: few, so that many commands set what is set already.
+/// Number of values: few, so that many commands set the present value again.
 const VALUES: u64 = 6;
 
-/// What a history amounted to.
+/// The results of a history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Reads that were answered.
@@ -46,15 +47,15 @@ pub struct Summary {
     pub writes: usize,
     /// Swaps that were acknowledged.
     pub swaps: usize,
-    /// Swaps that were refused, since the value was another one.
+    /// Swaps that were refused because the value had changed.
     pub refused: usize,
-    /// How often another manager came to lead.
+    /// Number of leader changes.
     pub elections: u64,
-    /// Writes whose fate no client knows.
+    /// Writes with unknown results.
     pub unknown: usize,
 }
 
-/// What a client waits for.
+/// A pending operation of a client.
 struct Asked {
     ticket: Ticket,
     operation: Operation,
@@ -66,14 +67,14 @@ struct Registers {
     clients: Vec<Option<Asked>>,
     history: Vec<Operation>,
     commands: u128,
-    /// The version and the value of the last register, as each client saw it last.
+    /// The version and the value of the last register, as last seen by each client.
     seen: [(u64, u64); CLIENTS],
 }
 
-/// Plays one history and judges it.
+/// Runs one history and checks it.
 ///
 /// # Errors
-/// When no order of its operations explains what clients saw, or managers do not answer again in the end.
+/// When it is not linearizable, or managers do not answer again at the end.
 pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
     let quorum = Quorum::new(seed, MANAGERS, Intervals::default(), verbose)?;
     let clients = (0..CLIENTS).map(|_| None).collect();
@@ -101,7 +102,7 @@ fn value(cluster: &Cluster, key: u64, service: ServiceId) -> Option<u64> {
     }
 }
 
-/// A service that runs nothing, with a label.
+/// A service without tasks, with a label.
 fn spec(key: u64, value: u64) -> Box<ServiceSpec> {
     let container = ContainerSpec { image: "sim/ok:1".to_owned(), ..ContainerSpec::default() };
     let labels = [(LABEL.to_owned(), value.to_string())].into();
@@ -167,7 +168,7 @@ impl Registers {
         Ok(())
     }
 
-    /// Cuts one manager off, mostly the one that leads.
+    /// Isolates one manager, usually the leader.
     fn isolate(&mut self) {
         let anybody = self.pick();
         let alone = self.quorum.leader().filter(|_| self.draw(4) > 0).unwrap_or(anybody);
@@ -178,7 +179,7 @@ impl Registers {
         }
     }
 
-    /// The manager that leads lets another one lead, in the middle of what is asked of it.
+    /// The leader transfers leadership while requests are pending.
     fn hand_over(&mut self) -> anyhow::Result<()> {
         let Some(leader) = self.quorum.leader() else { return Ok(()) };
         for _ in 0..HAND_OVER_STEPS {
@@ -190,7 +191,7 @@ impl Registers {
         Ok(())
     }
 
-    /// A client asks for something, of any manager.
+    /// A client sends a request to a random manager.
     fn begin(&mut self, client: usize) {
         let (key, number, called) = (self.draw(4).min(SWAPPED), self.pick(), self.quorum.clock.now());
         let (ticket, action) = match self.draw(6) {
@@ -218,7 +219,7 @@ impl Registers {
         self.clients[client] = ticket.map(|ticket| Asked { ticket, operation });
     }
 
-    /// Notes what was answered by now, and what is not waited for any more.
+    /// Records the answers so far, and gives up requests that timed out.
     fn collect(&mut self) {
         let now = self.quorum.clock.now();
         for client in 0..CLIENTS {
@@ -232,7 +233,7 @@ impl Registers {
         }
     }
 
-    /// What is known of an operation that was answered; an answered one may say that nobody knows.
+    /// The result of an answered operation; the answer may be that the result is unknown.
     fn outcome(&mut self, client: usize, asked: &Asked, now: Timestamp) -> Option<Option<Operation>> {
         let Asked { ticket, operation } = asked;
         let answered = |action| Some(Some(Operation { action, answered: Some(now), ..*operation }));
@@ -256,7 +257,7 @@ impl Registers {
         }
     }
 
-    /// Everything works again, and every manager shows every register.
+    /// Repairs all faults; every manager must return every register.
     fn mend(&mut self) -> anyhow::Result<()> {
         self.quorum.wires.mend();
         self.quorum.wires.conditions = NetworkConditions::FINE;
@@ -311,7 +312,7 @@ impl Registers {
     }
 }
 
-/// A write that was not answered may happen at any time; a read that was not says nothing.
+/// A write without an answer may take effect at any time; a read without an answer is dropped.
 fn unanswered(operation: Operation) -> Option<Operation> {
     match operation.action {
         Action::Read(_) => None,

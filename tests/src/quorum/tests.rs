@@ -1,4 +1,4 @@
-//! Particular cases with several managers.
+//! Specific cases with several managers.
 
 use commands::space::Space;
 use events::frame::FEATURE_LEVEL_MIN;
@@ -7,9 +7,9 @@ use events::{Annotations, ConfigSpec, Event, Frame, Kind, NodeDeclaredDown, Reco
 use super::*;
 use crate::net::NetworkConditions;
 
-/// No checkpoint in a short test, and the hash of the state after every few frames.
+/// No checkpoint in a short test, and a state hash every few frames.
 const INTERVALS: Intervals = Intervals { checkpoint_frames: 1_000, checkpoint_bytes: u64::MAX, hash_frames: 5 };
-/// Longer than a leader takes to notice that it is alone.
+/// Longer than a leader takes to notice that it is isolated.
 const NOTICED: Duration = Duration::from_secs(5);
 
 fn config(number: u128) -> Request {
@@ -26,7 +26,7 @@ fn config_of(number: u128, data: Vec<u8>) -> Request {
     Request::named(id, actor, command)
 }
 
-/// Three managers that all know that they vote: before that, two of them decide.
+/// Three managers that have all applied that they vote: before that, two of them decide.
 fn three(seed: u64) -> Quorum {
     let mut quorum = Quorum::new(seed, 3, INTERVALS, false).expect("three managers");
     quorum.until("all managers agree", Quorum::agree).expect("they do");
@@ -111,7 +111,7 @@ fn a_leader_that_is_demoted_hands_over_and_goes() {
 fn what_is_asked_while_a_leader_hands_over_waits_for_the_next_one() {
     let mut quorum = Quorum::new(5, 3, INTERVALS, false).expect("three managers");
     let node = quorum.peers[quorum.leader().expect("one leads")].node;
-    // The next leader hears of it late, and commands come all the time.
+    // The next leader gets messages late, and there are always new commands.
     let latency = (Duration::from_millis(300), Duration::from_millis(300));
     quorum.wires.conditions = NetworkConditions { latency, ..NetworkConditions::FINE };
     index(&quorum.execute(&Quorum::role_of(node, Role::Worker)).expect("an answer"));
@@ -126,7 +126,7 @@ fn a_command_at_a_follower_has_one_effect_though_the_leader_is_lost() {
     let mut quorum = three(6);
     let (leader, follower) = (quorum.leader().expect("one leads"), followers(&quorum)[0]);
     let ticket = quorum.ask(follower, config(1)).expect("it forwards");
-    // It is there, and the answer is not back.
+    // It is committed, but the answer has not arrived yet.
     quorum.advance(Duration::from_millis(15)).expect("time passes");
     assert_eq!(quorum.take_answer(ticket), None);
     quorum.crash(leader, Crash::Killed);
@@ -163,7 +163,7 @@ fn a_leader_whose_connections_break_goes_on() {
     assert_eq!((quorum.leader(), term(&quorum)), (leader, before));
 }
 
-/// Nothing passes between a manager and the others any more.
+/// Isolates a manager from the others in both directions.
 fn cut_off(quorum: &mut Quorum, alone: usize) {
     let ids: Vec<u64> = quorum.peers.iter().map(|peer| peer.raft_id).collect();
     for other in ids.iter().filter(|id| **id != ids[alone]) {
@@ -177,7 +177,7 @@ fn nothing_is_refused_over_what_may_never_be_committed() {
     let mut quorum = three(14);
     let leader = quorum.leader().expect("one leads");
     cut_off(&mut quorum, leader);
-    // It still takes itself for the leader, and has nobody to commit the first with.
+    // It still considers itself the leader, but cannot commit the first one without the others.
     let first = quorum.ask(leader, config(1)).expect("it does not know yet");
     let same_name = quorum.ask(leader, Request { id: CommandId::from_bits(2), ..config(1) }).expect("nor now");
     quorum.advance(4 * NOTICED).expect("time passes");
@@ -193,7 +193,7 @@ fn a_manager_that_is_cut_off_answers_no_reads_until_it_is_back() {
     let mut quorum = three(7);
     let (leader, others) = (quorum.leader().expect("one leads"), followers(&quorum));
     cut_off(&mut quorum, leader);
-    // It still takes itself for the leader.
+    // It still considers itself the leader.
     quorum.read(leader);
     quorum.advance(NOTICED).expect("time passes");
     let ticket = quorum.ask(others[0], config(1)).expect("it forwards");
@@ -224,7 +224,7 @@ fn without_a_majority_a_refusal_says_which_managers_are_missing() {
     }
 }
 
-/// Three managers and as many workers with six tasks that run.
+/// Three managers and three workers with six running tasks.
 fn with_tasks(seed: u64) -> Quorum {
     let mut quorum = three(seed);
     for number in 0..3 {
@@ -306,7 +306,7 @@ fn a_node_that_returns_stops_what_runs_elsewhere_by_now_within_five_seconds() {
     }
 }
 
-/// Few frames between checkpoints: a manager that was away is brought up to date by a state.
+/// Few frames between checkpoints: a manager that was away catches up with a state.
 const OFTEN: Intervals = Intervals { checkpoint_frames: 20, ..INTERVALS };
 
 #[test]
@@ -328,7 +328,7 @@ fn the_log_stays_short_though_few_entries_are_large() {
 fn a_manager_that_catches_up_may_be_killed_half_way_and_the_log_of_the_others_stays_short() {
     let mut quorum = Quorum::new(15, 3, OFTEN, false).expect("three managers");
     quorum.until("all managers agree", Quorum::agree).expect("they do");
-    // What those needed that joined is not kept for longer.
+    // What the joined managers needed is not kept any longer.
     quorum.advance(2 * NOTICED).expect("time passes");
     let (leader, away) = (quorum.leader().expect("one leads"), followers(&quorum)[0]);
     let before = quorum.peers[away].restored;
@@ -358,7 +358,8 @@ fn a_manager_that_catches_up_may_be_killed_half_way_and_the_log_of_the_others_st
     assert_eq!(quorum.oracle.compare(quorum.peers[away].node, &store), quorum.oracle.frames(), "the whole history");
 }
 
-/// Three managers, of which only a follower is left, and goes on alone; its disk fails after so many writes, if it makes as many.
+/// Three managers, of which one follower is left and continues alone; its disk fails after this many writes, if there are as
+/// many.
 fn only_one_is_left(writes: usize) -> (Quorum, usize, bool) {
     let mut quorum = Quorum::new(6, 3, INTERVALS, false).expect("three managers");
     for number in 1..6 {
@@ -439,7 +440,7 @@ fn managers_of_two_builds_run_together_and_the_log_uses_only_what_all_know() {
         written.push(quorum.oracle.cluster().feature_level());
     }
     assert_eq!(written, [old, old, old, new]);
-    // And there is no way back.
+    // There is no way back.
     quorum.peers[1].feature_level_max = old;
     let refused = quorum.execute(&quorum.announcement_of(1)).expect("an answer");
     assert!(matches!(&refused, Outcome::Rejected(why) if why.sentence.contains("feature level 1")), "{refused:?}");
@@ -487,7 +488,8 @@ fn a_full_disk_stops_nobody_while_most_have_room_and_the_audit_names_who_was_ask
     let (full, room) =
         (Space { free_bytes: 1, total_bytes: 1 << 40 }, Space { free_bytes: 1 << 39, total_bytes: 1 << 40 });
     let mut quorum = three(21);
-    // Whether the leader's disk is full, those of how many followers; whether something can be added, and whether another one leads then.
+    // Whether the leader's disk is full, and how many followers' disks; whether something can be added, and whether another
+    // manager leads then.
     let table = [
         (false, 0, true, false),
         (false, 1, true, false),
@@ -502,7 +504,7 @@ fn a_full_disk_stops_nobody_while_most_have_room_and_the_audit_names_who_was_ask
         for (place, peer) in others.iter().enumerate() {
             quorum.peers[*peer].note_space(if place < of_followers { full } else { room });
         }
-        // Until all have said so.
+        // Until all have reported it.
         quorum.advance(Duration::from_secs(4)).expect("time passes");
         let are_full = (leaders, of_followers);
         assert_eq!(quorum.leader() != Some(leader), another, "{are_full:?}");
@@ -527,9 +529,9 @@ fn a_full_disk_stops_nobody_while_most_have_room_and_the_audit_names_who_was_ask
 
 #[test]
 fn seeds_that_once_failed() {
-    // The last of three voters lost power before the removals of the others, which had forgotten everything, were on its disk.
-    // Who was demoted while it waited to join again was not promoted.
-    // A follower confirmed an entry that it did not have.
+    // Regressions: the last of three voters lost power before the removals of the others, which had discarded everything, were on
+    // its disk; a manager that was demoted while it waited to join again was not promoted; a follower confirmed an entry that it
+    // did not have.
     for seed in [1525, 2005, 11552, 12271, 13099, 40229] {
         chaos::run(seed, false).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     }

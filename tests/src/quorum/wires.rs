@@ -1,4 +1,4 @@
-//! The network between managers: messages are lost, doubled, late and overtake each other; links are cut one way or both.
+//! The network between managers: messages are lost, duplicated, delayed and reordered; links are cut in one direction or both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,36 +9,36 @@ use rand::{Rng, SeedableRng};
 
 use crate::net::NetworkConditions;
 
-/// A message on its way, between raft ids.
+/// A message in flight, between raft ids.
 #[derive(Debug, Clone)]
 pub struct Parcel {
-    /// Who sent it.
+    /// The sender.
     pub from: u64,
-    /// Whom it is for.
+    /// The receiver.
     pub to: u64,
-    /// What it says.
+    /// The message.
     pub message: PeerMessage,
 }
 
 /// The network between managers.
 pub struct Wires {
-    /// How bad it is now.
+    /// Its present quality.
     pub conditions: NetworkConditions,
     random: StdRng,
     sequence: u64,
     queue: BTreeMap<(Timestamp, u64), Parcel>,
-    /// Links on which nothing arrives, from and to.
+    /// Links that are cut, from sender to receiver.
     cut: BTreeSet<(u64, u64)>,
 }
 
 impl Wires {
-    /// A network that works.
+    /// A network without faults.
     pub fn new(seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed ^ 0x5157);
         Self { conditions: NetworkConditions::FINE, random, sequence: 0, queue: BTreeMap::new(), cut: BTreeSet::new() }
     }
 
-    /// Sends something.
+    /// Sends a message.
     pub fn send(&mut self, parcel: Parcel, now: Timestamp) {
         if self.cut.contains(&(parcel.from, parcel.to)) || self.draws(self.conditions.lost_per_mille) {
             return;
@@ -49,12 +49,12 @@ impl Wires {
         self.enqueue(parcel, now);
     }
 
-    /// When something arrives next.
+    /// The time of the next arrival.
     pub fn next(&self) -> Option<Timestamp> {
         self.queue.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// What has arrived by now, one by one.
+    /// The next message that has arrived by now.
     pub fn receive(&mut self, now: Timestamp) -> Option<Parcel> {
         while self.next().is_some_and(|at| at <= now) {
             let (_, parcel) = self.queue.pop_first()?;
@@ -65,7 +65,7 @@ impl Wires {
         None
     }
 
-    /// Whether nothing arrives on a link.
+    /// Whether a link is cut.
     pub fn is_cut(&self, from: u64, to: u64) -> bool {
         self.cut.contains(&(from, to))
     }
@@ -75,7 +75,7 @@ impl Wires {
         self.cut.insert((from, to));
     }
 
-    /// Mends all links.
+    /// Repairs all links.
     pub fn mend(&mut self) {
         self.cut.clear();
     }

@@ -1,9 +1,10 @@
-//! How two texts differ, for people.
+//! The difference of two texts, for people.
 
-/// Lines shown before and after a difference.
+/// Number of lines before and after a difference.
 const CONTEXT: usize = 3;
 
-/// The lines between what both texts begin and end with: `-` what was expected, `+` what came. Nothing if they are equal.
+/// The lines between the common start and end of both texts: `-` for expected lines, `+` for actual ones. `None` if they are
+/// equal.
 pub fn diff(expected: &str, actual: &str) -> Option<String> {
     if expected == actual {
         return None;

@@ -1,21 +1,21 @@
-//! What scripts say to the world itself.
+//! Directives of scripts to the world.
 //!
 //! | directive | what happens |
 //! |---|---|
 //! | `nodes <n>` | a cluster of nodes `n1`, the manager, to `n<n>`, each with 4 cores and 8 GiB; the first directive |
-//! | `node <name> [<what>=<value>...]` | a machine joins, or has other parts from now on: `cpus`, `memory` (GiB), `generic` (`gpu=2` or `gpu=a,b`), `os`, `arch`, `engine-label` (`key=value`), `plugin` (`type/name`), `executor`, `token` to join with |
+//! | `node <name> [<what>=<value>...]` | a machine joins, or its description changes: `cpus`, `memory` (GiB), `generic` (`gpu=2` or `gpu=a,b`), `os`, `arch`, `engine-label` (`key=value`), `plugin` (`type/name`), `executor`, `token` to join with |
 //! | `advance <n>s\|m\|h` | time passes |
-//! | `settle` | time passes until nothing is under way and nothing was committed for 2 s |
-//! | `crash node <name>`, `return node <name>` | its power fails, and is back |
-//! | `cut node <name>`, `mend node <name>` | it cannot be reached, and can again |
-//! | `stop agent <name>`, `start agent <name>` | only its agent ends; containers run on |
+//! | `settle` | time passes until nothing is in progress and nothing was committed for 2 s |
+//! | `crash node <name>`, `return node <name>` | it loses power, and gets it back |
+//! | `cut node <name>`, `mend node <name>` | it is partitioned, and reconnected |
+//! | `stop agent <name>`, `start agent <name>` | only its agent stops; containers keep running |
 //! | `crash manager`, `start manager` | its process is killed; it starts from its disk |
 //! | `damage frame <index>` | a bit of the frame flips on the manager's disk |
-//! | `registry <image> <digest>\|down [<os>/<arch>...]` | the tag has this digest at its registry, and is for these platforms; or the registry does not answer |
-//! | `load <service> [cpu=<cores>] [memory=<MiB>MiB]` | its running tasks share so much work from now on |
-//! | `kill task <reference> [exit=<code>]` | the task's container ends by itself, with 137 unless said |
+//! | `registry <image> <digest>\|down [<os>/<arch>...]` | the tag has this digest at its registry, for these platforms; or the registry does not answer |
+//! | `load <service> [cpu=<cores>] [memory=<MiB>MiB]` | its running tasks share this load from now on |
+//! | `kill task <reference> [exit=<code>]` | the task's container ends on its own, with 137 by default |
 //! | `ui` | `swarmctl ui` is opened; its screen |
-//! | `keys [<key>...]` | keys are pressed there; the screen afterwards. A key is a name such as `enter` or `pgup`, or what is typed, `_` for a blank |
+//! | `keys [<key>...]` | keys are pressed there; the screen afterwards. A key is a name such as `enter` or `pgup`, or literal text, with `_` for a space |
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,11 +33,11 @@ use crate::world::World;
 
 const GIB: u64 = 1 << 30;
 const CORE: u64 = 1_000_000_000;
-/// Seed of all scenarios: they differ in what they say, not by chance.
+/// Seed of all scenarios: they differ in their commands, not by chance.
 const SEED: u64 = 1;
 
 impl Player {
-    /// Does what a line says and gives its output: an error of the cluster, or nothing.
+    /// Executes a line and returns its output: an error of the cluster, or nothing.
     pub(super) fn directive(&mut self, line: &str) -> anyhow::Result<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let ["nodes", count] = words[..] {
@@ -126,7 +126,7 @@ impl Player {
             world.machine(node)?.description = description;
             return Ok(String::new());
         }
-        // A refusal is part of the story.
+        // A refusal is part of the transcript.
         Ok(match world.join(description, token.as_deref()) {
             Ok(_) => String::new(),
             Err(refused) => format!("error: {refused}\n"),
@@ -134,7 +134,7 @@ impl Player {
     }
 }
 
-/// A machine of the usual size.
+/// A machine of the default size.
 pub fn machine(hostname: &str) -> NodeDescription {
     NodeDescription {
         hostname: hostname.to_owned(),
@@ -192,7 +192,7 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs(number.parse::<u64>()? * seconds))
 }
 
-/// Gives a service something to do.
+/// Sets the load of a service.
 fn load(world: &mut World, service: &str, parts: &[&str]) -> anyhow::Result<()> {
     let service = resolve_service(world.oracle.cluster(), service)?;
     let mut load = Load::default();
@@ -209,10 +209,10 @@ fn load(world: &mut World, service: &str, parts: &[&str]) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Ends the container of a task, named as `swarmctl` names it or as the transcript shows it.
+/// Kills the container of a task, given as a reference of `swarmctl` or as in the transcript.
 fn kill(world: &mut World, reference: &str, code: i32) -> anyhow::Result<()> {
     let reference = world.oracle.names.resolve(reference.to_owned());
-    // The manager may be down: containers die all the same.
+    // The manager may be down: the container ends anyway.
     let cluster = world.oracle.cluster().clone();
     let task = resolve_task(&cluster, &reference)?;
     let node = cluster.tasks.get(task).and_then(|task| task.node).context("the task is on no node")?;

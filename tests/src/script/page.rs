@@ -1,17 +1,17 @@
-//! Pages of the documentation whose sessions are played: what a page shows is what the cluster says today.
+//! Documentation pages whose sessions are executed: the output on a page is the actual output.
 //!
-//! Blocks of `console` hold commands, which begin with `$`, and what they print. Comments that begin with `<!-- world` hold
-//! directives to the world, a line each, which nobody sees who reads the page as it is meant to be read. All else stays as it is.
+//! Blocks of `console` contain commands, which start with `$`, and their output. Comments that start with `<!-- world` contain
+//! directives to the world, one per line, and are not visible on the rendered page. Everything else is left unchanged.
 
 use anyhow::ensure;
 
 use super::{Player, Transcript};
 
-/// Opens and closes what is played on a page.
+/// The delimiters of executed blocks.
 const CONSOLE: (&str, &str) = ("```console", "```");
 const WORLD: (&str, &str) = ("<!-- world", "-->");
 
-/// Where a line of a page stands.
+/// The part of a page that a line belongs to.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Text,
@@ -19,10 +19,10 @@ enum Part {
     Console,
 }
 
-/// Plays a page and gives it with the output of today.
+/// Executes a page and returns it with the actual output.
 ///
 /// # Errors
-/// When a block is not closed, or the script in it is none.
+/// When a block is not closed, or its script is malformed.
 pub fn run(page: &str) -> anyhow::Result<String> {
     let (mut player, mut part) = (Player::default(), Part::Text);
     let (mut text, mut block) = (String::new(), Transcript::default());
@@ -57,7 +57,7 @@ fn push(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// The part that a line begins or ends, or goes on with.
+/// The part that a line starts, ends or continues.
 fn next(part: Part, line: &str) -> Part {
     match part {
         Part::Text if line == CONSOLE.0 => Part::Console,

@@ -1,5 +1,5 @@
-//! `swarmctl ui` in a script: keys, and the screen that they lead to. What is asked and what is drawn is the code of `swarmctl`;
-//! only the terminal is a buffer, and a key comes once everything is answered.
+//! `swarmctl ui` in a script: keys, and the resulting screen. Questions and drawing are the real code of `swarmctl`; only the
+//! terminal is a buffer, and a key is pressed once every question is answered.
 
 use std::rc::Rc;
 
@@ -14,11 +14,11 @@ use super::Player;
 use crate::clock::Clock;
 use crate::socket::Socket;
 
-/// Nothing in a simulation has to be waited for.
+/// Nothing in a simulation blocks.
 const SILENT: &str = "the manager does not answer";
 /// The smallest terminal that is large enough.
 const SIZE: Size = Size { columns: 80, rows: 24 };
-/// What keys that are no characters send.
+/// The byte sequences of special keys.
 const SEQUENCES: [(&str, &str); 8] = [
     ("enter", "\r"),
     ("esc", "\x1b"),
@@ -31,7 +31,7 @@ const SEQUENCES: [(&str, &str); 8] = [
 ];
 
 impl Player {
-    /// Begins to look.
+    /// Opens the user interface.
     pub(super) fn open_screen(&mut self) -> anyhow::Result<String> {
         let mut socket = Socket::new(self.world()?);
         let cluster = socket.cluster(false).now_or_never().context(SILENT)?.map_err(|why| anyhow!(why.sentence))?;
@@ -40,7 +40,7 @@ impl Player {
         self.press(&[])
     }
 
-    /// Presses keys, one after the other, and gives the screen.
+    /// Presses keys, one after the other, and returns the screen.
     pub(super) fn press(&mut self, words: &[&str]) -> anyhow::Result<String> {
         let world = self.world()?;
         let clock = world.borrow().clock.clone();
@@ -62,7 +62,7 @@ impl Player {
     }
 }
 
-/// Answers whatever is asked now.
+/// Answers all pending questions.
 fn answer(ui: &mut Ui, socket: &mut Socket, clock: &Clock) -> anyhow::Result<()> {
     while let Next::Ask(question) = ui.next(clock.now()) {
         let asked_at = clock.now();
@@ -74,7 +74,7 @@ fn answer(ui: &mut Ui, socket: &mut Socket, clock: &Clock) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The rows of the screen; of empty ones below each other, one.
+/// The rows of the screen; consecutive empty rows are merged.
 fn rows(buffer: &Buffer) -> String {
     let width = usize::from(buffer.area.width);
     let mut text = String::new();

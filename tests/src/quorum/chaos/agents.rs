@@ -1,4 +1,4 @@
-//! The same with agents at the managers: what breaks of them, and what they must run in the end.
+//! The same with agents at the managers: their faults, and the tasks that must run at the end.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::script::machine;
 
 use super::{Chaos, Summary};
 
-/// Most machines of a run, beside the managers.
+/// Maximum number of machines in a run, besides the managers.
 const MACHINES_MAX: u64 = 4;
-/// How long it may take until everything runs that should, once everything works: longer than the patience with a predecessor
-/// that does not stop, for each slot of the largest service in turn.
+/// Time limit for convergence once everything works: longer than the timeout for a predecessor that does not stop, for each slot
+/// of the largest service in turn.
 const CONVERGE_MAX: Duration = Duration::from_secs(1_800);
-/// How often it is looked whether it does.
+/// The interval of checks for convergence.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs one seed with three or five managers, and agents that hold their sessions with any of them.
 ///
 /// # Errors
-/// When something does not hold in the end. What must hold at all times panics.
+/// When a final condition does not hold. A violated invariant panics.
 pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
     let mut chaos = Chaos::begin(seed, if seed.is_multiple_of(2) { 3 } else { 5 }, verbose)?;
     for number in 0..=chaos.draw(MACHINES_MAX) {
@@ -89,7 +89,7 @@ impl Chaos {
         self.quorum.say(|| format!("node {node} {what} (manager {})", manager + 1));
     }
 
-    /// Waits until every task that should run does, where the state says, and nothing else runs.
+    /// Waits until all desired tasks run on their nodes, and nothing else runs.
     fn converge(&mut self) -> anyhow::Result<()> {
         let give_up_at = self.quorum.clock.now() + CONVERGE_MAX;
         loop {
