@@ -1,4 +1,5 @@
-//! What is found by the index of history is what reading all of it finds, and a state of the past is the one that was published then.
+//! The index of history finds the same events as reading all of history, and a state of the past equals the one that was
+//! published then.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,14 +23,14 @@ use wire::v1::{
     CommandRequest, CreateService, EventRecord, EventsRequest, RemoveService, ScaleService, UpdateNode, UpdateService,
 };
 
-/// Frames that are more than a few segments of the index.
+/// Number of frames: more than a few segments of the index.
 const FRAMES_MIN: u64 = 800;
 
-/// A cluster with a history in which things fail, move, change and go.
+/// A cluster with a history of failures, moves, changes and removals.
 struct Past {
     socket: Socket,
     commands: u128,
-    /// States that were published, by their indexes.
+    /// Published states, by their indexes.
     published: RefCell<BTreeMap<u64, Cluster>>,
 }
 
@@ -123,20 +124,20 @@ fn spec(name: &str, image: &str, replicas: u64) -> ServiceSpec {
     let mut spec = ServiceSpec::default();
     spec.annotations.get_or_insert_default().name = name.to_owned();
     spec.task.get_or_insert_default().container.get_or_insert_default().image = image.to_owned();
-    // Whoever fails does so again soon, which makes much of history.
+    // Failed tasks fail again soon, which adds much to history.
     let restart = RestartPolicy { delay_ns: Some(1_000_000_000), ..Default::default() };
     spec.task.get_or_insert_default().restart = Some(restart);
     spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas }));
     spec
 }
 
-/// Where events are, and of which kind.
+/// The positions and kinds of events.
 fn places(records: &[EventRecord]) -> Vec<String> {
     let kind = |record: &EventRecord| record.event.kind.as_ref().map_or("", events::Kind::name);
     records.iter().map(|record| format!("{}.{} {}", record.index, record.ordinal, kind(record))).collect()
 }
 
-/// Requests of every filter, alone and together, over all of history and parts of it.
+/// Requests with every filter, alone and combined, over all of history and parts of it.
 fn requests(head: u64) -> Vec<EventsRequest> {
     let text = |text: &str| Some(text.to_owned());
     let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
@@ -198,7 +199,7 @@ fn the_index_finds_what_reading_everything_finds() {
         }
     }
     assert!(found > 2_000, "{found} events are few");
-    // An index that is gone is made again, and until then history itself is read.
+    // A removed index is built again; until then history itself is read.
     let request = EventsRequest { object: Some("web".to_owned()), ..Default::default() };
     let before = past.find(request.clone());
     store.discard_index().expect("it is discarded");
@@ -216,7 +217,7 @@ fn a_state_of_the_past_is_the_one_that_was_published_then() {
         .filter(|index| store.checkpoint_before(*index).expect("they are read") == Some(*index))
         .collect();
     assert!(checkpoints.len() > 4, "{checkpoints:?}");
-    // In an order in which what is kept is of use, and in one in which it is not.
+    // In an order in which the cache is useful, and in one in which it is not.
     for reverse in [false, true] {
         let states = States::of(std::sync::Arc::clone(&store));
         let mut indexes: Vec<u64> = published.keys().copied().step_by(7).collect();

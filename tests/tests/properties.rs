@@ -1,8 +1,8 @@
-//! What holds of the pure core whatever is asked of it, in whatever order: commands, reports, time and nodes that fall
-//! silent are drawn at random, and a case that fails is shrunk to the few steps that it takes.
+//! Properties of the pure core under random inputs in any order: commands, reports, time and silent nodes are drawn at random,
+//! and a failing case is shrunk to a few steps.
 //!
-//! The seeded simulation runs the real loop; here there is none, so that the reconcilers' own promises are seen alone: a
-//! turn of any size loses nothing, a scope is as good as everything, and a timer comes before there is anything to say.
+//! The seeded simulation runs the real loop. Here there is none, so that the reconcilers' own guarantees are tested in isolation:
+//! a turn of any size loses nothing, a scope has the same result as everything, and a timer fires before there is anything to do.
 
 #[path = "properties/files.rs"]
 mod files;
@@ -38,10 +38,10 @@ use reconcilers::{Budget, Candidates, LastSeen, Presence, Settled, TimerKey, set
 use shape::{Shape, shape};
 
 const TOKEN: [u8; 32] = [7; 32];
-/// Turns after which reconcilers that still have something to say are taken not to come to rest.
+/// Maximum number of turns until reconcilers have settled.
 const TURNS_MAX: u64 = 10_000;
 
-/// One thing that happens. Objects are named by their place among those there are, so that every step means something.
+/// One random step. Objects are named by their position among the existing ones, so that every step is meaningful.
 #[derive(Debug, Clone)]
 enum Step {
     Join {
@@ -54,14 +54,14 @@ enum Step {
         node: usize,
         availability: Availability,
         zone: u8,
-        /// In which it is drained.
+        /// The time limit of the drain.
         deadline_secs: Option<u64>,
     },
     RemoveNode(usize),
     Create(Shape),
     Update(usize, Shape),
     Scale(usize, u64),
-    /// Back to the previous spec.
+    /// Roll back to the previous spec.
     RollBack(usize),
     Pause(usize),
     Resume(usize),
@@ -108,7 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// How much one turn may say: often less than it has to.
+/// The budget of one turn: often less than it needs.
 fn room() -> impl Strategy<Value = Budget> {
     let full = Budget::FRAME;
     prop_oneof![
@@ -118,15 +118,15 @@ fn room() -> impl Strategy<Value = Budget> {
     ]
 }
 
-/// The core, without a leader around it.
+/// The core, without the leader's loop.
 struct Core {
     cluster: Cluster,
     now: Timestamp,
     room: Budget,
-    /// Nodes that give signs of life.
+    /// Nodes that send heartbeats.
     heard: Vec<NodeId>,
     presence: Presence,
-    /// What the scheduler keeps between turns.
+    /// The scheduler's candidates, which are kept between turns.
     candidates: Candidates,
     wakes: BTreeMap<TimerKey, Timestamp>,
     frames: Vec<Vec<u8>>,
@@ -304,7 +304,7 @@ impl Core {
         self.ask(&actor, &Command::ReportTasks(commands::ReportTasks { node, session, reports: vec![(task, status)] }));
     }
 
-    /// Judges a command twice, to see that the judgement depends on nothing else, and takes the turn that it begins.
+    /// Decides a command twice, to check that the decision is deterministic, and takes the turn that it starts.
     fn ask(&mut self, actor: &Actor, command: &Command) -> Option<String> {
         let at = self.next_stamp();
         let judge = || {
@@ -323,7 +323,7 @@ impl Core {
         decision.subject
     }
 
-    /// Lets time pass. Before the first timer there must be nothing to say about anything.
+    /// Lets time pass. Before the first timer, there must be nothing to do.
     fn advance(&mut self, time: Duration) {
         let later = self.now + time;
         loop {
@@ -339,8 +339,8 @@ impl Core {
         self.expect_rest();
     }
 
-    /// When something may happen next. A node that is heard all along is looked at every few seconds, to find that it is: none of
-    /// these looks is taken but the last one before something else. So a day costs no more than what happens in it.
+    /// When something may happen next. A node with continuous heartbeats is checked every few seconds, without a result: of these
+    /// checks, only the last one before another event is made. So a day does not cost more than its events.
     fn next_wake(&self) -> Option<Timestamp> {
         let is_heard = |node: NodeId| {
             let ready = self.cluster.nodes.get(node).is_some_and(|node| node.liveness == Liveness::Ready);
@@ -350,7 +350,7 @@ impl Core {
         self.wakes.iter().filter(|(key, _)| !passes(key)).map(|(_, at)| *at).min()
     }
 
-    /// The turns that begin with these timers.
+    /// The turns that start with these timers.
     fn look(&mut self, due: Vec<TimerKey>) {
         let mut touched = Touched::default();
         for subject in due {
@@ -377,7 +377,7 @@ impl Core {
         Stamp { index: self.cluster.position.index + 1, time: self.now }
     }
 
-    /// Turns of this room, each a frame, until nothing is left; then nothing may be wrong, and there is nothing to say.
+    /// Turns with this budget, each with a frame, until nothing is left; then invariants must hold, and there is nothing to do.
     fn turns(&mut self, mut events: Vec<Event>, mut touched: Touched, mut ids: IdGenerator) {
         for _ in 0..TURNS_MAX {
             let at = self.next_stamp();
@@ -404,8 +404,8 @@ impl Core {
         panic!("turns of {:?} do not come to an end; left is {touched:?}", self.room);
     }
 
-    /// Settles with what the scheduler kept from earlier turns, after a turn that came to nothing: that must lead to what a
-    /// scheduler leads to that never saw another state.
+    /// Settles with the scheduler's candidates from earlier turns, after a turn that was dropped: the result must be that of a
+    /// scheduler without candidates.
     fn settle_twice(&mut self, touched: Touched, ids: IdGenerator, at: &Stamp) -> Settled {
         let settle = |cluster: &mut Cluster, candidates: &mut Candidates, room| {
             let mut ids = ids.clone();
@@ -439,8 +439,8 @@ impl Core {
         self.frames.push(codec::encode_entry(&frame, Vec::new()));
     }
 
-    /// A look at everything must find what the looks at parts of it found: nothing more to do. Only why a task waits may be
-    /// said in other words: nodes that fill up do not make it worth looking at all that waits.
+    /// A look at everything must find the same as the looks at parts: nothing more to do. Only the reason why a task waits may be
+    /// worded differently: when nodes fill up, waiting tasks are not tried again.
     fn expect_rest(&mut self) {
         self.heartbeat();
         let (mut next, at) = (self.cluster.clone(), self.next_stamp());
@@ -466,7 +466,7 @@ impl Core {
         assert!(said.is_empty(), "a look at everything still finds {said:#?}");
     }
 
-    /// What the frames say is the state, and a snapshot is it too.
+    /// Replaying the frames gives the state, and so does a snapshot.
     fn expect_repeatable(&self) {
         let mut replayed = Cluster::default();
         for entry in &self.frames {

@@ -1,15 +1,15 @@
-//! The shape of the workspace, as ARCHITECTURE.md draws it: which crate may know which, and what the core may be built on.
+//! The structure of the workspace as in ARCHITECTURE.md: which crate may depend on which, and what the core may depend on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Node, PackageId};
 
-/// Crates that decide and compute, and do nothing else.
+/// Crates with pure logic only.
 const CORE: [&str; 4] = ["events", "projections", "commands", "reconcilers"];
 
-/// What the core may not be built on, however far down. Cargo unites the features of all crates, so `rand_core`, whose
-/// interface the persistent maps know, brings a source of randomness with it that only the shell asks for.
+/// Crates that the core may not depend on, even transitively. Cargo unites the features of all crates, so `rand_core`, whose
+/// interface is used by the persistent maps, includes a source of randomness that only the shell uses.
 const IMPURE: [(&str, &str); 8] = [
     ("bollard", "containers are run by executors"),
     ("mio", "the core does no I/O"),
@@ -21,7 +21,7 @@ const IMPURE: [(&str, &str); 8] = [
     ("tonic", "the core does no I/O"),
 ];
 
-/// The arrows of the picture, and those that follow from them: a crate and the crates of ours that it may depend on.
+/// The arrows of the diagram, and those that follow from them: a crate and the crates of ours that it may depend on.
 const ARROWS: [(&str, &[&str]); 9] = [
     ("events", &[]),
     ("projections", &["events"]),
@@ -34,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("tests", &["events", "projections", "commands", "reconcilers", "wire", "node", "cli", "verify"]),
 ];
 
-/// The packages of the workspace and all that they are built on.
+/// The packages of the workspace and all their dependencies.
 struct Graph {
     metadata: Metadata,
 }
@@ -59,7 +59,7 @@ impl Graph {
         &found.unwrap_or_else(|| panic!("there is no crate {name}")).id
     }
 
-    /// Everything that a crate is linked with, and by whom each was brought in.
+    /// Everything that a crate is linked with, and its dependents.
     fn linked_with<'a>(&'a self, root: &'a PackageId) -> BTreeMap<&'a PackageId, &'a PackageId> {
         let nodes: BTreeMap<_, _> = self.nodes().iter().map(|node| (&node.id, node)).collect();
         let mut found = BTreeMap::new();
@@ -91,7 +91,7 @@ fn the_core_is_pure() {
     }
 }
 
-/// Whoever audits a history builds and reads little.
+/// The auditor's program has few dependencies.
 #[test]
 fn the_verifier_needs_no_database_and_no_runtime() {
     let graph = Graph::read();
@@ -101,7 +101,7 @@ fn the_verifier_needs_no_database_and_no_runtime() {
     }
 }
 
-/// So that the test above cannot pass by looking at nothing.
+/// Ensures that the test above does not pass vacuously.
 #[test]
 fn the_shell_is_not() {
     let graph = Graph::read();
@@ -121,7 +121,7 @@ fn crates_know_only_what_the_picture_says() {
     assert_eq!(ours, allowed.keys().copied().collect(), "a crate is missing in the picture, or gone");
     for package in graph.metadata.workspace_packages() {
         let name = package.name.as_str();
-        // Of every kind: a crate that another one knows in its tests alone can no longer be read without it.
+        // Of every kind: with a dependency that is only for tests, a crate can no longer be understood without the other one.
         for dependency in package.dependencies.iter().filter(|dependency| ours.contains(dependency.name.as_str())) {
             let arrow = allowed[name].contains(&dependency.name.as_str());
             assert!(arrow, "{name} may not depend on {}: the arrow is not in the picture", dependency.name);
@@ -140,7 +140,7 @@ fn the_core_has_one_set_of_bans() {
     }
 }
 
-/// What the manager's answers may not name, and why. Messages of the wire schema are data, and serve as plain types there.
+/// Names that the manager's answers may not use, and why. Messages of the wire schema are data, and serve as plain types there.
 const TRANSPORT: [(&str, &str); 6] = [
     ("tonic", "answers know no transport"),
     ("tokio", "nothing there waits"),
@@ -171,7 +171,7 @@ fn every_socket_of_a_daemon_closes_connections_whose_peer_is_gone() {
     assert_eq!(made, [folder.join("serve.rs")], "a server is made by `watchful`, which pings idle connections");
 }
 
-/// What a copy of the state may not name: whoever has these could change the cluster, or wait.
+/// Names that a copy of the state may not use: they could change the cluster, or block.
 const OUTSIDE_THE_SANDBOX: [(&str, &str); 7] = [
     ("crate::manager", "a copy has no replica, no queue and no proposals"),
     ("crate::log", "a copy has no store"),
@@ -193,7 +193,7 @@ fn the_sandbox_cannot_reach_the_log() {
         for (name, reason) in OUTSIDE_THE_SANDBOX {
             assert!(!code.contains(name), "{} names {name}: {reason}", file.display());
         }
-        // What it may know of this crate is itself and the timers, which are data.
+        // It may use only its own module and the timers, which are data.
         let known = code.matches("crate::").count();
         let allowed = ["crate::timers", "crate::sandbox"].iter().map(|name| code.matches(name).count()).sum::<usize>();
         assert_eq!(known, allowed, "{} knows more of its crate than itself and the timers", file.display());

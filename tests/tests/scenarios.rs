@@ -1,14 +1,14 @@
-//! Every script in `scenarios/` gives the transcript that is written there, and every page of `docs/` shows what its commands
-//! print. `SWARMLOG_BLESS=1` writes them again.
+//! Every script in `scenarios/` reproduces its transcript, and every page of `docs/` shows the actual output of its commands.
+//! `SWARMLOG_BLESS=1` writes the actual output.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tests::script::{self, diff::diff};
 
-/// The variable that accepts the present transcripts.
+/// The variable that accepts the actual transcripts.
 const BLESS: &str = "SWARMLOG_BLESS";
-/// The variable that names the only scenario to run.
+/// The variable that selects a single scenario.
 const ONLY: &str = "SWARMLOG_SCENARIO";
 
 #[test]
@@ -23,7 +23,7 @@ fn pages_show_what_their_commands_print() {
     check("../docs/questions", script::page::run, bless);
 }
 
-/// Plays the files of a folder.
+/// Runs the files of a directory.
 fn check(folder: &str, run: fn(&str) -> anyhow::Result<String>, bless: bool) {
     let files = files(folder);
     assert!(!files.is_empty() || std::env::var_os(ONLY).is_some(), "there are files in {folder}");
@@ -44,7 +44,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// What is wrong with a scenario, if anything is.
+/// The difference of a scenario's output, if there is one.
 fn fault(file: &Path, run: fn(&str) -> anyhow::Result<String>, bless: bool) -> Option<String> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let script = fs::read_to_string(file).expect("a scenario can be read");

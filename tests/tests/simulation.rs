@@ -1,4 +1,4 @@
-//! Many seeds, each a cluster in which users ask and things break at random.
+//! Many seeds, each with a cluster under random commands and faults.
 
 use std::num::NonZero;
 use std::panic::{RefUnwindSafe, catch_unwind};
@@ -9,12 +9,12 @@ use tests::chaos::{self, Summary};
 use tests::manager::Checkpoints;
 use tests::quorum;
 
-/// Seeds of one run of the test suite, unless the variable asks for more.
+/// Default number of seeds in one run of the test suite.
 const SEEDS: u64 = 200;
-/// The variable that says how many seeds to run.
+/// The variable that sets the number of seeds.
 const SEEDS_VARIABLE: &str = "SWARMLOG_SEEDS";
 
-/// Runs all seeds, on every processor, and gives what each amounted to.
+/// Runs all seeds, on every processor, and returns their results.
 fn run_seeds<T: Send>(
     seeds: u64,
     option: &str,

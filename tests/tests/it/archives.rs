@@ -1,4 +1,4 @@
-//! Old history in archives: moved by a real manager, read through as before, told where the file is not there.
+//! Archives of old history: created by a real manager, read like the rest of history, and reported if a file is missing.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,11 @@ use super::process::{program, run};
 use super::scrub::{fill, save_checkpoint};
 use super::units::Executor;
 
-/// Frames of which the first 4,096 indexes may be archived: a start verifies the last 1,000, and the index comes in pieces of 256.
+/// Number of frames. The first 4,096 indexes may be archived: a start verifies the last 1,000, and the index has segments of 256.
 const FRAMES: u64 = 5_600;
 
-/// Two checkpoints past all that is to be archived, as a manager makes them in time, and the raft entries cut there.
+/// Writes two checkpoints after everything that is to be archived, as a manager does over time, and truncates the raft entries
+/// there.
 fn age(cluster: &mut Cluster, log: &Path) {
     for name in ["first", "second"] {
         assert_eq!(cluster.end(MANAGER), Some(0));
@@ -61,7 +62,7 @@ fn old_history_moves_into_an_archive_and_is_read_there() {
     };
     reads(&cluster);
 
-    // Away with it: what needs it says so, and everything else goes on.
+    // The file is moved away: commands that need it report that, and everything else works.
     let (file, elsewhere) = (dir.path().join(&name), dir.path().join("elsewhere"));
     fs::rename(&file, &elsewhere).expect("moved");
     let told = format!("were archived in {}, which is not there", file.display());

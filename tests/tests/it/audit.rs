@@ -1,4 +1,5 @@
-//! Checkpoints that three real managers sign, proofs that the verifier checks away from them, and a manager whose disk was tampered with.
+//! Checkpoints that three real managers sign, proofs that the verifier checks offline, and a manager whose disk was tampered
+//! with.
 
 use std::process::Command;
 
@@ -6,7 +7,7 @@ use super::cluster::{Cluster, MANAGER, path};
 use super::process::{Answer, program, run};
 use super::quorum::managers;
 
-/// Signatures below a checkpoint.
+/// The number of signatures on a checkpoint.
 fn signatures(note: &str) -> usize {
     note.lines().filter(|line| line.starts_with('\u{2014}')).count()
 }
@@ -15,7 +16,7 @@ fn verify(file: &str, flags: &[&str]) -> Answer {
     run(Command::new(program("swarmlog-verify")).arg(file).args(flags))
 }
 
-/// Waits until the log has the keys of so many managers.
+/// Waits until the log has the keys of this many managers.
 fn await_keys(cluster: &Cluster, count: usize) {
     cluster.until("the keys of all managers", || {
         let keys = cluster.list("audit keys");
@@ -57,16 +58,16 @@ fn what_three_managers_sign_is_verified_away_from_them() {
 
     let live = cluster.swarmctl_at("m2", &format!("audit verify --live --checkpoint {kept}"));
     assert!(live.code == 0 && live.out.matches("signed by").count() == 3, "{live:?}");
-    // One that is gone is named, and its signature is missing.
+    // A manager that is down is named, and its signature is missing.
     cluster.kill("m3");
     let two = cluster.swarmctl("audit checkpoint");
     assert!(two.code == 0 && signatures(&two.out) == 2 && two.err.contains("not signed by m3"), "{two:?}");
-    // The key stays with the log.
+    // The key is kept with the log.
     let before = cluster.ok("audit keys -q");
     cluster.resume("m3");
     cluster.until("three signatures", || signatures(&cluster.ok("audit checkpoint")) == 3);
     assert_eq!(cluster.ok("audit keys -q"), before);
-    // Nor does it go with its manager: what that one signed is verified with it still.
+    // The key outlives its manager, so that its signatures can still be verified.
     let gone = key_of(&cluster, "m3");
     cluster.ok("node demote m3");
     cluster.until("m3's key among the former ones", || {
@@ -75,7 +76,7 @@ fn what_three_managers_sign_is_verified_away_from_them() {
     assert!(cluster.ok("audit keys").contains("until index"));
     let verified = verify(&format!("{proof}0"), &["--key", &gone]);
     assert!(verified.code == 0 && verified.out.contains("signed by"), "{verified:?}");
-    // It signs no checkpoint any more: nobody is missed, and the cluster does not name its key for those to come.
+    // It no longer signs checkpoints: no signature is missed, and the cluster does not list its key for new ones.
     let live = cluster.swarmctl(&format!("audit verify --live --checkpoint {kept}"));
     assert!(live.code == 0 && live.out.matches("signed by").count() == 2, "{live:?}");
 }

@@ -1,9 +1,9 @@
-//! Services whose number of replicas follows from what their tasks use.
+//! Services with autoscaling by resource usage.
 
 use super::cluster::Cluster;
 use super::units::{Executor, IMAGE};
 
-/// Uses all that it can get of a processor until it is told to stop, and so far more than it reserves.
+/// Uses as much of a processor as possible until it is stopped, and thus more than it reserves.
 const BURN: &str = "trap 'exit 0' TERM; while :; do :; done";
 
 pub fn tasks_that_use_more_than_they_should_get_others_beside_them(executor: Executor) {
@@ -18,7 +18,7 @@ pub fn tasks_that_use_more_than_they_should_get_others_beside_them(executor: Exe
     assert!(events.contains("from 1 to 3 replicas: CPU at ") && events.contains("target 50%"), "{events}");
     assert!(cluster.ok("service ls").contains("3/3 (1-3)"), "{}", cluster.ok("service ls"));
 
-    // By hand it is refused, and what uses nothing gets fewer.
+    // Manual scaling is refused, and an idle service is scaled in.
     let refused = cluster.swarmctl("service scale busy=2");
     assert!(refused.code != 0 && refused.err.contains("is autoscaled between 1 and 3 replicas"), "{refused:?}");
     let updated = cluster.swarmctl_words(&["service", "update", "busy", "--args", "-c", "--args", "sleep 1000"]);

@@ -1,4 +1,4 @@
-//! A backup that is taken under load, and the manager that is made of it.
+//! A backup that is taken under load, and the manager that is restored from it.
 
 use std::fs;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn restore_with(cluster: &Cluster, passphrase: &str, flags: &[&str]) -> Answer {
 #[test]
 fn a_manager_restored_from_a_backup_has_all_that_was_acknowledged_before_it_and_tasks_go_on() {
     let mut cluster = Cluster::start(Executor::Process, &["w1"]);
-    // What a manager runs itself ends with its state directory: here everything runs on the worker.
+    // The manager's own tasks end with its state directory: here everything runs on the worker.
     cluster.ok("node drain m");
     let token = cluster.token("worker");
     cluster.create("web", "--replicas 2");

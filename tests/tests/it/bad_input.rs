@@ -1,4 +1,4 @@
-//! What users get wrong, one line each: the exit code, and words that the one sentence has to have.
+//! User errors, one per line: the exit code, and words of the error message.
 
 use std::process::Command;
 
@@ -8,10 +8,10 @@ use super::cluster::{Cluster, MANAGER};
 use super::process::{program, run};
 use super::units::Executor;
 
-/// A line of `swarmctl`, its exit code and words of its sentence. `NODE` stands for the manager's id.
+/// A line of `swarmctl`, its exit code and words of its error. `NODE` stands for the manager's id.
 type Case = (&'static str, i32, &'static str);
 
-/// Refused before anything is asked of a manager.
+/// Refused before a request is sent to a manager.
 const LINES: &[Case] = &[
     ("service create --name a --image x --replica 3", 2, "--replica"),
     ("service frobnicate", 2, "frobnicate"),
@@ -120,7 +120,7 @@ async fn a_stale_version_changes_nothing() {
 #[test]
 fn an_ambiguous_reference_is_no_reference() {
     let cluster = Cluster::start(Executor::Process, &[]);
-    // More services than there are first characters of an id: two of them share one.
+    // There are more services than possible first characters of an id: two of them share one.
     for number in 0..37 {
         cluster.ok(&format!("service create --name s{number} --image x --replicas 0"));
     }
@@ -132,7 +132,7 @@ fn an_ambiguous_reference_is_no_reference() {
     assert_eq!(cluster.ok("service ls -q").lines().count(), 37, "nothing was removed");
 }
 
-/// A line of `swarmd`, its exit code and words of its sentence.
+/// A line of `swarmd`, its exit code and words of its error.
 const STARTS: &[Case] = &[
     ("--no-such-flag", 2, "--no-such-flag"),
     ("--listen-remote-api everywhere", 2, "the form is IP:PORT"),

@@ -1,4 +1,4 @@
-//! A manager that needs more history than fits in any message, and is killed on the way.
+//! A manager that needs more history than fits in one message, and is killed while catching up.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::cluster::{Cluster, MANAGER};
 use super::quorum::await_votes;
 use super::units::Executor;
 
-/// Configs that are made and removed again, each of nearly the largest size: together more than 64 MiB of history.
+/// Number of configs that are created and removed again, each of nearly the maximum size: together more than 64 MiB of history.
 const CONFIGS: u64 = 72;
 const CONFIG_BYTES: usize = 950_000;
-/// What a manager that is killed half way has on its disk by then.
+/// Size of the disk data at which a manager is killed half way.
 const HALF_WAY_BYTES: u64 = 24 * 1024 * 1024;
 
 fn commands(number: u64) -> [CommandRequest; 2] {
@@ -22,7 +22,7 @@ fn commands(number: u64) -> [CommandRequest; 2] {
         annotations: Some(Annotations { name: name.clone(), ..Annotations::default() }),
         ..Default::default()
     };
-    // No two pages of it are alike.
+    // No two pages of it are the same.
     let data =
         (0..CONFIG_BYTES as u64 / 8).flat_map(|word| (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number).to_ne_bytes());
     let create = Command::CreateConfig(CreateConfig { spec, data: data.collect() });
@@ -36,7 +36,7 @@ fn commands(number: u64) -> [CommandRequest; 2] {
 
 /// Bytes of the files below a directory.
 fn size(dir: &Path) -> u64 {
-    // They come and go while a manager runs.
+    // Files come and go while a manager is running.
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let sizes = entries.filter_map(|entry| {
         let entry = entry.ok()?;

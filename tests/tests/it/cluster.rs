@@ -1,4 +1,4 @@
-//! A cluster of real daemons in a temporary directory. It ends with the test, whatever became of that.
+//! A cluster of real daemons in a temporary directory. It is stopped at the end of the test, even if that fails.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,30 +33,30 @@ pub struct Cluster {
     executor: Executor,
     id: String,
     address: String,
-    /// Where each of the other nodes serves, should it be a manager: the same place after each start.
+    /// The address of each of the other nodes, should it be a manager: the same after each start.
     others: RefCell<BTreeMap<String, String>>,
     /// The program that nodes are started with.
     program: &'static str,
     daemons: BTreeMap<String, Daemon>,
 }
 
-/// A task as `swarmctl task ls` tells it.
+/// A task as listed by `swarmctl task ls`.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// The name of its node; empty without one.
+    /// Name of its node; empty if it has none.
     pub node: String,
-    /// Its state, in small letters.
+    /// State, in lower case.
     pub state: String,
-    /// What went wrong.
+    /// Error.
     pub error: String,
-    /// What the executor knows of it.
+    /// The executor's status of it.
     pub container: Value,
 }
 
-/// An address on loopback that nobody listens at, outside the range from which the system gives ports to callers: a worker
-/// that calls a dead manager there must not meet itself.
+/// A free address on loopback, outside the ephemeral port range: a worker that connects to a dead manager there must not connect
+/// to itself.
 pub fn free_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let own = (std::process::id() % 700) as u16 * 30;
@@ -67,14 +67,14 @@ pub fn free_address() -> String {
     addresses.find(|address| TcpListener::bind(address).is_ok()).expect("an address")
 }
 
-/// A directory below which tasks can be given places of theirs: processes do not run as the tests do.
+/// A directory in which tasks can have directories of their own: processes run as another user than the tests.
 fn open_dir() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).expect("a mode");
     dir
 }
 
-/// Makes a directory that tasks of any user can write to.
+/// Creates a directory that tasks of any user can write to.
 pub fn make_shared(path: &std::path::Path) {
     std::fs::create_dir(path).expect("made");
     std::fs::set_permissions(path, Permissions::from_mode(0o777)).expect("a mode");
@@ -86,7 +86,7 @@ impl Cluster {
         Self::start_with(executor, workers, &[])
     }
 
-    /// The directory and the addresses of a cluster, none of whose daemons runs.
+    /// The directory and the addresses of a cluster without running daemons.
     pub fn idle(executor: Executor) -> Self {
         let dir = open_dir();
         Self {
@@ -105,7 +105,7 @@ impl Cluster {
         Self::start_of("swarmd", executor, workers, flags)
     }
 
-    /// The same with daemons of this program.
+    /// The same with daemons of another program.
     pub fn start_of(program: &'static str, executor: Executor, workers: &[&str], flags: &[&str]) -> Self {
         let mut cluster = Self::idle(executor);
         cluster.program = program;
@@ -123,7 +123,7 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a node that the cluster does not know yet.
+    /// Adds and starts a new node.
     pub fn add(&mut self, name: &str, flags: &[&str]) {
         let args = [self.flags(name), flags.iter().map(|flag| (*flag).to_owned()).collect()].concat();
         self.daemons.insert(name.to_owned(), Daemon { args, child: None });
@@ -147,29 +147,29 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
-    /// The control socket of a node, should it be a manager.
+    /// The control socket of a node, in case it is a manager.
     pub fn socket(&self, name: &str) -> PathBuf {
-        // A directory that `swarmd` makes.
+        // A directory that `swarmd` creates.
         self.dir.path().join("sockets").join(format!("{name}.sock"))
     }
 
-    /// A path in the cluster's directory that is nobody's yet.
+    /// An unused path in the cluster's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Where the manager serves nodes.
+    /// The address at which the manager serves nodes.
     pub fn address(&self) -> &str {
         &self.address
     }
 
     /// The log of a node.
     pub fn log(&self, name: &str) -> String {
-        // A node that never started has none.
+        // A node that never started has no log.
         std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default()
     }
 
-    /// Starts a node that is not running with other flags than before.
+    /// Starts a stopped node with other flags than before.
     pub fn resume_with(&mut self, name: &str, flags: &[&str]) {
         let dir = path(&self.state_dir(name));
         let flags = [&["-d", &dir], flags].concat().into_iter().map(str::to_owned);
@@ -178,17 +178,17 @@ impl Cluster {
         self.resume(name);
     }
 
-    /// Nodes that are started from now on are of this program.
+    /// From now on, nodes are started with this program.
     pub fn change_program(&mut self, program: &'static str) {
         self.program = program;
     }
 
-    /// Starts a node that is not running.
+    /// Starts a stopped node.
     pub fn resume(&mut self, name: &str) {
         self.resume_in(name, &[]);
     }
 
-    /// Starts a node that is not running with these variables in its environment.
+    /// Starts a stopped node with these environment variables.
     pub fn resume_in(&mut self, name: &str, env: &[(&str, &str)]) {
         let log = self.dir.path().join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(log).expect("a log");
@@ -200,26 +200,26 @@ impl Cluster {
         daemon.child = Some(command.spawn().expect("started"));
     }
 
-    /// Takes over a node's daemon that somebody else started.
+    /// Takes over a node's daemon that was started elsewhere.
     pub fn adopt(&mut self, name: &str, child: Child) {
         self.daemons.insert(name.to_owned(), Daemon { args: self.flags(name), child: Some(child) });
     }
 
-    /// Kills a node's daemon at once, as a power cut would, but for its containers.
+    /// Kills a node's daemon at once, like a power failure, except that its containers keep running.
     pub fn kill(&mut self, name: &str) {
         let mut child = self.child(name);
         child.kill().expect("killed");
         child.wait().expect("waited");
     }
 
-    /// Asks a node's daemon to end and gives its exit code.
+    /// Stops a node's daemon gracefully and returns its exit code.
     pub fn end(&mut self, name: &str) -> Option<i32> {
         let asked = run(Command::new("kill").arg(self.pid(name).to_string()));
         assert_eq!(asked.code, 0, "{asked:?}");
         self.await_end(name)
     }
 
-    /// Waits until a node's daemon has ended by itself, and gives its exit code.
+    /// Waits until a node's daemon has ended on its own, and returns its exit code.
     pub fn await_end(&mut self, name: &str) -> Option<i32> {
         let mut child = self.child(name);
         let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
@@ -230,7 +230,7 @@ impl Cluster {
         ended.and_then(|status| status.code())
     }
 
-    /// The process of a node that runs.
+    /// The process id of a running node.
     pub fn pid(&self, name: &str) -> u32 {
         self.daemons.get(name).and_then(|daemon| daemon.child.as_ref()).expect("a node that runs").id()
     }
@@ -244,12 +244,12 @@ impl Cluster {
         self.until("the manager's answer", || self.swarmctl("node ls").code == 0);
     }
 
-    /// Runs a line of `swarmctl`, its words separated by blanks.
+    /// Runs a line of `swarmctl`, split at spaces.
     pub fn swarmctl(&self, line: &str) -> Answer {
         self.swarmctl_words(&line.split(' ').collect::<Vec<_>>())
     }
 
-    /// Runs `swarmctl`, which waits only if the words say so.
+    /// Runs `swarmctl`, which waits only if the arguments say so.
     pub fn swarmctl_words(&self, words: &[&str]) -> Answer {
         self.swarmctl_words_at(MANAGER, words)
     }
@@ -264,7 +264,7 @@ impl Cluster {
         run(Command::new(program("swarmctl")).arg("--socket").arg(self.socket(name)).args(words))
     }
 
-    /// Runs a line of `swarmctl` that must succeed, and gives what it prints.
+    /// Runs a line of `swarmctl` that must succeed, and returns its output.
     #[track_caller]
     pub fn ok(&self, line: &str) -> String {
         let answer = self.swarmctl(line);
@@ -272,14 +272,14 @@ impl Cluster {
         answer.out.trim_end().to_owned()
     }
 
-    /// What a line of `swarmctl` lists.
+    /// The output of a list command of `swarmctl`.
     #[track_caller]
     pub fn list(&self, line: &str) -> Vec<Value> {
         let out = self.ok(&format!("{line} --format json"));
         out.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
     }
 
-    /// The cluster itself, without its tokens: that these are read is an event.
+    /// The cluster, without its tokens, because reading those is an event.
     pub fn inspect(&self) -> Value {
         self.list("cluster ls").remove(0)
     }
@@ -289,7 +289,7 @@ impl Cluster {
         self.list("cluster inspect")[0]["join_tokens"][role].as_str().expect("a token").to_owned()
     }
 
-    /// Creates a service whose tasks sleep, and end at once when told to.
+    /// Creates a service whose tasks sleep, and end at once when stopped.
     pub fn create(&self, name: &str, flags: &str) -> String {
         let line = format!(
             "service create --name {name} --image {IMAGE} --command sleep --args 3600 --stop-signal KILL \
@@ -298,7 +298,7 @@ impl Cluster {
         self.ok(line.trim_end())
     }
 
-    /// The tasks of a service, also those that have ended.
+    /// The tasks of a service, including ended ones.
     pub fn tasks(&self, service: &str) -> Vec<Task> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let listed = self.list("task ls -a").into_iter().filter(|task| task["service_name"] == service);
@@ -317,8 +317,8 @@ impl Cluster {
         self.tasks(service).into_iter().filter(|task| task.state == "running").collect()
     }
 
-    /// Waits until the cluster says that so many tasks of a service run, and until exactly these run, each once, and
-    /// nothing else of this cluster. Gives them.
+    /// Waits until the cluster reports this many running tasks of a service, and until exactly these run, each once, and nothing
+    /// else of this cluster. Returns them.
     #[track_caller]
     pub fn settled(&self, service: &str, replicas: usize) -> Vec<Task> {
         let mut tasks = Vec::new();
@@ -330,17 +330,17 @@ impl Cluster {
         tasks
     }
 
-    /// What really runs of this cluster: tasks, each with how often.
+    /// The tasks that actually run in this cluster, each with its count.
     pub fn units(&self) -> BTreeMap<String, usize> {
         self.executor.running(&self.id, &self.state_dirs())
     }
 
-    /// Kills what a task runs in, from outside.
+    /// Kills the process or container of a task from outside.
     pub fn kill_unit(&self, task: &Task) {
         self.executor.kill(&task.container);
     }
 
-    /// Waits until `condition` holds; ends the test, with all that there is to know, when it does not in time.
+    /// Waits until `condition` holds; if it does not in time, fails the test with all available information.
     #[track_caller]
     pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         if poll(PATIENCE, || condition().then_some(())).is_none() {
@@ -361,11 +361,11 @@ pub fn path(path: &Path) -> String {
 }
 
 impl Drop for Cluster {
-    /// Ends the daemons first: they would put everything back.
+    /// Stops the daemons first: they would restore everything.
     fn drop(&mut self) {
         let children = self.daemons.values_mut().filter_map(|daemon| daemon.child.take());
         for mut child in children {
-            // One that has ended already is just as good.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,4 +1,4 @@
-//! Commands on one stream: many are under way at a time, and answers come in the order of the commands.
+//! Commands on one stream: many are in progress at a time, and answers arrive in the order of the commands.
 
 use events::{Annotations, CommandId, ConfigSpec, Id};
 use wire::v1::command_answer::Outcome;
@@ -8,9 +8,9 @@ use wire::v1::{CommandRequest, CreateConfig, RefusalKind};
 use super::cluster::{Cluster, MANAGER};
 use super::units::Executor;
 
-/// More than one turn takes.
+/// Number of commands: more than fit in one turn.
 const COMMANDS: u64 = 3_000;
-/// Every so many commands one asks for a name that is taken.
+/// One command out of this many uses a name that is taken.
 const TAKEN_EVERY: u64 = 100;
 
 fn create(number: u64) -> CommandRequest {

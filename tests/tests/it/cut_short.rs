@@ -1,4 +1,4 @@
-//! First starts and joins that are killed at each point where they make something durable: the next start goes on.
+//! First starts and joins that are killed at each durable step: the next start completes them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use super::process::{PATIENCE, poll, program, run};
 use super::quorum::set_role;
 use super::units::Executor;
 
-/// Fewer points than this, and the library that kills does not see what the daemon does.
+/// Minimum number of steps; fewer mean that the preloaded library does not see what the daemon does.
 const POINTS_MIN: usize = 8;
 
-/// Builds the library that kills a process at its n-th durable step, or slows each of them.
+/// Builds the preloaded library that kills a process at its n-th durable step, or slows each of them down.
 pub fn library(dir: &Path) -> PathBuf {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/kill_at.c");
     let built = dir.join("kill_at.so");
@@ -24,7 +24,7 @@ pub fn library(dir: &Path) -> PathBuf {
     built
 }
 
-/// A daemon with these flags, and what it says in a file; killed at its n-th durable step, if it gets so far.
+/// Starts a daemon with these flags, and its output in a file; it is killed at its n-th durable step, if it gets that far.
 fn swarmd(flags: &[String], log: &Path, kill_at: Option<(&Path, usize)>) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
     let mut command = Command::new(program("swarmd"));
@@ -35,7 +35,7 @@ fn swarmd(flags: &[String], log: &Path, kill_at: Option<(&Path, usize)>) -> Chil
     command.spawn().expect("started")
 }
 
-/// Waits until a daemon has died or `ready` holds; whether it is ready.
+/// Waits until a daemon has died or `ready` holds; returns whether it is ready.
 fn lives(child: &mut Child, log: &Path, ready: impl Fn() -> bool) -> bool {
     let known = poll(PATIENCE, || match child.try_wait().expect("waited") {
         Some(_) => Some(false),
@@ -47,7 +47,7 @@ fn lives(child: &mut Child, log: &Path, ready: impl Fn() -> bool) -> bool {
     })
 }
 
-/// Asks a daemon to end, which it does in order.
+/// Stops a daemon gracefully.
 fn end(mut child: Child, log: &Path) {
     assert_eq!(run(Command::new("kill").arg(child.id().to_string())).code, 0);
     let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
@@ -58,7 +58,7 @@ fn end(mut child: Child, log: &Path) {
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", told());
 }
 
-/// Whether the log of a daemon says these words.
+/// Whether the log of a daemon contains these words.
 fn says(log: &Path, words: &str) -> bool {
     std::fs::read_to_string(log).expect("a log").contains(words)
 }
@@ -75,7 +75,7 @@ fn a_first_start_may_be_killed_at_any_point() {
     for steps in 1.. {
         let mut child = swarmd(&cluster.flags(MANAGER), &log, Some((&library, steps)));
         let survived = lives(&mut child, &log, serves);
-        // Its end may be its next durable step.
+        // Stopping it gracefully may include its next durable step.
         child.kill().and_then(|()| child.wait()).expect("killed");
         let mut child = swarmd(&cluster.flags(MANAGER), &log, None);
         let serves_again = lives(&mut child, &log, serves);
@@ -103,7 +103,7 @@ fn a_join_may_be_killed_at_any_point() {
         let joined = || says(&log, "session opened");
         let mut child = swarmd(&flags, &log, Some((&library, steps)));
         let survived = lives(&mut child, &log, joined);
-        // Its end may be its next durable step.
+        // Stopping it gracefully may include its next durable step.
         child.kill().and_then(|()| child.wait()).expect("killed");
         let mut child = swarmd(&flags, &log, None);
         let listed = || cluster.list("node ls").into_iter().filter(|node| node["hostname"] == name.as_str());
@@ -118,7 +118,7 @@ fn a_join_may_be_killed_at_any_point() {
     }
 }
 
-/// Durable steps of a manager's join at which it is killed: all of its beginning, and some of what comes after.
+/// The durable steps of a manager's join at which it is killed: all early ones, and some of the later ones.
 const MANAGER_STEPS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 9, 12, 16, 22, 30];
 
 #[test]
@@ -133,14 +133,14 @@ fn a_managers_join_may_be_killed_at_any_point() {
         let votes = || says(&log, "this manager has joined, and votes");
         let mut child = swarmd(&flags, &log, Some((&library, steps)));
         lives(&mut child, &log, votes);
-        // Its end may be its next durable step.
+        // Stopping it gracefully may include its next durable step.
         child.kill().and_then(|()| child.wait()).expect("killed");
         let mut child = swarmd(&flags, &log, None);
         let listed = || cluster.list("node ls").into_iter().filter(|node| node["hostname"] == name.as_str());
         assert!(lives(&mut child, &log, votes), "killed at step {steps}");
         let nodes: Vec<String> = listed().filter_map(|node| node["id"].as_str().map(str::to_owned)).collect();
         assert_eq!(nodes.len(), 1, "killed at step {steps}: one node");
-        // The next one joins a cluster of one manager again.
+        // The next one joins a cluster of a single manager again.
         set_role(&cluster, MANAGER, &nodes[0], Role::Worker);
         assert!(lives(&mut child, &log, || says(&log, "this node is a worker from now on")), "after step {steps}");
         end(child, &log);

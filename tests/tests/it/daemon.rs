@@ -1,4 +1,4 @@
-//! One daemon: how it starts beside others, ends, and is looked into afterwards.
+//! One daemon: its start beside others, its end, and inspection afterwards.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,7 +20,7 @@ pub fn a_dev_cluster_leaves_nothing_behind(executor: Executor) {
     let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines();
     let socket = told.find_map(|line| Some(line.expect("text").split_once("SWARM_SOCKET=")?.1.to_owned()));
     let socket = socket.expect("the way to the cluster");
-    // Nobody may be held up by a full pipe.
+    // A full pipe would block the daemon.
     let rest = std::thread::spawn(move || told.for_each(drop));
     let swarmctl = |words: &[&str]| run(Command::new(program("swarmctl")).args(["--socket", &socket]).args(words));
     let create = ["service", "create", "--name", "web", "--replicas", "2", "--command", "sleep", "--args", "3600"];
@@ -46,18 +46,18 @@ pub fn a_dev_cluster_leaves_nothing_behind(executor: Executor) {
     assert!(pids.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()), "the processes are gone");
 }
 
-/// The processes that were started with this directory on their command line.
+/// The processes with this directory on their command line.
 fn processes_below(dir: &std::path::Path) -> Vec<String> {
     let found = run(Command::new("pgrep").args(["-f", "--", &format!("supervise --task-dir {}", dir.display())]));
     found.out.lines().map(str::to_owned).collect()
 }
 
-/// A `swarmd` that is expected to end at once.
+/// Runs a `swarmd` that is expected to exit at once.
 fn swarmd(flags: &[String]) -> super::process::Answer {
     run(Command::new(program("swarmd")).args(flags))
 }
 
-/// The flags of the cluster's manager, but for some.
+/// The flags of the cluster's manager, with some changed.
 fn with(cluster: &Cluster, changed: &[(&str, String)]) -> Vec<String> {
     let mut flags = cluster.flags(MANAGER);
     for (flag, value) in changed {
@@ -106,7 +106,7 @@ fn a_daemon_ends_cleanly_and_its_socket_goes_with_it() {
     assert_eq!(cluster.units(), units);
 }
 
-/// What a manager is measured by: dashboards and alerts are made of these names.
+/// The metrics of a manager: dashboards and alerts depend on these names.
 const METRICS: [&str; 31] = [
     "process_resident_memory_bytes gauge",
     "swarmlog_archive_failures_total counter",
@@ -141,7 +141,7 @@ const METRICS: [&str; 31] = [
     "swarmlog_turn_duration_seconds histogram",
 ];
 
-/// What is there only once there was a checkpoint, or all of history was verified, or an archive could not be made.
+/// Metrics that exist only after a checkpoint, a complete verification of history, or a failed archive.
 const LATER_METRICS: [&str; 5] = [
     "swarmlog_archive_failed_timestamp_seconds gauge",
     "swarmlog_checkpoint_timestamp_seconds gauge",
@@ -150,7 +150,7 @@ const LATER_METRICS: [&str; 5] = [
     "swarmlog_history_verified_timestamp_seconds gauge",
 ];
 
-/// The answer to one HTTP request, head and all.
+/// The answer to an HTTP request, including its head.
 fn http(address: &str, request: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -197,7 +197,7 @@ fn probes_answer_while_a_node_starts_and_are_found_again_after_a_restart() {
     let mut cluster = Cluster::start_with(Executor::Process, &[], &["--metrics-addr", &manager]);
     let token = cluster.token("worker");
     assert_eq!(cluster.end(MANAGER), Some(0));
-    // It cannot join before there is a manager.
+    // It cannot join before the manager exists.
     let join = ["--join-addr".to_owned(), cluster.address().to_owned(), "--join-token".to_owned(), token];
     let flags: Vec<&str> = join.iter().map(String::as_str).chain(["--metrics-addr", &worker]).collect();
     cluster.add("w1", &flags);
@@ -255,7 +255,7 @@ fn a_manager_that_stops_ends_the_sessions_of_its_workers() {
         cluster.until("the manager to log what happens", || cluster.log(MANAGER).contains(line));
     }
     assert_eq!(cluster.end(MANAGER), Some(0));
-    // Otherwise it would wait for the next heartbeats, which find nobody.
+    // Otherwise it would wait until the next heartbeats fail.
     cluster.until("the worker to be told", || cluster.log("w1").contains("this manager is stopping"));
     assert!(!cluster.log(MANAGER).contains("did not end in time"), "{}", cluster.log(MANAGER));
     cluster.resume(MANAGER);
@@ -299,7 +299,7 @@ fn a_daemon_that_has_nothing_to_say_says_little() {
     let cluster = Cluster::start(Executor::Process, &["w1"]);
     cluster.create("web", "--replicas 2");
     cluster.settled("web", 2);
-    // The manager tells also of the cluster, and of each node that it joined and is up.
+    // The manager also logs about the cluster, and about each node that joined and is up.
     for (node, lines) in [(MANAGER, 12), ("w1", 6)] {
         assert!(cluster.log(node).lines().count() <= lines, "{node}: {}", cluster.log(node));
     }
@@ -313,7 +313,7 @@ fn a_manager_restarted_with_its_directory_alone_comes_back_where_it_was() {
     }
     assert_eq!(cluster.end(MANAGER), Some(0));
     cluster.resume_with(MANAGER, &[]);
-    // At its control socket and under its name, and its worker finds it where it was.
+    // At its control socket and with its name; its worker finds it at the same address.
     cluster.await_manager();
     let names = |cluster: &Cluster| {
         let ready = cluster.list("node ls").into_iter().filter(|node| node["state"] == "ready");
@@ -371,7 +371,7 @@ fn a_replay_verifies_the_log_beside_its_manager_and_after_it() {
         answer.out.lines().last().expect("the hash of the state").to_owned()
     };
     let beside = replay(&cluster);
-    // What an operator notes outside is what the log has.
+    // The head that an operator noted equals that of the log.
     let head = &cluster.inspect()["head"];
     let store = RocksStore::open_read_only(&cluster.state_dir(MANAGER).join("raft")).expect("a log");
     let frames = store.history(head["index"].as_u64().expect("an index"), 1, usize::MAX).expect("history");
@@ -383,7 +383,7 @@ fn a_replay_verifies_the_log_beside_its_manager_and_after_it() {
     assert_eq!(replay(&cluster), beside);
 }
 
-/// Exports the history beside its manager, and verifies it as an auditor does: by the head that was noted.
+/// Exports the history next to its manager, and verifies it as an auditor does, with the noted head.
 fn export_is_verified(cluster: &Cluster, head: (u64, events::frame::FrameHash)) {
     let file = cluster.path("history.frames");
     let export = || {
@@ -402,7 +402,7 @@ fn export_is_verified(cluster: &Cluster, head: (u64, events::frame::FrameHash)) 
 
 #[test]
 fn limits_on_threads_and_memory_end_in_a_sentence() {
-    /// Nobody else's, so that nothing of it runs, and not root's, to whom a limit on processes says nothing.
+    /// A unique user, so that no other process counts; not root, because a limit on processes does not apply to root.
     const OWNER: u32 = 61_234;
     let copies = tempfile::tempdir().expect("a directory");
     fs::set_permissions(copies.path(), fs::Permissions::from_mode(0o755)).expect("changed");
@@ -422,9 +422,9 @@ fn limits_on_threads_and_memory_end_in_a_sentence() {
     limited("--nproc=1", "swarmctl", &["version"]).refused(1, "the process cannot start");
 }
 
-/// For root: a limit on processes says nothing to root itself, so the manager is somebody else's.
+/// For root: the limit on processes does not apply to root, so the manager runs as another user.
 pub fn who_reads_history_without_a_thread_is_told_so_and_others_are_served() {
-    /// Nobody else's, so that nothing but the manager counts.
+    /// A unique user, so that only the manager counts.
     const OWNER: u32 = 61_235;
     const ENOUGH: &str = "1000";
     let mut cluster = Cluster::idle(Executor::Process);
@@ -470,7 +470,7 @@ fn a_repeated_removal_gets_its_first_answer() {
     };
     let first = remove().expect("taken").into_inner();
     assert_eq!(remove().expect("the same").into_inner(), first, "{service}");
-    // The name is free, and what has it now is not what was removed.
+    // The name was free, and the object that has it now is not the removed one.
     let other = cluster.create("web", "--replicas 0");
     assert_eq!(remove().expect("the same").into_inner(), first);
     assert_ne!(other, service);

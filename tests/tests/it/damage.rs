@@ -7,7 +7,7 @@ use super::cluster::{Cluster, MANAGER};
 use super::process::{Answer, program, run};
 use super::units::Executor;
 
-/// A manager's state directory with some history, its daemon gone without having had the time to tidy up.
+/// The state directory of a manager with some history, whose daemon was killed.
 fn left_behind() -> Cluster {
     let mut cluster = Cluster::start(Executor::Process, &[]);
     for number in 0..20 {
@@ -25,7 +25,7 @@ fn replay(cluster: &Cluster) -> Answer {
     run(Command::new(program("swarmd")).arg("replay").arg("--state-dir").arg(cluster.state_dir(MANAGER)))
 }
 
-/// The log's own files whose names end so, the largest first.
+/// The log's own files with this name suffix, the largest first.
 fn log_files(cluster: &Cluster, ending: &str) -> Vec<PathBuf> {
     let dir = cluster.state_dir(MANAGER).join("raft/log");
     let entries = std::fs::read_dir(dir).expect("a log").map(|entry| entry.expect("a file").path());
@@ -34,7 +34,7 @@ fn log_files(cluster: &Cluster, ending: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Turns some bytes in the middle of a file over.
+/// Inverts some bytes in the middle of a file.
 fn damage(file: &Path) {
     let mut bytes = std::fs::read(file).expect("read");
     let middle = bytes.len() / 2;
@@ -68,7 +68,7 @@ fn a_log_that_lost_its_end_is_not_started_on() {
 #[test]
 fn a_damaged_table_is_not_started_on() {
     let mut cluster = left_behind();
-    // The next start moves what the first wrote into a table.
+    // The next start moves the writes of the first one into a table.
     cluster.resume(MANAGER);
     cluster.await_manager();
     assert_eq!(cluster.end(MANAGER), Some(0));

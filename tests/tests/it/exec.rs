@@ -1,4 +1,4 @@
-//! Commands in running tasks, through any manager, while nodes and callers come and go.
+//! Commands in running tasks, through any manager, while nodes and clients come and go.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,15 +12,15 @@ use super::cluster::{Cluster, MANAGER, path};
 use super::process::{program, run};
 use super::units::{Executor, IMAGE};
 
-/// What a task does: it waits.
+/// The command of a task that only waits.
 const WAIT: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
-/// A command that says when it hears signals, and which one ended it.
+/// A command that exits when it receives a signal; its exit code shows which one.
 const LISTEN: &str = "trap 'exit 9' TERM; trap 'exit 7' INT; echo ready; while :; do sleep 0.1; done";
 
-/// A command that says nothing once it is ready: a shell reports children that were hung up, which nobody reads then.
+/// A command that prints nothing once it is ready: a shell would report children that were hung up, which no one reads then.
 const QUIET: &str = "echo ready; exec >/dev/null 2>&1; while :; do sleep 0.1; done";
 
-/// Starts `swarmctl task exec` with pipes, and gives its lines.
+/// Starts `swarmctl task exec` with pipes, and returns its lines.
 fn begin(cluster: &Cluster, task: &str, line: &str) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut child = Command::new(program("swarmctl"))
         .args([
@@ -71,7 +71,7 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     assert!(matches!(told.code, 126 | 127), "{told:?}");
     assert!((told.out.clone() + &told.err).contains("/no/such/program"), "{told:?}");
 
-    // What is piped in comes back, and its end ends the command.
+    // Piped input comes back, and its end ends the command.
     let (mut child, mut lines) = begin(&cluster, "web.1", "cat; echo over");
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(b"piped in\n").expect("written");
@@ -80,7 +80,7 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     assert_eq!(lines.next().as_deref(), Some("over"));
     assert_eq!(child.wait().expect("ended").code(), Some(0));
 
-    // Signals of swarmctl reach the command, whose exit code it ends with.
+    // Signals of swarmctl are forwarded to the command, and swarmctl exits with the command's exit code.
     for (signal, code) in [("-TERM", 9), ("-INT", 7)] {
         let (mut child, mut lines) = begin(&cluster, "web.1", LISTEN);
         assert_eq!(lines.next().as_deref(), Some("ready"));
@@ -103,7 +103,7 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     assert!(history.contains("web.1 on w: command env"), "{history}");
     assert!(history.contains("'echo trouble >&2; exit 42'"), "{history}");
 
-    // A node may refuse it, and one that is away is said.
+    // A node may refuse it, and an unreachable node is reported.
     assert_eq!(cluster.end("w"), Some(0));
     let told = cluster.swarmctl("task exec web.1 true");
     told.refused(7, "node w cannot be asked about task web.1.");
@@ -112,7 +112,7 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     cluster.swarmctl("task exec web.1 true").refused(4, "was started with --disable-exec, which forbids it");
 }
 
-/// Files go into a task and come out as they were, through any manager.
+/// Files are copied into a task and back unchanged, through any manager.
 fn copies(cluster: &Cluster, executor: Executor) {
     let there = cluster.path("there");
     std::fs::create_dir_all(there.join("site/deep")).expect("made");
@@ -132,7 +132,7 @@ fn copies(cluster: &Cluster, executor: Executor) {
     assert!(std::fs::read_to_string(there.join("back/deep/large")).expect("there") == large, "it comes out as it was");
     assert_eq!(std::fs::read_link(there.join("back/link")).expect("a link").to_str(), Some("deep/large"));
 
-    // What is in a directory, one file under another name, and an archive.
+    // The contents of a directory, a file with a new name, and an archive.
     for line in [
         format!("task cp web.1:/tmp/copied/. {back}"),
         format!("task cp -L web.1:/tmp/copied/link {back}/one"),
@@ -163,9 +163,9 @@ fn copies(cluster: &Cluster, executor: Executor) {
 
 /// swarmctl in a terminal of 30 lines and 100 columns.
 struct Terminal {
-    /// What somebody types and reads.
+    /// The user's side.
     screen: File,
-    /// The other end, as swarmctl has it.
+    /// The side of swarmctl.
     line: OwnedFd,
     child: Child,
 }
@@ -189,7 +189,7 @@ impl Terminal {
         self.screen.write_all(keys.as_bytes()).expect("typed");
     }
 
-    /// Reads until the screen shows this.
+    /// Reads until the screen contains this.
     fn shows(&mut self, wanted: &str) -> String {
         let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
@@ -202,7 +202,7 @@ impl Terminal {
         }
     }
 
-    /// Waits for its end, after which the terminal is as it was.
+    /// Waits for its end, after which the terminal is restored.
     fn ended(mut self) -> Option<i32> {
         let code = self.child.wait().expect("ended").code();
         let modes = tcgetattr(&self.line).expect("a terminal").local_modes;
@@ -211,13 +211,13 @@ impl Terminal {
     }
 }
 
-/// A command has a terminal like the one here, and keys are its own.
+/// A command gets a terminal like the local one, and receives its keys.
 fn in_a_terminal(cluster: &Cluster) {
     let mut terminal = Terminal::run(cluster, "task exec -it web.1 sh");
     terminal.type_in("stty size; test -t 0 && echo has-$((40 + 2))\n");
     let shown = terminal.shows("has-42");
     assert!(shown.contains("30 100"), "{shown}");
-    // The key is the command's, and ends neither it nor swarmctl.
+    // The key goes to the command, and ends neither the command nor swarmctl.
     let line = r#"trap "echo heard-$((1 + 1)); exit" INT; echo set-$((1 + 1)); while :; do sleep 0.1; done"#;
     terminal.type_in(&format!("sh -c '{line}'\n"));
     terminal.shows("set-2");
@@ -240,7 +240,7 @@ pub fn who_attaches_to_a_terminal_types_into_it_and_leaves_it() {
     terminal.type_in("\u{10}\u{11}");
     terminal.shows("detached; the task goes on");
     assert_eq!(terminal.ended(), Some(0));
-    // What was typed last ends the task, and so swarmctl.
+    // The last input ends the task, and with it swarmctl.
     let mut terminal = Terminal::run(&cluster, "task attach --detach-keys ctrl-a,d web.1");
     terminal.type_in("exit 7\n");
     assert_eq!(terminal.ended(), Some(7));

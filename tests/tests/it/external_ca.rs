@@ -1,4 +1,4 @@
-//! An authority outside the cluster that has the root's key: a small server that speaks cfssl's protocol, as the managers meet it.
+//! An external certificate authority that has the root's key: a small server with cfssl's protocol, as managers use it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,23 +22,23 @@ use super::process::{program, run};
 use super::units::Executor;
 use super::wrong_clock::Shift;
 
-/// A lifetime just longer than the shortest that managers take, in seconds.
+/// A validity slightly above the minimum that managers accept, in seconds.
 const SHORT_SECONDS: i64 = 3_660;
 
-/// What the server and the test share.
+/// The state that the server and the test share.
 struct Authority {
     root_pem: String,
     issuer: Issuer<'static, KeyPair>,
-    /// Whom it has signed for: common name and unit.
+    /// The certificates it signed: common name and organizational unit.
     signed: Mutex<Vec<(String, String)>>,
     refuses: AtomicBool,
-    /// Whether it signs for callers without a certificate.
+    /// Whether it signs for clients without a certificate.
     is_open: AtomicBool,
-    /// Whether the certificates of nodes last for a short time only.
+    /// Whether certificates of nodes have a short validity.
     is_brief: AtomicBool,
 }
 
-/// A server that signs for managers of the clusters with these roots, for as long as the test's process lives.
+/// A server that signs for managers of the clusters with these roots, as long as the test's process runs.
 struct SigningServer {
     authority: Arc<Authority>,
     port: u16,
@@ -90,7 +90,7 @@ impl SigningServer {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (config, authority) = (Arc::clone(&config), Arc::clone(&shared));
-                // Whoever has no certificate of a manager gets no answer.
+                // Clients without a manager's certificate get no answer.
                 std::thread::spawn(move || authority.answer(stream, config).is_ok());
             }
         });
@@ -145,7 +145,7 @@ impl Authority {
         stream.flush()
     }
 
-    /// Signs for the names that it is asked for, or by the profile "CA" a root.
+    /// Signs for the requested names, or with the profile "CA" a root.
     fn sign(&self, asked: &Value) -> String {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let (name, of) = (text(&asked["subject"]["CN"]), &asked["subject"]["names"][0]);
@@ -187,7 +187,7 @@ fn until_ready(cluster: &Cluster, nodes: usize) {
     });
 }
 
-/// A cluster with a worker whose root was replaced by that of a server, which it names in its settings.
+/// A cluster with a worker whose root was replaced by that of a server, which is set as its external CA.
 fn moved_to(server: impl FnOnce(&str) -> SigningServer) -> (Cluster, SigningServer) {
     let cluster = Cluster::start(Executor::Process, &["w1"]);
     cluster.ok("cluster update --heartbeatperiod 1s");
@@ -209,7 +209,7 @@ fn a_root_whose_key_is_outside_takes_over_its_authority_signs_and_it_can_be_repl
     let (mut cluster, server) = moved_to(SigningServer::start);
     let units = |unit: &str| server.signed().iter().filter(|(_, of)| of == unit).count();
     assert!(units("swarm-manager") >= 1 && units("swarm-worker") >= 1, "{:?}", server.signed());
-    // Who joins is signed by it as well, once it does not refuse.
+    // Joining nodes get certificates from it as well, once it does not refuse.
     server.authority.refuses.store(true, Ordering::Relaxed);
     let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
     cluster.add("w2", &["--join-addr", &address, "--join-token", &token]);
@@ -224,16 +224,16 @@ fn a_root_whose_key_is_outside_takes_over_its_authority_signs_and_it_can_be_repl
     let asked = ["--host", &host, "--identity", &identity, "node", "ls"];
     let asked = run(Command::new(program("swarmctl")).args(asked));
     assert_eq!(asked.code, 0, "{asked:?}");
-    // Nobody takes away who alone can sign.
+    // The only server that can sign cannot be removed from the settings.
     cluster.swarmctl("cluster update --external-ca none").refused(4, "nobody could sign certificates any more");
-    // Every node starts again by what the server signed.
+    // Every node restarts with the certificates from the server.
     for name in [MANAGER, "w1"] {
         cluster.end(name);
         cluster.resume(name);
     }
     cluster.await_manager();
     until_ready(&cluster, 3);
-    // A manager that lost its certificate has only this server to ask, which signs once it is allowed to.
+    // A manager that lost its certificate can only ask this server, which signs once it is allowed to.
     cluster.end(MANAGER);
     std::fs::remove_file(cluster.state_dir(MANAGER).join("certificates/swarm-node.crt")).expect("removed");
     server.authority.is_open.store(true, Ordering::Relaxed);
@@ -243,7 +243,7 @@ fn a_root_whose_key_is_outside_takes_over_its_authority_signs_and_it_can_be_repl
     until_ready(&cluster, 3);
     assert_eq!(units("swarm-manager"), before + 1);
     server.authority.is_open.store(false, Ordering::Relaxed);
-    // A root of the cluster's own takes its place, and the server is not needed any more.
+    // A root of the cluster's own replaces it, and the server is no longer needed.
     rotate(&cluster, &[]);
     assert_eq!(units("CA"), 1);
     cluster.ok("cluster update --external-ca none");
@@ -257,7 +257,7 @@ fn a_manager_whose_certificate_expired_while_it_was_away_asks_the_authority_with
     let shift = Shift::new();
     let (mut cluster, server) = moved_to(SigningServer::start);
     server.authority.is_open.store(true, Ordering::Relaxed);
-    // The next certificate is a brief one.
+    // The next certificate has a short validity.
     cluster.end(MANAGER);
     std::fs::remove_file(cluster.state_dir(MANAGER).join("certificates/swarm-node.crt")).expect("removed");
     server.authority.is_brief.store(true, Ordering::Relaxed);

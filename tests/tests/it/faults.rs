@@ -1,10 +1,11 @@
-//! Three managers and two workers as real processes on hosts and disks of their own, under load, while whatever can break breaks.
-//! Clients keep a journal of what they were answered, by which every manager's history is judged in the end.
+//! Three managers and two workers as real processes on separate hosts and disks, under load and all kinds of faults. Clients keep
+//! a journal of their answers, against which every manager's history is checked at the end.
 //!
-//! Suggested order: this file (the test), [`breaks`] (the faults), [`clients`], [`verdict`] (what must hold), [`machines`] and [`disk`].
+//! Suggested order: this file (the test), [`breaks`] (the faults), [`clients`], [`verdict`] (the final checks), [`machines`] and
+//! [`disk`].
 //!
-//! Each fault comes once in a round, in an order that the seed decides. `SWARMLOG_SOAK_SECONDS` says how long rounds go on, and
-//! `SWARMLOG_SOAK_SEED` which orders there are; `make soak` sets both.
+//! Each fault occurs once per round, in an order determined by the seed. `SWARMLOG_SOAK_SECONDS` sets how long rounds continue,
+//! and `SWARMLOG_SOAK_SEED` their order; `make soak` sets both.
 
 mod breaks;
 mod clients;
@@ -27,26 +28,27 @@ use clients::{Client, Journal};
 pub use machines::compile;
 use machines::{MANAGERS, Machines};
 
-/// Clients of each kind: those that create, and those that use registers.
+/// Number of clients of each kind: those that create, and those that use registers.
 const CREATORS: u64 = 4;
 const REGISTER_USERS: u64 = 3;
 /// Seed of the test suite.
 const SEED: u64 = 7;
-/// Longest time that a fault lasts: in the test suite, and where time is given for more.
+/// Maximum duration of a fault: in the test suite, and with a longer soak time.
 const FAULT_MAX: Duration = Duration::from_secs(3);
 const FAULT_MAX_SOAK: Duration = Duration::from_secs(30);
-/// Changes of the members in all: a node gets six certificates at once, and one more each ten minutes.
+/// Maximum number of member changes: a node gets six certificates at once, and one more every ten minutes.
 const CHANGES_MAX: u64 = 3;
-/// Between two faults: until agents were heard again. Else two short ones add up to a silence after which nodes rightly count as lost.
+/// Delay between two faults, until agents were heard again. Otherwise two short ones add up to a silence after which nodes
+/// rightly count as down.
 const BETWEEN_FAULTS: Duration = Duration::from_millis(1_500);
-/// A value that no file may hold.
+/// A value that must not appear in any file.
 const SECRET: &str = "canary-9f4e1c-value";
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// One who breaks things.
+/// Causes faults.
 struct Breaker {
     random: StdRng,
     longest: Duration,
@@ -57,7 +59,7 @@ struct Breaker {
 }
 
 impl Breaker {
-    /// Breaks the next thing, and waits until commands are taken again.
+    /// Causes the next fault, and waits until commands are accepted again.
     fn next(&mut self, machines: &mut Machines, journal: &Journal) {
         if self.left.is_empty() {
             self.left = Fault::ALL.to_vec();
@@ -86,7 +88,7 @@ impl Breaker {
     }
 }
 
-/// Clients that ask all the time, until the journal is closed.
+/// Clients that send requests continuously, until the journal is closed.
 fn clients(
     runtime: &tokio::runtime::Runtime,
     machines: &Machines,

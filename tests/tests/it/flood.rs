@@ -1,4 +1,4 @@
-//! A manager whose port is flooded with connections, from one address and without a certificate.
+//! A manager whose port is flooded with connections from one address and without a certificate.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,19 +14,19 @@ use super::cluster::{Cluster, MANAGER};
 use super::process::run;
 use super::units::Executor;
 
-/// Connections that say nothing at all.
+/// Connections that send nothing at all.
 const HALF_OPEN: usize = 5_000;
-/// Connections that say nothing after their handshake, and what the others of the crowd say.
+/// Connections that send nothing after their handshake.
 const IDLE: usize = 4_000;
-/// Connections that begin to speak HTTP/2, and ask nothing.
+/// Connections that start HTTP/2, but send no request.
 const GREETED: usize = 1_000;
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// Handshakes that the flood has in progress at a time.
+/// Concurrent handshakes of the flood.
 const AT_ONCE: usize = 64;
 
 type Stream = <Connector as Service<Uri>>::Response;
 
-/// Connections whose handshake is done, as many of these as the manager takes.
+/// Opens connections up to the handshake, as many as the manager accepts.
 async fn idle(address: &str, connector: &Connector, count: usize, greeting: &'static [u8]) -> Vec<Stream> {
     let (mut open, mut opening) = (Vec::new(), JoinSet::new());
     for _ in 0..count {
@@ -46,7 +46,7 @@ async fn idle(address: &str, connector: &Connector, count: usize, greeting: &'st
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_connections_shuts_nobody_out() {
-    // As a daemon is usually started.
+    // With the limits that a daemon usually has.
     let own = std::process::id().to_string();
     let limited = run(Command::new("prlimit").args(["--pid", &own, "--nofile=1024:"]));
     assert_eq!(limited.code, 0, "{limited:?}");
@@ -79,7 +79,7 @@ async fn a_flood_of_connections_shuts_nobody_out() {
     let joined = joining.elapsed();
     assert!(joined < Duration::from_secs(5), "a new agent joined after {joined:?}");
     cluster.create("web", "--replicas 3");
-    // The new agent was started with the limit of this test.
+    // The new agent was started with the limits of this test.
     for task in cluster.settled("web", 3).into_iter().filter(|task| task.node != "w2") {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", task.container["pid"])).expect("its limits");
         let open_files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");

@@ -9,15 +9,15 @@ use super::cluster::{Cluster, MANAGER};
 use super::process::run;
 use super::units::Executor;
 
-/// The size of the disk, and what fills it but for less than what is needed to add anything.
+/// The size of the disk, and the size of a file that leaves less than is needed to add anything.
 const DISK_MIB: usize = 160;
 const FREE_MIB: usize = 40;
 
-/// A small disk in place of a directory, for as long as this lives.
+/// A small disk mounted at a directory until this is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Moves a directory to a disk of its own, which takes the directory's place.
+    /// Moves a directory to a new disk, which is mounted in its place.
     fn in_place_of(dir: &Path) -> Self {
         let aside = dir.with_extension("aside");
         std::fs::rename(dir, &aside).expect("renamed");
@@ -34,7 +34,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Also while a daemon still uses it.
+        // Even if a daemon still uses it.
         run(Command::new("umount").arg("--lazy").arg(&self.0));
     }
 }

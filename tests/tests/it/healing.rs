@@ -1,4 +1,4 @@
-//! What heals by itself: killed tasks, killed agents, lost workers.
+//! Self-healing: killed tasks, killed agents, lost workers.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ pub fn a_restarted_agent_adopts_its_tasks(executor: Executor) {
     cluster.create("web", "--replicas 4");
     let before = cluster.settled("web", 4);
     let units = cluster.units();
-    // At once, and after its tasks have gone on alone: one of them ends meanwhile, which the next agent must find out.
+    // At once, and after its tasks have run without it: one of them ends meanwhile, which the next agent must notice.
     for victim in [None, before.iter().find(|task| task.node == "w1")] {
         cluster.kill("w1");
         assert_eq!(cluster.units(), units, "tasks go on without their agent");

@@ -1,4 +1,4 @@
-//! History as its readers get it: by name, also of what is gone, and until their manager stops.
+//! History as its readers get it: by name, including removed objects, and until their manager stops.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ fn who_follows_history_is_told_that_the_manager_stops() {
     let heading = told.next().expect("a heading").expect("text");
     assert!(heading.starts_with("INDEX"), "{heading}");
     told.next().expect("an event").expect("text");
-    // Nobody may be held up by a full pipe.
+    // A full pipe would block swarmctl.
     let rest = std::thread::spawn(move || told.for_each(drop));
     assert_eq!(cluster.end(MANAGER), Some(0));
     let ended = poll(PATIENCE, || follower.try_wait().expect("waited"));
@@ -67,10 +67,10 @@ fn who_follows_history_is_told_that_the_manager_stops() {
     assert!(!cluster.log(MANAGER).contains("did not end in time"), "{}", cluster.log(MANAGER));
 }
 
-/// More than there are threads for those who read from the disk.
+/// Number of followers: more than there are threads for reading from the disk.
 const FOLLOWERS: usize = 300;
 
-/// Follows the making of configs on streams of one connection, until each was shown as many; counts what was shown.
+/// Follows the creation of configs on streams of one connection, until each has received this many; counts the events.
 async fn follow(socket: PathBuf, streams: usize, shown: usize, count: Arc<AtomicUsize>) -> Result<Vec<Vec<String>>> {
     let client = wire::connect(&socket).await?;
     let all = (0..streams).map(|_| {
@@ -115,20 +115,20 @@ fn hundreds_who_follow_cost_no_thread_each_and_miss_nothing() {
     }
 }
 
-/// Readers that open a stream and read nothing.
+/// Number of readers that open a stream and read nothing.
 const STALLED: usize = 64;
-/// Bytes of a variable of the service whose history they asked for, three times: an event of it takes about 300 KB.
+/// Size of a variable of the service whose history they request, three times: one of its events takes about 300 KB.
 const VARIABLE_BYTES: usize = 100_000;
 
-/// More than what they held may leave behind once they are gone: several times what was seen.
+/// Maximum memory that may remain once they are gone: several times the measured value.
 const KEPT_BYTES_MAX: u64 = 160 * 1024 * 1024;
 
-/// The most memory that a process had so far, in bytes.
+/// The peak memory of a process, in bytes.
 fn most_resident(pid: u32) -> u64 {
     memory(pid, "VmHWM:")
 }
 
-/// A field of what the system says of a process's memory, in bytes.
+/// A field of the kernel's memory status of a process, in bytes.
 fn memory(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let field = status.lines().find_map(|line| line.strip_prefix(field)).expect("its size");
@@ -140,7 +140,7 @@ fn threads(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").count()
 }
 
-/// Opens streams of all of history on connections of their own, and reads none of them.
+/// Opens streams of all of history on separate connections, and reads none of them.
 async fn stall(socket: PathBuf) -> Result<Vec<tonic::Streaming<wire::v1::EventRecord>>> {
     let open = |_| async {
         let request = EventsRequest { follow: true, ..EventsRequest::default() };
@@ -162,7 +162,7 @@ fn readers_that_stop_reading_hold_a_bounded_memory_that_does_not_add_up() {
     let rounds = [(); 3].map(|()| {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let streams = runtime.block_on(stall(cluster.socket(MANAGER))).expect("streams");
-        // Each has a thread that reads from the disk and waits for it.
+        // Each has a thread that reads from the disk and is blocked.
         cluster.until("all to wait", || threads(pid) > STALLED);
         drop(streams);
         drop(runtime);

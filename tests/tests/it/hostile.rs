@@ -1,4 +1,4 @@
-//! A worker's certificate in hostile hands: it can say little, and costs nobody else anything.
+//! An attacker with a worker's certificate: it can write little, and does not slow others down.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,15 +18,15 @@ use wire::v1::{RegisterRequest, RenewRequest, ReportRequest, SessionMessage, Tas
 use super::cluster::{Cluster, MANAGER};
 use super::units::Executor;
 
-/// How long the attack lasts, and the connections and calls that it has open at a time: as many as it gets.
+/// The duration of the attack, and its concurrent connections and calls: as many as it can get.
 const ATTACK: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 8;
 const CALLS: usize = 16;
-/// What history may grow by: a node with one task may say 513 KiB at once and 8 KiB a second; the rest is what that is
-/// wrapped in, and the sessions and certificates that it gets.
+/// Maximum growth of history: a node with one task may report 513 KiB at once and 8 KiB per second; the rest is overhead, and its
+/// sessions and certificates.
 const GROWTH_MAX: usize = 768 * 1024;
 
-/// The bytes of all frames in a manager's history.
+/// The size of all frames in a manager's history, in bytes.
 fn history(cluster: &Cluster) -> usize {
     let store = RocksStore::open_read_only(&cluster.state_dir(MANAGER).join("raft")).expect("a log");
     let frames = store.history(0, usize::MAX, usize::MAX).expect("history");
@@ -41,12 +41,12 @@ async fn connect(cluster: &Cluster) -> Channel {
     endpoint.connect_with_connector(connector).await.expect("a connection")
 }
 
-/// A running task, with something to say.
+/// A running task with a message.
 fn running(message: String) -> TaskStatus {
     TaskStatus { state: TaskState::Running.into(), message, ..TaskStatus::default() }
 }
 
-/// Reports something new about a task again and again; how many reports were taken.
+/// Reports changes of a task in a loop; returns the number of accepted reports.
 async fn report(channel: Channel, session: SessionId, task: TaskId, caller: usize, end: Instant) -> usize {
     let (mut client, mut taken) = (DispatcherClient::new(channel), 0);
     for sequence in 1.. {
@@ -60,7 +60,7 @@ async fn report(channel: Channel, session: SessionId, task: TaskId, caller: usiz
     taken
 }
 
-/// Opens a session with a description of its own, if it may.
+/// Opens a session with its own description, if allowed.
 async fn session(channel: Channel, number: usize) -> Option<Streaming<SessionMessage>> {
     let version = format!("{number} {}", "v".repeat(10_000));
     let description = NodeDescription { hostname: "w1".to_owned(), version, ..NodeDescription::default() };
@@ -80,7 +80,7 @@ async fn a_hostile_certificate_writes_little_and_holds_up_nobody() {
     for _ in 0..CONNECTIONS {
         channels.push(connect(&cluster).await);
     }
-    // Three sessions at once are opened, and each ends the one before it.
+    // Three sessions are opened at once, and each replaces the one before it.
     let mut opening = JoinSet::new();
     for number in 0..2 * CALLS {
         opening.spawn(session(channels[number % CONNECTIONS].clone(), number));
@@ -88,7 +88,7 @@ async fn a_hostile_certificate_writes_little_and_holds_up_nobody() {
     let opened = opening.join_all().await.into_iter().flatten().count();
     assert!((1..=4).contains(&opened), "{opened} sessions were opened");
     let mut stream = loop {
-        // Each refusal takes a second.
+        // Each refusal is delayed by a second.
         if let Some(stream) = session(channels[0].clone(), 0).await {
             break stream;
         }
@@ -96,7 +96,7 @@ async fn a_hostile_certificate_writes_little_and_holds_up_nobody() {
     let welcome = stream.message().await.expect("a message").expect("a message");
     let Some(Message::Welcome(welcome)) = welcome.message else { panic!("not a welcome: {welcome:?}") };
 
-    // What is no news is taken, and not written.
+    // A report without changes is accepted, but not written.
     let mut client = DispatcherClient::new(channels[0].clone());
     let mut index = None;
     for sequence in 1..=10 {
@@ -126,7 +126,7 @@ async fn a_hostile_certificate_writes_little_and_holds_up_nobody() {
     let grown = history(&cluster) - before;
     println!("{taken} reports, {renewed} renewals, {grown} bytes; others waited for {slowest:?} at most");
     assert!((50..200).contains(&taken), "{taken} reports were taken");
-    // The certificate that it joined with was the first of six.
+    // The certificate of its join was the first of six.
     assert_eq!(renewed, 5);
     assert!(grown < GROWTH_MAX, "history has grown by {grown} bytes");
     assert!(slowest < Duration::from_secs(2), "a command of an operator took {slowest:?}");

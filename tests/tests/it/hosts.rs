@@ -1,5 +1,5 @@
-//! Hosts with network stacks of their own, joined by a switch: network namespaces that can be cut off from each other. They go with
-//! the test.
+//! Hosts with separate network stacks, joined by a switch: network namespaces that can be partitioned. They are removed at the
+//! end of the test.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -8,18 +8,18 @@ use super::process::run;
 
 /// Hosts, and the switch between them.
 pub struct Hosts {
-    /// What the names of the namespaces begin with.
+    /// The prefix of the namespaces' names.
     name: String,
     count: usize,
 }
 
 impl Hosts {
-    /// So many hosts. Only root can make them.
+    /// Creates this many hosts. Requires root.
     pub fn new(count: usize) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let name = format!("sl{:x}-{}-", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let hosts = Self { name, count };
-        // The switch has a namespace too: the machine's own filters do not see what goes through it.
+        // The switch has its own namespace, too: the machine's own packet filters do not see its traffic.
         let switch = hosts.namespace("s");
         ip(&format!("netns add {switch}"));
         ip(&format!("-n {switch} link add br0 type bridge"));
@@ -52,12 +52,12 @@ impl Hosts {
         command
     }
 
-    /// Lets nothing through from one host to another.
+    /// Drops all packets from one host to another.
     pub fn cut(&self, from: usize, to: usize) {
         self.filter(to, &["-I", "INPUT", "-s", &self.address(from), "-j", "DROP"]);
     }
 
-    /// Lets everything through again.
+    /// Removes all partitions.
     pub fn heal(&self) {
         (0..self.count).for_each(|host| self.filter(host, &["-F", "INPUT"]));
     }
@@ -72,7 +72,7 @@ impl Drop for Hosts {
     fn drop(&mut self) {
         let hosts = (0..self.count).map(|number| number.to_string());
         for host in hosts.chain(["s".to_owned()]) {
-            // One that was not made yet is not there.
+            // It may not exist yet.
             run(Command::new("ip").args(["netns", "del", &self.namespace(&host)]));
         }
     }

@@ -1,4 +1,4 @@
-//! What `make install` puts in place, and what systemd says of it.
+//! The files that `make install` installs, and systemd's assessment of them.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -36,7 +36,7 @@ fn what_is_installed_can_be_started_by_systemd_and_is_removed_but_for_the_config
     let text = std::fs::read_to_string(&unit).expect("a unit");
     let start = format!("ExecStart={0}/bin/swarmd --config {1}\n", path(&root.join("usr")), path(&config));
     assert!(text.contains(&start) && !text.contains('@'), "{text}");
-    // The config that is installed is one that swarmd reads: this one names a state directory that is no node's.
+    // swarmd reads the installed config; its state directory here does not belong to any node.
     let state = format!("state-dir = \"{}\"\nexecutor = \"podman\"\n", path(&root.join("state")));
     let given =
         std::fs::read_to_string(&config).expect("a config").replace("state-dir = \"/var/lib/swarmd\"\n", &state);
@@ -44,7 +44,7 @@ fn what_is_installed_can_be_started_by_systemd_and_is_removed_but_for_the_config
     let refused = run(Command::new(program("swarmd")).arg("--config").arg(&config));
     refused.refused(2, "podman");
 
-    // An upgrade leaves the config alone.
+    // An upgrade does not touch the config.
     install(root, &[]);
     assert_eq!(std::fs::read_to_string(&config).expect("a config"), given);
     for (drop_in, what) in [(false, "the unit"), (true, "the drop-in")] {
@@ -55,7 +55,7 @@ fn what_is_installed_can_be_started_by_systemd_and_is_removed_but_for_the_config
     assert_eq!(files(root), [config].into());
 }
 
-/// Lets systemd judge the unit, with a drop-in as an operator would copy it.
+/// Lets systemd analyze the unit, with a drop-in as an operator would copy it.
 fn verify(unit: &Path, drop_in: Option<PathBuf>, what: &str) {
     let copies = unit.with_extension("service.d");
     std::fs::create_dir_all(&copies).expect("made");

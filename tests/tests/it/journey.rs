@@ -1,4 +1,4 @@
-//! The README's journey: what a first user does, in the order in which they do it.
+//! The README's journey: the first commands of a new user, in order.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -34,7 +34,7 @@ pub fn the_readmes_journey(executor: Executor) {
         assert!(names.iter().all(|name| name.starts_with("web.") && name.len() == "web.1.".len() + 25), "{names:?}");
     }
 
-    // A script waits as a person does, with plain lines beside the output.
+    // Waiting in a script works as on a terminal, with plain lines on stderr.
     let scaled = cluster.swarmctl("service scale web=6 --timeout 2m");
     assert_eq!((scaled.code, scaled.out.lines().count()), (0, 1), "{scaled:?}");
     assert!(scaled.err.ends_with("web: 6 of 6 tasks running\n"), "{scaled:?}");
@@ -74,7 +74,7 @@ fn service(cluster: &Cluster) -> Value {
     cluster.list("service inspect web").remove(0)
 }
 
-/// The log tells all of it, in order, with who asked and why.
+/// The log contains all of it, in order, with callers and reasons.
 fn assert_story(story: &[Value], victim: &str) {
     let kind = |record: &Value| record["event"]["kind"].as_object().and_then(|kind| kind.keys().next().cloned());
     let kinds: Vec<String> = story.iter().filter_map(kind).collect();

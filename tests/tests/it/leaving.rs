@@ -1,4 +1,4 @@
-//! Nodes that leave their cluster by themselves: what they run ends, what they kept is gone, and they can join again.
+//! Nodes that leave their cluster: their tasks end, their data is removed, and they can join again.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ fn swarmd_leave(state_dir: &Path, flags: &[&str]) -> Answer {
     run(Command::new(program("swarmd")).args(["leave", "--state-dir", &path(state_dir)]).args(flags))
 }
 
-/// What is in a state directory.
+/// The files in a state directory.
 fn files(state_dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(state_dir).expect("a directory");
     let mut names: Vec<String> =
@@ -21,7 +21,7 @@ fn files(state_dir: &Path) -> Vec<String> {
     names
 }
 
-/// Waits until a node's daemon has ended well and left nothing behind.
+/// Waits until a node's daemon has exited successfully and left nothing behind.
 fn assert_left(cluster: &mut Cluster, name: &str) {
     assert_eq!(cluster.await_end(name), Some(0), "{}", cluster.log(name));
     assert_eq!(files(&cluster.state_dir(name)), ["lock", "node.left"]);
@@ -45,14 +45,14 @@ fn a_worker_leaves_and_joins_again_and_the_last_manager_ends_the_cluster() {
     assert!(cluster.settled("web", 2).iter().all(|task| task.node == "w2"));
     let history = cluster.ok("events --kind node_removed --format json");
     assert!(history.contains("moving"), "{history}");
-    // It does not take the empty directory for the beginning of a cluster of its own.
+    // An empty directory does not make it create a new cluster.
     cluster.resume_with("w1", &["--listen-control-api", &path(&cluster.socket("w1"))]);
     assert_eq!(cluster.await_end("w1"), Some(2));
     assert!(cluster.log("w1").contains("left its cluster"), "{}", cluster.log("w1"));
     let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
     cluster.add("w1", &["--join-addr", &address, "--join-token", &token]);
     cluster.until("w1 to be back", || hostnames(&cluster) == [MANAGER, "w1", "w2"]);
-    // One that cannot reach its manager leaves by force.
+    // A node that cannot reach its manager leaves with force.
     cluster.kill("w2");
     cluster.kill(MANAGER);
     let w2 = cluster.state_dir("w2");
@@ -83,7 +83,7 @@ fn managers_leave_as_long_as_those_that_are_left_can_decide() {
     cluster.until("m3 to be missed", || cluster.ok("node ls").contains("UNREACHABLE"));
     let kept = cluster.swarmctl_at("m2", "node leave");
     kept.refused(4, "m2 cannot leave: that would leave 1 of 2 managers in reach, and 2 are needed");
-    // What does not run is let go by the others.
+    // A stopped node is removed by the others.
     let m3 = cluster.state_dir("m3");
     let left = swarmd_leave(&m3, &[]);
     assert_eq!(left.code, 0, "{left:?}");

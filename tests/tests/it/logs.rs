@@ -1,4 +1,4 @@
-//! What tasks print, through any manager, while nodes come and go.
+//! Logs of tasks, through any manager, while nodes come and go.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -46,7 +46,7 @@ pub fn logs_of_all_nodes_come_through_any_manager(executor: Executor) {
     let of_worker = |line: &str| line.starts_with("web.") && line.contains("@w ") && line.contains(" | hello from ");
     assert!(named.lines().any(of_worker), "{named}");
 
-    // Who follows reads on, also what is printed at the very end, and of tasks that start later.
+    // A follower continues, also with lines at the very end and with tasks that start later.
     let mut follower = Command::new(program("swarmctl"))
         .args(["--socket", &cluster.socket(MANAGER).display().to_string(), "service", "logs", "--raw", "-f", "web"])
         .stdout(Stdio::piped())
@@ -64,7 +64,7 @@ pub fn logs_of_all_nodes_come_through_any_manager(executor: Executor) {
     assert!(next().starts_with("bye from "));
     follower.kill().and_then(|()| follower.wait()).expect("ended");
 
-    // A node that cannot be asked is a warning; the lines of the others come.
+    // An unreachable node is a warning; the lines of the others arrive.
     cluster.kill("w");
     cluster.until("the end of its session", || cluster.list("node ls").iter().any(|node| node["state"] != "ready"));
     let rest = cluster.swarmctl("service logs --raw web");

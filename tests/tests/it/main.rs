@@ -1,10 +1,10 @@
-//! The product as its users have it: real `swarmd` processes, driven by the real `swarmctl`, with tasks in real containers
-//! and in plain processes.
+//! End-to-end tests: real `swarmd` processes, driven by the real `swarmctl`, with tasks in real containers and in plain
+//! processes.
 //!
-//! The binaries are those beside this test's own: `cargo test --workspace` builds them, and `cargo build --workspace
-//! --bins` alone. Tests on containers need a Docker Engine (at `DOCKER_HOST`, or the usual socket) with the images of
-//! `scripts/engine image`: they are ignored unless the runner is asked for them, as `scripts/test` does where an engine is. So are
-//! tests that only root can run, such as those that make networks and disks.
+//! The binaries are in the directory of this test's own: `cargo test --workspace` builds them, and
+//! `cargo build --workspace --bins` builds only them. Tests with containers need a Docker Engine (at `DOCKER_HOST`, or the
+//! default socket) with the images of `scripts/engine image`. They are ignored by default; `scripts/test` includes them if there
+//! is an engine. The same applies to tests that require root, such as those that create networks and disks.
 
 mod archives;
 mod audit;
@@ -52,7 +52,7 @@ mod worker_disk;
 mod workloads;
 mod wrong_clock;
 
-/// Runs each of the tests with tasks in containers, and with tasks as processes.
+/// Runs each test with tasks in containers, and with tasks as processes.
 macro_rules! on_both {
     ($($module:ident::$test:ident)*) => {
         mod on_docker { $(
@@ -91,7 +91,7 @@ on_both! {
     ui::a_page_lives_in_a_terminal_and_gives_it_back
 }
 
-/// Tests in containers only, and tests for root only: ignored unless the runner is asked for them.
+/// Tests with containers only, and tests for root only: ignored unless requested.
 macro_rules! where_possible {
     ($place:ident, $reason:literal: $($module:ident::$test:ident)*) => {
         mod $place { $(

@@ -1,4 +1,4 @@
-//! The manager is killed, and comes back.
+//! The manager is killed and restarted.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -9,10 +9,10 @@ use super::cluster::{Cluster, MANAGER, path};
 use super::process::{poll, program, run};
 use super::units::{Executor, IMAGE};
 
-/// How many services are acknowledged before the manager is killed: at the very start of a burst, within it, and so late
-/// that tasks of earlier bursts are being made as well.
+/// Number of acknowledged services before the manager is killed: at the start of a burst, within it, and so late that tasks of
+/// earlier bursts are being created as well.
 const MOMENTS: [usize; 3] = [1, 2, 4];
-/// Services that each burst asks for, from several clients at once.
+/// Number of services in each burst, created by several clients at once.
 const BURST: usize = 6;
 const CLIENTS: usize = 3;
 
@@ -54,8 +54,7 @@ pub fn a_manager_killed_in_a_burst_forgets_nothing_it_acknowledged(executor: Exe
     assert_eq!(failed.count(), 0, "no task was lost on the way");
 }
 
-/// Whether a service was created and that was acknowledged. Being refused for want of a manager is all that may happen
-/// else.
+/// Whether a service was created and acknowledged. The only other accepted result is that no manager answers.
 fn create(socket: &str, name: &str) -> bool {
     let mut command = Command::new(program("swarmctl"));
     command.args([
@@ -90,7 +89,7 @@ pub fn without_a_manager_tasks_go_on_but_are_not_restarted(executor: Executor) {
     let victim = &before[0];
     cluster.kill_unit(victim);
     cluster.until("the task to end", || !cluster.units().contains_key(&victim.id));
-    // The policy's delay is a fifth of a second: whoever restarts without being asked does so within this time.
+    // The policy's delay is a fifth of a second: an unwanted restart would occur within this time.
     let restarted = poll(Duration::from_secs(1), || (cluster.units().len() != 2).then(|| cluster.units()));
     assert_eq!(restarted, None, "nothing restarts without a manager");
     cluster.resume(MANAGER);

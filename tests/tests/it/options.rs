@@ -1,4 +1,4 @@
-//! What flags say of a container, seen with the engine's own tools: in its inspection, and in what the container sees.
+//! Flags of containers, verified with the engine's own tools: in its inspection, and from inside the container.
 
 use std::process::Command;
 
@@ -8,14 +8,14 @@ use super::cluster::{Cluster, make_shared, path};
 use super::process::{Answer, run};
 use super::units::{Executor, IMAGE, containers};
 
-/// System calls that make directories fail, and nothing else.
+/// A seccomp profile in which only system calls that create directories fail.
 const SECCOMP: &str =
     r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#;
 
-/// What these nodes allow.
+/// The node policy of the test.
 const ALLOWED: [&str; 5] = ["--allow-privileged", "--allow-device", "/dev/fuse", "--allow-device", "gpu"];
 
-/// Flags with their values; where the engine's inspection of the container has them; and as what, in JSON. `DIR` stands for a
+/// Flags with their values; the path in the engine's inspection of the container; and the expected JSON. `DIR` stands for a
 /// directory, `SECCOMP` for the profile in it.
 const ROWS: [(&[&str], &str, &str); 37] = [
     (&["--hostname", "box"], "/Config/Hostname", r#""box""#),
@@ -94,7 +94,7 @@ const ROWS: [(&[&str], &str, &str); 37] = [
     ),
 ];
 
-/// What a command in the container says, and what it says when the flags have taken effect.
+/// A command in the container, and its output if the flags have taken effect.
 const SEEN: [(&str, &str); 14] = [
     ("hostname", "box"),
     ("pwd", "/tmp"),
@@ -112,10 +112,11 @@ const SEEN: [(&str, &str); 14] = [
     ("mkdir /t/made 2>/dev/null || echo refused; touch /made 2>/dev/null || echo read-only", "refused\nread-only"),
 ];
 
-/// A mount, the API that it needs, the option that does, where an engine that knows it has it, and as what, in JSON.
+/// A mount, the API version and the option that it needs, its path in the inspection of an engine that supports it, and the
+/// expected JSON.
 type Newer = (&'static str, (u32, u32), &'static str, &'static str, &'static str);
 
-/// Options of mounts that came with a newer API than the oldest engine's.
+/// Mount options that require a newer API than the oldest supported engine has.
 const NEWER: [Newer; 5] = [
     (
         "type=bind,source=DIR,target=/b:c,bind-create-src",
@@ -146,7 +147,7 @@ fn docker(args: &[&str]) -> Answer {
     run(Command::new("docker").args(args))
 }
 
-/// The container of a service's one task.
+/// The container of a service's only task.
 fn container_of(cluster: &Cluster, service: &str) -> String {
     cluster.settled(service, 1)[0].container["container_id"].as_str().expect("an id").to_owned()
 }
@@ -187,7 +188,7 @@ pub fn every_option_reaches_its_container() {
     }
 }
 
-/// An engine that knows an option is given it; of one that does not, the task says which it needs and which there is.
+/// A supported option reaches the engine; otherwise the task's error names the required and the present version.
 pub fn newer_options_of_mounts_reach_their_container_or_are_refused() {
     let cluster = Cluster::start_with(Executor::Docker, &[], &ALLOWED);
     let shared = cluster.path("shared");
@@ -222,14 +223,14 @@ pub fn newer_options_of_mounts_reach_their_container_or_are_refused() {
 
 pub fn privileges_and_what_an_engine_lacks() {
     let cluster = Cluster::start_with(Executor::Docker, &[], &ALLOWED);
-    // The engine's own default, by the name that its driver of cgroups takes.
+    // The engine's own default, in the form of its cgroup driver.
     let driver = docker(&["info", "--format", "{{.CgroupDriver}}"]).out;
     let parent = if driver.trim() == "systemd" { "system.slice" } else { "/docker" };
     cluster.ok(&format!(
         "service create -d --name root --image {IMAGE} --no-resolve-image --privileged --network host --cgroup-parent {parent} --command true"
     ));
     let cluster_id = cluster.inspect()["id"].as_str().expect("an id").to_owned();
-    // It ends, and where this machine lacks capabilities itself it does not start: each attempt is another container.
+    // The task ends, or on a machine without all capabilities does not start: each attempt is another container.
     cluster.until("a privileged container", || {
         let created = containers(&cluster_id, &["--all"], "{{.ID}}");
         created.iter().map(|id| inspected(id)).any(|container| {
@@ -250,7 +251,7 @@ pub fn privileges_and_what_an_engine_lacks() {
         let line = format!("service create -d --name {name} {image}{flags} --restart-condition none --command true");
         let created = cluster.swarmctl(&line);
         assert_eq!(created.code, 0, "{created:?}");
-        // What the engine says of the registry comes through, where it was asked.
+        // The engine's error about the registry is passed on, if the registry was queried.
         assert_eq!(!flags.contains("--no-resolve-image"), created.err.contains("has no digest"), "{created:?}");
         assert_eq!(name == "absent", created.err.contains("localhost:1/v2/"), "{created:?}");
         let why = || cluster.tasks(name).first().map(|task| task.error.clone()).unwrap_or_default();

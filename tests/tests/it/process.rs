@@ -1,15 +1,15 @@
-//! Running our two programs, and waiting for what they do.
+//! Runs our two programs, and waits for their effects.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-/// The longest anything may take here; a test that waits longer has failed.
+/// Time limit for everything here; a test that waits longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at something that cannot be awaited otherwise.
+/// Polling interval for conditions without notification.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// One of our programs, beside this test's own binary.
+/// One of our programs, in the directory of this test's binary.
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("this test's path");
     let path = own.ancestors().nth(2).expect("the directory above deps").join(name);
@@ -17,12 +17,12 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// Whether this test may do everything, which makes some refusals impossible.
+/// Whether this test runs as root, to whom some refusals do not apply.
 pub fn is_root() -> bool {
     run(Command::new("id").arg("-u")).out.trim() == "0"
 }
 
-/// Waits until `condition` gives something; `None` when the time is over.
+/// Polls until `condition` returns something; `None` on timeout.
 pub fn poll<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
@@ -36,14 +36,14 @@ pub fn poll<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// What a command said when it had ended.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Answer {
     /// Its exit code; -1 if a signal ended it.
     pub code: i32,
-    /// Its output.
+    /// Its standard output.
     pub out: String,
-    /// What it said besides.
+    /// Its standard error.
     pub err: String,
 }
 
@@ -53,8 +53,8 @@ impl Answer {
         Self { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
-    /// Checks that this is a refusal as all ours are: this exit code, one sentence that has `words` in it, a hint, and
-    /// nothing that only a programmer understands.
+    /// Checks that this is a well-formed refusal: this exit code, one sentence that contains `words`, a hint, and no internal
+    /// details.
     #[track_caller]
     pub fn refused(&self, code: i32, words: &str) {
         assert_eq!(self.code, code, "the exit code of {self:?}");
@@ -71,12 +71,12 @@ impl Answer {
     }
 }
 
-/// Runs a command to its end, which must come in time.
+/// Runs a command to its end, within the time limit.
 pub fn run(command: &mut Command) -> Answer {
     use std::process::Stdio;
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
-    // Read beside the wait: a full pipe would hold the command up.
+    // Read concurrently: a full pipe would block the command.
     let (out, err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
     let read = |mut from: Box<dyn std::io::Read + Send>| {
         std::thread::spawn(move || {

@@ -12,10 +12,10 @@ use super::cluster::{Cluster, MANAGER};
 use super::process::Answer;
 use super::units::{Executor, IMAGE};
 
-/// What the log of a manager says once it votes.
+/// The log message of a manager when it votes.
 const VOTES: &str = "this manager has joined, and votes";
 
-/// A cluster of these managers besides the first one, all of which vote.
+/// A cluster with these managers besides the first one, all of which vote.
 pub fn managers(others: &[&str]) -> Cluster {
     managers_of("swarmd", others)
 }
@@ -35,24 +35,24 @@ fn join(cluster: &mut Cluster, name: &str) {
     cluster.add(name, &["--join-addr", &address, "--join-token", &token]);
 }
 
-/// Waits until a manager has joined so many times.
+/// Waits until a manager has joined this many times.
 pub fn await_votes(cluster: &Cluster, name: &str, times: usize) {
     cluster.until(&format!("the vote of {name}"), || cluster.log(name).matches(VOTES).count() == times);
 }
 
-/// Asks one manager after the other for a service, until one of them takes it.
+/// Creates a service at one manager after the other, until one of them accepts it.
 pub fn create_at_any(cluster: &Cluster, managers: &[&str], service: &str) {
     let line = format!("service create --detach --name {service} --image x --replicas 0");
     cluster.until(&format!("a manager that creates {service}"), || {
         managers.iter().any(|name| {
             let answer = cluster.swarmctl_at(name, &line);
-            // An attempt whose answer was lost may have been one that succeeded.
+            // An attempt whose answer was lost may have succeeded.
             answer.code == 0 || answer.err.contains("already exists")
         })
     });
 }
 
-/// Asks a manager for another role of a node.
+/// Asks a manager to change the role of a node.
 pub fn set_role(cluster: &Cluster, at: &str, node: &str, role: Role) {
     ask_role(&cluster.socket(at), node, role).expect("taken");
 }
@@ -70,7 +70,7 @@ pub fn ask_role(socket: &Path, node: &str, role: Role) -> Result<(), tonic::Stat
     asked.map(drop)
 }
 
-/// The names of the services that a manager knows.
+/// The names of the services at a manager.
 pub fn services_at(cluster: &Cluster, name: &str) -> Vec<String> {
     let Answer { out, .. } = cluster.swarmctl_at(name, "service ls --format json");
     let parsed = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -110,7 +110,7 @@ fn a_worker_becomes_a_manager_and_a_worker_again_and_its_tasks_do_not_notice() {
         let ids = |tasks: &[super::cluster::Task]| tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(&cluster.settled("web", 2)), ids(&before), "round {round}");
     }
-    // It starts again as the worker that it is.
+    // It restarts as a worker.
     cluster.kill("w1");
     cluster.resume("w1");
     cluster.until("w1 to be ready", || {
@@ -127,7 +127,7 @@ fn a_leader_that_is_demoted_hands_over_and_goes() {
         cluster.log(MANAGER).contains("this node is a worker from now on")
     });
     create_at_any(&cluster, &["m2", "m3"], "one");
-    // It starts again as the worker that it is, and finds the others.
+    // It restarts as a worker, and finds the other managers.
     cluster.kill(MANAGER);
     cluster.resume(MANAGER);
     cluster.until("it to be ready", || {
@@ -156,7 +156,7 @@ fn a_manager_that_lost_its_disk_joins_as_another_node() {
     create_at_any(&cluster, &[MANAGER], "two");
 }
 
-/// The tasks of a service that run, by id, as a manager tells it.
+/// The running tasks of a service, by id, as listed by a manager.
 fn running_at(cluster: &Cluster, name: &str, service: &str) -> BTreeSet<String> {
     let Answer { out, .. } = cluster.swarmctl_at(name, "task ls --format json");
     let tasks = out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -168,7 +168,7 @@ fn running_at(cluster: &Cluster, name: &str, service: &str) -> BTreeSet<String> 
 fn an_agent_whose_manager_is_killed_goes_on_with_another_and_its_tasks_run_on() {
     let mut cluster = managers(&["m2", "m3"]);
     let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
-    // It knows the first manager only, and hears of the others in its session.
+    // It was given only the first manager's address, and learns the others in its session.
     cluster.add("w1", &["--join-addr", &address, "--join-token", &token]);
     cluster.create("web", "--replicas 2 --constraint node.hostname==w1");
     let before: BTreeSet<String> = cluster.settled("web", 2).into_iter().map(|task| task.id).collect();

@@ -1,4 +1,4 @@
-//! A password that was a plain variable: gone from the disks of three real managers, also of one that was down while it was erased.
+//! A password that was a plain variable: erased from the disks of three real managers, including one that was down meanwhile.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +10,10 @@ use super::process::{program, run};
 use super::quorum::managers;
 
 const PASSWORD: &str = "correct-horse-battery-staple";
-/// What a manager logs once nothing of it is left.
+/// A manager's log message once the value is erased everywhere.
 const ERASED: &str = "values were erased from history";
 
-/// Where a manager's log has the password: in history, raft entries, a checkpoint or the keyring.
+/// The parts of a manager's log that contain the password: history, raft entries, a checkpoint or the keyring.
 fn places(log: &Path) -> Vec<&'static str> {
     let store = RocksStore::open(log).expect("a log");
     store.load().expect("intact");
@@ -73,13 +73,13 @@ fn a_password_goes_from_the_disks_of_all_managers_also_of_one_that_was_down() {
     let event = &cluster.list("events --kind history_redacted")[0];
     let at = event["index"].as_u64().expect("an index");
     let before = at - 1;
-    // The past, and the proof that it is the one that was kept, without the value.
+    // The past can be read, and proofs verify against the kept checkpoint, without the value.
     assert!(cluster.ok(&format!("service inspect web --at {before}")).contains("web"));
     let live = cluster.ok(&format!("audit verify --live --checkpoint {kept}"));
     assert!(live.contains("2 frames lost a value, as later frames announce"), "{live}");
     let shown = cluster.ok("blame service web --all");
     assert!(shown.contains("PASSWORD=redacted:hmac-sha256:") && !shown.contains(PASSWORD), "{shown}");
-    // A manager that joins gets history as it is now.
+    // A joining manager gets the redacted history.
     let (address, token) = (cluster.address().to_owned(), cluster.token("manager"));
     cluster.add("m4", &["--join-addr", &address, "--join-token", &token]);
     cluster.until("it to have history", || {

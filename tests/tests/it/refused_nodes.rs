@@ -1,4 +1,4 @@
-//! Nodes and callers that a cluster does not let in, or not that far.
+//! Nodes and clients that a cluster refuses, or grants only limited access.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ fn a_token_that_is_not_this_clusters_lets_nobody_in() {
     assert_eq!(cluster.list("node ls").len(), 1, "nobody got in");
     let log = cluster.log(MANAGER);
     let failed: Vec<&str> = log.lines().filter(|line| line.contains("authentication failed")).collect();
-    // The token of the other cluster is given up before anything is asked with it.
+    // The token of the other cluster is rejected before it is sent.
     assert_eq!(failed.len(), 2, "{log}");
     assert!(failed.iter().all(|line| line.contains("127.0.0.1")), "{failed:?}");
 }
@@ -61,7 +61,7 @@ fn a_join_at_a_wrong_address_says_what_does_not_answer() {
     assert!(!cluster.state_dir("stranger").join("certificates").exists());
 }
 
-/// A connection to the manager, as a node whose certificate is on disk opens it.
+/// A connection to the manager, as opened by a node with its certificate on disk.
 async fn as_node(cluster: &Cluster, state_of: &str) -> Channel {
     let identity = CertificateStore::new(&cluster.state_dir(state_of)).load(clock::now()).expect("an identity");
     let credentials = Arc::new(Credentials::new(identity).expect("credentials"));
@@ -73,7 +73,7 @@ async fn dial(cluster: &Cluster, connector: Connector) -> Result<Channel, tonic:
     endpoint.connect_with_connector(connector).await
 }
 
-/// What a manager refuses a heartbeat of no session with.
+/// The error with which a manager refuses a heartbeat of an unknown session.
 async fn refused_heartbeat(channel: Channel) -> Status {
     let heartbeat = HeartbeatRequest { session: events::Id::from_bits(1), trust: None, uses: Vec::new() };
     match DispatcherClient::new(channel).heartbeats(tokio_stream::once(heartbeat)).await {
@@ -91,13 +91,13 @@ async fn a_worker_can_do_no_more_than_a_worker() {
     let cluster = Cluster::start(Executor::Process, &["w1"]);
     let channel = as_node(&cluster, "w1").await;
     let asked = ControlClient::new(channel.clone()).list_nodes(ListNodesRequest::default()).await;
-    // The control API is for operators, and for managers.
+    // The control API is only for operators and managers.
     assert_eq!(asked.expect_err("a refusal").code(), Code::PermissionDenied);
     let asked = refused_heartbeat(channel).await;
     assert_eq!(asked.code(), Code::FailedPrecondition, "{asked:?}");
 }
 
-/// Each stream, and each heartbeat on it, is paid for from the node's budget of heartbeats.
+/// Each stream, and each heartbeat on it, counts against the node's budget of heartbeats.
 #[tokio::test]
 async fn a_worker_that_opens_stream_after_stream_of_heartbeats_has_to_wait() {
     let cluster = Cluster::start(Executor::Process, &["w1"]);
@@ -134,7 +134,7 @@ pub fn a_worker_that_is_removed_while_it_works_stops_its_tasks(executor: Executo
     assert!(on_worker.iter().all(|task| !cluster.units().contains_key(*task)), "and its own have ended");
     let kept = || {
         let files = std::fs::read_dir(cluster.state_dir("w1").join("worker")).expect("a directory");
-        // Beside its tasks it keeps the last frame of history that it knows of, and the managers.
+        // Besides its tasks, it stores the last frame of history that it has seen, and the managers.
         let others = ["head", "managers"];
         files
             .filter(|file| file.as_ref().is_ok_and(|file| !others.iter().any(|name| file.file_name() == *name)))
@@ -192,7 +192,7 @@ fn a_damaged_certificate_is_named() {
 fn a_worker_whose_certificate_expired_is_told_the_way_back() {
     let mut cluster = Cluster::start(Executor::Process, &["w1"]);
     cluster.end("w1");
-    // As if it had been away for the certificate's 90 days: the same node, and a key and a root that fit.
+    // As if it had been away for the certificate's 90 days: the same node, with a matching key and root.
     let certificates = CertificateStore::new(&cluster.state_dir("w1"));
     let subject = certificates.load(clock::now()).expect("an identity").subject();
     let past = clock::now() - Duration::from_secs(91 * 24 * 3_600);
@@ -204,7 +204,7 @@ fn a_worker_whose_certificate_expired_is_told_the_way_back() {
 
     let start = |cluster: &Cluster| run(Command::new(program("swarmd")).args(cluster.flags("w1")));
     start(&cluster).refused(8, &format!("the certificate of {subject} expired at {}", issued.not_after));
-    // What the hint says: out, and in again as another node.
+    // As the hint says: remove the node, and join again as a new one.
     let node = subject.node.to_string();
     cluster.until("the node to be down and removed", || cluster.swarmctl(&format!("node rm {node}")).code == 0);
     std::fs::remove_dir_all(cluster.state_dir("w1")).expect("emptied");

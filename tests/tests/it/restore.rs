@@ -1,4 +1,4 @@
-//! A manager that is put back to a backup, while its workers have gone on and others have joined.
+//! A manager that is restored from a backup, while its workers have continued and others have joined.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn copy(from: &Path, to: &Path) {
 fn a_worker_that_went_on_runs_what_the_restored_manager_says_and_nothing_else() {
     let mut cluster = Cluster::start(Executor::Process, &["w1"]);
     let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
-    // What a manager runs itself is in its backup: here everything runs on the worker.
+    // The manager's own tasks are part of its backup: here everything runs on the worker.
     cluster.ok("node drain m");
     assert_eq!(cluster.end(MANAGER), Some(0));
     let (state_dir, backup) = (cluster.state_dir(MANAGER), cluster.path("backup"));
@@ -38,7 +38,7 @@ fn a_worker_that_went_on_runs_what_the_restored_manager_says_and_nothing_else() 
     cluster.create("late", "--replicas 1 --constraint node.hostname==w2");
     cluster.until("a task on the late node", || cluster.running("late").len() == 1);
     let late = cluster.running("late").remove(0).id;
-    // What a worker knows outlives it.
+    // The state of a worker outlives its process.
     assert_eq!(cluster.end("w1"), Some(0));
     cluster.kill(MANAGER);
 
@@ -51,12 +51,12 @@ fn a_worker_that_went_on_runs_what_the_restored_manager_says_and_nothing_else() 
     cluster.until("what the worker knows to be told", || {
         cluster.log(MANAGER).contains("a node knows a frame that is not in the history of this manager")
     });
-    // The same command at the same place of the log as before.
+    // The same command at the same index of the log as before.
     cluster.create("new", "--replicas 1");
     cluster.until("a task of the restored cluster", || cluster.running("new").len() == 1);
     assert_ne!(cluster.running("new")[0].id, lost[0].id, "the worker would go on with what it knows by this id");
 
-    // A node that joined after the backup says so, works on, and comes back by the way that it names.
+    // A node that joined after the backup reports that, keeps working, and rejoins in the way that its hint describes.
     cluster.until("the late node to say so", || cluster.log("w2").contains("the manager does not know this node"));
     assert!(cluster.log(MANAGER).contains("is not a member: it joined after the backup"), "{}", cluster.log(MANAGER));
     assert_eq!(cluster.units().get(&late), Some(&1), "nobody decided to end its task");

@@ -1,4 +1,5 @@
-//! Who follows history over many runs gets each event once: real processes that are ended, killed, and whose manager stops.
+//! A client that follows history over many runs gets each event once: with real processes that are stopped and killed, and a
+//! manager that stops.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use super::cluster::{Cluster, MANAGER, path};
 use super::process::{PATIENCE, poll, program, run};
 use super::units::Executor;
 
-/// A cluster, and a file to make configs of.
+/// A cluster, and a file for creating configs.
 fn cluster() -> (Cluster, PathBuf) {
     let cluster = Cluster::start(Executor::Process, &[]);
     let data = cluster.path("data");
@@ -16,7 +17,7 @@ fn cluster() -> (Cluster, PathBuf) {
     (cluster, data)
 }
 
-/// Starts to follow the making of configs; what is printed is appended to a file.
+/// Starts to follow the creation of configs; the output is appended to a file.
 fn follow(cluster: &Cluster, flags: &[&str], printed: &Path) -> Child {
     let out = File::options().create(true).append(true).open(printed).expect("a file");
     let mut command = Command::new(program("swarmctl"));
@@ -25,7 +26,7 @@ fn follow(cluster: &Cluster, flags: &[&str], printed: &Path) -> Child {
     command.stdout(out).stderr(Stdio::null()).spawn().expect("started")
 }
 
-/// The names of the configs whose making was written, as far as lines are whole.
+/// The names of the configs in the output, as far as lines are complete.
 fn names(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
@@ -83,7 +84,7 @@ fn an_output_has_each_event_once_also_if_its_writer_is_killed() {
             created.push(format!("c{round}-{number}"));
             cluster.ok(&format!("config create c{round}-{number} {}", data.display()));
         }
-        // At whatever it does now: reading, writing or keeping.
+        // At a random step: reading, writing or storing the position.
         child.kill().expect("killed");
         child.wait().expect("waited");
     }

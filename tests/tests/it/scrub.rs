@@ -1,5 +1,5 @@
-//! Bits that flip in history that nobody has read for long: a manager among others finds them, and has them mended. And bits of a
-//! checkpoint, which a start does without.
+//! Flipped bits in old history: a manager detects them and repairs them from another one. And flipped bits in a checkpoint, which
+//! a start ignores.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use super::cluster::{Cluster, MANAGER};
 use super::quorum::{create_at_any, managers};
 use super::units::Executor;
 
-/// Frames of history: a start verifies the last 1,000 itself.
+/// Number of frames in history: a start verifies the last 1,000 itself.
 const FRAMES: u64 = 1_100;
-/// Where a bit flips: among the first frames.
+/// Position of the flipped bit: in the first frames.
 const FLIPPED_AT: usize = 10_000;
 
-/// Makes so many frames, one a command.
+/// Creates this many frames, one per command.
 pub(super) fn fill(cluster: &Cluster, frames: u64) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -34,14 +34,14 @@ pub(super) fn fill(cluster: &Cluster, frames: u64) {
     });
 }
 
-/// Lets a manager that is not running verify all of its history from its next start on, which does not read it by itself: as if it
-/// had a checkpoint, and the last pass were long ago. Opening the log moves what it holds into files of its tables.
+/// Makes a stopped manager verify all of its history after its next start. Normally it would not: this looks as if it had a
+/// checkpoint, and the last pass was long ago. Opening the log moves its contents into table files.
 fn make_due(log: &Path) {
     let store = save_checkpoint(log);
     store.save_scrub_progress(Scrub::begin(Timestamp::default(), None).progress()).expect("saved");
 }
 
-/// Saves a checkpoint of where the log of a manager stands that is not running.
+/// Saves a checkpoint at the end of a stopped manager's log.
 pub(super) fn save_checkpoint(log: &Path) -> RocksStore {
     let store = RocksStore::open(log).expect("a log");
     let loaded = store.load().expect("a log that is intact");

@@ -1,5 +1,5 @@
-//! Planted secrets are looked for wherever something is written: disks, logs, history, backups. Nothing that opens a secret lies open
-//! on the disk of a manager whose keys are locked, and core dumps, which would have all of them, are off.
+//! Planted secrets are searched for in everything that is written: disks, logs, history, backups. On the disk of a manager with
+//! autolock, nothing that decrypts a secret is in plain text, and core dumps, which would contain all of them, are disabled.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,17 +8,17 @@ use super::cluster::{Cluster, MANAGER, Task, path};
 use super::process::run;
 use super::units::Executor;
 
-/// What every PEM text of a private key begins with, whosever it is.
+/// The first line of every private key in PEM.
 const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 
-/// The files below a directory in which a text is found.
+/// The files below a directory that contain a text.
 pub fn found(directory: &Path, text: &str) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let search = |entry: std::path::PathBuf| {
         if entry.is_dir() {
             return found(&entry, text);
         }
-        // A socket or a file that goes meanwhile holds nothing.
+        // A socket or a removed file contains nothing.
         let bytes = std::fs::read(&entry).unwrap_or_default();
         let holds = bytes.windows(text.len()).any(|window| window == text.as_bytes());
         holds.then(|| entry.display().to_string()).into_iter().collect()
@@ -38,7 +38,7 @@ fn assert_no_core_dumps(pid: u32) {
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
 }
 
-/// Makes a backup, and gives its file.
+/// Creates a backup, and returns its file.
 fn backup(cluster: &Cluster, passphrase: &str) -> std::path::PathBuf {
     let (file, passphrase_file) = (cluster.path("backup"), cluster.path("passphrase"));
     std::fs::write(&passphrase_file, passphrase).expect("written");
@@ -58,7 +58,7 @@ fn planted_secrets_are_found_nowhere_and_older_data_keys_are_destroyed() {
     let manager_key = line_of(&manager.join(certificate_key));
     let log_key = std::fs::read(manager.join("raft/log.key")).expect("readable");
     let tokens = [cluster.token("worker"), cluster.token("manager")];
-    // A service that has secrets before the keys are locked, and one after.
+    // A service that has secrets before autolock is enabled, and one after.
     let variable = cluster.path("variable");
     plant(&cluster, "create key", "a-planted-file");
     plant(&cluster, "update key", "a-planted-revision");
@@ -98,11 +98,11 @@ fn planted_secrets_are_found_nowhere_and_older_data_keys_are_destroyed() {
         assert!(!cluster.log(MANAGER).contains(secret) && !cluster.log("w1").contains(secret), "{secret} in a log");
         assert!(!history.contains(secret), "{secret} in history");
         assert!(!backup.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} in a backup");
-        // A worker has to start without anybody's help: its own key is the one thing that lies open there.
+        // A worker has to start unattended: its own key is the only one that is stored in plain text.
         let own = if secret == PRIVATE_KEY { vec![path(&worker.join(certificate_key))] } else { Vec::new() };
         assert_eq!(found(&worker, secret), own, "{secret} on the worker's disk");
     }
-    // The data keys of the log and of the agent are wrapped, and the log's is another one.
+    // The data keys of the log and of the agent are wrapped, and the log has a new one.
     for file in ["raft/log.key", "worker.key"] {
         let stored = std::fs::read(manager.join(file)).expect("readable");
         assert_eq!(stored[0], 2, "{file} is wrapped");
@@ -135,7 +135,7 @@ fn plant(cluster: &Cluster, verb: &str, data: &str) {
     std::fs::remove_file(file).expect("removed");
 }
 
-/// The file of the secret `key`, as the process of a task finds it; nothing, if there is none.
+/// The file of the secret `key`, as seen by the process of a task; `None` if it does not exist.
 fn file_of(executor: Executor, task: &Task) -> Option<std::path::PathBuf> {
     let pid = task.container["pid"].as_u64()?;
     if executor == Executor::Docker {
@@ -155,14 +155,14 @@ pub fn a_secret_is_in_the_memory_of_its_task_and_nowhere_else(executor: Executor
     let first = cluster.settled("web", 1).remove(0);
     let file = file_of(executor, &first).expect("a file");
     assert_eq!(std::fs::read(&file).expect("it is there"), b"the-first-marker");
-    // A restarted agent leaves it alone.
+    // A restarted agent does not touch it.
     cluster.end("w1");
     cluster.resume("w1");
     cluster.until("the worker", || cluster.list("node ls").iter().all(|node| node["state"] == "ready"));
     assert_eq!(cluster.settled("web", 1)[0].id, first.id);
     assert_eq!(std::fs::read(&file).expect("it is there"), b"the-first-marker");
 
-    // New data is rolled out, and goes to the tasks that come.
+    // New data is rolled out, and new tasks get it.
     plant(&cluster, "update key", "the-second-marker");
     cluster.until("a new task", || cluster.running("web").iter().any(|task| task.id != first.id));
     let second = cluster.settled("web", 1).remove(0);
@@ -203,7 +203,7 @@ pub fn templates_of_files_are_expanded_in_memory(executor: Executor) {
     cluster.create("web", "--secret key --secret password --config plain.conf --env MODE=fast");
     let task = cluster.settled("web", 1).remove(0);
     let read = |file: Option<std::path::PathBuf>| std::fs::read_to_string(file.expect("a file")).expect("readable");
-    // What it reads of another template is as it was written.
+    // A template that it reads is not expanded in turn.
     assert_eq!(read(file_of(executor, &task)), "fast w1 a-{{.Task.Slot}}-marker");
     cluster.ok("service update web --config-add full.conf");
     cluster.until("a new task", || cluster.running("web").iter().any(|known| known.id != task.id));

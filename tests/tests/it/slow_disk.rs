@@ -4,7 +4,7 @@ use super::cluster::{Cluster, MANAGER, path};
 use super::cut_short::library;
 use super::units::Executor;
 
-/// How much longer each sync of the disk takes, in milliseconds: longer than a heartbeat period.
+/// Additional time for each sync of the disk, in milliseconds: longer than a heartbeat period.
 const SYNC_MS: &str = "1200";
 
 #[test]
@@ -23,7 +23,7 @@ fn a_killed_worker_is_down_although_every_write_takes_longer_than_a_heartbeat() 
     cluster.kill("w1");
     let mut round = 0;
     cluster.until("the killed worker to be down", || {
-        // The disk is never at rest.
+        // The disk is never idle.
         round += 1;
         cluster.ok(&format!("node update --label round={round} {MANAGER}"));
         in_state(&cluster, "down") == ["w1"]

@@ -1,5 +1,5 @@
-//! Every file and folder of a node's state directory, damaged in every way: each start either goes on as if nothing had
-//! happened, or ends with one sentence, a hint and its exit code, and leaves everything as it was.
+//! Every file and directory of a node's state directory, damaged in every way: each start either works as if nothing had
+//! happened, or fails with one sentence, a hint and its exit code, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,31 +12,31 @@ use super::cluster::{Cluster, MANAGER, free_address, path};
 use super::process::{Answer, PATIENCE, is_root, poll, program, run};
 use super::units::Executor;
 
-/// How something is damaged.
+/// The kinds of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damage {
     Missing,
     Empty,
     Truncated,
     Garbage,
-    /// A directory where a file should be, or the other way round.
+    /// A directory instead of a file, or the reverse.
     Swapped,
-    /// Readable to nobody.
+    /// Not readable by anyone.
     Unreadable,
 }
 use Damage::{Empty, Garbage, Missing, Swapped, Truncated, Unreadable};
 
-/// What a start makes of it.
+/// The expected result of a start.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// It goes on, with these words in its log.
+    /// It starts, with these words in its log.
     Starts(&'static str),
-    /// It ends with this exit code and these words, and has changed nothing.
+    /// It fails with this exit code and these words, and has changed nothing.
     Refuses(i32, &'static str),
 }
 use Expected::{Refuses, Starts};
 
-/// What is damaged, how, and what is expected.
+/// The damaged file, the kinds of damage, and the expected result.
 type Case = (&'static str, &'static [Damage], Expected);
 
 const ANY: &[Damage] = &[Empty, Truncated, Garbage];
@@ -44,7 +44,7 @@ const LEADS: Expected = Starts("this node is a manager");
 const WORKS: Expected = Starts("this node is a worker");
 const LOG_IS_GONE: &str = "this node is a manager, but its log";
 
-/// A manager's. `LOG/x` stands for all files of the database whose names end or begin with x.
+/// Cases of a manager. `LOG/x` stands for all files of the database whose names start or end with x.
 const OF_A_MANAGER: &[Case] = &[
     ("lock", &[Missing, Empty, Garbage], LEADS),
     ("lock", &[Swapped], Refuses(1, "lock: Is a directory")),
@@ -116,12 +116,12 @@ const OF_A_WORKER: &[Case] = &[
     ("worker.key", &[Swapped], Refuses(1, "worker.key: Is a directory")),
     ("worker/TASK", &[Missing], WORKS),
     ("worker/TASK", &[Empty, Truncated, Garbage, Swapped], Starts("kept as")),
-    // An empty folder, as a start that was cut short leaves it, makes nobody a manager.
+    // An empty directory, as an interrupted start leaves it, does not make a node a manager.
     ("raft", &[Empty], WORKS),
     ("raft", &[Swapped], Refuses(1, "Not a directory")),
 ];
 
-/// What a user who may not read it is told; all of a state directory is its owner's alone.
+/// The errors for a user without read access; everything in a state directory belongs to its owner only.
 const UNREADABLE: &[(&str, &str, i32)] = &[
     (MANAGER, "", 1),
     (MANAGER, "lock", 1),
@@ -157,7 +157,7 @@ impl Pristine {
         let mut cluster = Cluster::start(Executor::Process, &["w1"]);
         cluster.create("web", "--replicas 2");
         cluster.settled("web", 2);
-        // The next start moves what the first wrote into tables.
+        // The next start moves the writes of the first one into tables.
         assert_eq!(cluster.end(MANAGER), Some(0));
         cluster.resume(MANAGER);
         cluster.await_manager();
@@ -187,7 +187,7 @@ impl Pristine {
     }
 }
 
-/// The places that a case's name stands for.
+/// The paths that a case's name stands for.
 fn places(dir: &Path, name: &str) -> Vec<PathBuf> {
     let listed = |dir: PathBuf, wanted: &dyn Fn(&str) -> bool| {
         let entries = fs::read_dir(&dir).expect("a directory").map(|entry| entry.expect("an entry").path());
@@ -199,7 +199,7 @@ fn places(dir: &Path, name: &str) -> Vec<PathBuf> {
     };
     match name.split_once('/') {
         Some(("LOG", part)) => listed(dir.join("raft/log"), &|name| {
-            // A write-ahead log that a flush has left empty holds nothing that could be damaged.
+            // A write-ahead log that is empty after a flush contains nothing that could be damaged.
             let size = fs::metadata(dir.join("raft/log").join(name)).expect("a file").len();
             (name.starts_with(part) || name.ends_with(part)) && size > 0
         }),
@@ -235,7 +235,7 @@ fn damage(place: &Path, how: Damage) {
     }
 }
 
-/// Everything in a directory but its lock: names, and what the files hold.
+/// Everything in a directory except its lock: names and contents.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let Ok(entries) = fs::read_dir(dir) else { return found };
@@ -255,7 +255,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     found
 }
 
-/// Starts a daemon that must get so far as to say these words, and ends it.
+/// Starts a daemon, which must get far enough to log these words, and stops it.
 fn starts(command: &mut Command, log: &Path, words: &str) -> Result<(), String> {
     let told = || fs::read_to_string(log).expect("a log");
     let file = fs::File::create(log).expect("a log");
@@ -306,7 +306,7 @@ fn check(pristine: &Pristine, node: &str, cases: &[Case]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// Like [`Answer::refused`], for a table in which all wrong rows are told.
+/// Like [`Answer::refused`], but for a table: all failing rows are reported.
 fn refused(answer: &Answer, code: i32, words: &str) -> Result<(), String> {
     let check = std::panic::AssertUnwindSafe(|| answer.refused(code, words));
     std::panic::catch_unwind(check).map_err(|_| format!("not refused with {code} and \"{words}\": {answer:?}"))
@@ -324,12 +324,12 @@ fn every_damage_of_a_workers_directory_is_told_or_mended() {
 
 #[test]
 fn what_may_not_be_read_is_named() {
-    /// Nobody's user and group on most systems; files of theirs are as good as any.
+    /// The id of the unprivileged user and group on most systems; any other would do.
     const NOBODY: u32 = 65_534;
     let mut pristine = Pristine::make();
     let is_root = is_root();
     if is_root {
-        // Where this test's own programs are, nobody else may be let in.
+        // Other users must have access to this test's own programs.
         pristine.swarmd = pristine.copies.path().join("swarmd");
         fs::copy(program("swarmd"), &pristine.swarmd).expect("copied");
     }
@@ -340,7 +340,7 @@ fn what_may_not_be_read_is_named() {
         damage(&place, Unreadable);
         let mut command = pristine.swarmd(&dir);
         if is_root {
-            // Root may read everything, so somebody else tries, to whom everything belongs.
+            // Root can read everything, so the test runs as another user, who owns all files.
             let owner = format!("{NOBODY}:{NOBODY}");
             let given = run(Command::new("chown").arg("--recursive").arg(&owner).arg(pristine.copies.path()));
             assert_eq!(given.code, 0, "{given:?}");
@@ -392,7 +392,7 @@ fn a_worker_without_its_certificate_begins_no_cluster_and_may_join_anew() {
     start(&["--join-token", &token]).refused(2, "no address to join at");
     start(&[]).refused(8, "is missing");
     assert!(!cluster.state_dir("w1").join("raft").exists(), "it begins no cluster");
-    // With the flags that it was first started with it comes back, as another node.
+    // With the flags of its first start it comes back, as a new node.
     cluster.resume("w1");
     cluster.until("three nodes, of which two are ready", || {
         let nodes = cluster.list("node ls");

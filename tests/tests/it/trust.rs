@@ -1,5 +1,5 @@
-//! Trust on real connections and real disks: operators with certificates, another root, and keys that a stolen disk does not
-//! open.
+//! Trust on real connections and real disks: operators with certificates, root rotation, and keys that are useless on a stolen
+//! disk.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn operators_do_over_the_network_what_their_roles_allow_until_they_are_revoked()
     };
     let (vera, olaf, ada) = (identity("vera", "viewer"), identity("olaf", "operator"), identity("ada", "admin"));
     assert_eq!(std::fs::metadata(&vera).expect("a directory").permissions().mode() & 0o777, 0o700);
-    // What each may do: read, change what runs, change the cluster.
+    // The permissions of each role: read, change services, change the cluster.
     let create = |name: &str| format!("service create --detach --name {name} --image x");
     for (name, directory, expected) in
         [("vera", &vera, [0, 8, 8]), ("olaf", &olaf, [0, 0, 8]), ("ada", &ada, [0, 0, 0])]
@@ -37,7 +37,7 @@ fn operators_do_over_the_network_what_their_roles_allow_until_they_are_revoked()
     }
     remote(&cluster, &vera, "service rm olaf").refused(8, "operator vera, who has the role viewer,");
     remote(&cluster, &olaf, "cluster update --taskhistory 9").refused(8, "operator olaf, who has the role operator,");
-    // Tokens are for admins, and whoever reads them is in the history.
+    // Tokens are for admins, and reading them is recorded in the history.
     let shown = |directory: &Path| remote(&cluster, directory, "cluster inspect").out.contains("SWMTKN-1-");
     assert!(!shown(&vera) && !shown(&olaf) && shown(&ada));
     let history = cluster.ok("events --kind secrets_read --kind service_created");
@@ -47,13 +47,13 @@ fn operators_do_over_the_network_what_their_roles_allow_until_they_are_revoked()
     assert!(!history.contains("vera"), "{history}");
     let names: Vec<String> = cluster.list("operator ls").iter().map(|one| one["name"].to_string()).collect();
     assert_eq!(names, ["\"ada\"", "\"olaf\"", "\"vera\""]);
-    // Whoever follows the history is cut off at once.
+    // A client that follows the history is disconnected at once.
     let mut follower = Command::new(program("swarmctl"));
     follower.args(["--host", &format!("https://{}", cluster.address()), "--identity", &path(&olaf), "events", "-f"]);
     let mut follower =
         follower.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("started");
     cluster.until("olaf's connection", || remote(&cluster, &olaf, "node ls").code == 0);
-    // Another certificate for the same operator, and the next manager where one does not answer.
+    // Another certificate for the same operator, and the next manager if one does not answer.
     let before = std::fs::read(olaf.join("operator.crt")).expect("readable");
     assert_eq!(remote(&cluster, &olaf, "operator renew").code, 0);
     assert_ne!(std::fs::read(olaf.join("operator.crt")).expect("readable"), before);
@@ -116,7 +116,7 @@ fn another_root_is_taken_while_everything_runs() {
         cluster.settled("web", 2).iter().map(|task| &task.id).collect::<Vec<_>>(),
         tasks.iter().map(|task| &task.id).collect::<Vec<_>>()
     );
-    // Every node trusts the new root alone, soon after; and comes back by it after a restart.
+    // Soon afterwards every node trusts only the new root, and reconnects with it after a restart.
     let roots = |name: &str| {
         let file = cluster.state_dir(name).join("certificates/swarm-root-ca.crt");
         std::fs::read_to_string(file).expect("readable")
@@ -134,13 +134,13 @@ fn another_root_is_taken_while_everything_runs() {
     cluster.until("the refusal of the old token", || cluster.log("w2").contains("join token was made for"));
 }
 
-/// Whether a file below a directory holds this text.
+/// Whether a file below a directory contains this text.
 fn found(directory: &Path, text: &str) -> bool {
     let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
     entries.into_iter().any(|entry| match entry.is_dir() {
         true => found(&entry, text),
         false => {
-            // A socket or a file that goes meanwhile holds nothing.
+            // A socket or a removed file contains nothing.
             let bytes = std::fs::read(&entry).unwrap_or_default();
             bytes.windows(text.len()).any(|window| window == text.as_bytes())
         }
@@ -169,7 +169,7 @@ fn a_locked_manager_starts_with_the_unlock_key_and_its_disk_shows_no_secret() {
         assert!(!found(&cluster.state_dir(MANAGER), secret), "the disk shows {secret}");
         assert!(!exported.contains(secret), "the log shows {secret}");
     }
-    // Locked, it says so to everybody and answers nothing else.
+    // A locked manager reports that to all clients and answers nothing else.
     cluster.resume(MANAGER);
     cluster.until("the locked manager", || cluster.swarmctl("node ls").err.contains("this manager is locked"));
     cluster.swarmctl("service ls").refused(7, "this manager is locked");
@@ -187,7 +187,7 @@ fn a_locked_manager_starts_with_the_unlock_key_and_its_disk_shows_no_secret() {
     for secret in [&private, &key, &rotated, &worker, &manager, "the-planted-secret"] {
         assert!(!history.contains(secret), "the history shows {secret}");
     }
-    // With the key in a file nobody has to be there; without autolock none is needed.
+    // With the key in a file, it starts unattended; without autolock no key is needed.
     cluster.end(MANAGER);
     let file = path(&cluster.path("unlock-key"));
     let address = cluster.address().to_owned();

@@ -1,4 +1,4 @@
-//! `swarmctl ui` in a terminal: what is on it, while managers and sizes come and go, and afterwards.
+//! `swarmctl ui` in a terminal: its contents, while managers come and go and the size changes, and the terminal afterwards.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,15 +14,15 @@ use super::cluster::{Cluster, MANAGER};
 use super::process::{PATIENCE, poll, program, run};
 use super::units::{Executor, IMAGE};
 
-/// What a task does: it prints a line that a terminal would obey, and waits.
+/// The command of a task that prints a line with control sequences, and waits.
 const TALK: &str = "printf 'hello \\033[2J\\033]0;title\\007 there\\n'; while :; do sleep 0.1; done";
 
-/// A terminal, and what runs in it.
+/// A terminal, and the program in it.
 struct Terminal {
     child: Child,
-    /// The end that a person has.
+    /// The user's side.
     keyboard: File,
-    /// The end that the process has.
+    /// The program's side.
     device: OwnedFd,
     screen: Arc<Mutex<vt100::Parser>>,
 }
@@ -36,7 +36,7 @@ impl Terminal {
         let device = ioctl_tiocgptpeer(&person, flags).expect("its other end");
         tcsetwinsize(&device, size(24, 80)).expect("a size");
         let end = || device.try_clone().expect("another descriptor");
-        // With this terminal as its own: else the system tells it no other size.
+        // With this terminal as its controlling terminal: otherwise it is not notified of new sizes.
         let child = Command::new("setsid")
             .arg("--ctty")
             .arg(program("swarmctl"))
@@ -52,7 +52,7 @@ impl Terminal {
         let (mut output, shown) = (keyboard.try_clone().expect("another descriptor"), Arc::clone(&screen));
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // It ends with an error once both ends are closed.
+            // Reading fails once both sides are closed.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 shown.lock().expect("the screen").process(&bytes[..count]);
             }
@@ -73,7 +73,7 @@ impl Terminal {
         self.screen.lock().expect("the screen").screen().contents()
     }
 
-    /// Waits until the screen is as it should be.
+    /// Waits until the screen meets the condition.
     #[track_caller]
     fn until(&self, what: &str, condition: impl Fn(&str) -> bool) {
         let found = poll(PATIENCE, || condition(&self.screen()).then_some(()));
@@ -85,7 +85,7 @@ impl Terminal {
         self.until(text, |screen| screen.contains(text));
     }
 
-    /// Waits for its end; the exit code. The terminal is as it was before then.
+    /// Waits for its end and returns the exit code. Before that, the terminal was restored.
     #[track_caller]
     fn ended(&mut self) -> Option<i32> {
         let ended = poll(PATIENCE, || self.child.try_wait().expect("waited"));
@@ -101,7 +101,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Where a check failed, it still runs.
+        // If a check failed, it is still running.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -126,7 +126,7 @@ pub fn a_page_lives_in_a_terminal_and_gives_it_back(executor: Executor) {
     terminal.press(":nodes\r");
     terminal.until("both nodes", |screen| screen.contains("nodes (2)") && screen.matches("READY").count() == 2);
 
-    // As large as it is, and too small.
+    // At this size, and at one that is too small.
     terminal.resize(40, 132);
     terminal.until("the last row", |screen| screen.lines().nth(39).is_some_and(|row| row.contains("? help")));
     terminal.resize(20, 70);
@@ -134,14 +134,14 @@ pub fn a_page_lives_in_a_terminal_and_gives_it_back(executor: Executor) {
     terminal.resize(24, 80);
     terminal.shows("nodes (2)");
 
-    // What a task prints is text, whatever it is to a terminal.
+    // The output of a task is text, even if it contains control sequences.
     terminal.press(":services\r");
     terminal.shows("services (1)");
     terminal.press("l");
     terminal.shows(r"hello \u{1b}[2J\u{1b}]0;title\u{7} there");
     terminal.press("\x1b");
 
-    // The past, and back: before the service there was none.
+    // The past, and back: before the service was created there was none.
     terminal.shows("services (1)");
     let created = cluster.list("events --kind service_created")[0]["index"].as_u64().expect("an index");
     terminal.press(&format!("t{}\r", created - 1));
@@ -149,7 +149,7 @@ pub fn a_page_lives_in_a_terminal_and_gives_it_back(executor: Executor) {
     terminal.press("n");
     terminal.shows("services (1)");
 
-    // Without a manager it waits, and goes on with the next.
+    // Without a manager it waits, and continues with the next one.
     assert_eq!(cluster.end(MANAGER), Some(0));
     terminal.shows("! waiting for a manager");
     terminal.shows("services (1)");

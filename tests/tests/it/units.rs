@@ -1,4 +1,4 @@
-//! What really runs: the containers and processes of one cluster, seen without asking the cluster.
+//! What actually runs: the containers and processes of one cluster, without asking the cluster.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::process::{Answer, run};
 
-/// What runs the tasks.
+/// The executor of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Executor {
     /// Containers of a Docker Engine.
@@ -17,7 +17,7 @@ pub enum Executor {
     Process,
 }
 
-/// The image of the tests; the process executor only carries its name along.
+/// The image of the tests; for the process executor it is only a name.
 pub const IMAGE: &str = "swarmlog/demo:v1";
 
 fn docker(args: &[&str]) -> Answer {
@@ -25,7 +25,7 @@ fn docker(args: &[&str]) -> Answer {
 }
 
 impl Executor {
-    /// The flags that tell `swarmd` of it.
+    /// The flags of `swarmd` for it.
     pub fn flags(self) -> Vec<String> {
         match self {
             Self::Docker => match std::env::var("DOCKER_HOST") {
@@ -36,7 +36,7 @@ impl Executor {
         }
     }
 
-    /// What of a cluster runs now: the ids of its tasks, each with how often it runs.
+    /// What currently runs in a cluster: the ids of its tasks, each with its count.
     pub fn running(self, cluster: &str, state_dirs: &[PathBuf]) -> BTreeMap<String, usize> {
         let tasks: Vec<String> = match self {
             Self::Docker => containers(cluster, &[], "{{.Label \"com.docker.swarm.task.id\"}}"),
@@ -49,7 +49,7 @@ impl Executor {
         counts
     }
 
-    /// Kills what a task runs in, by force and from outside.
+    /// Kills the process or container of a task with SIGKILL, from outside.
     pub fn kill(self, status: &Value) {
         let killed = match self {
             Self::Docker => docker(&["kill", status["container_id"].as_str().expect("an id")]),
@@ -58,7 +58,7 @@ impl Executor {
         assert_eq!(killed.code, 0, "{killed:?}");
     }
 
-    /// Removes all that a cluster runs, whatever state it is in.
+    /// Removes everything that a cluster runs, in any state.
     pub fn remove_all(self, cluster: &str, state_dirs: &[PathBuf]) {
         match self {
             Self::Docker => {
@@ -75,17 +75,17 @@ impl Executor {
     }
 }
 
-/// The running containers of a cluster, or all, each in a form. None where the engine does not answer: also the clean-up
-/// after a failed test gets here.
+/// The running containers of a cluster, or all, each in a given format. None if the engine does not answer, which may happen in
+/// the clean-up after a failed test.
 pub fn containers(cluster: &str, flags: &[&str], form: &str) -> Vec<String> {
     let label = format!("label=swarmlog.cluster={cluster}");
     let listed = docker(&[&["ps", "--no-trunc", "--filter", &label, "--format", form], flags].concat());
     listed.out.lines().map(str::to_owned).collect()
 }
 
-/// The running commands of the process executor below a state directory: task and process.
+/// The running commands of the process executor below a state directory: task and process id.
 pub fn processes(state_dir: &Path) -> Vec<(String, u64)> {
-    // A node that never ran a task has no such directory.
+    // A node that never ran a task does not have this directory.
     let Ok(entries) = std::fs::read_dir(state_dir.join("processes")) else { return Vec::new() };
     let mut running = Vec::new();
     for entry in entries {
@@ -100,10 +100,10 @@ pub fn processes(state_dir: &Path) -> Vec<(String, u64)> {
     running
 }
 
-/// When a process began, in the kernel's ticks; `None` if it has ended.
+/// The start time of a process, in the kernel's ticks; `None` if it has ended.
 fn start_ticks(pid: u64) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The fields after the name, which may have blanks in it: state is the first, the start the twentieth.
+    // The fields after the name, which may contain spaces: state is the first, the start the twentieth.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     if fields[0] == "Z" { None } else { fields.get(19)?.parse().ok() }
 }

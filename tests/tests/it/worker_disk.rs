@@ -9,7 +9,7 @@ use super::cluster::{Cluster, path};
 use super::process::run;
 use super::units::Executor;
 
-/// A small disk in memory, which goes with whoever holds this.
+/// A small disk in memory, until this is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -20,7 +20,7 @@ impl SmallDisk {
         Self(dir.to_owned())
     }
 
-    /// Leaves no room for a single byte.
+    /// Leaves no free space.
     fn fill(&self) {
         let mut filler = File::create(self.0.join("filler")).expect("a file");
         while filler.write_all(&[0; 512]).is_ok() {}

@@ -1,4 +1,4 @@
-//! What a task needs before it runs: an image, and health.
+//! Preconditions of a running task: an image, and health.
 
 use super::cluster::{Cluster, MANAGER, make_shared, path};
 use super::units::{Executor, IMAGE};
@@ -12,7 +12,7 @@ pub fn a_task_is_running_when_it_is_healthy(executor: Executor) {
     let bind = format!("{0}:{0}", path(&gate));
     let mut words = vec!["service", "create", "--name", "web", "--image", IMAGE, "--stop-signal", "KILL"];
     words.extend(["--command", "sleep", "--args", "3600", "--health-cmd", &check, "--health-interval", "200ms"]);
-    // Retries without end, as far as this test goes: only the open gate makes it healthy.
+    // Practically unlimited retries: only the open gate makes it healthy.
     words.extend(["--health-retries", "1000"]);
     if executor == Executor::Docker {
         words.extend(["--bind", &bind]);
@@ -73,7 +73,7 @@ pub fn a_job_runs_to_its_end_and_gives_its_exit_code(executor: Executor) {
 
 pub fn a_missing_image_is_told_in_the_engines_words() {
     let cluster = Cluster::start(Executor::Docker, &[]);
-    // A deployment that fails fails its script, and says where, what and in the engine's words why.
+    // A failed deployment fails its script, and reports where, what and why, in the engine's words.
     let image = "swarmlog.invalid/absent:v9";
     let failed =
         cluster.swarmctl(&format!("service create --name web --image {image} --restart-condition none --timeout 2m"));

@@ -1,4 +1,4 @@
-//! A machine whose clock is wrong by years, and is then set right.
+//! A machine whose clock is wrong by years, and is then corrected.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::units::Executor;
 
 const YEAR_SECONDS: i64 = 365 * 24 * 3_600;
 
-/// What shifts the clock of the processes that it is preloaded into.
+/// The preloaded library that shifts the clock of processes.
 pub struct Shift {
     dir: TempDir,
     library: PathBuf,
@@ -25,7 +25,7 @@ impl Shift {
         Self { dir, library }
     }
 
-    /// Starts a node that is not running, on a machine whose clock is ahead.
+    /// Starts a stopped node, on a machine whose clock is ahead.
     pub fn resume(&self, cluster: &mut Cluster, name: &str, ahead_seconds: i64) {
         let file = self.dir.path().join("ahead");
         fs::write(&file, ahead_seconds.to_ne_bytes()).expect("written");

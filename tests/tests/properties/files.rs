@@ -1,4 +1,4 @@
-//! Configs and secrets that are made, changed and removed.
+//! Configs and secrets that are created, changed and removed.
 
 use commands::{Command, CreateConfig, CreateSecret, RemoveConfig, RemoveSecret, UpdateConfig, UpdateSecret};
 use events::{Annotations, ConfigId, ConfigSpec, SecretBytes, SecretId, SecretSpec};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Core, nth};
 
-/// One thing that is asked about them. They are named by their place among those there are.
+/// One command about them. They are named by their position among the existing ones.
 #[derive(Debug, Clone)]
 pub(super) enum FileStep {
     CreateConfig { label: u8, data: u8 },
@@ -30,7 +30,7 @@ pub(super) fn step() -> impl Strategy<Value = FileStep> {
     ]
 }
 
-/// A few names, so that what is removed comes again by its name.
+/// One of a few names, so that removed names are used again.
 fn annotations(name: &str, label: u8) -> Option<Annotations> {
     let labels = [("label".to_owned(), label.to_string())].into();
     Some(Annotations { name: name.to_owned(), labels })

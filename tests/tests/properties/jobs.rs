@@ -1,4 +1,5 @@
-//! What holds of every job, judged from its tasks: no more run than may, none runs that completed, and a job comes to an end.
+//! Properties of every job, derived from its tasks: no more tasks run than allowed, a completed one never runs again, and the job
+//! ends.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use projections::tasks::End;
 use super::rollouts::Act;
 use super::*;
 
-/// How long a job is given to come to an end, and in which steps.
+/// Time limit for a job to end, and the size of a step.
 const END_STEPS: usize = 400;
 const END_STEP: Duration = Duration::from_secs(5);
 
-/// A task is made, before that is applied.
+/// Checks a new task, before the event is applied.
 pub(super) fn judge_task(cluster: &Cluster, event: &TaskCreated) {
     let service = cluster.services.get(event.service).expect("an event about a service that is there");
     if !service.spec.is_job() {
@@ -35,19 +36,19 @@ pub(super) fn judge_task(cluster: &Cluster, event: &TaskCreated) {
     }
 }
 
-/// Of a job that is over, every task completed or failed for good.
+/// In a finished job, every task completed or failed permanently.
 fn expect_over(cluster: &Cluster) {
     for service in cluster.services.values() {
         let places = cluster.places();
         assert_eq!(places.wanted(service.id), 0, "{:?} is not over", service.spec.mode());
         let ended = places.ended(service.id, End::Finished) + places.ended(service.id, End::Failed);
         let total = service.completions().map_or(ended, |wanted| wanted.total);
-        // What had to leave its node without a restart policy is over as well.
+        // A task without a restart policy that had to leave its node is finished as well.
         assert!(ended + places.ended(service.id, End::Stopped) >= total, "{ended} of {total} tasks are over");
     }
 }
 
-/// What happens to the one job of a case. Each image but two fails.
+/// A step of the one job in a case. All images but two fail.
 fn act() -> impl Strategy<Value = Act> {
     let availability =
         prop_oneof![3 => Just(Availability::Active), 1 => Just(Availability::Pause), 1 => Just(Availability::Drain)];
@@ -72,7 +73,7 @@ fn job() -> impl Strategy<Value = Shape> {
     })
 }
 
-/// One whose schedule, if it has one, is due every minute.
+/// A job whose schedule, if it has one, is due every minute.
 fn frequent_job() -> impl Strategy<Value = Shape> {
     job().prop_map(|job| Shape { schedule: job.schedule.map(|(_, overlap)| ("* * * * *", overlap)), ..job })
 }
@@ -110,7 +111,7 @@ proptest! {
         core.expect_repeatable();
     }
 
-    /// A task may complete after it was told to leave its node: then its successor is not needed any more.
+    /// A task may complete after it was told to leave its node: then its replacement is no longer needed.
     #[test]
     fn whatever_happens_to_a_job_nothing_runs_again_that_completed(
         room in room(),
@@ -126,7 +127,7 @@ proptest! {
 }
 
 impl Core {
-    /// The job runs no more by itself; what it was changed to meanwhile runs now.
+    /// Removes the job's schedule; changes that were made meanwhile run now.
     fn end_schedule(&mut self) {
         let Some(service) = self.service(0) else { return };
         let spec = (*self.cluster.services.get(service).expect("the service").spec).clone();

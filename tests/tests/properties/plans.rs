@@ -1,4 +1,4 @@
-//! What a preview says is what then happens, task by task, and a preview changes nothing.
+//! A preview predicts exactly what then happens, task by task, and changes nothing.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use wire::v1::{
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
 const SERVICES: [&str; 3] = ["a", "b", "c"];
 
-/// One change, whether it makes sense or not.
+/// One change, valid or not.
 #[derive(Debug, Clone)]
 enum Change {
     Create { service: usize, replicas: u64, cpus: u64 },
@@ -89,7 +89,7 @@ fn command(change: &Change) -> Command {
     }
 }
 
-/// Where the task of each place is; nothing for one that waits.
+/// The node of each slot's task; `None` if it waits.
 type Places = BTreeMap<String, Option<String>>;
 
 fn places(cluster: &Cluster) -> Places {
@@ -102,7 +102,7 @@ fn places(cluster: &Cluster) -> Places {
     live.map(place).collect()
 }
 
-/// The places as they will be, by what a preview says.
+/// The slots after the changes, as predicted by a preview.
 fn foretold(mut places: Places, preview: &PreviewReply) -> Places {
     for task in &preview.tasks {
         if task.to.is_none() && task.waiting.is_none() {
@@ -133,7 +133,7 @@ impl Trial {
         self.socket.world.borrow().state().expect("it runs").cluster
     }
 
-    /// How far the log is.
+    /// The applied index of the log.
     fn applied(&self) -> u64 {
         self.socket.world.borrow().manager.store().expect("it runs").applied().expect("it can be read").index
     }

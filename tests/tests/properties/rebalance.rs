@@ -1,16 +1,16 @@
-//! What holds of services that rebalance: each move makes the spread more even, no more of them go on at once than may, and they come
-//! to an end.
+//! Properties of services with rebalancing: each move makes the spread more even, the number of concurrent moves is limited, and
+//! moves come to an end.
 
 use events::{ServiceRebalanced, TaskCause};
 use projections::{Service, Task};
 
 use super::*;
 
-/// How long a service is given to come to rest, and in which steps.
+/// Time limit for a service to settle, and the size of a step.
 const REST_STEPS: usize = 60;
 const REST_STEP: Duration = Duration::from_secs(10);
 
-/// A move, in the state before it.
+/// Checks a move, in the state before it.
 pub(super) fn judge_move(cluster: &Cluster, event: &ServiceRebalanced, at: Stamp) {
     let service = cluster.services.get(event.service).expect("a service that is there");
     let rule = service.spec.rebalancing().expect("a service that rebalances");
@@ -26,7 +26,7 @@ pub(super) fn judge_move(cluster: &Cluster, event: &ServiceRebalanced, at: Stamp
     let (from, to) = (event.from, event.to);
     let over_zones = !service.spec.template().placement().preferences.is_empty();
     let zones = if over_zones && in_zone(from) != in_zone(to) { (in_zone(from), in_zone(to)) } else { (0, 0) };
-    // Those of the same step were counted.
+    // Moves of the same step are counted.
     let is_better = if zones == (0, 0) { tasks(from) > tasks(to) + 1 } else { zones.0 > zones.1 + 1 };
     assert!(is_better, "{} to {}, {zones:?}: {}", tasks(from), tasks(to), event.reason);
     let replicas = service.spec.replicas().expect("only replicas are moved");
@@ -37,7 +37,7 @@ pub(super) fn judge_move(cluster: &Cluster, event: &ServiceRebalanced, at: Stamp
     assert!(served + rule.max_tasks > replicas, "{served} of {replicas} served before a move");
 }
 
-/// A task that moves with start-first goes only when another one serves in its place.
+/// With start-first, a moving task stops only when another one serves in its slot.
 pub(super) fn judge_stop(cluster: &Cluster, stopped: &[TaskId]) {
     for task in stopped.iter().filter_map(|task| cluster.tasks.get(*task)) {
         let Some(service) = cluster.services.get(task.service) else { continue };
@@ -52,7 +52,7 @@ fn serves(task: &Task) -> bool {
     task.is_live() && task.state == TaskState::Running
 }
 
-/// A task that moves and does not run yet.
+/// A task that is moving and does not run yet.
 fn goes_on(task: &Task) -> bool {
     task.cause == TaskCause::Rebalanced && task.is_live() && !serves(task)
 }
@@ -63,13 +63,13 @@ fn places(cluster: &Cluster, service: &Service, is_such: impl Fn(&Task) -> bool)
     places.len() as u64
 }
 
-/// How many places serve nobody.
+/// The number of slots without a serving task.
 fn missing(cluster: &Cluster, service: &Service) -> u64 {
     let served = places(cluster, service, serves);
     service.spec.replicas().unwrap_or(0).saturating_sub(served)
 }
 
-/// One thing that happens to the nodes.
+/// One random event about the nodes.
 #[derive(Debug, Clone)]
 enum Act {
     Join { memory: u8, zone: u8 },
@@ -92,14 +92,14 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 impl Core {
-    /// Seconds in which agents do what is asked of them, and all along no place is without a task that serves beyond what may be.
+    /// Lets agents act for this many seconds, and checks throughout that no more slots than allowed are without a serving task.
     fn watch(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.pass(Duration::from_secs(1));
         }
     }
 
-    /// How many tasks there are on each node that takes some, and in each zone.
+    /// The number of tasks on each active node, and in each zone.
     fn spread(&self, service: &Service) -> (Vec<u64>, Vec<u64>) {
         let nodes: Vec<_> = self.cluster.nodes.values().filter(|node| node.takes_tasks()).collect();
         let tasks = |id| self.cluster.usage.active_on(service.id, id);
@@ -132,7 +132,7 @@ proptest! {
         for _ in 0..2 {
             core.take(&Step::Join { memory: 4, zone: 0 });
         }
-        // Nothing but what nodes do decides where tasks go, and they fit everywhere.
+        // The placement depends on the nodes only, and tasks fit everywhere.
         let shape = Shape {
             replicas: Some(replicas), image: 0, memory: 0, zone: None, job: None, port: None, max_replicas: 0,
             condition: RestartCondition::Any, attempts: 0, rebalance: Some(rule), ..shape

@@ -1,4 +1,4 @@
-//! A reference means what a walk over all nodes and tasks says that it means.
+//! A reference resolves to the same object as a walk over all nodes and tasks.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use events::{Id, NodeId, TaskId};
 use projections::views::overview::{ReferenceError, resolve_node, resolve_task};
 use projections::{Cluster, Instance, Task};
 
-/// Looks up everything that has a name, under all of its names.
+/// Looks up everything that has a name, by all of its names.
 pub fn expect_as_by_a_walk(cluster: &Cluster) {
     let nodes: Vec<(NodeId, &str)> = cluster.nodes.values().map(|node| (node.id, node.hostname())).collect();
     for (_, hostname) in &nodes {
@@ -42,7 +42,7 @@ fn names_of_place(cluster: &Cluster, task: &Task) -> Vec<String> {
     }
 }
 
-/// Of the tasks of the present service with this name, or else of all that had it, the one that stands for the place.
+/// The task that represents the slot: of the present service with this name, or else of all that had the name.
 fn by_a_walk(cluster: &Cluster, service: &str, place: &str) -> Option<TaskId> {
     let present = cluster.services.values().find(|present| present.spec.name().eq_ignore_ascii_case(service));
     let tasks = cluster.tasks.values().filter(|task| match present {

@@ -1,5 +1,5 @@
-//! What holds of every rollout, judged from the events alone: a ledger follows them and keeps its own, simple count of what
-//! each rollout took, what failed, and when.
+//! Properties of every rollout, derived from events only: a ledger follows them and keeps its own simple account of the slots
+//! that each rollout took, what failed, and when.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use projections::{Instance, Service, Task};
 
 use super::*;
 
-/// How long a service is given to come to rest, and in which steps.
+/// Time limit for a service to settle, and the size of a step.
 const REST_STEPS: usize = 400;
 const REST_STEP: Duration = Duration::from_secs(5);
 
-/// A task that a rollout made, or one that took its place before it ran.
+/// A task that a rollout created, or one that replaced it before it ran.
 #[derive(Debug, Clone)]
 struct Made {
     task: TaskId,
@@ -22,7 +22,7 @@ struct Made {
     overdue: bool,
 }
 
-/// What one rollout did.
+/// The account of one rollout.
 #[derive(Debug, Clone, Default)]
 struct Count {
     version: u64,
@@ -38,12 +38,12 @@ pub(super) struct Ledger {
     cluster: Cluster,
     places: BTreeMap<(ServiceId, Instance), Made>,
     counts: BTreeMap<ServiceId, Count>,
-    /// What the services were, by the index of the frame that made them so.
+    /// The specs of services, by the index of the frame that set them.
     revisions: BTreeMap<ServiceId, Vec<(u64, ServiceSpec)>>,
 }
 
 impl Ledger {
-    /// Follows one frame.
+    /// Processes one frame.
     pub(super) fn follow(&mut self, frame: &Frame) {
         let at = Stamp { index: frame.header.index, time: frame.header.log_time };
         for event in &frame.events {
@@ -58,7 +58,7 @@ impl Ledger {
         self.cluster.conclude(frame, &at);
     }
 
-    /// At rest: no rollout goes on that should have stopped.
+    /// When settled: no rollout is active that should have stopped.
     pub(super) fn expect_rest(&self) {
         for service in self.cluster.services.values().filter(|service| service.is_rolling()) {
             assert!(!self.too_many_failed(service), "{} goes on after {:?}", service.spec.name(), self.counts);
@@ -138,7 +138,7 @@ impl Ledger {
         ratio_exceeded && rollout.failure_action != FailureAction::Continue
     }
 
-    /// Places in flight: those that the present rollout took, and all.
+    /// Slots in flight: those of the present rollout, and all.
     fn in_flight(&self, service: &Service, now: Timestamp) -> (Vec<Instance>, Vec<Instance>) {
         let (mut own, mut all) = (Vec::new(), Vec::new());
         for ((id, instance), made) in &self.places {
@@ -163,7 +163,7 @@ impl Ledger {
         let update = event.cause() == TaskCause::Update;
         assert!(!update || !service.is_paused(), "a task is replaced while the update is paused");
         if !update || !service.is_rolling() {
-            // What an earlier rollout brought moves with the spec of the present one, and is no more in flight for that.
+            // A task of an earlier rollout that moves gets the present spec, but does not count as in flight.
             let moved = |made: &&mut Made| {
                 let is_of_rollout = made.rollout == event.spec_version;
                 made.settled.is_none() && is_of_rollout && event.replaces == Some(made.task)
@@ -193,11 +193,11 @@ impl Ledger {
         count.last_step = Some(at.time);
     }
 
-    /// What serves goes only where something better does: with start-first any other task, and for a clean one another such.
+    /// A serving task stops only if a better one serves: with start-first any other task, and for a clean one another clean one.
     fn judge_stop(&self, stopped: &[TaskId]) {
         for task in stopped.iter().filter_map(|id| self.cluster.tasks.get(*id)).filter(|task| serves(task)) {
             let service = self.service(task.service);
-            // A run of a job may end the one before it.
+            // A run of a job may end the previous one.
             if service.spec.is_job() {
                 continue;
             }
@@ -210,7 +210,8 @@ impl Ledger {
         }
     }
 
-    /// What serves on a drained node stays with start-first until another task serves, as long as it may and there is to be one.
+    /// With start-first, a serving task on a drained node keeps running until another one serves, within the deadline and if
+    /// another one is desired.
     fn judge_drain(&self, stopped: &[TaskId], at: Stamp) {
         for task in stopped.iter().filter_map(|id| self.cluster.tasks.get(*id)).filter(|task| serves(task)) {
             let service = self.service(task.service);
@@ -238,7 +239,7 @@ impl Ledger {
         assert_eq!(count.version, service.template_version);
     }
 
-    /// A report, before it is applied.
+    /// Checks a report, before it is applied.
     fn note(&mut self, id: TaskId, state: TaskState, at: Stamp) {
         let Some(task) = self.cluster.tasks.get(id).filter(|task| task.is_wanted() && !task.state.is_terminal()) else {
             return;
@@ -268,7 +269,7 @@ impl Ledger {
         count.failed += u64::from(state.is_terminal() && early && !overdue);
     }
 
-    /// A task of the rollout under way neither ran nor ended, and its time is over.
+    /// A task of the active rollout neither ran nor ended within its time limit.
     fn note_overdue(&mut self, id: TaskId, at: Stamp) {
         let task = self.cluster.tasks.get(id).expect("an overdue task is there");
         let service = self.service(task.service);
@@ -288,15 +289,15 @@ fn serves(task: &Task) -> bool {
     task.is_live() && task.state == TaskState::Running
 }
 
-/// One thing that happens to the one service of a case.
+/// One random event about the one service of a case.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
     Update(Shape),
-    /// Nothing of what tasks run changes.
+    /// A change that does not affect tasks.
     Label(u8),
     Scale(u64),
     SetNode(usize, Availability),
-    /// Back to an earlier revision; `None`: to the previous spec.
+    /// Back to an earlier revision; `None` for the previous spec.
     Back(Option<usize>),
     Pause,
     Resume,
@@ -318,7 +319,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// A service that fits on every node, so that nothing but its own failures stops a rollout.
+/// A service that fits on every node, so that only its own failures stop a rollout.
 fn plain_shape() -> impl Strategy<Value = Shape> {
     (shape(), 0..6_u8, 0..20_u64, 0..4_u64).prop_map(|(shape, image, update_delay_secs, parallelism)| Shape {
         image,
@@ -333,7 +334,7 @@ fn plain_shape() -> impl Strategy<Value = Shape> {
     })
 }
 
-/// What the containers of an image do: how long they run, if at all; the others do not end.
+/// The behaviour of an image's containers: how long they run; `None` if they do not end.
 fn lifetime(image: &str) -> Option<Duration> {
     match image {
         "image:2" => Some(Duration::ZERO),
@@ -344,7 +345,7 @@ fn lifetime(image: &str) -> Option<Duration> {
 }
 
 impl Core {
-    /// The nodes' agents do what is asked of them, as far as it goes without time passing.
+    /// The nodes' agents act on their assignments, as far as possible without time passing.
     fn let_agents_act(&mut self) {
         for _ in 0..8 {
             let due: Vec<(TaskId, TaskState)> =
@@ -443,7 +444,7 @@ impl Core {
     }
 }
 
-/// Half as many cases as elsewhere: a rollout is judged second by second.
+/// Half as many cases as elsewhere: a rollout is checked second by second.
 fn config() -> ProptestConfig {
     let usual = ProptestConfig::default();
     ProptestConfig { failure_persistence: None, cases: usual.cases / 2, ..usual }
@@ -483,8 +484,8 @@ proptest! {
     }
 }
 
-/// A turn was cut between the two tasks of a place that is given up: the one that fills it was gone, the failed one stayed, and the
-/// rollout brought the place back.
+/// Regression: a turn was cut between the two tasks of a slot that is given up. The present task was gone, the failed one stayed,
+/// and the rollout brought the slot back.
 #[test]
 fn a_place_that_is_given_up_in_two_turns_stays_given_up() {
     let mut core = Core::new(Budget { events: 1000, bytes: 72 });

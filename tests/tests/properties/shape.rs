@@ -1,4 +1,4 @@
-//! Services of any shape.
+//! Random services.
 
 use events::{
     Annotations, ContainerSpec, EndpointSpec, FailureAction, JobSchedule, Overlap, Placement, PlacementPreference,
@@ -14,7 +14,7 @@ pub(super) struct Shape {
     pub(super) image: u8,
     pub(super) memory: u8,
     pub(super) zone: Option<u8>,
-    /// The service that it starts after, by its place among those there are.
+    /// The service that it depends on, by its position among the existing ones.
     pub(super) depends_on: Option<usize>,
     pub(super) condition: RestartCondition,
     pub(super) delay_secs: Option<u64>,
@@ -28,13 +28,13 @@ pub(super) struct Shape {
     pub(super) port: Option<u32>,
     pub(super) max_replicas: u64,
     pub(super) progress_deadline_secs: u64,
-    /// Of a job, how many of its tasks run at the same time.
+    /// For a job, how many of its tasks run at the same time.
     pub(super) job: Option<u64>,
-    /// Of a job with a schedule, that, and what becomes of runs that overlap.
+    /// For a scheduled job, the schedule and the policy for overlapping runs.
     pub(super) schedule: Option<(&'static str, Overlap)>,
-    /// Whether its tasks are spread over zones before nodes.
+    /// Whether its tasks are spread over zones first, then over nodes.
     pub(super) over_zones: bool,
-    /// Where its tasks are moved to nodes with fewer: how many in a step, and how many seconds apart.
+    /// Rebalancing: the number of tasks per step, and the seconds between steps.
     pub(super) rebalance: Option<(u64, u64)>,
 }
 
@@ -127,7 +127,7 @@ impl Shape {
             annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }),
             task: Some(task),
             mode: Some(self.mode()),
-            // A job is not rolled out.
+            // A job has no updates.
             update: self.job.is_none().then_some(update),
             rollback: self.job.is_none().then_some(rollback),
             schedule: self.job.and(self.schedule).map(|(cron, overlap)| JobSchedule {

@@ -1,4 +1,4 @@
-//! What is undone is as it was before, whatever happened in between and since; and what undoes can be undone.
+//! An undo restores the state before, whatever happened in between and since; and an undo can be undone.
 
 use commands::undo::{self, Effect, Inverse, Key, UndoPlan};
 use events::{Cause, CommandRecord, codec};
@@ -8,7 +8,7 @@ use reconcilers::Budget;
 
 use super::{Core, Step, step};
 
-/// The effects of the commands in the frames from this one on, each as the only one of an operation.
+/// The effects of the commands in the frames from this one on, each as an operation of its own.
 fn effects(core: &Core, from: usize, mut cluster: Cluster) -> Vec<Effect> {
     let mut effects = Vec::new();
     for entry in &core.frames[from..] {
@@ -28,7 +28,7 @@ fn effects(core: &Core, from: usize, mut cluster: Cluster) -> Vec<Effect> {
     effects
 }
 
-/// Does what a plan says; every command must be accepted.
+/// Executes a plan; every command must be accepted.
 fn put_back(core: &mut Core, plan: UndoPlan) -> Vec<(Key, Inverse)> {
     for (key, inverse) in &plan.commands {
         let actor = commands::Actor::Operator("user".to_owned());
@@ -69,7 +69,7 @@ fn expect_undone(core: &mut Core, step: &Step) {
     }
 }
 
-/// Takes all steps and undoes what one of them did, if nothing stands against it: then nothing of it is left to undo.
+/// Takes all steps and undoes one of them, if there are no conflicts: then nothing of it is left to undo.
 fn expect_undone_later(core: &mut Core, steps: &[Step], which: usize) {
     let which = which % steps.len();
     let mut done = Vec::new();
@@ -89,7 +89,8 @@ fn expect_undone_later(core: &mut Core, steps: &[Step], which: usize) {
     assert!(again.commands.is_empty() && again.conflicts.is_empty(), "{again:?}");
 }
 
-/// Takes all steps and makes everything again what it was after some of them: then it is so, but for what cannot come back.
+/// Takes all steps and reverts everything to the state after some of them: the result is that state, except for what cannot be
+/// restored.
 fn expect_reverted(core: &mut Core, steps: &[Step], which: usize) {
     let which = which % steps.len();
     let mut then = core.cluster.clone();

@@ -1,57 +1,57 @@
-//! What breaks: each fault once in every round, in an order of its own.
+//! The faults: each occurs once per round, in a random order.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::machines::{MACHINES, MANAGERS, Machines};
 
-/// What can break.
+/// The kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// One manager is killed.
     Killed,
     /// All managers are killed at once.
     AllKilled,
-    /// One manager does nothing for a while.
+    /// One manager is suspended for a while.
     Paused,
-    /// One manager and the others do not hear each other.
+    /// One manager is partitioned from the others, in both directions.
     CutOff,
-    /// The same, of the one that leads.
+    /// The same for the leader.
     LeaderCutOff,
-    /// No manager hears one of them.
+    /// One manager's messages to the others are lost.
     NotHeard,
-    /// One manager hears none of the others.
+    /// One manager receives no messages of the others.
     Deaf,
-    /// One manager does not hear one other.
+    /// One manager's messages to one other are lost.
     NotHeardByOne,
-    /// The agents and one manager do not hear each other.
+    /// One manager is partitioned from the agents.
     AgentsCutOff,
-    /// The power of one manager fails.
+    /// One manager loses power.
     PowerCut,
-    /// The power of all managers fails at once.
+    /// All managers lose power at once.
     AllPowerCut,
-    /// One manager's disk does not confirm a sync, and then loses its power.
+    /// A sync fails on one manager's disk, which then loses power.
     SyncFails,
     /// One manager's disk is full.
     DiskFull,
-    /// The wall clock of the manager that leads is an hour ahead, and then another one leads.
+    /// The wall clock of the leader is an hour ahead, and then another manager leads.
     ClockAhead,
-    /// One manager's wall clock is an hour late.
+    /// One manager's wall clock is an hour behind.
     ClockLate,
-    /// One manager's log lost its end.
+    /// The end of one manager's log is lost.
     LogTorn,
     /// Bits of one manager's log are flipped.
     LogFlipped,
     /// Bits of one manager's certificate are flipped.
     CertificateFlipped,
-    /// One manager becomes a worker, and a manager again.
+    /// One manager is demoted, and promoted again.
     Demoted,
     /// One manager's disk is lost.
     DiskLost,
 }
 
 impl Fault {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 20] = [
         Self::Killed,
         Self::AllKilled,
@@ -76,13 +76,13 @@ impl Fault {
     ];
 }
 
-/// Bytes of a log that is worth damaging: it is known how far it was durable, but not to the last frame.
+/// Minimum size of a log that is damaged, in bytes: the durable position is not known to the last frame.
 const LOG_BYTES_MIN: usize = 256 * 1024;
 const HOUR_SECONDS: i64 = 3_600;
-/// Longer than it takes to notice that a node is lost.
+/// Longer than it takes to detect that a node is down.
 const NOTICED: Duration = Duration::from_secs(8);
 
-/// Breaks something for about so long, and mends it. `goes_on` waits until commands are taken although the victim is not there.
+/// Causes a fault for about this long, and repairs it. `goes_on` waits until commands are accepted without the victim.
 pub fn cause(
     fault: Fault,
     machines: &mut Machines,
@@ -124,7 +124,7 @@ pub fn cause(
             std::thread::sleep(length);
             goes_on(machines);
             machines.disks[victim].make_room();
-            // Its log may have had room left that it had set aside.
+            // The manager may have kept running: its log had preallocated space left.
             machines.forget_ended();
         }
         Fault::ClockAhead => clock_ahead(machines, victim, length, goes_on),
@@ -166,7 +166,7 @@ fn cut(machines: &Machines, links: &[(usize, usize)], length: Duration) {
     machines.hosts.heal();
 }
 
-/// The agents move to other managers, and nothing happens to their tasks.
+/// The agents move to other managers, and their tasks are not affected.
 fn cut_agents(machines: &Machines, manager: usize, length: Duration) {
     let before = machines.tasks();
     for agent in MANAGERS..MACHINES {
@@ -187,7 +187,8 @@ fn cut_power(machines: &mut Machines, victims: &[usize], length: Duration) {
     victims.iter().for_each(|victim| machines.disks[*victim].restore_power());
 }
 
-/// The log has the time of a clock that is ahead when others come to lead: no node is lost for that.
+/// When another manager takes over, log time has the value of a clock that is ahead: no node may be declared down because of
+/// that.
 fn clock_ahead(machines: &mut Machines, victim: usize, length: Duration, goes_on: &dyn Fn(&Machines)) {
     let leader = machines.leader().unwrap_or(victim);
     machines.set_clock(leader, HOUR_SECONDS);
@@ -199,7 +200,7 @@ fn clock_ahead(machines: &mut Machines, victim: usize, length: Duration, goes_on
     machines.set_clock(leader, 0);
 }
 
-/// A manager whose log is damaged does not start, says so, and comes back as its operator is told to bring it.
+/// A manager with a damaged log refuses to start, reports it, and is restored as its hint tells the operator.
 fn damage_log(fault: Fault, machines: &mut Machines, (victim, other): (usize, usize), goes_on: &dyn Fn(&Machines)) {
     let dir = machines.state_dir(victim).join("raft/log");
     let newest = machines.until("a log", |_| newest_log(&dir));
@@ -213,14 +214,14 @@ fn damage_log(fault: Fault, machines: &mut Machines, (victim, other): (usize, us
     machines.reseed(victim, other);
 }
 
-/// The log's own file that is being written, once there is something in it.
+/// The log's file that is being written, once it is not empty.
 fn newest_log(dir: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     let newest = entries.filter(|path| path.extension().is_some_and(|ending| ending == "log")).max()?;
     (written(&std::fs::read(&newest).ok()?) > LOG_BYTES_MIN).then_some(newest)
 }
 
-/// Bytes of a file without the zeros that it may end with.
+/// Length of a file without trailing zeros.
 fn written(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }

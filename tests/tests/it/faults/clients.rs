@@ -1,4 +1,5 @@
-//! Those who ask while things break, and what each of them was answered: commands with their ids, registers, and a subscription.
+//! Clients that send requests during faults, and a journal of their answers: commands with their ids, registers, and a
+//! subscription.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,42 +14,42 @@ use tests::linearizability::{Action, Operation};
 use wire::v1::command_request::Command as Asked;
 use wire::v1::{CommandRequest, CreateConfig, CreateService, EventsRequest, InspectServicesRequest, ScaleService};
 
-/// How long a client waits for an answer before it asks another manager.
+/// How long a client waits for an answer before it tries another manager.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two questions of a client.
+/// Delay between two requests of a client.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between two of one that uses registers, whose histories are checked: longer, since that costs the square of their number.
+/// The same for registers, whose histories are checked: longer, since the check takes quadratic time.
 const REGISTER_PAUSE: Duration = Duration::from_millis(50);
-/// Operations on one register, before the next one is used.
+/// Number of operations on one register, before the next one is used.
 const OPERATIONS_MAX: u64 = 400;
-/// Values of a register: few, so that many commands set what is set already.
+/// Number of values of a register: few, so that many commands set the present value again.
 const VALUES: u64 = 5;
-/// Of so many commands that were answered, one is asked again, of another manager.
+/// One out of this many answered commands is repeated, at another manager.
 const ASKED_AGAIN: u32 = 5;
 
-/// What clients know.
+/// The journal of all clients.
 #[derive(Default)]
 pub struct Journal {
-    /// Commands that were acknowledged, with the index of their frame and the name of the config that they make.
+    /// Acknowledged commands, with the index of their frame and the name of the config that they create.
     pub acknowledged: Mutex<Vec<(CommandId, u64, String)>>,
-    /// What was done with registers.
+    /// Operations on registers.
     pub operations: Mutex<Vec<Operation>>,
-    /// Numbers the operations on registers.
+    /// Counts the operations on registers.
     operation: AtomicU64,
-    /// The events that a subscriber got, in this order.
+    /// The events that a subscriber received, in this order.
     pub subscribed: Mutex<Vec<(u64, u32)>>,
-    /// How often one subscribed.
+    /// Number of subscriptions.
     pub subscriptions: AtomicU64,
     over: AtomicBool,
 }
 
 impl Journal {
-    /// How many commands were acknowledged.
+    /// Number of acknowledged commands.
     pub fn count(&self) -> usize {
         self.acknowledged.lock().expect("no panic").len()
     }
 
-    /// Lets the clients end.
+    /// Stops the clients.
     pub fn close(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
@@ -58,7 +59,7 @@ impl Journal {
     }
 }
 
-/// One who asks managers.
+/// A client of several managers.
 pub struct Client {
     pub number: u64,
     pub sockets: Vec<PathBuf>,
@@ -67,7 +68,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Asks for one config after the other, each until it is acknowledged, of one manager after the other and with the same id.
+    /// Creates one config after the other. Each command is repeated until it is acknowledged, at one manager after the other and
+    /// with the same id.
     pub async fn create(self) {
         let (mut random, mut last) = (StdRng::seed_from_u64(self.number), 0);
         let mut manager = self.number as usize;
@@ -86,7 +88,7 @@ impl Client {
         }
     }
 
-    /// Asks for a command until it is acknowledged; nothing once all is over.
+    /// Repeats a command until it is acknowledged; `None` once the journal is closed.
     async fn until_acknowledged(&self, manager: &mut usize, id: CommandId, command: Asked) -> Option<u64> {
         while !self.journal.is_over() {
             let asked = tokio::time::timeout(PATIENCE, self.ask(*manager, id, command.clone())).await;
@@ -113,7 +115,8 @@ impl Client {
         Timestamp::from_unix_ns(0) + self.begun.elapsed()
     }
 
-    /// Sets and reads registers, each time at any manager. A register is the number of replicas of a service that no node can run.
+    /// Sets and reads registers, each time at a random manager. A register is the number of replicas of a service that no node
+    /// can run.
     pub async fn use_registers(self) {
         let mut random = StdRng::seed_from_u64(self.number);
         let mut made = None;
@@ -121,7 +124,7 @@ impl Client {
             let key = self.journal.operation.fetch_add(1, Ordering::Relaxed) / OPERATIONS_MAX;
             let mut manager = random.random_range(0..self.sockets.len());
             if made != Some(key) {
-                // Whoever comes first makes it: the command has one id.
+                // All clients create it with the same command id.
                 let id = CommandId::from_bits(u128::MAX - u128::from(key));
                 if self.until_acknowledged(&mut manager, id, register(key)).await.is_none() {
                     return;
@@ -136,7 +139,7 @@ impl Client {
         }
     }
 
-    /// Sets a register, or reads it; a read that was not answered is nothing.
+    /// Sets or reads a register; a read without an answer is not recorded.
     async fn operate(&self, manager: usize, key: u64, value: Option<u64>, id: CommandId) -> Option<Operation> {
         let called = self.now();
         let Some(replicas) = value else {
@@ -145,7 +148,7 @@ impl Client {
         };
         let scale = Asked::ScaleService(ScaleService { service: format!("r{key}"), replicas });
         let asked = tokio::time::timeout(PATIENCE, self.ask(manager, id, scale)).await;
-        // One that was refused or not answered may take effect at any time.
+        // A command that was refused or not answered may take effect at any time.
         let answered = matches!(asked, Ok(Ok(_))).then(|| self.now());
         Some(Operation { key, action: Action::Write(replicas), called, answered })
     }
@@ -160,11 +163,11 @@ impl Client {
         }
     }
 
-    /// Follows history from its beginning, at one manager after the other: where one breaks off, the next one goes on.
+    /// Follows history from its start, at one manager after the other: if a stream breaks, the next one continues.
     pub async fn subscribe(self) {
         let mut manager = self.number as usize;
         while !self.journal.is_over() {
-            // However it ends, the next one goes on.
+            // However it ends, the next one continues.
             let _ = self.follow(manager).await;
             manager += 1;
             tokio::time::sleep(PAUSE).await;
@@ -181,7 +184,7 @@ impl Client {
         while !self.journal.is_over() {
             match tokio::time::timeout(PATIENCE, stream.message()).await {
                 Ok(Ok(Some(event))) => {
-                    // Of the frame that it goes on with, it has had some.
+                    // Part of the frame that it continues with was received before.
                     let place = (event.index, event.ordinal);
                     let mut subscribed = self.journal.subscribed.lock().expect("no panic");
                     if last.is_none_or(|last| place > last) {
@@ -190,7 +193,7 @@ impl Client {
                 }
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(broken)) => return Err(broken),
-                // A manager that is cut off has nothing new.
+                // A partitioned manager has nothing new.
                 Err(_) => return Ok(()),
             }
         }

@@ -1,4 +1,4 @@
-//! A disk of its own for a machine: an ext4 file system in a file, which fills up and whose power fails.
+//! A machine's own disk: an ext4 file system in a file, which can be filled up and lose power.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use node::daemon::disk_space;
 
 use crate::process::run;
 
-/// Its size; only what is written takes room.
+/// Its size; the file is sparse.
 const SIZE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
-/// What a full disk has left: less than a second of the log.
+/// Free space of a full disk: less than a second of the log.
 const LEFT_BYTES: u64 = 64 * 1024;
-/// What fills it.
+/// The file that fills it.
 const FILLER: &str = "filler";
 
-/// A disk, mounted at a directory for as long as this lives.
+/// A disk that is mounted at a directory until this is dropped.
 pub struct Disk {
     image: PathBuf,
     place: PathBuf,
@@ -23,7 +23,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// An empty disk at this directory.
+    /// Mounts an empty disk at this directory.
     pub fn new(place: &Path, cutter: &Path) -> Self {
         let disk = Self { image: place.with_extension("img"), place: place.to_owned(), cutter: cutter.to_owned() };
         File::create(&disk.image).and_then(|file| file.set_len(SIZE_BYTES)).expect("an image");
@@ -32,19 +32,19 @@ impl Disk {
         disk
     }
 
-    /// Puts an empty disk in its place.
+    /// Replaces it by an empty disk.
     pub fn replace(&self) {
         self.command(&["umount"], &self.place);
         self.format();
     }
 
-    /// What was not synced is lost, and nothing more can be written until the power is back.
+    /// Drops unsynced data, and refuses writes until power is back.
     pub fn cut_power(&self) {
         let cut = run(Command::new(&self.cutter).arg(&self.place));
         assert_eq!(cut.code, 0, "{cut:?}");
     }
 
-    /// The power is back. Nobody may use the disk.
+    /// Restores power. The disk must not be in use.
     pub fn restore_power(&self) {
         self.command(&["umount"], &self.place);
         self.mount();
@@ -56,7 +56,7 @@ impl Disk {
         self.command(&["fallocate", "-l", &free.to_string()], &self.place.join(FILLER));
     }
 
-    /// Makes room again.
+    /// Frees space again.
     pub fn make_room(&self) {
         std::fs::remove_file(self.place.join(FILLER)).expect("removed");
     }
@@ -83,7 +83,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Also while a daemon still uses it.
+        // Even if a daemon still uses it.
         run(Command::new("umount").arg("--lazy").arg(&self.place));
     }
 }

@@ -1,4 +1,4 @@
-//! The machines of the test: three managers on disks of their own, two workers, and the network between them.
+//! The machines of the test: three managers on separate disks, two workers, and the network between them.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -24,7 +24,7 @@ pub const MACHINES: usize = 5;
 /// The service that runs on the workers, and its tasks.
 pub const SERVICE: &str = "web";
 pub const REPLICAS: usize = 4;
-/// What a manager's log says once it votes, and once it is none any more.
+/// Log messages of a manager when it votes, and when it is no longer a manager.
 const VOTES: &str = "this manager has joined, and votes";
 const IS_WORKER: &str = "this node is a worker from now on";
 
@@ -34,13 +34,13 @@ pub struct Machines {
     pub disks: Vec<Disk>,
     preload: PathBuf,
     children: Vec<Option<Child>>,
-    /// Lets managers in.
+    /// The join token of managers.
     token: String,
-    /// Where everything is; goes last.
+    /// The directory of all files; dropped last.
     pub dir: TempDir,
 }
 
-/// Builds a C source beside this file.
+/// Builds a C source in this directory.
 pub fn compile(dir: &Path, source: &str, built: &str, flags: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/faults").join(source);
     let built = dir.join(built);
@@ -57,7 +57,7 @@ impl Machines {
     /// Managers that all vote, and workers that run a service with a secret.
     pub fn start(secret: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        // Tasks do not run as this user, and have places below it.
+        // Tasks run as another user, and have directories below this one.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).expect("a mode");
         let preload = compile(dir.path(), "preload.c", "preload.so", &["-shared", "-fPIC", "-ldl"]);
         let cutter = compile(dir.path(), "power_cut.c", "power_cut", &[]);
@@ -94,7 +94,7 @@ impl Machines {
         self.until("tasks", |machines| (machines.tasks().len() == REPLICAS).then_some(()));
     }
 
-    /// The tasks that really run on the workers, with their processes.
+    /// The tasks that actually run on the workers, with their processes.
     pub fn tasks(&self) -> BTreeSet<(String, u64)> {
         (MANAGERS..MACHINES).flat_map(|number| processes(&self.state_dir(number))).collect()
     }
@@ -107,7 +107,7 @@ impl Machines {
         self.dir.path().join(format!("{number}.sock"))
     }
 
-    /// A manager's state is on its own disk, below what the file system has there itself.
+    /// A manager's state is on its own disk, below the file system's own files.
     pub fn state_dir(&self, number: usize) -> PathBuf {
         if number < MANAGERS {
             self.dir.path().join(format!("disk{number}/state"))
@@ -128,12 +128,12 @@ impl Machines {
         self.dir.path().join(format!("{number}.clock"))
     }
 
-    /// Lets the next sync of a manager fail.
+    /// Lets a manager's next sync fail.
     pub fn fail_sync(&self, number: usize) {
         File::create(self.trigger(number)).expect("made");
     }
 
-    /// Sets a manager's wall clock wrong by so many seconds.
+    /// Shifts a manager's wall clock by this many seconds.
     pub fn set_clock(&self, number: usize, seconds: i64) {
         let file = File::options().write(true).create(true).truncate(false).open(self.clock(number)).expect("a file");
         file.write_all_at(&seconds.to_ne_bytes(), 0).expect("written");
@@ -180,14 +180,14 @@ impl Machines {
         }
     }
 
-    /// Who ended by itself does not run any more.
+    /// Removes processes that have exited.
     pub fn forget_ended(&mut self) {
         self.children.iter_mut().for_each(|child| {
             child.take_if(|child| child.try_wait().expect("waited").is_some());
         });
     }
 
-    /// Waits until a manager ends by itself, which no manager does without a reason: with a code that says so.
+    /// Waits until a manager exits on its own; its exit code must state a reason.
     #[track_caller]
     pub fn await_end(&mut self, number: usize, why: &str) {
         let mut child = self.children[number].take().expect("it runs");
@@ -198,7 +198,7 @@ impl Machines {
         self.children[number] = None;
     }
 
-    /// Waits until a manager has said something so many times.
+    /// Waits until a manager has logged something this many times.
     #[track_caller]
     fn await_log(&self, number: usize, words: &str, times: usize) {
         self.until(&format!("m{number} to say so: {words}"), |machines| {
@@ -206,7 +206,7 @@ impl Machines {
         });
     }
 
-    /// How often a manager has said something.
+    /// How often a manager has logged something.
     pub fn said(&self, number: usize, words: &str) -> usize {
         self.log(number).matches(words).count()
     }
@@ -226,7 +226,7 @@ impl Machines {
         nodes.iter().filter(is_worker).filter(|node| node["state"] == "ready").count()
     }
 
-    /// The manager that leads, as it says itself.
+    /// The manager that claims to lead.
     pub fn leader(&self) -> Option<usize> {
         (0..MANAGERS).filter(|number| self.children[*number].is_some()).find(|number| {
             let raft = objects(&self.swarmctl(*number, &["raft", "--format", "json"])).pop();
@@ -234,19 +234,19 @@ impl Machines {
         })
     }
 
-    /// The nodes with the name of a manager's host, as another one has them.
+    /// The nodes with the name of a manager's host, as listed by another one.
     fn nodes(&self, number: usize, at: usize) -> Vec<String> {
         let listed = objects(&self.swarmctl(at, &["node", "ls", "--format", "json"])).into_iter();
         let own = listed.filter(|node| node["hostname"] == name(number).as_str());
         own.filter_map(|node| node["id"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Asks another manager for another role of a node until that is taken.
+    /// Asks another manager to change the role of a node until that is accepted.
     fn set_role(&self, node: &str, role: Role, at: usize) {
         self.until("another role", |machines| ask_role(&machines.socket(at), node, role).ok());
     }
 
-    /// Makes a worker of a manager, and a manager again.
+    /// Demotes a manager to worker, and promotes it again.
     pub fn demote_and_promote(&self, victim: usize, at: usize) {
         let (worker, votes) = (self.said(victim, IS_WORKER) + 1, self.said(victim, VOTES) + 1);
         let node = self.until("a node", |machines| machines.nodes(victim, at).pop());
@@ -256,7 +256,7 @@ impl Machines {
         self.await_log(victim, VOTES, votes);
     }
 
-    /// Takes a manager's disk away. It joins as another node, and the one that it was goes.
+    /// Replaces a manager's disk. It joins as a new node, and its old node is removed.
     pub fn lose_disk(&mut self, victim: usize, at: usize) {
         let lost = self.until("a node", |machines| machines.nodes(victim, at).pop());
         let votes = self.said(victim, VOTES) + 1;
@@ -270,7 +270,7 @@ impl Machines {
         });
     }
 
-    /// Lets a manager that does not run begin with an empty log, as its operator is told to.
+    /// Lets a stopped manager start with an empty log, as its hint tells the operator.
     pub fn reseed(&mut self, victim: usize, at: usize) {
         let (dir, votes) = (self.state_dir(victim), self.said(victim, VOTES) + 1);
         let mut command = Command::new(program("swarmd"));
@@ -281,7 +281,7 @@ impl Machines {
         std::fs::remove_dir_all(dir.join("raft.damaged")).expect("removed");
     }
 
-    /// The names of the configs that a manager has, in its own words; nothing if it does not answer.
+    /// The names of a manager's configs, read at that manager; `None` if it does not answer.
     pub fn configs(&self, number: usize) -> Option<Vec<String>> {
         let answer = self.swarmctl(number, &["config", "ls", "--format", "json"]);
         let name = |config: Value| config["spec"]["annotations"]["name"].as_str().map(str::to_owned);
@@ -317,7 +317,7 @@ fn name(number: usize) -> String {
 impl Drop for Machines {
     fn drop(&mut self) {
         for child in self.children.iter_mut().flatten() {
-            // One that has ended already is just as good.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

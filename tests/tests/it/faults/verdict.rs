@@ -1,4 +1,4 @@
-//! What must hold in the end of what clients were answered, of every manager's history, and of what is on the disks.
+//! The final checks of clients' answers, of every manager's history, and of the disks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,10 +13,11 @@ use tests::quorum::oracle::Oracle;
 use super::clients::Journal;
 use super::machines::{MANAGERS, Machines};
 
-/// Frames between two looks at everything that must hold of a state.
+/// The interval of full checks of the state, in frames.
 const CHECK_FRAMES: u64 = 1_000;
 
-/// The history of every manager, none of which runs: one, with all that was acknowledged, each command once and one leader a term.
+/// The histories of all managers, which are stopped: they are the same, contain everything that was acknowledged, each command
+/// once, and have one leader per term.
 pub fn histories(machines: &Machines, journal: &Journal) -> Oracle {
     let stores: Vec<Arc<dyn LogStore>> = (0..MANAGERS).map(|number| store(&machines.state_dir(number))).collect();
     let frames: Vec<Vec<(u64, Bytes)>> =
@@ -43,7 +44,7 @@ fn store(state_dir: &Path) -> Arc<dyn LogStore> {
     Arc::new(store.expect("a log"))
 }
 
-/// A subscriber got every event of history once, in its order.
+/// A subscriber received every event of history once, in order.
 fn subscription(journal: &Journal, history: &[(u64, Bytes)]) {
     let subscribed = journal.subscribed.lock().expect("no panic");
     let Some((last, _)) = subscribed.last().copied() else { panic!("nobody could subscribe") };
@@ -62,7 +63,7 @@ fn subscription(journal: &Journal, history: &[(u64, Bytes)]) {
     );
 }
 
-/// Only managers are ever down: that their agents' managers are lost is no reason to lose workers.
+/// Only managers are ever down: workers must not be lost because their manager is.
 fn no_worker_was_lost(history: &[(u64, Bytes)]) {
     let (mut names, mut lost, mut story) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (index, stored) in history {
@@ -87,7 +88,7 @@ fn no_worker_was_lost(history: &[(u64, Bytes)]) {
     );
 }
 
-/// What clients saw of registers could have happened one after the other.
+/// The results that clients saw at registers are linearizable.
 pub fn registers(journal: &Journal) {
     let mut operations = journal.operations.lock().expect("no panic").clone();
     let keys: BTreeSet<u64> = operations.iter().map(|operation| operation.key).collect();
@@ -102,7 +103,7 @@ pub fn registers(journal: &Journal) {
     check(&operations).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
-/// A secret is in no file and no log of any machine.
+/// A secret is not in any file or log of any machine.
 pub fn no_secret_in_clear(dir: &Path, secret: &str) {
     let mut files = 0;
     let mut left = vec![dir.to_owned()];
