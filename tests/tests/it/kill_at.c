@@ -1,7 +1,6 @@
 /*
- * Preloaded into a process, this kills it at the KILL_AT-th time that it makes something durable or renames a file: before
- * the call, so that a test which counts up from 1 ends the process at every point that matters. With SYNC_MS, each time that
- * it makes something durable takes that much longer.
+ * Preloaded into a process, this kills it before its KILL_AT-th call that syncs or renames a file, so that a test which counts up
+ * from 1 ends the process at every relevant point. With SYNC_MS, each sync takes that many milliseconds longer.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

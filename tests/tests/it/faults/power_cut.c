@@ -1,4 +1,4 @@
-/* Cuts the power of the ext4 file system that holds a directory: what was not synced is lost, and nothing more can be written. */
+/* Simulates a power failure of the ext4 file system that holds a directory: unsynced data is lost, and writes fail from then on. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
- * Preloaded into a process, this lets a sync of its files fail, once for each time that the file FAIL_SYNC is made, and shifts its
- * wall clock by the seconds that the file CLOCK holds as a 64-bit number. The monotonic clock goes on as it is.
+ * Preloaded into a process, this makes one sync of its files fail each time the file FAIL_SYNC is created, and shifts its wall clock
+ * by the number of seconds in the file CLOCK, a 64-bit number. The monotonic clock is not changed.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -63,7 +63,7 @@ time_t time(time_t *at) {
     return now.tv_sec;
 }
 
-/* The kernel waits by its own clock. */
+/* The kernel waits by its own, unshifted clock. */
 int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *restrict mutex, const struct timespec *restrict at) {
     static int (*wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     if (wait == NULL) wait = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
