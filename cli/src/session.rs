@@ -1,4 +1,4 @@
-//! One run of a command: the manager it talks to, and the surroundings it runs in.
+//! One run of a command: the connection to the manager and the process environment.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -23,42 +23,41 @@ use crate::values::at::At;
 use crate::values::point::Point;
 use crate::values::start::{Place, Start};
 
-/// Something to await, on the thread that runs the command.
+/// A future on the thread that runs the command.
 pub type Wait<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The time of the process, or of a simulation.
 pub trait Clock {
-    /// The present instant.
+    /// The current time.
     fn now(&self) -> Timestamp;
-    /// Ends after this length of time.
+    /// Resolves after this duration.
     fn sleep(&self, length: Duration) -> Wait<'static>;
 }
 
-/// What a person, a pipe and the system give to a command that runs in a task.
+/// The terminal, standard input and signals, for a command that runs in a task.
 pub trait Console {
-    /// The size of the terminal that the standard input is; nothing if it is none.
+    /// The size of the terminal, if standard input is one.
     fn terminal(&self) -> Option<TerminalSize>;
 
-    /// What is given from now on: the standard input, other sizes of the terminal, and signals. It ends with this process, and
-    /// with it whatever was changed about the terminal.
+    /// Everything from now on: standard input, new sizes of the terminal, and signals. Dropping the stream restores the terminal.
     ///
     /// # Errors
-    /// When the terminal cannot be changed.
+    /// When the terminal's mode cannot be changed.
     fn listen(&mut self, how: Listening) -> std::io::Result<TaskInputs>;
 }
 
-/// What to listen to.
+/// The inputs to listen to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listening {
-    /// Whether the standard input is wanted.
+    /// Whether standard input is read.
     pub stdin: bool,
-    /// Whether every key is, and not whole lines: the terminal is the task's.
+    /// Whether the terminal is put into raw mode: each key goes to the task at once.
     pub raw: bool,
-    /// Whether a page is drawn on the terminal, in the place of what is on it, which comes back in the end.
+    /// Whether a page is drawn on the terminal's alternate screen; the old contents return at the end.
     pub page: bool,
 }
 
-/// Nobody is there: an empty input, and no signals.
+/// A console with an empty input and no signals.
 #[derive(Debug, Clone, Copy)]
 pub struct NoConsole;
 
@@ -73,81 +72,81 @@ impl Console for NoConsole {
     }
 }
 
-/// What a command takes from the process around it.
+/// The process environment of a command.
 pub struct Env<'a> {
-    /// Data, and nothing else.
+    /// Data only.
     pub out: &'a mut dyn Write,
-    /// Progress, notes and errors. Not a locked stderr: where `interactive`, another thread draws on that.
+    /// Progress, notes and errors. Not a locked stderr: if `interactive`, another thread draws on it.
     pub err: &'a mut dyn Write,
-    /// Whether `err` is a terminal: progress is drawn, and waits have no limit of their own.
+    /// Whether `err` is a terminal: then progress is drawn, and waits have no default time limit.
     pub interactive: bool,
-    /// Columns of the terminal that `out` is; `None` if it is none.
+    /// The width of the terminal that `out` is; `None` if it is not a terminal.
     pub width: Option<usize>,
-    /// Whether names may be shown in colours.
+    /// Whether names are coloured.
     pub coloured: bool,
-    /// Time.
+    /// The clock.
     pub clock: &'a dyn Clock,
-    /// Names commands; never the same name twice.
+    /// Generates command ids; never the same twice.
     pub command_ids: &'a mut dyn FnMut() -> CommandId,
-    /// Ends when the user wants the command to end.
+    /// Resolves when the user interrupts the command.
     pub interrupt: Wait<'a>,
-    /// What goes into tasks.
+    /// The input of tasks.
     pub console: &'a mut dyn Console,
 }
 
 /// One run of a command.
 pub struct Session<'a, M> {
-    /// Who is asked.
+    /// The manager.
     pub manager: &'a mut M,
-    /// What the process around gives.
+    /// The process environment.
     pub around: Env<'a>,
-    /// The flags that every command takes.
+    /// The global flags.
     pub globals: &'a Globals,
-    /// The first change that was asked for: those after it belong to the same operation.
+    /// The first change of this run: later ones belong to the same operation.
     pub operation: Option<CommandId>,
-    /// The point of the past that is looked at.
+    /// The point of the past that is read.
     pub point: Option<PastPoint>,
     /// Index of the frame that the changes undo.
     pub undoes: Option<u64>,
-    /// The changes that would be asked for, where the command is only tried.
+    /// The changes so far, if the command is only tried.
     pub trial: Option<Vec<PreviewStep>>,
-    /// How many of them what is read is after: those of the lines of a script before this one.
+    /// The number of these changes that reads take into account: those of the script's lines before this one.
     pub read_after: usize,
-    /// Ids that are those of a copy alone.
+    /// Ids that exist only in the copy of the state.
     pub tentative: BTreeSet<String>,
-    /// The line of the script that each of them comes from, where there is a script.
+    /// The script line of each change, if there is a script.
     pub lines: Vec<String>,
-    /// Where the objects are described that a command is about, where files do that.
+    /// The locations of the objects that a command is about, if they are described in files.
     pub sources: Sources,
-    /// Whether what would happen leaves tasks without a node.
+    /// Whether the preview leaves tasks without a node.
     pub leaves_tasks_over: bool,
-    /// How a command in a task ended, which is how this one ends.
+    /// The exit code of a command in a task, which becomes ours.
     pub exit_code: Option<u8>,
 }
 
 impl<M> Session<'_, M> {
-    /// Notes a step of a plan, where that is only tried.
+    /// Adds a step to the trial, if the command is only tried.
     pub fn try_step(&mut self, step: PreviewStep) {
         self.trial.get_or_insert_default().push(step);
     }
 
-    /// Notes what is supposed to happen.
+    /// Adds a hypothetical step.
     pub fn suppose(&mut self, step: Step) {
         self.try_step(PreviewStep { at_rest: false, step: Some(step) });
     }
 }
 
-/// A point of the past that is looked at.
+/// A point of the past that is read.
 pub struct PastPoint {
     view: PointView,
-    /// How it was named.
+    /// The point as the user named it.
     asked: FindPointRequest,
-    /// Whether the output says so already.
+    /// Whether the output mentions it already.
     told: bool,
 }
 
 impl<M: Manager> Session<'_, M> {
-    /// Asks for one change; where the command is only tried, notes it.
+    /// Makes one change; if the command is only tried, adds it to the trial.
     ///
     /// # Errors
     /// When the manager refuses it or cannot be reached.
@@ -155,7 +154,7 @@ impl<M: Manager> Session<'_, M> {
         self.execute_after(command, false).await
     }
 
-    /// The same for a change that makes sense only once what was asked for before has been done, tasks and all.
+    /// The same for a change that depends on the ones before it and on their tasks: it is made once the cluster has settled.
     ///
     /// # Errors
     /// When the manager refuses it or cannot be reached.
@@ -163,7 +162,7 @@ impl<M: Manager> Session<'_, M> {
         self.execute_after(command, true).await
     }
 
-    /// Asks for changes that are made together or not at all; the answers in their order.
+    /// Makes several changes atomically; returns the answers in the same order.
     ///
     /// # Errors
     /// When the manager refuses one of them or cannot be reached.
@@ -177,7 +176,7 @@ impl<M: Manager> Session<'_, M> {
         }
         let joined = requests.split_off(requests.len().min(1));
         let Some(first) = requests.pop() else { return Ok(Vec::new()) };
-        // A manager of an older build would leave out what is joined.
+        // A manager of an older build would ignore the joined commands.
         if !joined.is_empty() && self.manager.cluster(false).await?.feature_level < JOINED_LEVEL {
             let failure = Failure::new(Kind::Conflict, "not every manager knows changes that are made together");
             return Err(failure.hint("upgrade all managers first, or make one change after the other"));
@@ -187,7 +186,7 @@ impl<M: Manager> Session<'_, M> {
         Ok(std::iter::once(reply).chain(joined).collect())
     }
 
-    /// A command of this operation.
+    /// A request that belongs to this operation.
     fn request(&mut self, command: Command) -> CommandRequest {
         let id = (self.around.command_ids)();
         let reason = self.globals.reason.clone();
@@ -218,7 +217,7 @@ impl<M: Manager> Session<'_, M> {
         self.trial.is_some()
     }
 
-    /// Refuses to try what cannot be tried on a copy of the state.
+    /// Refuses a command that cannot be tried on a copy of the state.
     ///
     /// # Errors
     /// When the command is only tried.
@@ -230,7 +229,7 @@ impl<M: Manager> Session<'_, M> {
         Err(failure.hint("`--help` after the command says what it does"))
     }
 
-    /// Asks for one change and prints what it is about: the id, or what the manager answered as JSON.
+    /// Makes one change and prints its object: the id, or the manager's answer as JSON.
     ///
     /// # Errors
     /// When the manager refuses it, or the output cannot be written.
@@ -240,7 +239,7 @@ impl<M: Manager> Session<'_, M> {
         Ok(reply)
     }
 
-    /// Prints the object of an answer: its id, or `reference` if the manager named none.
+    /// Prints the object of an answer: its id, or `reference` if the answer has none.
     ///
     /// # Errors
     /// When the output cannot be written.
@@ -254,8 +253,8 @@ impl<M: Manager> Session<'_, M> {
         }
     }
 
-    /// Makes sure of all services before the first is changed: one that is mistyped leaves nothing half done. Of a single one
-    /// the change itself finds out.
+    /// Checks that all services exist before the first is changed, so that a mistyped name leaves nothing half done. With a
+    /// single one, the change itself fails.
     ///
     /// # Errors
     /// When one of several does not exist.
@@ -322,34 +321,34 @@ impl<M: Manager> Session<'_, M> {
         Ok(())
     }
 
-    /// The one service that a reference names.
+    /// The service with this reference.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it does not exist.
     pub async fn service(&mut self, reference: &str) -> Result<ServiceView, Failure> {
         let found = self.services(vec![reference.to_owned()]).await?;
         found.into_iter().next().ok_or_else(|| missing("service", reference))
     }
 
-    /// The one node that a reference names.
+    /// The node with this reference.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it does not exist.
     pub async fn node(&mut self, reference: &str) -> Result<NodeView, Failure> {
         let found = self.nodes(vec![reference.to_owned()]).await?;
         found.into_iter().next().ok_or_else(|| missing("node", reference))
     }
 
-    /// What tables and blocks depend on besides what they show.
+    /// The display settings of tables and blocks.
     pub fn view(&self) -> View {
         let now = self.point.as_ref().map_or_else(|| self.around.clock.now(), |point| point.view.log_time);
         View { now, ids: self.globals.no_resolve, width: self.around.width }
     }
 
-    /// Goes to a point of the past, if one is given: what is read from here on is as it was then.
+    /// Selects a point of the past, if one is given: later reads show the state at that point.
     ///
     /// # Errors
-    /// When there is no such point, or the manager cannot be reached.
+    /// When the point does not exist, or the manager cannot be reached.
     pub async fn at(&mut self, at: &At) -> Result<(), Failure> {
         let Some(at) = &at.at else { return Ok(()) };
         let asked = self.point_request(at)?;
@@ -358,19 +357,19 @@ impl<M: Manager> Session<'_, M> {
         Ok(())
     }
 
-    /// Finds a point of history without going there.
+    /// Finds a point of history without selecting it.
     ///
     /// # Errors
-    /// When there is no such point, or the manager cannot be reached.
+    /// When the point does not exist, or the manager cannot be reached.
     pub async fn find_point(&mut self, point: &Point) -> Result<PointView, Failure> {
         let asked = self.point_request(point)?;
         self.manager.find_point(asked).await
     }
 
-    /// The index or the time of a point; a tag is looked up.
+    /// The index or the time of a point; tags are resolved.
     ///
     /// # Errors
-    /// When there is no such tag, or the manager cannot be reached.
+    /// When the tag does not exist, or the manager cannot be reached.
     pub async fn start(&mut self, point: Option<&Point>) -> Result<Option<Start>, Failure> {
         Ok(match point {
             None => None,
@@ -395,18 +394,18 @@ impl<M: Manager> Session<'_, M> {
         }
     }
 
-    /// Index of the point that is looked at; nothing where that is the present.
+    /// Index of the selected point; `None` for the present.
     pub fn point_index(&self) -> Option<u64> {
         self.point.as_ref().map(|point| point.view.index)
     }
 
-    /// Says above the first text which point is looked at.
+    /// Prints the selected point above the first text.
     fn tell_point(&mut self) -> Result<(), Failure> {
         let Some(heading) = self.point_heading() else { return Ok(()) };
         Ok(writeln!(self.around.out, "{heading}:\n")?)
     }
 
-    /// The same in a comment, where the text is one that other programs read.
+    /// The same as a comment, for output that other programs read.
     ///
     /// # Errors
     /// When the output cannot be written.
@@ -415,7 +414,7 @@ impl<M: Manager> Session<'_, M> {
         Ok(writeln!(self.around.out, "# {heading}")?)
     }
 
-    /// Which point is looked at, once.
+    /// The selected point, the first time this is called.
     fn point_heading(&mut self) -> Option<String> {
         let point = self.point.as_mut().filter(|point| !point.told)?;
         point.told = true;
@@ -454,7 +453,7 @@ impl<M: Manager> Session<'_, M> {
         Ok(writeln!(self.around.out, "{}", escape::json(&line))?)
     }
 
-    /// Prints objects, one a line: ids if only those are wanted, JSON if that is the format, or else `table` of them.
+    /// Prints objects, one per line: ids if only those are requested, JSON in that format, or else `table` of them.
     ///
     /// # Errors
     /// When the output cannot be written.
@@ -472,16 +471,16 @@ impl<M: Manager> Session<'_, M> {
         }
     }
 
-    /// Says something to the person, not to the reader of data.
+    /// Prints a note for the user, apart from the data.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the note cannot be written.
     pub fn note(&mut self, text: &str) -> Result<(), Failure> {
         Ok(writeln!(self.around.err, "{}", escape::line(text))?)
     }
 }
 
-/// A failure that came before the first of several changes.
+/// A failure before the first of several changes was made.
 fn unchanged(failure: Failure) -> Failure {
     Failure { sentence: format!("{}; nothing was changed", failure.sentence), ..failure }
 }

@@ -1,4 +1,4 @@
-//! What the command line parser refuses, said the way all our failures are said.
+//! Turns errors of the command line parser into our failures.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -9,32 +9,32 @@ use crate::failure::{Failure, Kind};
 use crate::format::Format;
 use crate::values::Invalid;
 
-/// Why parsing ended without a command to run.
+/// Why there is no command to run.
 #[derive(Debug)]
 pub enum Stop {
-    /// The user asked for help or the version, which this prints.
+    /// The user asked for the help or the version, which this prints.
     Help(clap::Error),
-    /// A command was given without one of its own commands: its help, which lists them. As wrong as [`Stop::Wrong`].
+    /// A command without a subcommand: its help, which lists them. It counts as an error like [`Stop::Wrong`].
     NoCommand(String),
-    /// The command line is wrong.
+    /// The command line is invalid.
     Wrong {
-        /// What is wrong.
+        /// The error.
         failure: Failure,
-        /// The form in which to say so.
+        /// The format in which to report it.
         format: Format,
     },
 }
 
-/// Verbs that no hint suggests.
+/// Verbs that hints never suggest.
 const DESTRUCTIVE: [&str; 2] = ["rm", "remove"];
 
-/// What users of SwarmKit and Docker look for and do not find, and what to do instead.
+/// Features of SwarmKit and Docker that do not exist here, and what to do instead.
 pub const NOT_IN_THIS_VERSION: [(&str, &str, &str); 2] = [
     ("swarmctl", "network", "tasks publish ports on their nodes: `swarmctl service create --ports NAME:PORT`"),
     ("swarmctl", "volume", "`swarmctl service create --volume NAME:TARGET` uses a volume of the engine"),
 ];
 
-/// What users of Docker look for and find under another name.
+/// Features of Docker that have another name here.
 pub const ELSEWHERE: [(&str, &str, &str); 5] = [
     ("swarmctl", "ps", "`swarmctl task ls` lists the tasks, `--filter service=NAME` those of a service"),
     ("swarmctl", "info", "`swarmctl cluster inspect` shows the cluster, `swarmctl version` the manager"),
@@ -43,7 +43,7 @@ pub const ELSEWHERE: [(&str, &str, &str); 5] = [
     ("swarmctl cluster", "join-token", "`swarmctl cluster inspect` shows the join tokens"),
 ];
 
-/// What users of Docker give as flags, and what to do instead.
+/// Flags of Docker, and what to do instead.
 pub const OTHER_FLAGS: [(&str, &str); 6] = [
     ("--at", "only reads of the state have it: logs have --since and --until, `events` has --from and --to"),
     ("--no-trunc", "nothing is shortened here; omit it"),
@@ -56,7 +56,7 @@ pub const OTHER_FLAGS: [(&str, &str); 6] = [
     ("--resolve-image", "`service create` and `service update` take --no-resolve-image"),
 ];
 
-/// A flag of Docker's that does not exist is no misspelling of one that does, and a template is no format.
+/// Known flags of Docker that do not exist here are not misspellings, and a template is not a format.
 fn other_flag(error: &clap::Error) -> Option<Failure> {
     let flag = argument(error)?;
     if error.kind() == ErrorKind::UnknownArgument {
@@ -70,7 +70,7 @@ fn other_flag(error: &clap::Error) -> Option<Failure> {
     })
 }
 
-/// A command that people may expect and that does not exist, or has another name, is no misspelling of one that exists.
+/// A known command that does not exist here, or has another name, is not a misspelling.
 fn expected_elsewhere(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     let command = command?;
@@ -81,7 +81,7 @@ fn expected_elsewhere(error: &clap::Error, command: Option<&str>) -> Option<Fail
     Some(Failure::new(Kind::Usage, format!("`{command} {given}` {what}")).hint(*instead))
 }
 
-/// An image after the service, where Docker's `service create` and ours have it and an update does not.
+/// An image after the service, as in `service create`, where an update does not have it.
 fn stray_image(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
     let stray = argument(error).filter(|word| error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-'))?;
     (command? == "swarmctl service update").then(|| {
@@ -90,7 +90,7 @@ fn stray_image(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
     })
 }
 
-/// Turns the parser's answer into ours.
+/// Turns a parser error into ours.
 pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(error),
@@ -102,8 +102,8 @@ pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
     }
 }
 
-/// Whether a command was given without one of its own commands. Which kind of error that is depends on whether the
-/// environment gives a flag its value.
+/// Whether a subcommand is missing. The kind of that parser error depends on whether the environment provides the value of a
+/// flag.
 fn lacks_command(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand)
 }
@@ -119,7 +119,7 @@ fn help(error: &clap::Error) -> String {
     about.render_help().to_string()
 }
 
-/// What is wrong with a value like `-5s`, which the parser takes for a flag that does not exist.
+/// The error for a value like `-5s`, which the parser takes for an unknown flag.
 fn negative(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
     let taken = argument(error).filter(|_| error.kind() == ErrorKind::UnknownArgument)?;
     let number = |word: &str| word.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
@@ -131,7 +131,7 @@ fn negative(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
 
 fn failure(error: &clap::Error) -> Failure {
     if let Some(invalid) = error.source().and_then(|source| source.downcast_ref::<Invalid>()) {
-        // Only a flag is worth naming: what a positional argument should be is in the sentence.
+        // Only a flag is named: for a positional argument the sentence states the expected form.
         let flag = argument(error).filter(|argument| argument.starts_with('-'));
         let flag = flag.map_or_else(String::new, |flag| format!("{flag}: "));
         return Failure::new(Kind::Usage, format!("{flag}{}", invalid.sentence)).hint(invalid.hint);
@@ -151,8 +151,8 @@ fn failure(error: &clap::Error) -> Failure {
     }
     let failure = Failure::new(Kind::Usage, sentence(error, &text));
     let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
-    // How to give a flag's name as a value is never what somebody wanted who mistook a flag.
-    // Nor is a verb that removes something, whatever it looks like.
+    // The parser's tip to pass a flag's name as a value does not help with a misspelled flag. A verb that removes something is
+    // not suggested, however similar.
     let removes = |tip: &str| DESTRUCTIVE.iter().any(|verb| tip.contains(&format!("'{verb}'")));
     let tips: Vec<&str> = tips.filter(|tip| !tip.starts_with("to pass ") && !removes(tip)).collect();
     let values = match error.get(ContextKind::ValidValue) {
@@ -170,7 +170,7 @@ fn failure(error: &clap::Error) -> Failure {
     }
 }
 
-/// The parser's sentence on one line, without the values that would be right: those are the hint.
+/// The parser's sentence on one line, without the possible values: those become the hint.
 fn sentence(error: &clap::Error, text: &str) -> String {
     if let (Some(ContextValue::String(value)), Some(argument), ErrorKind::InvalidValue) =
         (error.get(ContextKind::InvalidValue), argument(error), error.kind())
@@ -191,14 +191,14 @@ fn argument(error: &clap::Error) -> Option<String> {
     Some(flag.to_owned())
 }
 
-/// The command that the parser's text speaks of: the words of its usage line before the first placeholder.
+/// The command in the parser's text: the words of its usage line before the first placeholder.
 fn command(text: &str) -> Option<String> {
     let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: "))?;
     let word = |word: &&str| word.starts_with(|c: char| c.is_ascii_alphanumeric());
     Some(usage.split(' ').take_while(word).collect::<Vec<_>>().join(" "))
 }
 
-/// The output format that a command line asks for, even if it is wrong otherwise.
+/// The output format that a command line requests, even if it is invalid otherwise.
 fn wanted_format(args: &[OsString]) -> Format {
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     let pair = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");

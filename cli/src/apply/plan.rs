@@ -34,7 +34,7 @@ pub struct Wanted {
     pub stack: Option<String>,
     /// Whether other objects of the stack are removed.
     pub prune: bool,
-    /// Where it is described.
+    /// Where they are described.
     pub sources: Sources,
 }
 

@@ -1,4 +1,4 @@
-//! Doing what a plan says, and waiting for it.
+//! Executes a plan and waits for the result.
 
 use std::collections::BTreeSet;
 use std::mem::take;
@@ -19,12 +19,13 @@ use crate::session::Session;
 use crate::spec::pin_image;
 use crate::wait::{self, Goal, WaitFlags};
 
-/// What is said of an object that is as it should be.
+/// Shown for an object without changes.
 const UNCHANGED: &str = "unchanged";
 
-/// Changes that are asked for together: as many as a manager takes.
+/// Maximum number of changes in one request: the limit of a manager.
 const TOGETHER_MAX: usize = 256;
-/// Bytes of these: two thirds of what one frame may have, which leaves room for the services that follow new data.
+/// Maximum size of these changes, in bytes: two thirds of the limit of a frame, which leaves room for the services that follow
+/// new data.
 const TOGETHER_BYTES_MAX: usize = events::frame::BYTES_HARD_MAX / 3 * 2;
 
 /// What was done to one object.
@@ -35,9 +36,9 @@ struct Done<'a> {
     name: &'a str,
 }
 
-/// What is done about one object.
+/// The change of one object.
 struct Change {
-    /// Nothing where it is as it should be.
+    /// `None` if there is nothing to change.
     command: Option<Command>,
     action: &'static str,
     noun: &'static str,
@@ -45,24 +46,24 @@ struct Change {
     then: Then,
 }
 
-/// What there is to do after a change.
+/// What to do after a change.
 enum Then {
     Nothing,
-    /// Its service is waited for.
+    /// Wait for its service.
     Await(Goal),
-    /// The services that follow the new data of a config are.
+    /// Wait for the services that follow the new data of a config.
     FollowConfig(Box<ConfigView>),
-    /// Whether the data of a secret is new is seen by what has become of it.
+    /// The same for a secret; whether its data was new is visible only in its new state.
     FollowSecret(Box<SecretView>),
 }
 
-/// Services that are waited for, each with the index of its last change.
+/// Services to wait for, each with the index of its last change.
 type Awaited = Vec<(String, Goal, u64)>;
 
-/// Makes all changes together, or in as few parts as they fit into, and then waits until the services are as they should be.
+/// Makes all changes atomically, or in as few parts as possible, and then waits until the services have converged.
 ///
 /// # Errors
-/// When a change is refused, or a service does not become what it should be.
+/// When a change is refused, or a service does not converge.
 pub async fn run<M: Manager>(
     plan: Plan,
     registry_auth: Option<&SecretText>,
@@ -73,7 +74,7 @@ pub async fn run<M: Manager>(
     let (mut changes, mut unused) = (Vec::new(), Vec::new());
     for step in plan {
         match step {
-            // What a rollback of a service that stays may need is not removed.
+            // A config or secret that a rollback of a remaining service may need is not removed.
             Step::RemoveFile(file) if session.is_trial() && file.users.iter().any(|name| services.contains(name)) => {}
             Step::RemoveFile(file) => unused.push(file),
             step => changes.extend(change(step, registry_auth, session).await?),
@@ -85,7 +86,7 @@ pub async fn run<M: Manager>(
     for OwnedFile { id, name, .. } in unused {
         match session.execute_at_rest(id.removal()).await {
             Ok(_) => told(session, "removed", id.noun(), &name)?,
-            // A rollback may need it: the next time it is tried again.
+            // A rollback may need it: the next deployment tries again.
             Err(failure) if failure.kind == Kind::Conflict => {}
             Err(failure) => return Err(failure),
         }
@@ -93,7 +94,7 @@ pub async fn run<M: Manager>(
     Ok(())
 }
 
-/// The change that a step comes to; nothing for the removal of a file, which comes after everything else.
+/// The change of a step; `None` for the removal of a file, which comes after everything else.
 async fn change<M: Manager>(
     step: Step,
     registry_auth: Option<&SecretText>,
@@ -122,7 +123,7 @@ async fn change<M: Manager>(
             let goal = super::goal(&present.spec, &spec);
             let update = UpdateService {
                 service: session.reference(present.id, &name),
-                // The version that was read: nobody's change in between is lost.
+                // The version that was read: no concurrent change is lost.
                 version: Some(present.meta.version),
                 spec,
                 registry_auth: auth,
@@ -162,12 +163,12 @@ async fn change<M: Manager>(
     Ok(Some(Change { command, action, noun, name, then }))
 }
 
-/// Says of what the image is of which something is refused.
+/// Adds the service to a failure about its image.
 fn of_service(failure: Failure, name: &str) -> Failure {
     Failure { subject: Some(format!("service {name}")), ..failure }
 }
 
-/// Makes the changes, each part of them together or not at all; what is to be waited for.
+/// Makes the changes, each part atomically; returns what to wait for.
 async fn make<M: Manager>(
     changes: Vec<Change>,
     services: &BTreeSet<String>,
@@ -183,7 +184,7 @@ async fn make<M: Manager>(
     for (before, mut part) in parts.into_iter().enumerate() {
         let commands = part.iter_mut().filter_map(|change| change.command.take()).collect();
         let replies = session.execute_together(commands).await.map_err(|failure| refused(failure, before, session))?;
-        // Of one frame, all have the same index.
+        // All changes of one frame have the same index.
         let index = replies.first().map_or(0, |reply| reply.index);
         for change in part {
             conclude(change, index, services, &mut awaited, session).await?;
@@ -192,7 +193,7 @@ async fn make<M: Manager>(
     Ok(awaited)
 }
 
-/// What is made together: as many changes as fit into a frame.
+/// Splits changes into parts that fit into a frame.
 fn in_parts(changes: Vec<Change>) -> Vec<Vec<Change>> {
     let (mut parts, mut part) = (Vec::new(), Vec::new());
     let (mut commands, mut bytes) = (0, 0);
@@ -210,7 +211,7 @@ fn in_parts(changes: Vec<Change>) -> Vec<Vec<Change>> {
     parts
 }
 
-/// A refusal, with where in a file that is which it is about, and what stays.
+/// A refusal with the location of its object in a file, and what was changed already.
 fn refused<M>(failure: Failure, parts_before: usize, session: &Session<'_, M>) -> Failure {
     let is_refusal = matches!(failure.kind, Kind::Usage | Kind::NotFound | Kind::Exists | Kind::Conflict);
     let stays = match parts_before {
@@ -222,7 +223,7 @@ fn refused<M>(failure: Failure, parts_before: usize, session: &Session<'_, M>) -
     Failure { sentence: format!("{}{stays}", failure.sentence), ..failure }
 }
 
-/// Tells what was done about an object, and notes what is to be waited for.
+/// Reports what was done to an object, and adds what to wait for.
 async fn conclude<M: Manager>(
     Change { action, noun, name, then, .. }: Change,
     index: u64,
@@ -248,7 +249,7 @@ async fn conclude<M: Manager>(
     told(session, action, noun, &name)
 }
 
-/// The same for a secret, of which only the manager knows whether its data was another.
+/// The same for a secret; only the manager knows whether its data differed.
 async fn conclude_secret<M: Manager>(
     present: &SecretView,
     index: u64,
@@ -267,7 +268,7 @@ async fn conclude_secret<M: Manager>(
     told(session, "updated", "secret", name)
 }
 
-/// Waits for services that follow a new revision, for their last change only.
+/// Waits for services that follow a new revision, once each, for their last change.
 fn follow(awaited: &mut Awaited, followers: impl Iterator<Item = String>, index: u64) {
     for name in followers {
         match awaited.iter_mut().find(|(known, ..)| *known == name) {
@@ -277,7 +278,7 @@ fn follow(awaited: &mut Awaited, followers: impl Iterator<Item = String>, index:
     }
 }
 
-/// Tells what was done to an object.
+/// Reports what was done to an object.
 ///
 /// # Errors
 /// When the output cannot be written.
@@ -295,7 +296,7 @@ pub fn told<M: Manager>(session: &mut Session<'_, M>, action: &str, kind: &str, 
 mod tests {
     use super::*;
 
-    /// The sizes of the parts that changes of so many bytes are made in; nothing is done about those without any.
+    /// The lengths of the parts for changes of these sizes; `None` for objects without a change.
     fn parts(sizes: &[Option<usize>]) -> Vec<usize> {
         let change = |bytes: &Option<usize>| Change {
             command: bytes

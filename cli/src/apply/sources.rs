@@ -1,22 +1,22 @@
-//! Where in files objects are described, for what is refused about them.
+//! The locations of objects in files, for error messages about them.
 
 use std::collections::BTreeMap;
 
 use crate::failure::Failure;
 use crate::yaml::{At, Node, Value};
 
-/// The descriptions of objects, each under its object, such as `service web`.
+/// The description of each object, by its name such as `service web`.
 #[derive(Debug, Default)]
 pub struct Sources(BTreeMap<String, Node>);
 
 impl Sources {
-    /// Notes where an object is described.
+    /// Records where an object is described.
     pub fn add(&mut self, noun: &str, name: &str, node: &Node) {
         self.0.insert(format!("{noun} {name}"), node.clone());
     }
 
-    /// The failure with a place, if it is about one of the objects: that of the first text that its sentence quotes and that the
-    /// description has once, or else that of the description.
+    /// Adds a location to a failure about one of the objects: that of the first quoted text in its sentence which occurs exactly
+    /// once in the description, or else that of the description.
     pub fn place(&self, failure: Failure) -> Failure {
         let object = failure.subject.as_ref().map(|subject| subject.replace('"', ""));
         let Some(node) = object.and_then(|object| self.0.get(&object)) else { return failure };
@@ -26,7 +26,7 @@ impl Sources {
     }
 }
 
-/// Where a text is, if it is there once.
+/// The location of a text, if it occurs exactly once.
 fn only<'a>(node: &'a Node, text: &str) -> Option<&'a At> {
     let mut found = Vec::new();
     find(node, text, &mut found);
@@ -61,7 +61,7 @@ mod tests {
         let node = yaml::one("f", text).expect("YAML").expect("a document");
         let mut sources = Sources::default();
         sources.add("service", "web", &node);
-        // The subject of a failure, its sentence, and where it is said to be.
+        // The subject of a failure, its sentence, and the expected location.
         let table = [
             ("service web", "\"Bad\" is no image", "f:4:12: "),
             ("service \"web\"", "the image \"Bad\" is none", "f:4:12: "),

@@ -1,4 +1,5 @@
-//! Why a task is where it is: what led to it, one sentence after the other, from the events about it and about those whose place it took.
+//! Why a task is where it is: the chain of causes, one sentence each, from the events about the task and about those that it
+//! replaced.
 
 use events::{Cause, DesiredCause, Kind, TaskCause, TaskId, TaskState, Timestamp};
 use serde::Serialize;
@@ -10,38 +11,39 @@ use super::{RecordNames, escape, state, story};
 /// One link of the chain.
 #[derive(Debug, Clone, Serialize)]
 pub struct Link {
-    /// Index of its frame.
+    /// Index of the frame.
     pub index: u64,
     log_time: Timestamp,
     task: TaskId,
-    /// What happened, in words.
+    /// What happened.
     sentence: String,
-    /// The command that led to it, in words.
+    /// The command that caused it.
     because: Option<String>,
 }
 
-/// The story of one task.
+/// The chain of causes of one task.
 #[derive(Debug, Default)]
 pub struct Chain {
     /// Its links, oldest first.
     pub links: Vec<Link>,
-    /// The task whose place it took.
+    /// The task that it replaced.
     pub replaces: Option<TaskId>,
-    /// Index of the frame that gave it its node.
+    /// Index of the frame in which it was assigned to a node.
     pub placed_at: Option<u64>,
-    /// The last command in the present frame.
+    /// The last command in the current frame.
     command: Option<(u64, String)>,
 }
 
 impl Chain {
-    /// Takes the next event about the task, oldest first: also those that changed others and led to a change of it.
+    /// Takes the next event about the task, oldest first. Events about other objects count too if they led to a change of the
+    /// task.
     pub fn add(&mut self, task: TaskId, record: &EventRecord) {
         let Some(kind) = &record.event.kind else { return };
         if let Some(because) = command(kind, record) {
             self.command = Some((record.index, because));
         }
         let Some(sentence) = self.sentence(task, kind, record) else { return };
-        // What a node reports, or the scheduler finds, follows from no command of the same frame.
+        // Reports of nodes and placements by the scheduler are not caused by a command in the same frame.
         let is_decision = matches!(kind, Kind::TaskCreated(_) | Kind::TaskDesiredStateSet(_) | Kind::TaskOrphaned(_));
         let because = self.command.as_ref().filter(|(index, _)| is_decision && *index == record.index);
         let because = because.map(|(_, because)| because.clone());
@@ -110,7 +112,7 @@ impl Chain {
     }
 }
 
-/// What a command of a person or a tool did, by whom and why; nothing for what it did not cause.
+/// A command, its caller and its reason; `None` if the event was not caused by a command.
 fn command(kind: &Kind, record: &EventRecord) -> Option<String> {
     let asked = record.command.as_ref().filter(|command| command.actor.kind().asks())?;
     matches!(record.event.cause, Some(Cause::Command(_))).then_some(())?;
@@ -153,7 +155,7 @@ fn named(record: &EventRecord, id: &str) -> String {
 }
 
 impl Link {
-    /// Adds why the scheduler chose the node, from what it says at that point.
+    /// Adds why the scheduler chose the node, according to its explanation at that point.
     pub fn choose(&mut self, of: &PlacementExplanation) {
         let refused: Vec<String> =
             of.refused.iter().map(|refused| format!("{}: {}", refused.nodes, refused.reason)).collect();
@@ -167,12 +169,12 @@ impl Link {
         self.sentence.push_str(&format!(", {} of {} nodes suitable{refused}{merit}", of.suitable, of.nodes));
     }
 
-    /// Whether it says where this task was placed.
+    /// Whether the explanation is about this task's placement.
     pub fn is_placement_of(&self, task: TaskId) -> bool {
         self.task == task && self.sentence.starts_with("placed on ")
     }
 
-    /// The text for people, with the name of the task if several are told of.
+    /// The text for people; with the name of the task if several are shown.
     pub fn text(&self) -> String {
         let time = self.log_time.to_string();
         let seconds = time.get(..19).unwrap_or(&time);
@@ -184,7 +186,7 @@ impl Link {
     }
 }
 
-/// The first that speaks for a node against the next one.
+/// The first criterion that favours a node over the next one.
 fn merit(first: &CandidateNode, second: &CandidateNode) -> String {
     let than = &second.hostname;
     if first.preferences != second.preferences {

@@ -1,5 +1,5 @@
-//! An event as one line of an exported file: what spreadsheets, databases and other tools read. Each line says which event it is, so
-//! that an export that was cut short continues after its last whole line.
+//! An event as one line of an exported file, for spreadsheets, databases and other tools. Each line identifies its event, so that
+//! an interrupted export can continue after its last complete line.
 
 mod sql;
 
@@ -16,7 +16,7 @@ use super::escape;
 /// The columns of a CSV file.
 const COLUMNS: &str = "index,ordinal,time,kind,command,reconciler,actor_kind,actor,reason,subjects,names,event";
 
-/// How events are written.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
     /// JSON objects.
@@ -34,17 +34,17 @@ pub enum ExportFormat {
 pub struct Exporter {
     /// The format.
     pub format: ExportFormat,
-    /// Whose events they are.
+    /// The cluster that the events belong to.
     pub cluster: ClusterId,
-    /// What is left out.
+    /// The redactions.
     pub redact: Redaction,
 }
 
-/// Which event a line is about: its frame's index, and its place in the frame.
+/// The event that a line is about: the index of its frame, and its position in the frame.
 pub type EventPlace = (u64, u32);
 
 impl Exporter {
-    /// The line before all events, where the format has one. It says what is left out; in other formats each line does.
+    /// The header line, if the format has one. It states the redactions; in other formats each line does.
     pub fn heading(&self) -> Option<Cow<'static, str>> {
         let redacted = self.redact.names();
         match self.format {
@@ -58,7 +58,7 @@ impl Exporter {
         }
     }
 
-    /// Whether a file whose first line this is has the same values left out.
+    /// Whether a file with this first line has the same redactions.
     fn begins(&self, line: &str) -> bool {
         if let Some(heading) = self.heading() {
             return heading == line;
@@ -69,7 +69,7 @@ impl Exporter {
         if redacted.is_empty() { record["redacted"].is_null() } else { record["redacted"] == json!(redacted) }
     }
 
-    /// The flags with which a file was begun whose first line this is, if they are others than these.
+    /// The flags of the export that wrote this first line, if they differ from these.
     pub fn other_flags(&self, line: &str) -> Option<String> {
         if self.begins(line) {
             return None;
@@ -79,10 +79,10 @@ impl Exporter {
         Some(flags.join(" "))
     }
 
-    /// An event as a line, without its end.
+    /// An event as a line, without the line end.
     ///
     /// # Errors
-    /// When it has no JSON.
+    /// When the event cannot be serialized to JSON.
     pub fn line(&self, record: &EventRecord) -> serde_json::Result<String> {
         if self.format == ExportFormat::Jsonl && self.redact.is_nothing() {
             return Ok(escape::json(&serde_json::to_string(record)?).into_owned());
@@ -99,7 +99,7 @@ impl Exporter {
         }
     }
 
-    /// Which event a line of this format is about; nothing if it is no such line.
+    /// The event that a line of this format is about; `None` if the line has another form.
     pub fn place(&self, line: &str) -> Option<EventPlace> {
         match self.format {
             ExportFormat::Csv => {
@@ -119,7 +119,8 @@ impl Exporter {
     }
 }
 
-/// What an event says besides its place and its fields: time, kind, command, reconciler, the kind of the actor, the actor and the reason.
+/// The metadata of an event besides its position and fields: time, kind, command, reconciler, the kind of the actor, the actor
+/// and the reason.
 fn circumstances(record: &EventRecord) -> [String; 7] {
     let reconciler = match record.event.cause {
         Some(Cause::Reconciler(number)) => {
@@ -161,7 +162,7 @@ fn sql_row(record: &EventRecord, value: &Value) -> String {
     sql::row((record.index, record.ordinal), &kind, &texts, &value["event"]["kind"][kind.as_str()])
 }
 
-/// A cell: quoted where its text would end it. Control characters are written out, so that a line of the file is a row.
+/// A cell, quoted if necessary. Control characters are escaped, so that a line of the file is a row.
 fn cell(text: &str) -> String {
     let text = escape::line(text);
     if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into_owned() }

@@ -1,4 +1,4 @@
-//! Why a task is where it is, or nowhere: what the scheduler says of the nodes.
+//! Why a task is on its node, or on none: the scheduler's view of the nodes.
 
 use events::{Named, Timestamp};
 use wire::v1::{AutoscalingOutlook, AutoscalingUse, Awaited, PlacementExplanation};
@@ -10,7 +10,7 @@ use super::table::Table;
 use super::view::View;
 use crate::values::{cpus, size};
 
-/// The explanation in full: what counts against nodes, then the best of those that will do.
+/// The full explanation: why nodes were rejected, then the best of the suitable ones.
 pub fn block(of: &PlacementExplanation, job: Option<&Job>, view: View) -> String {
     let mut block = Block::default();
     block.field("Service", &of.service_name);
@@ -39,7 +39,7 @@ pub fn block(of: &PlacementExplanation, job: Option<&Job>, view: View) -> String
     match &of.choice {
         Some(node) => drop(block.field(what, node)),
         None if of.suitable == 0 => drop(block.field(what, "no node")),
-        // A global service has a task on each of them.
+        // A global service has a task on each node.
         None => {}
     }
     let mut text = block.render(view.width);
@@ -50,13 +50,13 @@ pub fn block(of: &PlacementExplanation, job: Option<&Job>, view: View) -> String
     text
 }
 
-/// What is waited for, and when it comes.
+/// What the task or job waits for, and when that is due.
 fn awaited(of: &Awaited, now: Timestamp) -> String {
     let due = of.due.map(|due| format!(", {} ({})", age::ahead(due.since(now)), age::second(due)));
     format!("{}{}", of.what, due.unwrap_or_default())
 }
 
-/// What the tasks use against what they should, what follows from it, and what followed last.
+/// Measured use against the target, the resulting number of replicas, and the last change.
 fn autoscaling(block: &mut Block, of: &AutoscalingOutlook, now: Timestamp) {
     block.section("Autoscaling", |block| {
         block.field("Replicas", format!("{} ({} to {})", of.replicas, of.min, of.max));
@@ -102,7 +102,7 @@ fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// The best nodes, with what counts first on the left.
+/// The best nodes, with the most important criterion on the left.
 fn candidates(of: &PlacementExplanation, view: View) -> String {
     let mut table = Table::new(&[
         "CANDIDATE",

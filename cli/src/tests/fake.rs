@@ -1,4 +1,4 @@
-//! A manager that remembers what it was asked and answers what the test laid out.
+//! A fake manager that records requests and gives prepared answers.
 
 use std::collections::VecDeque;
 
@@ -12,47 +12,47 @@ use crate::{
     TaskOutputs, UsageParts, VerifiedStream,
 };
 
-/// What a test lays out, and what it finds afterwards.
+/// The prepared answers, and the recorded requests.
 pub struct Fake {
-    /// Every command that was asked for.
+    /// Executed commands.
     pub executed: Vec<CommandRequest>,
-    /// Everything that was only tried.
+    /// Previewed commands.
     pub previewed: Vec<PreviewRequest>,
-    /// Every reading of tasks and history that was asked for.
+    /// Reads of tasks and history.
     pub listed: Vec<ListTasksRequest>,
     pub watched: Vec<EventsRequest>,
-    /// Every reading of logs that was asked for, and what comes of it.
+    /// Reads of logs, and the answer.
     pub logged: Vec<LogsRequest>,
     pub logs: Vec<LogsPart>,
-    /// Every reading of what tasks use, and what comes of it.
+    /// Reads of resource usage, and the answer.
     pub measured: Vec<UsageRequest>,
     pub usage: Vec<UsagePart>,
-    /// Everything that was asked for in tasks, and what comes out.
+    /// Interactions with tasks, and their output.
     pub interactions: Vec<Interaction>,
     pub outputs: Vec<Result<task_output::Output, Failure>>,
     /// The checkpoint of its history, and its frames.
     pub checkpoint: CheckpointReply,
     pub frames: Vec<FramesPage>,
-    /// What a verification of its history says.
+    /// The progress of a verification of its history.
     pub verified: Vec<VerifiedHistory>,
-    /// Every key that was tried.
+    /// The unlock keys.
     pub unlocked: Vec<SecretText>,
-    /// Every leave that was asked for.
+    /// The leave requests.
     pub left: Vec<LeaveClusterRequest>,
-    /// Every operator that was asked for.
+    /// The created operators.
     pub created: Vec<CreateOperatorRequest>,
-    /// What all managers of its cluster know.
+    /// The feature level of its cluster.
     pub feature_level: u32,
-    /// Why commands are refused, if they are.
+    /// If set, commands are refused with this.
     pub refusal: Option<Refusal>,
-    /// Where in history the next commands are; others are at 10.
+    /// The indexes of the next commands; further ones are at 10.
     pub indexes: VecDeque<u64>,
-    /// Readings of the service and its tasks; the last one stays.
+    /// Successive states of the service and its tasks; the last one stays.
     pub readings: VecDeque<(ServiceView, Vec<TaskView>)>,
-    /// History, each with its index. After it the stream ends, unless it is endless.
+    /// History, each event with its index. Then the stream ends, unless it is endless.
     pub history: Vec<(u64, Event)>,
     pub endless: bool,
-    /// Index of the first reading; each one is a step further.
+    /// Index of the first state; each further one is one higher.
     pub index: u64,
 }
 
@@ -86,7 +86,7 @@ impl Fake {
         }
     }
 
-    /// The one command that was asked for.
+    /// The only executed command.
     pub fn command(&self) -> command_request::Command {
         let [request] = &self.executed[..] else { panic!("one command, not {:?}", self.executed) };
         request.command.clone().expect("a command")
@@ -156,7 +156,7 @@ impl Manager for Fake {
         self.left.push(request);
         match self.refusal.clone() {
             Some(refusal) => Err(refusal.into()),
-            // A manager is demoted first.
+            // A manager has to be demoted first.
             None => Ok(LeaveClusterReply { left: self.left.len() > 1 }),
         }
     }
@@ -211,7 +211,7 @@ impl Manager for Fake {
     async fn services(&mut self, references: Vec<String>) -> Result<Vec<ServiceView>, Failure> {
         let (service, tasks) = &self.readings[0];
         let service = samples::counted(service.clone(), tasks);
-        // Like a manager: a reading moves on when it was looked at, the tasks before the service.
+        // As in a real manager, the state advances after a service was read; tasks are read before the service.
         if self.readings.len() > 1 && !self.listed.is_empty() {
             self.readings.pop_front();
         }

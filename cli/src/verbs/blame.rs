@@ -9,7 +9,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
 
-/// What has a spec.
+/// Objects that have a spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Noun {
     /// A service
@@ -29,7 +29,7 @@ impl Noun {
         }
     }
 
-    /// The kinds of event that set its spec or change it.
+    /// The kinds of event that set or change the spec.
     fn kinds(self) -> &'static [&'static str] {
         match self {
             Self::Service => &["service_created", "service_spec_updated", "service_scaled"],
@@ -41,12 +41,12 @@ impl Noun {
 
 /// Show for each field of a spec who set it, when, by which command and why
 ///
-/// Also of what is gone, as long as nothing else has its name.
+/// Works for removed objects as well, unless a newer object has the same name.
 ///
 /// Example: swarmctl blame service web --all
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What has the spec
+    /// Kind of the object
     #[arg(value_name = "NOUN")]
     noun: Noun,
 
@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(value_name = "REFERENCE", required_if_eq_any([("noun", "service"), ("noun", "node")]))]
     reference: Option<String>,
 
-    /// Show former values as well
+    /// Show earlier values as well
     #[arg(short, long)]
     all: bool,
 
@@ -69,7 +69,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         return Err(failure.hint("a manager has one cluster: `swarmctl blame cluster`"));
     }
     let kinds = args.noun.kinds().iter().map(|kind| (*kind).to_owned()).collect();
-    // A config or a secret may have the same name.
+    // By kind and name: a config or a secret may have the same name.
     let object = args.reference.as_ref().map(|reference| format!("{}/{reference}", args.noun.name()));
     let request = EventsRequest { object, kinds, to: session.point_index(), ..Default::default() };
     let mut history = session.manager.events(request).await?;

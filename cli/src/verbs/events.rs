@@ -21,15 +21,16 @@ use crate::values::number;
 use crate::values::point::{self, Point};
 use crate::values::start::{Place, Start};
 
-/// As many events as a manager keeps in memory for one who asks for the last ones.
+/// The maximum number of last events that a manager keeps in memory for a request.
 const TAIL_MAX: u64 = 10_000;
-/// More than any history has: only a bound for what is read as a number.
+/// More than any history has: a bound for the parser.
 const LIMIT_MAX: u64 = 1_000_000_000_000;
 
 /// Show the history of the cluster, oldest first
 ///
-/// Every change since the cluster was created is there, with who or what caused it. `--follow` continues with new events. Of several
-/// filters all must match; with --reason TEXT, only what commands caused that have this text in their reason.
+/// Contains every change since the cluster was created, with the user or component that caused it. `--follow` continues with new
+/// events. If several filters are given, all must match; --reason TEXT shows only events of commands with this text in their
+/// reason.
 ///
 /// Example: swarmctl events --object web --since yesterday --follow
 #[derive(Debug, clap::Args)]
@@ -47,11 +48,11 @@ pub struct Args {
     #[arg(long, value_name = "INDEX|TIME|TAG", value_parser = point::parse, conflicts_with = "follow")]
     until: Option<Point>,
 
-    /// Show only the last so many of the events that there are, or with --by-operation of the commands, at most 10000
+    /// Show only this many last events, or last commands with --by-operation, at most 10000
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=TAIL_MAX))]
     tail: Option<u64>,
 
-    /// End after so many events, or with --by-operation after so many commands
+    /// Stop after this many events, or commands with --by-operation
     #[arg(long, value_name = "NUMBER", value_parser = number::within(0..=LIMIT_MAX))]
     limit: Option<u64>,
 
@@ -59,9 +60,9 @@ pub struct Args {
     #[arg(short, long)]
     follow: bool,
 
-    /// Only events about this object, and events that changed its tasks, such as a drain of their node; for a service also
-    /// events about its tasks. A name stands for the object that has it now, or else for the last one that had it; give the id
-    /// of an older one. Where objects of several kinds have it, write such as service/web
+    /// Only events about this object, and events that changed its tasks, such as a drain of their node; for a service also events
+    /// about its tasks. A name refers to the object that has it now, or else to the last one that had it; use the id for an older
+    /// one. If objects of several kinds have the name, write it such as service/web
     #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::objects))]
     object: Option<String>,
 
@@ -73,15 +74,15 @@ pub struct Args {
     #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::nodes))]
     node: Option<String>,
 
-    /// Only what a command of this user, operator or node caused; may be repeated
+    /// Only events caused by commands of this user, operator or node; may be repeated
     #[arg(long, value_name = "NAME")]
     actor: Vec<String>,
 
-    /// Only what a command of this name caused, such as service.update; may be repeated
+    /// Only events caused by this command, such as service.update; may be repeated
     #[arg(long, value_name = "COMMAND")]
     command: Vec<String>,
 
-    /// One entry for each command of a person or a tool, and below it what followed from it
+    /// Group events by command: one entry for each command of a person or a tool, followed by its consequences
     #[arg(long, conflicts_with = "follow")]
     by_operation: bool,
 
@@ -89,7 +90,7 @@ pub struct Args {
     resume: resume::Resume,
 }
 
-/// What else can be done with history.
+/// Other operations on history.
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     Export(export::Args),
@@ -131,7 +132,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     Ok(())
 }
 
-/// Whether there would have been more, had the manager not stopped: following has no end of its own.
+/// Whether the manager's stop cut the output short: following has no end of its own.
 fn is_cut_off(args: &Args, told: u64) -> bool {
     args.follow && args.limit.is_none_or(|limit| told < limit)
 }
@@ -155,7 +156,7 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     failure.hint("name a file in a directory that you may write, on a disk with room for it")
 }
 
-/// Shows history grouped by commands, of these the last or the first so many: what followed from one may be anywhere after it.
+/// Shows history grouped by command, limited to the first or last operations: consequences of a command may be anywhere after it.
 async fn by_operation<M: Manager>(
     request: EventsRequest,
     args: &Args,
@@ -198,7 +199,7 @@ fn show<M: Manager>(operations: &[Operation], session: &mut Session<'_, M>) -> R
     }
 }
 
-/// Says how to go on when the manager is back. A frame may have been shown in part, so it is shown again.
+/// Adds a hint how to continue when the manager is back. A frame may have been shown in part, so it is shown again.
 fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
     match last {
         Some(index) if matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => {
@@ -232,7 +233,7 @@ fn request(args: &Args, from: Option<Start>, until: Option<Start>, now: Timestam
     }
 }
 
-/// The index or the time of a place.
+/// The index or the time of a position.
 fn place(start: Option<Start>, now: Timestamp) -> (Option<u64>, Option<Timestamp>) {
     match start.map(|start| start.at(now)) {
         Some(Place::Index(index)) => (Some(index), None),

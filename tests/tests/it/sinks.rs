@@ -1,4 +1,4 @@
-//! Events that are sent to real receivers: in order, none lost with the manager that leads, and repetitions with the same ids.
+//! Events that are sent to real receivers: in order, none lost if the leader is killed, and repetitions with the same ids.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ use super::units::Executor;
 /// One request: its signature, and its events.
 type Received = (Option<String>, Vec<Value>);
 
-/// A receiver on a port of its own, which gives the answers in turn; the last one stays.
+/// A receiver on its own port, which gives the answers in turn; the last one is repeated.
 struct Receiver {
     url: String,
     received: Arc<Mutex<Vec<Received>>>,
@@ -25,7 +25,7 @@ struct Receiver {
 trait Stream: Read + Write {}
 impl<S: Read + Write> Stream for S {}
 
-/// A certificate of 127.0.0.1 that is its own authority: as managers trust it, and as a receiver shows it.
+/// A self-signed certificate for 127.0.0.1: in the form for managers' trust, and the one for a receiver.
 fn authority() -> (String, Arc<ServerConfig>) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
@@ -40,7 +40,7 @@ impl Receiver {
         Self::start_with(answers, None)
     }
 
-    /// One that speaks TLS, if it is given a certificate.
+    /// A receiver, with TLS if it is given a certificate.
     fn start_with(answers: &'static [&'static str], tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -58,7 +58,7 @@ impl Receiver {
                     None => Box::new(stream),
                 };
                 let mut stream = BufReader::new(stream);
-                // A manager that is killed ends its request anywhere.
+                // A killed manager breaks off its request anywhere.
                 let Some(request) = request(&mut stream) else { continue };
                 let answer = answers[number.min(answers.len() - 1)];
                 if answer.starts_with("HTTP/1.1 2") {
@@ -70,7 +70,7 @@ impl Receiver {
         Self { url, received }
     }
 
-    /// The names of the configs whose making was received, and the ids of the events.
+    /// The names of the configs whose creation was received, and the ids of the events.
     fn configs(&self) -> Vec<(String, String)> {
         let received = self.received.lock().expect("whole");
         received.iter().flat_map(|(_, events)| events).filter_map(config).collect()
@@ -98,7 +98,7 @@ fn request(stream: &mut impl BufRead) -> Option<Received> {
     Some((signature, events))
 }
 
-/// The name of the config that an event made, and the event's id.
+/// The name of the config that an event created, and the event's id.
 fn config(event: &Value) -> Option<(String, String)> {
     let made = &event["data"]["event"]["kind"]["config_created"];
     let name = made["spec"]["annotations"]["name"].as_str()?;
@@ -172,7 +172,7 @@ fn a_file_has_each_event_and_a_sink_says_why_nothing_arrives() {
     };
     cluster.until("both configs", || lines().iter().filter_map(config).count() == 2);
     cluster.until("the progress", || inspected(&cluster)["failure"].is_null());
-    // What tells of the sending is not sent, and so causes nothing.
+    // Events about sending are not sent themselves, and cause no further ones.
     assert!(lines().iter().all(|event| event["type"] != "swarmlog.v1.sink_progressed"));
     let written: Vec<String> = lines().iter().map(|event| event["id"].to_string()).collect();
     assert_eq!(written.len(), written.iter().collect::<std::collections::BTreeSet<_>>().len(), "{written:?}");
@@ -202,7 +202,7 @@ fn a_receiver_whose_certificate_is_not_trusted_gets_nothing_and_one_that_is_gets
     };
     cluster.until("the reason", || reason().is_some_and(|why| why.contains("certificate")));
     assert!(receiver.configs().is_empty());
-    // The file is read for each request: no restart is needed for another authority.
+    // The file is read for each request, so changing the CA needs no restart.
     std::fs::write(&roots, trusted).expect("written");
     cluster.until("the config", || receiver.configs().iter().any(|(name, _)| name == "first"));
     cluster.until("the progress", || reason().is_none());

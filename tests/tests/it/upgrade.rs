@@ -1,4 +1,4 @@
-//! Managers of two builds in one cluster: they are upgraded one after the other, and nobody notices.
+//! Managers of two builds in one cluster: they are upgraded one by one, without interruption.
 
 use std::process::Command;
 
@@ -8,13 +8,13 @@ use super::cluster::{Cluster, MANAGER};
 use super::process::{program, run};
 use super::quorum::{create_at_any, managers_of, services_at};
 
-/// The program that knows one feature level less.
+/// The program of the previous feature level.
 const OLDER: &str = "swarmd-older";
 
-/// Two changes that are made together or not at all.
+/// Two changes that are made atomically.
 const TOGETHER: &str = "cluster update --taskhistory 3 --rotate-join-token worker";
 
-/// How often a manager's history says that the feature level was raised.
+/// How often the feature level was raised, according to a manager's history.
 fn raised(cluster: &Cluster, at: &str) -> usize {
     let told = cluster.swarmctl_at(at, "events --kind feature_level_raised --format json");
     assert_eq!(told.code, 0, "{told:?}");
@@ -38,7 +38,7 @@ fn managers_are_upgraded_one_by_one_and_the_last_raises_the_feature_level() {
         cluster.resume(name);
         cluster.until(&format!("{name} to have everything"), || services_at(&cluster, name) == expected);
         if number == 0 {
-            // The manager that leads may be of the older build, and would rotate the token without the update.
+            // The leader may be of the older build, and would rotate the token without the update.
             cluster.swarmctl_at(name, TOGETHER).refused(4, "not every manager");
         }
     }
@@ -46,7 +46,7 @@ fn managers_are_upgraded_one_by_one_and_the_last_raises_the_feature_level() {
     let told = cluster.swarmctl_at(MANAGER, TOGETHER);
     assert_eq!(told.code, 0, "{told:?}");
 
-    // And there is no way back.
+    // There is no way back.
     assert_eq!(cluster.end("m3"), Some(0));
     let refused = run(Command::new(program(OLDER)).args(cluster.flags("m3")));
     refused.refused(1, &format!("the log uses feature level {FEATURE_LEVEL}"));

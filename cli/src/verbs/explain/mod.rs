@@ -10,7 +10,7 @@ super::verbs! {
     Service(service::Args) => service,
 }
 
-/// What is not there may have been: what shows that, and that the past can be explained, too.
+/// Adds a hint for an object that does not exist but may have existed: how to find it, and that its past can be explained, too.
 pub(super) fn of_the_past(failure: Failure, reading: &str) -> Failure {
     if failure.kind != Kind::NotFound {
         return failure;

@@ -17,15 +17,15 @@ use crate::values::point::{self, Point};
 use crate::values::redact::{self, Redact};
 use crate::values::start::Place;
 
-/// Bytes of a key at most.
+/// Maximum size of a key, in bytes.
 const KEY_BYTES_MAX: usize = 1_024;
 
 /// Send events to a webhook or a file, from now on or from an earlier point
 ///
-/// The manager that leads sends them in order, each at least once: after a failure or with another leader some come again, with the same
-/// CloudEvents `id`. A request is a JSON array (application/cloudevents-batch+json) that any status of 2xx accepts; redirects are not
-/// followed. What fails is tried again, up to every 5 minutes, and parked after a day until `swarmctl sink resume`. The address is part
-/// of history: it must hold no secret.
+/// The leader sends events in order, each at least once: after a failure or a change of the leader some are repeated, with the
+/// same CloudEvents `id`. A request is a JSON array (application/cloudevents-batch+json); any 2xx status accepts it; redirects
+/// are not followed. A failed request is retried, with delays of up to 5 minutes; after a day the sink is parked until
+/// `swarmctl sink resume`. The URL is part of history: it must not contain a secret.
 ///
 /// Example: swarmctl sink create siem --webhook https://siem.example/in --secret-file key --kind service_created
 #[derive(Debug, clap::Args)]
@@ -34,16 +34,16 @@ pub struct Args {
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// Address that events are posted to
+    /// URL that events are posted to
     #[arg(long, value_name = "URL", required_unless_present = "file", conflicts_with = "file")]
     webhook: Option<String>,
 
-    /// Name of a file that events are appended to, in the directory of `swarmd --sink-dir` on the machine of the manager that leads
+    /// Name of a file that events are appended to, in the directory of `swarmd --sink-dir` on the leader's machine
     #[arg(long, value_name = "NAME")]
     file: Option<String>,
 
-    /// File with a key, 16 to 1024 bytes: the header `swarmlog-signature` of each request is then `sha256=` and the HMAC-SHA256 of the
-    /// body; - for standard input
+    /// File with a key, 16 to 1024 bytes: each request then has the header `swarmlog-signature`, which is `sha256=` and the
+    /// HMAC-SHA256 of the body; - for standard input
     #[arg(long, value_name = "FILE", requires = "webhook")]
     secret_file: Option<PathBuf>,
 
@@ -64,15 +64,15 @@ pub struct Args {
     #[arg(long, value_name = "REFERENCE", add = ArgValueCandidates::new(completion::nodes))]
     node: Option<String>,
 
-    /// Leave these values out; may be repeated. Each event says which
+    /// Redact these values; may be repeated. Each event states the redactions
     #[arg(long, value_name = "WHAT", value_enum)]
     redact: Vec<Redact>,
 
-    /// Only what a command of this user, operator or node caused; may be repeated
+    /// Only events caused by commands of this user, operator or node; may be repeated
     #[arg(long, value_name = "NAME")]
     actor: Vec<String>,
 
-    /// Only what a command of this name caused, such as service.update; may be repeated
+    /// Only events caused by this command, such as service.update; may be repeated
     #[arg(long, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -97,7 +97,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.execute_and_tell(create, &args.name).await.map(drop)
 }
 
-/// The index of the first frame from a point on.
+/// The index of the first frame at or after a point.
 async fn first_index<M: Manager>(point: Option<&Point>, session: &mut Session<'_, M>) -> Result<Option<u64>, Failure> {
     let now = session.around.clock.now();
     Ok(match session.start(point).await?.map(|start| start.at(now)) {
@@ -110,7 +110,7 @@ async fn first_index<M: Manager>(point: Option<&Point>, session: &mut Session<'_
     })
 }
 
-/// The key in a file, without the end of its line.
+/// The key in a file, without the trailing newline.
 fn key(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut key = input::read(path, "key", KEY_BYTES_MAX)?;
     for end in [b'\n', b'\r'] {

@@ -131,7 +131,7 @@ impl Files {
             unscaled: described.unscaled.into_iter().collect(),
             stack: Some(stack.to_owned()),
             prune: false,
-            // What a Compose file says is judged where it is read.
+            // Errors in a Compose file are reported where it is read.
             sources: Sources::default(),
         })
     }

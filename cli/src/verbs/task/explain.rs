@@ -15,14 +15,14 @@ use crate::session::Session;
 use crate::values::at::At;
 use crate::verbs::explain;
 
-/// Tasks whose stories are told: the task, and those before it in its place.
+/// Maximum number of tasks to explain: the task, and its predecessors in the same slot.
 const TASKS_MAX: usize = 4;
 
 /// Explain why a task is on its node, or on none
 ///
-/// Shows what the scheduler says of every node now, or at the point given with --at, as if the task had no node yet: how many nodes each
-/// condition refuses, and the best of the others. Then what led there, from history: why the task and those before it in its place were
-/// created, placed, moved and stopped, and by which commands.
+/// Shows the scheduler's view of every node now, or at the point given with --at, as if the task had no node yet: how many nodes
+/// each condition rejects, and the best of the others. Then the causes, from history: why the task and its predecessors in the
+/// same slot were created, placed, moved and stopped, and by which commands.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Task: a name, an id or a unique prefix of an id
@@ -37,7 +37,7 @@ pub struct Args {
 struct Explained<'a> {
     #[serde(flatten)]
     placement: &'a PlacementExplanation,
-    /// What led there, oldest first.
+    /// The causes, oldest first.
     chain: &'a [Link],
 }
 
@@ -61,13 +61,13 @@ pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session
     session.text(&text)
 }
 
-/// A place has had other tasks; what else a task is called, only its own events show.
+/// A slot has had other tasks; other names of a task appear only in its own events.
 fn of_the_past(failure: Failure, task: &str) -> Failure {
     let reading = if task.contains('.') { "task history" } else { "events --object" };
     explain::of_the_past(failure, &format!("swarmctl {reading} {task}"))
 }
 
-/// What led to a task, oldest first. Looks at the point where it was placed last: after that nothing is asked of the present.
+/// The causes that led to a task, oldest first. Selects the point where it was last placed: the present is not read after that.
 async fn chain<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result<Vec<Link>, Failure> {
     let (mut links, mut next, mut placed_at) = (Vec::new(), Some(task), None);
     for position in 0..TASKS_MAX {
@@ -80,7 +80,7 @@ async fn chain<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result
         story.links.append(&mut links);
         links = story.links;
     }
-    // A task stops while the next one is there already.
+    // A task stops while its replacement already exists.
     links.sort_by_key(|link| link.index);
     if let Some(index) = placed_at {
         session.manager.go_to(FindPointRequest { index: Some(index), ..Default::default() }).await?;
