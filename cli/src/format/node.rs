@@ -15,7 +15,7 @@ pub fn table(nodes: &[NodeSummary], view: View) -> String {
     rows(nodes, view).render(view.width)
 }
 
-/// The same, not yet as wide as a terminal.
+/// The same, not yet fitted to a terminal.
 pub fn rows(nodes: &[NodeSummary], view: View) -> Table {
     let mut table = Table::new(&["ID", "NAME", "MEMBERSHIP", "STATUS", "AVAILABILITY", "MANAGER STATUS"]);
     for node in nodes {
@@ -31,12 +31,12 @@ pub fn rows(nodes: &[NodeSummary], view: View) -> Table {
     table
 }
 
-/// A node that joined is a member once it holds a certificate; who left is not listed.
+/// A node that joined is a member once it has a certificate; nodes that left are not listed.
 fn membership(node: &NodeSummary) -> &'static str {
     if node.certificate_not_after.is_some() { "ACCEPTED" } else { "PENDING" }
 }
 
-/// Whether it is heard of. One that flaps is, and counts as down for a while all the same.
+/// The status of a node. A flapping node has a session, but counts as down for a while anyway.
 fn status(node: &NodeSummary, view: View) -> String {
     match node.held_until {
         Some(until) => format!("{} (flapping, {})", state(node.state()), age::until(until.since(view.now))),
@@ -44,14 +44,14 @@ fn status(node: &NodeSummary, view: View) -> String {
     }
 }
 
-/// What a node is called: by its operator, or else by itself.
+/// The name of a node: as set by its operator, or else its host name.
 pub fn name(node: &NodeView) -> &str {
     let given = node.spec.annotations.as_ref().map_or("", |annotations| annotations.name.as_str());
     let own = node.description.as_ref().map_or("", |description| description.hostname.as_str());
     if given.is_empty() { own } else { given }
 }
 
-/// Whether it is the manager that answers.
+/// Whether this is the manager that answers.
 fn answers(manager: Option<&ManagerStatus>) -> bool {
     manager.is_some_and(|manager| manager.answers)
 }
@@ -65,7 +65,7 @@ fn manager_status(leader: bool, manager: Option<&ManagerStatus>) -> &'static str
     }
 }
 
-/// One node, with what it offers and holds.
+/// One node, with its labels, status and resources.
 pub fn block(node: &NodeView, view: View) -> String {
     let mut block = Block::default();
     block.field("ID", node.id).optional("Name", name(node));

@@ -29,8 +29,8 @@ fn a_survivor_goes_on_alone_and_one_that_it_fenced_joins_again() {
     let history = cluster.swarmctl_at("m2", "events").out;
     assert!(history.contains("m2: goes on alone as the only manager; 3 managers before it are fenced"), "{history}");
 
-    // Those before learn of it, and come back as new members with empty logs. They are a majority of the members that they know, and
-    // take nothing all the same: whatever is acknowledged stays.
+    // The former managers learn of it, and come back as new members with empty logs. They are a majority of the members that they
+    // know, but accept no commands: whatever is acknowledged stays.
     cluster.resume("m3");
     cluster.resume(MANAGER);
     create_at_any(&cluster, &["m3", MANAGER], "zoo");
@@ -40,7 +40,7 @@ fn a_survivor_goes_on_alone_and_one_that_it_fenced_joins_again() {
         [MANAGER, "m2", "m3"].iter().all(|name| services_at(&cluster, name) == all)
     });
 
-    // What they had is kept, and can be read.
+    // Their old logs are kept and can be read.
     for name in ["m3", MANAGER] {
         let aside = path(&cluster.state_dir(name).join("raft.fenced"));
         assert!(cluster.log(name).contains(&aside), "{}", cluster.log(name));
@@ -48,7 +48,7 @@ fn a_survivor_goes_on_alone_and_one_that_it_fenced_joins_again() {
         assert!(replayed.code == 0 && replayed.out.contains("1 services"), "{replayed:?}");
     }
 
-    // A cluster that can decide is not given up.
+    // A cluster with a quorum is not abandoned.
     cluster.kill("m2");
     let (dir, socket) = (path(&cluster.state_dir("m2")), path(&cluster.path("alone.sock")));
     let flags = ["-d", &dir, "--listen-control-api", &socket, "--force-new-cluster"];
@@ -99,7 +99,7 @@ fn a_manager_whose_disk_was_put_back_votes_no_more_and_is_reseeded_without_its_k
     let log = cluster.log("m3");
     assert!(log.contains("was durable (confirmed to the leader)") && !log.contains("report this as a bug"), "{log}");
     assert!(log.contains("an older copy of its disk was put back") && log.contains("`swarmd reseed`"), "{log}");
-    // Nor does it vote where nobody is there to say so.
+    // Nor does it vote if no other manager can confirm that.
     cluster.resume("m3");
     assert_eq!(cluster.await_end("m3"), Some(1), "{}", cluster.log("m3"));
     assert!(cluster.log("m3").contains("was durable (high-water mark)"), "{}", cluster.log("m3"));

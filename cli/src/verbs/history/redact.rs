@@ -7,12 +7,12 @@ use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
 
-/// Erase a value that must go from history, such as a password in a variable
+/// Erase a value from history, such as a password in a variable
 ///
-/// What the frame at INDEX gave the field of a service goes from all frames that gave it the same, on every manager: from its history,
-/// its archives, its checkpoints and its raft log. A keyed digest takes its place, and an event says who erased it, where and why. Hashes
-/// of frames stay what they were, so that proofs go on to hold. Refused while the service, its rollback or a task that runs has the value.
-/// Backups, exports, logs that were set aside and what was sent to sinks keep it.
+/// Erases the value that the frame at INDEX gave the field of a service from all frames that gave it the same value, on every
+/// manager: from its history, archives, checkpoints and raft log. A keyed digest replaces the value, and an event records who
+/// erased it, where and why. Hashes of frames do not change, so proofs remain valid. Refused while the service, its rollback spec
+/// or a running task has the value. Backups, exports, logs that were moved aside and data that was sent to sinks keep it.
 ///
 /// Example: swarmctl history redact 12 env.PASSWORD --reason "it was a password"
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(value_name = "FIELD")]
     field: String,
 
-    /// Service whose value is meant, where the frame gave several a value: an id, or a present name
+    /// Service, if the frame gave several services a value: an id, or a present name
     #[arg(long, value_name = "SERVICE")]
     service: Option<String>,
 }

@@ -53,7 +53,7 @@ struct Created {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.refuse_trial("the cluster certifies a key that is made for it")?;
-    // The directory is made before the cluster judges the name, and named after it.
+    // The directory is created before the cluster checks the name, which is also the directory's default name.
     if args.name.is_empty() || args.name.contains('/') {
         let failure = Failure::new(Kind::Usage, format!("\"{}\" is not a name for an operator", args.name));
         return Err(failure.hint("use up to 63 letters, digits, - _ and ., with a letter or digit at both ends"));
