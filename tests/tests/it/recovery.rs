@@ -99,7 +99,7 @@ fn a_manager_whose_disk_was_put_back_votes_no_more_and_is_reseeded_without_its_k
     let log = cluster.log("m3");
     assert!(log.contains("was durable (confirmed to the leader)") && !log.contains("report this as a bug"), "{log}");
     assert!(log.contains("an older copy of its disk was put back") && log.contains("`swarmd reseed`"), "{log}");
-    // Nor does it vote if no other manager can confirm that.
+    // It also refuses to start if no other manager can confirm the position: its own high-water mark is enough.
     cluster.resume("m3");
     assert_eq!(cluster.await_end("m3"), Some(1), "{}", cluster.log("m3"));
     assert!(cluster.log("m3").contains("was durable (high-water mark)"), "{}", cluster.log("m3"));
