@@ -1,4 +1,4 @@
-//! The manager behind a control socket.
+//! The connection to a manager: at a control socket, or over the network.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -20,33 +20,33 @@ use crate::manager::{
     TaskOutputs, UsageParts, VerifiedStream,
 };
 
-/// How often a command is sent when connections break; its id makes sure that it has one effect.
+/// How often a command is sent when connections break; its id ensures that it takes effect once.
 const ATTEMPTS_MAX: usize = 3;
-/// Longest wait for the answer of a manager while there is another one to ask: a healthy one answers within seconds.
+/// How long to wait for a manager's answer if there is another manager to ask: a healthy one answers within seconds.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
-/// Pause before a command is sent again.
+/// Delay before a command is sent again.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What to do when nobody answered whether a change was made.
+/// The hint if it is unknown whether a change was made.
 const FATE_UNKNOWN: &str = "it is not known whether the change was made: `swarmctl events` shows it once swarmd answers, and its log may say more";
 
-/// Connects when it is first needed.
+/// Connects on first use.
 #[derive(Debug)]
 pub struct Connection {
-    /// The first of them is asked until it does not answer.
+    /// The addresses; the first one is used until it stops answering.
     places: VecDeque<Place>,
     patience: Timeouts,
-    /// How new what is read has to be: never older than what was changed on this connection.
+    /// The required freshness of reads: never older than the last change made on this connection.
     freshness: Freshness,
     client: Option<ControlClient<Channel>>,
 }
 
-/// Where a manager is, and how it is reached.
+/// The address of a manager.
 #[derive(Debug)]
 enum Place {
-    /// On this machine, at this socket.
+    /// A unix socket on this machine.
     Socket(PathBuf),
-    /// Over the network, with the identity in a directory.
+    /// An address on the network, with the directory of the identity.
     Tls { addr: String, identity: PathBuf },
 }
 
@@ -59,12 +59,12 @@ impl Place {
     }
 }
 
-/// How long an answer may take.
+/// The time limit of an answer.
 #[derive(Debug, Clone, Copy)]
 enum Wait {
-    /// A manager answers soon, or does not at all.
+    /// The short time limit of a healthy manager.
     ForAnAnswer,
-    /// As long as the manager is there.
+    /// No limit, as long as the manager is there.
     AsLongAsItTakes,
 }
 
@@ -74,12 +74,12 @@ impl Connection {
         Self::to_any([socket])
     }
 
-    /// Whichever manager answers of those that listen on these sockets: the first one, as long as it does.
+    /// The managers that listen on these sockets: the first one is used as long as it answers.
     pub fn to_any(sockets: impl IntoIterator<Item = PathBuf>) -> Self {
         Self::to(sockets.into_iter().map(Place::Socket))
     }
 
-    /// Whichever manager answers at these addresses, reached with the identity in a directory: the first one, as long as it does.
+    /// The managers at these addresses, with the identity in a directory: the first one is used as long as it answers.
     pub fn over_tls(addrs: impl IntoIterator<Item = String>, identity: &Path) -> Self {
         Self::to(addrs.into_iter().map(|addr| Place::Tls { addr, identity: identity.to_owned() }))
     }
@@ -89,18 +89,18 @@ impl Connection {
         Self { places: places.collect(), patience, freshness, client: None }
     }
 
-    /// The same manager, given another time to answer.
+    /// The same connection with other timeouts.
     pub fn with_patience(self, patience: Timeouts) -> Self {
         Self { patience, ..self }
     }
 
-    /// The same manager, whose state as it is will do for what is read.
+    /// The same connection; `stale` reads accept the local state of a manager that lags behind.
     pub fn stale(mut self, stale: bool) -> Self {
         self.freshness.stale = stale;
         self
     }
 
-    /// A question with what its answer has to be read from.
+    /// A request with the required freshness of its answer.
     fn question<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         self.freshness.write(request.metadata_mut());
@@ -115,7 +115,7 @@ impl Connection {
         Ok(self.client.insert(client))
     }
 
-    /// Connects to the manager, of several to the first that answers; or says why the last of them did not.
+    /// Connects to the first manager that answers; otherwise returns the error of the last one.
     async fn connect(&mut self) -> Result<Channel, Failure> {
         let mut failure = Failure::new(Kind::Usage, "no manager is given");
         for _ in 0..self.places.len() {
@@ -129,7 +129,7 @@ impl Connection {
         Err(failure)
     }
 
-    /// Leaves a manager that broke the connection: the next one is asked.
+    /// Moves a manager that broke the connection to the end: the next one is asked.
     fn leave(&mut self) {
         if self.places.len() > 1 {
             self.client = None;
@@ -137,7 +137,7 @@ impl Connection {
         }
     }
 
-    /// Asks for something once. A manager that takes the call and says nothing is given up.
+    /// Sends a request once. A manager that accepts the call and does not answer is given up.
     async fn ask<T>(
         &mut self,
         question: impl AsyncFnOnce(&mut ControlClient<Channel>) -> Result<Response<T>, Status>,
@@ -147,8 +147,7 @@ impl Connection {
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(Failure::silent(patience)))
     }
 
-    /// Asks a question that is answered soon. A manager that takes the call and says nothing is given up, and the next one is
-    /// asked.
+    /// Sends a read with a time limit. If a manager accepts the call and does not answer, the next one is asked.
     async fn read<Q: Clone, T>(
         &mut self,
         question: Q,
@@ -157,7 +156,7 @@ impl Connection {
         self.ask_in_turn(question, Wait::ForAnAnswer, call).await
     }
 
-    /// The same for what takes as long as it takes: the transport notices a manager that is not there any more.
+    /// The same without a time limit: the transport notices if the manager is gone.
     async fn open<Q: Clone, T>(
         &mut self,
         question: Q,
@@ -190,22 +189,22 @@ impl Connection {
         }
     }
 
-    /// How long an answer is waited for: not for long where another manager is asked afterwards.
+    /// How long to wait for an answer: shorter if another manager can be asked afterwards.
     fn longest_wait(&self, is_last: bool) -> Duration {
         let answer = self.patience.answer;
         if is_last { answer } else { answer.min(PATIENCE_WITH_OTHERS) }
     }
 
-    /// The next page of a list. A manager that says nothing is given up here as well.
+    /// The next page of a list. A manager that does not answer is given up here as well.
     async fn page<P>(&self, pages: &mut Streaming<P>) -> Result<Option<P>, Failure> {
         let patience = self.patience.answer;
         let page = tokio::time::timeout(patience, pages.message()).await;
         Ok(page.map_err(|_| Failure::silent(patience))??)
     }
 
-    /// Sends a command until its result is known, for a bounded time, and to the next manager where one does not answer.
+    /// Sends a command until its result is known, for a bounded time; if a manager does not answer, to the next one.
     async fn insist(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
-        // Each of several managers is asked again: the first may have been without a leader for a moment.
+        // Each manager is asked a second time: the first may have been without a leader for a moment.
         let last = if self.places.len() > 1 { 2 * self.places.len() } else { 1 };
         let (mut attempt, mut is_fate_unknown) = (1, false);
         loop {
@@ -236,7 +235,7 @@ impl Connection {
     }
 }
 
-/// Why there is no connection, with the system's reason where it gave one.
+/// Why the connection failed, with the system's error if there is one.
 fn unreachable_manager(error: &wire::ConnectError) -> Failure {
     let cause = std::error::Error::source(error).map(innermost);
     let io = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
@@ -248,13 +247,13 @@ fn unreachable_manager(error: &wire::ConnectError) -> Failure {
     Failure::new(kind, format!("{error}{why}"))
 }
 
-/// A failure of a command that may have taken effect all the same. What a manager refuses for good has had none.
+/// A failure of a command that may have taken effect anyway. If the manager refused it, it had no effect.
 fn with_fate(failure: Failure, is_unknown: bool) -> Failure {
     let says_nothing = matches!(failure.kind, Kind::Unreachable | Kind::Other);
     if is_unknown && says_nothing { failure.hint(FATE_UNKNOWN) } else { failure }
 }
 
-/// Whether the fate of a command is unknown, so that it may be sent again.
+/// Whether it is unknown if the command took effect, so that it may be sent again.
 fn is_broken(status: &Status) -> bool {
     let lost = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
         || std::error::Error::source(status).is_some();
@@ -268,12 +267,12 @@ impl Manager for Connection {
         Ok(reply)
     }
 
-    /// Not bounded like the other answers: a copy of a large state takes long to come to rest.
+    /// Without a time limit: simulating a large state until it settles takes long.
     async fn preview(&mut self, request: PreviewRequest) -> Result<PreviewReply, Failure> {
         self.open(request, async |client, request| client.preview(request).await).await
     }
 
-    /// Not bounded either: it takes as long as the steps.
+    /// Without a time limit: it takes as long as the steps.
     async fn read_after(&mut self, request: ReadAfterRequest) -> Result<Vec<ReadAfterReply>, Failure> {
         let mut pages = self.open(request, async |client, request| client.read_after(request).await).await?;
         let mut replies = Vec::new();
@@ -283,12 +282,12 @@ impl Manager for Connection {
         Ok(replies)
     }
 
-    /// Not bounded either: there is a copy for each node.
+    /// Without a time limit: there is a copy for each node.
     async fn survive(&mut self, request: SurviveRequest) -> Result<SurviveReply, Failure> {
         self.open(request, async |client, request| client.survive(request).await).await
     }
 
-    /// Not bounded either: history may be long.
+    /// Without a time limit: history may be long.
     async fn replay(&mut self, request: ReplayRequest) -> Result<ReplayReply, Failure> {
         self.open(request, async |client, request| client.replay(request).await).await
     }
@@ -409,7 +408,7 @@ impl Manager for Connection {
         Ok(())
     }
 
-    /// Not bounded like the other answers: the node asks the managers, who may be without a leader for a while.
+    /// Without a time limit: the node asks the managers, which may have no leader for a while.
     async fn leave(&mut self, request: LeaveClusterRequest) -> Result<LeaveClusterReply, Failure> {
         if let Some(Place::Tls { .. }) = self.places.front() {
             let failure =
@@ -422,7 +421,7 @@ impl Manager for Connection {
         Ok(LocalNodeClient::new(channel).leave(request).await?.into_inner())
     }
 
-    /// Not bounded like the other answers: the file may be large.
+    /// Without a time limit: the file may be large.
     async fn backup(&mut self, mut passphrase: SecretText) -> Result<BackupStream, Failure> {
         let request = BackupRequest { passphrase: std::mem::take(&mut passphrase.0) };
         let stream = self.client().await?.backup(request).await?.into_inner();
@@ -448,20 +447,20 @@ impl Manager for Connection {
         self.read(request, async |client, request| client.prove_consistency(request).await).await
     }
 
-    /// Not bounded like the other answers: history may be long.
+    /// Without a time limit: history may be long.
     async fn frames(&mut self, request: ReadFramesRequest) -> Result<FrameStream, Failure> {
         let stream = self.open(request, async |client, request| client.read_frames(request).await).await?;
         Ok(Box::pin(stream.map(|page| page.map_err(Failure::from))))
     }
 
-    /// Not bounded like the other answers: history may be long.
+    /// Without a time limit: history may be long.
     async fn archive_history(&mut self, request: ArchiveHistoryRequest) -> Result<ArchivedStream, Failure> {
         let request = self.question(request);
         let stream = self.client().await?.archive_history(request).await?.into_inner();
         Ok(Box::pin(stream.map(|made| made.map_err(Failure::from))))
     }
 
-    /// Nor this.
+    /// Without a time limit: history may be long.
     async fn verify_history(&mut self) -> Result<VerifiedStream, Failure> {
         let stream =
             self.open(VerifyHistoryRequest {}, async |client, request| client.verify_history(request).await).await?;
@@ -482,43 +481,43 @@ impl Manager for Connection {
         self.read(point, async |client, request| client.find_point(request).await).await
     }
 
-    /// Not bounded like the other answers: several states of the past may have to be made.
+    /// Without a time limit: several states of the past may have to be built.
     async fn plan_undo(&mut self, request: PlanUndoRequest) -> Result<UndoPlan, Failure> {
         self.open(request, async |client, request| client.plan_undo(request).await).await
     }
 
-    /// Not bounded like the other answers: a state of the past may take long to make.
+    /// Without a time limit: building a state of the past may take long.
     async fn compare(&mut self, request: CompareRequest) -> Result<DifferenceStream, Failure> {
         let pages = self.open(request, async |client, request| client.compare(request).await).await?;
         Ok(Box::pin(pages.map(|page| page.map_err(Failure::from))))
     }
 
-    /// Not bounded like the other answers: to find what is gone takes as long as history is. The transport notices a manager
-    /// that is not there any more.
+    /// Without a time limit: finding a removed object may mean reading all of history. The transport notices if the manager is
+    /// gone.
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
         let stream = self.open(request, async |client, request| client.events(request).await).await?;
         Ok(Box::pin(stream.map(|record| record.map_err(Failure::from))))
     }
 
-    /// Not bounded like the other answers: it ends when the tasks do.
+    /// Without a time limit: it ends when the tasks do.
     async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
         let stream = self.open(request, async |client, request| client.logs(request).await).await?;
         Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
     }
 
-    /// Not bounded like the other answers: it goes on as long as somebody looks.
+    /// Without a time limit: it continues as long as the client reads.
     async fn usage(&mut self, request: UsageRequest) -> Result<UsageParts, Failure> {
         let stream = self.open(request, async |client, request| client.usage(request).await).await?;
         Ok(Box::pin(stream.map(|part| part.map_err(Failure::from))))
     }
 
-    /// Not bounded like the other answers: an engine may take long to begin, and the rest is up to whoever interacts.
+    /// Without a time limit: an engine may take long to start, and the rest depends on the user.
     async fn interact(&mut self, begin: Interaction, inputs: TaskInputs) -> Result<TaskOutputs, Failure> {
         let first = tokio_stream::once(interact_request::Message::Begin(begin));
         let rest = inputs.map(|input| interact_request::Message::Input(TaskInput { input: Some(input) }));
         let requests = first.chain(rest).map(|message| InteractRequest { message: Some(message) });
         let stream = self.client().await?.interact(requests).await?.into_inner();
-        // What a newer manager adds means nothing here.
+        // Parts that a newer manager adds are ignored.
         Ok(Box::pin(stream.filter_map(|part| part.map(|part| part.output).map_err(Failure::from).transpose())))
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a job has finished: its tasks completed, or some of them failed and are not tried again.
+//! Whether a job has finished: all tasks completed, or some failed and are not restarted.
 
 use events::service_spec::Mode;
 use events::{TaskState, Timestamp};
@@ -6,7 +6,7 @@ use wire::v1::{ServiceView, TaskView};
 
 use super::verdict::{Picture, Reading, Verdict, count, described, why};
 
-/// Judges a job by its counts, and by its tasks.
+/// Judges a job by its counts and its tasks.
 pub(super) fn judge(service: &ServiceView, tasks: &[TaskView]) -> Verdict {
     let reading = Reading::new(service, tasks);
     let (finished, failed) = (service.finished_places, service.failed_places);
@@ -32,13 +32,13 @@ pub(super) fn judge(service: &ServiceView, tasks: &[TaskView]) -> Verdict {
     Verdict::Failed { picture, why, restarts: false }
 }
 
-/// A scheduled job has nothing to do before its next run, however long that takes.
+/// The verdict on a scheduled job before its next run: it has nothing to do, however long that takes.
 pub(super) fn scheduled(service: &ServiceView, due: Timestamp) -> Verdict {
     let step = format!("{}: the next run is due {}", service.spec.name(), due.minute());
     Verdict::Converged(Picture { headline: step.clone(), step, count: 0, tasks: Vec::new() })
 }
 
-/// How many tasks have to complete.
+/// The number of tasks that have to complete.
 fn total(service: &ServiceView) -> u64 {
     match service.spec.mode() {
         Mode::ReplicatedJob(mode) => mode.total_completions,
@@ -48,7 +48,7 @@ fn total(service: &ServiceView) -> u64 {
     }
 }
 
-/// The task that failed last and has no successor.
+/// The task that failed last and was not replaced.
 pub(super) fn last_failed(tasks: &[TaskView]) -> Option<&TaskView> {
     let is_replaced = |task: &TaskView| tasks.iter().any(|other| other.replaces == Some(task.id));
     let failed = tasks

@@ -21,7 +21,7 @@ pub enum Goal {
     Spec,
     /// The desired number of tasks runs, with any spec.
     Count,
-    /// The current run of a job has finished, of a scheduled job that never ran the next one; of any other service like
+    /// The current run of a job has finished, or the next one if a scheduled job never ran; for any other service like
     /// [`Goal::Spec`].
     Run,
 }

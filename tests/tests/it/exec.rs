@@ -51,7 +51,7 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     cluster.until("the second manager", || cluster.swarmctl_at("m2", "node ls").code == 0);
     let words = ["service", "create", "--name", "web", "--image", IMAGE, "--constraint", "node.hostname==w"];
     let command = ["--env", "SAID=by-the-spec", "--command", "sh", "--args", "-c", "--args", WAIT];
-    // More than fits into one variable.
+    // More than the limit of a single variable.
     let large = ["A", "B", "C"].map(|name| format!("{name}={}", "x".repeat(60_000)));
     let large = large.iter().flat_map(|variable| ["--env", variable]).collect::<Vec<_>>();
     let created = cluster.swarmctl_words(&[&words[..], &large, &command].concat());

@@ -1,7 +1,6 @@
 //! `make bench`: the figures of tests/BENCHMARKS.md, measured here, each as the median of several runs.
 //!
-//! `bench` alone measures everything; `bench scheduling replay` only these. The programs measured are the ones that lie
-//! beside this one.
+//! `bench` measures everything; `bench scheduling replay` only these. It measures the programs in its own directory.
 
 mod agents;
 mod callers;
@@ -35,14 +34,14 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use figure::Figure;
 
-/// As in `swarmd`: what calls it shares the processors with it.
+/// The same allocator as in `swarmd`, because the load generator shares the processors with it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Measures something; several figures may come of it.
+/// A measurement with one or more figures.
 type Measure = fn() -> Result<Vec<Figure>>;
 
-/// What can be measured, in the order of the table.
+/// All measurements, in the order of the table.
 const ALL: [(&str, Measure); 18] = [
     ("scheduling", scheduling::figures),
     ("million", million::figures),
