@@ -1,9 +1,9 @@
-//! A manager that goes on alone: most of the others are lost for good, or its log was restored from a backup.
+//! A manager that continues alone: most of the others are permanently lost, or its log was restored from a backup.
 //!
-//! Its log gets a new number in raft and itself as the only voter, in one write. All entries that it has count as committed: one
-//! that a client was answered for may be among those that this manager did not know to be committed. The first frame that it then
-//! writes says so in history, and fences the managers before it. Until that frame is applied, a start goes on where this was cut
-//! short.
+//! Its log gets a new raft id and this manager as the only voter, in one write. All entries that it has count as committed: an
+//! entry whose client was already answered may be among those that this manager had not seen committed. The first frame that it
+//! then writes records this in history and fences the earlier managers. Until that frame is applied, a restart resumes an
+//! interrupted recovery.
 
 use projections::Cluster;
 use projections::views::quorum;
@@ -11,14 +11,14 @@ use projections::views::quorum;
 use crate::daemon::failure::{Failure, code};
 use crate::log::{Loaded, LogStore, Membership};
 
-/// The number in raft that this manager had before it was to go on alone, as long as its state does not say that it does.
+/// The raft id that this manager had before it continued alone, as long as its state does not yet record the change.
 pub fn replaced(cluster: &Cluster, loaded: &Loaded) -> Option<u64> {
     let membership = loaded.membership.as_ref()?;
     let own = membership.own()?;
     membership.replaces.filter(|_| !cluster.knows_raft_id(own))
 }
 
-/// A number in raft that is nobody's: of 63 bits, and not 0. All but a few of those that are drawn will do.
+/// Draws a raft id that is not taken: 63 bits, and not 0. Nearly every number drawn is accepted at once.
 pub fn draw_raft_id(draw: &mut dyn FnMut() -> u64, is_taken: impl Fn(u64) -> bool) -> u64 {
     loop {
         let raft_id = draw() >> 1;
@@ -28,11 +28,11 @@ pub fn draw_raft_id(draw: &mut dyn FnMut() -> u64, is_taken: impl Fn(u64) -> boo
     }
 }
 
-/// Begins the log of a manager again, with itself as the only voter, unless it is that already. `draw` draws its new number in
-/// raft. Whether anything was written.
+/// Resets the log of a manager to have itself as the only voter, unless it already has. `draw` draws its new raft id. Returns
+/// whether anything was written.
 ///
 /// # Errors
-/// When there is no cluster to go on with, or the write fails.
+/// When there is no cluster to continue, or the write fails.
 pub fn begin(
     store: &dyn LogStore,
     loaded: &Loaded,

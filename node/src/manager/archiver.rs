@@ -1,6 +1,6 @@
-//! The thread that moves old history into archives, behind the turns and at the lowest priority of the processor. What is old follows from
-//! the log's own time, so that every manager archives the same, whatever its clock says. A file that cannot be made is told and tried
-//! again: until then history stays where it is.
+//! The thread that moves old history into archives, in the background and at the lowest CPU priority. The age of history is
+//! measured by the log's own time, so that every manager archives the same frames, whatever its clock says. A file that cannot be
+//! written is reported and retried: until it succeeds, history stays where it is.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -18,21 +18,21 @@ use crate::manager::driver::Published;
 use crate::manager::scrub::run_when_idle;
 use crate::metrics::Measures;
 
-/// How often it is looked whether there is something to archive: history that is days old does not hurry.
+/// How often the thread checks for history to archive: history that is days old is not urgent.
 const PERIOD: Duration = Duration::from_secs(60);
 /// Pause between two archives: other readers and writers of the disk come first.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Pause after a failure: somebody has to make room, or mount the directory.
+/// Pause after a failure: an operator has to free space, or mount the directory.
 const FAILURE_PAUSE: Duration = Duration::from_secs(600);
 
-/// The thread, until it is ended.
+/// The thread, until it is stopped.
 pub struct Archiver {
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Archiver {
-    /// Ends the thread, which lets go of the log.
+    /// Stops the thread, which releases the log.
     pub fn end(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
@@ -41,10 +41,11 @@ impl Archiver {
     }
 }
 
-/// Starts to archive the history of a log as the cluster's settings say. Who runs on the log has to hear of a write that failed.
+/// Starts to archive the history of a log according to the cluster's settings. The owner of the log must be notified of a failed
+/// write.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When the thread cannot be spawned.
 pub fn spawn(
     states: watch::Receiver<Arc<Published>>,
     store: Arc<dyn LogStore>,
@@ -61,7 +62,7 @@ pub fn spawn(
     Ok(Archiver { stop, thread })
 }
 
-/// Until it is stopped, or a write of the log fails.
+/// Runs until it is stopped, or a write of the log fails.
 fn run(
     states: &watch::Receiver<Arc<Published>>,
     store: &dyn LogStore,
@@ -90,13 +91,13 @@ fn run(
     }
 }
 
-/// Whether the log is as it was, so that it can be tried again: the file could not be made, history cannot be read, or somebody else
-/// archived the range meanwhile.
+/// Whether the log is unchanged, so that the operation can be retried: the file could not be written, history cannot be read, or
+/// another thread archived the range meanwhile.
 pub fn is_passing(error: &LogError) -> bool {
     error.is_of_an_archive() || error.is_damage() || matches!(error, LogError::OutOfOrder { .. })
 }
 
-/// Says that frames were archived.
+/// Logs that frames were archived.
 pub fn tell(archived: &Archived) {
     tracing::info!(
         first = archived.start,
@@ -109,10 +110,11 @@ pub fn tell(archived: &Archived) {
     );
 }
 
-/// Archives the next range of history if it is older than the settings keep it, and this manager has a directory for it.
+/// Archives the next range of history if it is older than the retention in the settings, and this manager has an archive
+/// directory.
 ///
 /// # Errors
-/// When the archive cannot be made, or the log cannot be read or written.
+/// When the archive cannot be written, or the log cannot be read or written.
 pub fn archive_next(store: &dyn LogStore, cluster: &Cluster) -> Result<Option<Archived>, LogError> {
     let Some(keep) = cluster.spec().history_keep_ns.filter(|_| store.archive_dir().is_some()) else { return Ok(None) };
     let Some(range) = store.archivable()? else { return Ok(None) };

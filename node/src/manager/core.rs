@@ -1,4 +1,4 @@
-//! A manager's core on its disk: opened, begun if there is no cluster yet, and brought up to where its log stands.
+//! A manager's core on its disk: opened, initialized if there is no cluster yet, and brought up to date with its log.
 
 mod new_cluster;
 
@@ -37,60 +37,60 @@ use crate::security::{
 
 use new_cluster::NewCluster;
 
-/// What helps a manager that has no valid certificate where the authority outside the cluster signs none.
+/// Hint for a manager without a valid certificate where the certificate authority is external and has signed none.
 const NO_CERTIFICATE_HINT: &str = "this manager has no valid certificate and asks without one: allow that on the server, and start \
      swarmd again; or, if the cluster has other managers, `swarmctl node rm --force` this node there, run `swarmd leave --force` \
      here and join again";
 
-/// Looks at whether a log that is to be closed is still read, and the time between them: 5 s in all, many times what a read takes.
+/// How often a log that is to be closed is checked for readers, 10 ms apart: 5 s in all, many times as long as a read takes.
 const RELEASE_LOOKS_MAX: u32 = 500;
 const RELEASE_LOOK_PERIOD: Duration = Duration::from_millis(10);
 
 /// A manager's core, running.
 pub struct Core {
-    /// The way to it.
+    /// The handle to its thread.
     pub handle: Handle,
     /// The log.
     pub store: Arc<dyn LogStore>,
     /// This manager.
     pub node: NodeId,
-    /// Its raft id, which goes with its log.
+    /// Its raft id, which belongs to its log.
     pub raft_id: u64,
     /// The thread that drives it.
     pub thread: JoinHandle<Result<(), FatalError>>,
     /// The file of the log's data keys, where the log is on a disk.
     pub key_file: Option<Arc<KeyFile>>,
-    /// The thread that verifies its history, once there is one.
+    /// The thread that verifies its history, once started.
     scrubber: Option<Scrubber>,
-    /// The thread that keeps the index of its history, once there is one.
+    /// The thread that maintains the index of its history, once started.
     indexer: Option<Indexer>,
-    /// The thread that moves old history into archives, once there is one.
+    /// The thread that moves old history into archives, once started.
     archiver: Option<Archiver>,
-    /// The thread that erases values from the disk, once there is one.
+    /// The thread that erases values from the disk, once started.
     redactor: Option<Redactor>,
-    /// The thread that logs for operators what is committed, once there is one.
+    /// The thread that logs committed events for operators, once started.
     journal: Option<JoinHandle<()>>,
     /// Index of the last frame of earlier runs.
     pub began_after: u64,
 }
 
-/// A log as it was read before anything on its disk was changed.
+/// A log that was read before anything on its disk is changed.
 #[derive(Default)]
 pub struct Read {
-    /// The state that it leads to; nothing where there is no log yet.
+    /// The state folded from it; `None` if there is no log yet.
     folded: Option<Folded>,
-    /// This manager, if the log says who that is.
+    /// This manager's node id, if the log records it.
     node: Option<NodeId>,
-    /// What is to become of the checkpoints.
+    /// What to do with the checkpoints.
     checkpoints: Checkpoints,
-    /// Whether the manager is to go on alone.
+    /// Whether the manager is to continue alone.
     alone: bool,
     /// Where its archives are.
     archives: Option<PathBuf>,
 }
 
-/// Reads the log in the state directory, with its archives in another, and changes nothing: a start that is refused leaves it to whoever
-/// can mend it.
+/// Reads the log in the state directory, with its archives in another directory, and changes nothing: a refused start leaves the
+/// log intact for repair.
 ///
 /// # Errors
 /// When a start would have to refuse the log.
@@ -105,49 +105,49 @@ pub fn read(state_dir: &StateDir, archives: Option<PathBuf>) -> Result<Read, Fai
     let node = member(&folded.cluster, &loaded)?;
     let checkpoints = store.fate_of_checkpoints();
     if checkpoints == Checkpoints::Discard {
-        // The next one is due as if there had never been one.
+        // The next one is due as if none had been written.
         folded.checkpoint = 0;
     }
     Ok(Read { folded: Some(folded), node, checkpoints, alone: false, archives })
 }
 
 impl Read {
-    /// The same, for a manager that is to go on without the others.
+    /// The same, for a manager that is to continue without the others.
     #[must_use]
     pub fn going_alone(self) -> Self {
         Self { alone: true, ..self }
     }
 
-    /// This manager, if the log says who that is.
+    /// This manager's node id, if the log records it.
     pub fn node(&self) -> Option<NodeId> {
         self.node
     }
 
-    /// Where the others that vote are, as the log has it.
+    /// Addresses of the other voters, as recorded in the log.
     pub fn voters(&self) -> Vec<String> {
         let members = self.folded.iter().flat_map(|folded| folded.cluster.members.values());
         let others = members.filter(|member| member.votes && Some(member.node) != self.node);
         others.map(|member| member.addr.clone()).collect()
     }
 
-    /// Where managers are, as the log has it.
+    /// Addresses of managers, as recorded in the log.
     pub fn managers(&self) -> Vec<String> {
         let members = self.folded.iter().flat_map(|folded| folded.cluster.members.values());
         members.filter(|member| Some(member.node) != self.node).map(|member| member.addr.clone()).collect()
     }
 }
 
-/// As whom a manager starts.
+/// The identity with which a manager starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
-    /// It makes a cluster, unless it has one already; a new node is made from the drawn id.
+    /// It creates a cluster, unless it has one already; a new node gets the drawn id.
     Founder(NodeId),
-    /// It is this node by its certificate; where there is no log yet, it joins the cluster with an empty one.
+    /// It is this node according to its certificate; if there is no log yet, it joins the cluster with an empty one.
     Member(NodeId),
 }
 
-/// Opens the log in the state directory, begins it if it has not begun, and starts the core on it. What was read of it before
-/// need not be read again. `carry` takes what is for other managers, as in [`driver::spawn_among`].
+/// Opens the log in the state directory, initializes it if it is empty, and starts the core on it. What was already read of it is
+/// not read again. `carry` sends messages to other managers, as in [`driver::spawn_among`].
 ///
 /// # Errors
 /// When the log cannot be used.
@@ -175,7 +175,7 @@ fn no_thread(error: std::io::Error) -> Failure {
     Failure::new(format!("no thread for the core: {error}"), "free some memory, or raise the limit on threads")
 }
 
-/// Starts the core on a log that was made from a backup: it goes on alone, as another cluster if it gets an id.
+/// Starts the core on a log restored from a backup: it continues alone, as another cluster if an id is given.
 ///
 /// # Errors
 /// When the log cannot be used.
@@ -194,7 +194,7 @@ fn start_on(
     if loaded.membership.is_none() {
         match begin {
             Begin::Founder(drawn) => Consensus::bootstrap(&*store, raft_id(drawn))?,
-            // Drawn anew: the raft id of a log that this node lost must never come back.
+            // Drawn at random: the raft id of a log that this node lost must never be used again.
             Begin::Member(_) => store.initialize(&Membership::joining(raft_id(NodeId::from_bits(rand::random()))))?,
         }
         loaded = store.load()?;
@@ -203,7 +203,7 @@ fn start_on(
         Some(folded) => folded,
         None => fold(&*store, &loaded)?,
     };
-    // Until the first frame is applied, the raft id is all that says which node this is.
+    // Until the first frame is applied, only the raft id identifies this node.
     let node = match begin {
         Begin::Founder(drawn) => member(&folded.cluster, &loaded)?.or_else(|| founder(&loaded)).unwrap_or(drawn),
         Begin::Member(node) => node,
@@ -243,11 +243,11 @@ fn start_on(
     })
 }
 
-/// The state at the applied index: the newest checkpoint that can be used, and the frames of history after it; and the
-/// secrets, which have a table of their own.
+/// Builds the state at the applied index from the newest usable checkpoint, the frames of history after it, and the secrets,
+/// which have a table of their own.
 ///
 /// # Errors
-/// When history cannot be read where it is needed, does not follow or does not end where it should, or secrets are missing.
+/// When history cannot be read where it is needed, is not continuous or does not end where it should, or secrets are missing.
 pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
     let mut folded = checkpointed(store)?;
     folded.fold_history(store, |_, _| {})?;
@@ -266,7 +266,7 @@ pub fn fold(store: &dyn LogStore, loaded: &Loaded) -> Result<Folded, Failure> {
     }
 }
 
-/// Refuses a state that this build may not go on with as the others do.
+/// Refuses a state whose feature level this build does not support.
 fn require_known_level(cluster: &Cluster) -> Result<(), Failure> {
     let (used, known) = (cluster.feature_level(), feature_level());
     if used <= known {
@@ -276,8 +276,8 @@ fn require_known_level(cluster: &Cluster) -> Result<(), Failure> {
     Err(Failure::new(sentence, "start the newest swarmd that ran on this state directory, or a newer one"))
 }
 
-/// The state in the newest checkpoint that can be used: an intact one of this build's fold version. The state before the
-/// first frame if there is none.
+/// The state in the newest usable checkpoint: an intact one with this build's fold version. The state before the first frame if
+/// there is none.
 fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
     let mut at_most = u64::MAX;
     let mut why = None;
@@ -318,11 +318,11 @@ fn checkpointed(store: &dyn LogStore) -> Result<Folded, Failure> {
     Ok(Folded::default())
 }
 
-/// The node of this log, known by its raft id; nothing before the first frame.
+/// The node of this log, identified by its raft id; `None` before the first frame.
 fn member(cluster: &Cluster, loaded: &Loaded) -> Result<Option<NodeId>, Failure> {
     let own = alone::replaced(cluster, loaded).or_else(|| own_raft_id(loaded));
     let member = own.and_then(|own| cluster.member_with(own)).map(|member| member.node);
-    // One that was removed, or is known to have been added in what comes after, is known by its certificate.
+    // A node that was removed, or is added only by later entries, is identified by its certificate.
     let was_founded_here = loaded.membership.as_ref().is_some_and(|members| !members.voters.is_empty());
     let is_former = own.is_some_and(|own| cluster.former_members.contains(own));
     if member.is_none() && was_founded_here && !is_former && cluster.id() != ClusterId::default() {
@@ -332,8 +332,8 @@ fn member(cluster: &Cluster, loaded: &Loaded) -> Result<Option<NodeId>, Failure>
     Ok(member)
 }
 
-/// The node that began this log. A first start may be cut short after the log has begun, and before or after it is known to
-/// which node it belongs; every later start has to come to the same answer, so the id follows from the voter's raft id.
+/// The node that initialized this log. A first start may be interrupted after the log is initialized, before or after the node's
+/// id is recorded; every later start must derive the same id, so it follows from the voter's raft id.
 fn founder(loaded: &Loaded) -> Option<NodeId> {
     let voter = own_raft_id(loaded)?;
     let mut high = [0; 8];
@@ -341,31 +341,31 @@ fn founder(loaded: &Loaded) -> Option<NodeId> {
     Some(NodeId::from_bits(u128::from(u64::from_le_bytes(high)) << 64 | u128::from(voter) << 1))
 }
 
-/// The raft id with which this log began.
+/// The raft id with which this log was initialized.
 fn own_raft_id(loaded: &Loaded) -> Option<u64> {
     loaded.membership.as_ref().and_then(Membership::own)
 }
 
-/// Raft's number for the first manager of a cluster: it must not be 0, and fits into 63 bits.
+/// The raft id of the first manager of a cluster: it must not be 0, and fits into 63 bits.
 fn raft_id(node: NodeId) -> u64 {
     (node.bits() as u64 >> 1) | 1
 }
 
 impl Core {
-    /// Logs for operators what is committed from the start of this run on.
+    /// Logs committed events for operators, from the start of this run.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the thread cannot be spawned.
     pub fn log_events(&mut self) -> Result<(), Failure> {
         let journal = journal::spawn(self.handle.clone(), Arc::clone(&self.store), self.began_after);
         self.journal = Some(journal.map_err(no_thread)?);
         Ok(())
     }
 
-    /// Verifies history from now on, and heals it with what the other managers have.
+    /// Starts to verify history in the background, and heals it from the other managers.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the thread cannot be spawned.
     pub fn verify_history(&mut self, others: impl OtherHistories) -> Result<(), Failure> {
         let handle = self.handle.clone();
         let scrubber = scrub::spawn(Arc::clone(&self.store), others, move |error| handle.fail(error));
@@ -373,10 +373,10 @@ impl Core {
         Ok(())
     }
 
-    /// Keeps the index of history from now on; where there is none yet, it is made of all that is there.
+    /// Starts to maintain the index of history; if there is none yet, it is built from all of history.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the thread cannot be spawned.
     pub fn index_history(&mut self) -> Result<(), Failure> {
         let handle = self.handle.clone();
         let indexer = indexer::spawn(Arc::clone(&self.store), move |error| handle.fail(error));
@@ -384,10 +384,10 @@ impl Core {
         Ok(())
     }
 
-    /// Moves old history into archives from now on, where the manager has a directory for them.
+    /// Starts to move old history into archives, if the manager has a directory for them.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the thread cannot be spawned.
     pub fn archive_history(&mut self) -> Result<(), Failure> {
         let handle = self.handle.clone();
         let (states, store, measures) = (self.handle.states(), Arc::clone(&self.store), self.handle.measures());
@@ -407,10 +407,10 @@ impl Core {
         Ok(())
     }
 
-    /// Ends the core.
+    /// Stops the core.
     ///
     /// # Errors
-    /// What it died of, if it had not gone on to this end.
+    /// The error that it failed with, if it did not stop regularly.
     pub async fn end(self) -> Result<(), Failure> {
         let Self { handle, store, thread, scrubber, indexer, archiver, redactor, journal, .. } = self;
         let states = handle.states();
@@ -441,10 +441,10 @@ impl Core {
         }
     }
 
-    /// Begins the cluster if the log is empty.
+    /// Creates the cluster if the log is empty.
     ///
     /// # Errors
-    /// When keys cannot be made or written, or the log cannot be written.
+    /// When keys cannot be created or written, or the log cannot be written.
     pub async fn ensure_cluster(
         &self,
         certificates: &CertificateStore,
@@ -452,7 +452,7 @@ impl Core {
         addr: &str,
     ) -> Result<(), Failure> {
         if self.handle.state().cluster.id() == ClusterId::default() {
-            // What earlier runs began counts from then on.
+            // What earlier runs started is committed by then.
             self.wait_for_leadership().await?;
         }
         if self.handle.state().cluster.id() != ClusterId::default() {
@@ -464,7 +464,7 @@ impl Core {
         new.command.audit_key = Some(signer.map_err(|refused| bug(refused.sentence))?.key().to_string());
         let cert_pem = new.command.cert_pem.clone();
         self.submit(Command::InitialiseCluster(Box::new(new.command))).await?;
-        // Should this fail, the next start issues a certificate again.
+        // If this fails, the next start issues a certificate again.
         certificates.save_roots(&new.root.into())?;
         Ok(certificates.save(&cert_pem, &new.key)?)
     }
@@ -475,10 +475,10 @@ impl Core {
         led.map(|_| ()).map_err(|_| Failure::new("the core ended while it started", "see the log above"))
     }
 
-    /// Waits until the state says that this manager is a member: of one that goes on alone, its first frame does.
+    /// Waits until the state lists this manager as a member: for one that continues alone, its first frame does that.
     ///
     /// # Errors
-    /// When the core ends before.
+    /// When the core stops first.
     pub(crate) async fn wait_for_own_membership(&self) -> Result<(), Failure> {
         let own = self.handle.raft().raft_id;
         let mut states = self.handle.states();
@@ -486,18 +486,18 @@ impl Core {
         is_there.map(drop).map_err(|_| Failure::new("the core ended while it started", "see the log above"))
     }
 
-    /// Asks for a command of this manager's own.
+    /// Submits a command on behalf of this manager.
     ///
     /// # Errors
-    /// When it is refused, or the core ends.
+    /// When it is rejected, or the core stops.
     pub(crate) async fn submit(&self, command: Command) -> Result<(), Failure> {
         self.submit_as(Actor::Manager(self.node), command).await
     }
 
-    /// Asks for a command of somebody who works on the state directory.
+    /// Submits a command on behalf of a user who works on the state directory.
     ///
     /// # Errors
-    /// When it is refused, or the core ends.
+    /// When it is rejected, or the core stops.
     pub(crate) async fn submit_as(&self, actor: Actor, command: Command) -> Result<(), Failure> {
         let id = CommandId::from_bits(rand::random());
         match self.handle.submit(Request::named(id, actor, command)).await {
@@ -507,8 +507,8 @@ impl Core {
         }
     }
 
-    /// This manager's identity: from its files, or, should they be lost, expired or not valid yet, made again by the authority that
-    /// signs.
+    /// This manager's identity: from its files, or, if these are lost, expired or not yet valid, issued again by the certificate
+    /// authority.
     ///
     /// # Errors
     /// When the files are damaged or cannot be written.
@@ -556,8 +556,8 @@ impl Core {
     }
 }
 
-/// Waits until nobody else has the log, and closes it: until then no other start can open it, and a process that ends under the
-/// database's threads breaks off.
+/// Waits until the log has no other users, and closes it: until then no other start can open it, and a process that exits while
+/// threads of the database run aborts.
 async fn release(store: Arc<dyn LogStore>) {
     for _ in 0..RELEASE_LOOKS_MAX {
         if Arc::strong_count(&store) == 1 {

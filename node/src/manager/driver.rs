@@ -1,6 +1,6 @@
-//! The thread that drives the leader: it waits for the inbox, for raft's ticks and for timers, lets the leader work, and
-//! hands out what came of it: writes to the thread of the log, for which it never waits, answers to callers, states to
-//! readers, messages to whoever carries them to other managers. Everything that can wake a manager's core is in [`Input`].
+//! The thread that drives the replica: it waits for the inbox, for raft's ticks and for timers, lets the replica work, and
+//! distributes the results: writes to the log's thread, for which it never waits, answers to callers, states to readers, messages
+//! to the transport that carries them to other managers. Everything that can wake a manager's core is in [`Input`].
 
 mod handle;
 
@@ -30,16 +30,17 @@ use crate::manager::replica::{FatalError, Outcome, PeerMessage, QUEUE_MAX, RaftS
 use crate::manager::writer::Writer;
 use crate::metrics::Measures;
 
-/// A jump of the clock from which on nodes are given the time that did not pass for them. Less is the clock being adjusted.
+/// Clock jumps of at least this size extend the deadlines of nodes, whose heartbeats could not be counted. Smaller ones are
+/// normal clock adjustment.
 const JUMP: Duration = Duration::from_secs(1);
-/// Inputs taken before a turn runs: all that are queued, up to this bound.
+/// Inputs taken before a turn runs: all that are queued, up to this limit.
 const INPUTS_MAX: usize = 4_096;
 
-/// How long a leader that is to stop waits for another one to lead: an election takes a few round trips, and whoever is in the
-/// way of more than that would not have led soon anyhow.
+/// How long a leader that is about to stop waits for another one to lead: an election takes a few round trips, and if more than
+/// that is needed, no other manager would have led soon anyway.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
-/// The committed state as everybody reads it.
+/// The committed state that all readers share.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
     /// The state.
@@ -50,36 +51,37 @@ pub struct Published {
     pub leads: bool,
     /// The raft id of the manager that leads, if one is known.
     pub leader: Option<u64>,
-    /// Whether it leads alone: nobody else can have committed anything that is not in this state.
+    /// Whether it is the only voter: no other manager can have committed anything that is missing from this state.
     pub alone: bool,
-    /// The services over which the reconcilers found no rest, and until when they are left alone.
+    /// The quarantined services, on which the reconcilers did not converge, and the time at which each is retried.
     pub set_aside: Arc<BTreeMap<ServiceId, Timestamp>>,
-    /// What the tasks of autoscaled services use, which only a manager that leads knows. It is no part of the state.
+    /// Resource use of the tasks of autoscaled services, which only the leader has. It is not part of the state.
     pub uses: Arc<Uses>,
 }
 
 /// Everything that can wake the thread, besides time.
 enum Input {
     Submit(Box<Request>, oneshot::Sender<Outcome>),
-    /// Somebody reads, and is to see everything that was acknowledged.
+    /// A read that must see everything that was acknowledged before.
     Read(oneshot::Sender<Result<(), Rejection>>),
-    /// What another manager says, by its raft id.
+    /// A message from another manager, by its raft id.
     Peer(u64, PeerMessage),
-    /// Messages for another manager, by its raft id, do not get there.
+    /// Messages for another manager, by its raft id, cannot be delivered.
     Unreachable(u64),
-    /// Another manager says that this one is a member no more.
+    /// Another manager reports that this one is no longer a member.
     Fence,
     Checkpointed(Result<(), LogError>),
-    /// The log's thread has something to say.
+    /// The log's thread has progress or an error to report.
     Written,
     /// A write of another thread failed.
     Failed(LogError),
-    /// This manager is about to stop: another one is to lead. What is given is dropped once that is so, or in vain.
+    /// This manager is about to stop: another one should take over leadership. The sender is dropped once that has happened, or
+    /// once the attempt has failed.
     HandOver(oneshot::Sender<()>),
     Stop,
 }
 
-/// What callers are answered while this manager ends.
+/// The answer to callers while this manager stops.
 pub(crate) fn stopping() -> Rejection {
     Rejection::new(
         RejectionKind::Unavailable,
@@ -89,7 +91,7 @@ pub(crate) fn stopping() -> Rejection {
     )
 }
 
-/// What callers are answered once this manager is a member no more.
+/// The answer to callers once this manager is no longer a member.
 fn no_member() -> Rejection {
     Rejection::new(
         RejectionKind::Unavailable,
@@ -99,7 +101,7 @@ fn no_member() -> Rejection {
     )
 }
 
-/// Starts the thread of a manager that has no others. It ends when told to, or with the error that made it impossible to go on.
+/// Starts the thread of a single manager. It ends when it is stopped, or with the error that prevents it from continuing.
 pub fn spawn(
     replica: Replica,
     store: Arc<dyn LogStore>,
@@ -107,8 +109,8 @@ pub fn spawn(
     spawn_among(replica, store, |_, message| tracing::debug!(?message, "nobody carries messages to other managers"))
 }
 
-/// Starts the thread of a manager among others. `carry` takes what is for another one, by its raft id: it must neither wait nor
-/// keep more than it has room for, and may drop what it is given.
+/// Starts the thread of a manager among others. `carry` sends a message to another manager, by its raft id: it must neither block
+/// nor buffer without bound, and may drop messages.
 pub fn spawn_among(
     replica: Replica,
     store: Arc<dyn LogStore>,
@@ -134,7 +136,7 @@ pub fn spawn_among(
     };
     let outbound = Outbound::spawn(Arc::clone(&store), carry)?;
     let notifier = inputs.clone();
-    // A full inbox wakes the thread as well, and whenever it wakes it asks how far the disk is.
+    // A full inbox wakes the thread as well, and each time it wakes it checks the progress of the disk.
     let writer = Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || {
         let _ = notifier.try_send(Input::Written);
     })?;
@@ -171,7 +173,7 @@ pub fn spawn_among(
     let thread = std::thread::Builder::new().name("leader".to_owned()).spawn(move || {
         let node_watch = driver.node_watch.clone();
         let result = driver.run();
-        // Who is woken looks whether it is over.
+        // Woken watchers check whether the thread has ended.
         drop(over);
         node_watch.wake_all();
         result
@@ -179,7 +181,8 @@ pub fn spawn_among(
     Ok((handle, thread))
 }
 
-/// When the tick is due after one that was due at `due` and came `now`: the pace is kept, but a tick that was missed is not made up for.
+/// When the next tick is due after one that was due at `due` and came at `now`: the pace is kept, but missed ticks are not made
+/// up for.
 fn tick_after(due: Instant, now: Instant) -> Instant {
     let next = due + TICK;
     if next > now { next } else { now + TICK }
@@ -212,21 +215,22 @@ struct Driver {
     tickets: Ticket,
     /// Whether a checkpoint is being written.
     checkpointing: bool,
-    /// Whether this manager is a member no more: it neither votes nor decides anything, which the cluster would not have.
+    /// Whether this manager is no longer a member: it then neither votes nor decides anything, since the cluster would not have
+    /// it.
     fenced: bool,
     leaving: Option<Leaving>,
     clock: SteadyClock,
-    /// The time of this round: read once, when the thread wakes up.
+    /// The time of this round: read once, when the thread wakes.
     now: Timestamp,
 }
 
-/// This manager is about to stop.
+/// State of a manager that is about to stop.
 struct Leaving {
-    /// Until when another one may take over.
+    /// Deadline for another manager to take over.
     until: Instant,
-    /// Who waits for that.
+    /// Callers that wait for the handover.
     waiting: Vec<oneshot::Sender<()>>,
-    /// Whether the thread ends then.
+    /// Whether the thread ends afterwards.
     ends: bool,
 }
 
@@ -234,7 +238,7 @@ impl Driver {
     fn run(mut self) -> Result<(), FatalError> {
         let mut next_tick = Instant::now() + TICK;
         self.now = self.clock.read().now;
-        // A single manager leads from its first round on; nobody has to wait for a tick.
+        // A single manager leads from its first round; no caller has to wait for a tick.
         self.work()?;
         loop {
             if !self.take_inputs(self.patience(next_tick))? || self.has_left() {
@@ -243,7 +247,7 @@ impl Driver {
                 return Ok(());
             }
             self.measures.progress.note();
-            // Ticks that were missed are not made up for: raft would take them for a time in which nobody was heard.
+            // Missed ticks are not made up for: raft would take them for time in which no peer was heard from.
             let now = Instant::now();
             if now >= next_tick {
                 self.tick();
@@ -263,7 +267,7 @@ impl Driver {
         self.show_uses();
     }
 
-    /// How long nothing needs to be done.
+    /// How long the thread may sleep.
     fn patience(&self, next_tick: Instant) -> Duration {
         let until_tick = next_tick.saturating_duration_since(Instant::now());
         if self.fenced {
@@ -275,7 +279,7 @@ impl Driver {
         self.replica.next_wake().map_or(until_tick, |wake| wake.since(self.now).min(until_tick))
     }
 
-    /// Waits for input and takes what is there; whether to go on.
+    /// Waits for input and takes all that is queued; returns whether to continue.
     fn take_inputs(&mut self, patience: Duration) -> Result<bool, FatalError> {
         let inputs = self.inbox.take(Some(patience), INPUTS_MAX);
         self.read_clock();
@@ -284,7 +288,8 @@ impl Driver {
         Ok(true)
     }
 
-    /// Reads the clock, and then what was heard until then. Time in which nobody could be heard is not held against nodes.
+    /// Reads the clock, and then the heartbeats received until then. Time in which none could be received is not held against
+    /// nodes.
     fn read_clock(&mut self) {
         self.clock.not_before(self.replica.cluster().position.time);
         let reading = self.clock.read();
@@ -310,7 +315,7 @@ impl Driver {
         }
     }
 
-    /// Lets another manager lead, if this one is about to stop; whether the thread is to end.
+    /// Hands leadership to another manager, if this one is about to stop; returns whether the thread ends.
     fn has_left(&mut self) -> bool {
         let Some(leaving) = &mut self.leaving else { return false };
         if !self.fenced && Instant::now() < leaving.until && self.replica.hand_over() {
@@ -354,7 +359,7 @@ impl Driver {
         Ok(())
     }
 
-    /// From here on this manager does nothing but end: whether what it was asked took effect, it does not hear.
+    /// From here on this manager does nothing but stop: it does not learn whether its pending requests took effect.
     fn fence(&mut self) {
         if std::mem::replace(&mut self.fenced, true) {
             return;
@@ -363,7 +368,7 @@ impl Driver {
         self.serves_sessions.store(false, Ordering::Relaxed);
         self.callers.clear();
         for reader in std::mem::take(&mut self.readers).into_values() {
-            // One that is gone waits no more.
+            // Ignored: the reader may have gone away.
             let _ = reader.send(Err(no_member()));
         }
         self.show(Arc::new(Published { leads: false, leader: None, alone: false, ..publish(&self.replica) }));
@@ -400,14 +405,14 @@ impl Driver {
         }
     }
 
-    /// Hands out what the disk made durable, takes a turn, and hands its writes over.
+    /// Distributes what the disk made durable, takes a turn, and hands over its writes.
     fn work(&mut self) -> Result<(), FatalError> {
         self.replica.written(self.writer.written()?);
         if self.fenced {
             return Ok(());
         }
         self.advance()?;
-        // Each turn judges by the newest reading, and so does the leader that is told of it.
+        // Each turn uses the newest reading, and so does the leader that this manager reports it to.
         self.replica.note_space(*self.space.lock().unwrap_or_else(PoisonError::into_inner));
         let began = self.replica.has_work(self.now).then(Instant::now);
         let turn = self.replica.turn(self.now);
@@ -426,10 +431,10 @@ impl Driver {
         let (at, of) = self.replica.catching_up().unwrap_or_default();
         self.measures.catching_up_at.store(at, Ordering::Relaxed);
         self.measures.catching_up_of.store(of, Ordering::Relaxed);
-        // Before the writes: a leader's entries are on their way to the others while its own disk is at work.
+        // Before the writes: a leader's entries travel to the others while its own disk works.
         self.outbound.send(advance.messages, advance.asked);
         self.writer.give(advance.writes);
-        // Readers see a state before its caller hears of it, so that everybody reads their own writes. Those who follow all
+        // Readers see a state before the caller gets its answer, so that all callers read their own writes. Subscribers of all
         // states are woken after the callers, who wait for nothing else.
         let follows_another = self.publisher.borrow().leader != self.replica.leader_id();
         let is_news = advance.changed || advance.role_changed || follows_another;
@@ -440,7 +445,7 @@ impl Driver {
         }
         self.answer(advance.answers);
         for (ticket, readable) in advance.reads {
-            // A reader that is gone waits no more.
+            // Ignored: the reader may have gone away.
             self.readers.remove(&ticket).map(|reader| reader.send(readable));
         }
         if is_news {
@@ -453,7 +458,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Lets everybody who looks see a state, and wakes nobody.
+    /// Makes a state visible to readers without waking anyone.
     fn show(&self, state: Arc<Published>) {
         self.publisher.send_if_modified(|shown| {
             *shown = state;
@@ -461,7 +466,7 @@ impl Driver {
         });
     }
 
-    /// Shows what tasks use, if nodes said so since.
+    /// Publishes the resource use of tasks, if nodes reported any since the last time.
     fn show_uses(&self) {
         let (shown, uses) = (Arc::clone(&self.publisher.borrow()), self.replica.uses());
         let is_known = shown.uses.is_empty() && uses.is_empty();
@@ -470,7 +475,7 @@ impl Driver {
         }
     }
 
-    /// Shows where this manager stands in raft, if that is elsewhere than before.
+    /// Publishes this manager's raft status, if it changed.
     fn publish_raft(&self) {
         let status = self.replica.raft_status();
         self.raft_publisher.send_if_modified(|shown| {
@@ -490,7 +495,7 @@ impl Driver {
         }
     }
 
-    /// Writes a checkpoint beside the turns.
+    /// Writes a checkpoint in the background.
     fn checkpoint(&mut self) {
         if self.checkpointing {
             return;
@@ -503,7 +508,7 @@ impl Driver {
             if result.is_ok() {
                 measures.checkpoint.store(index, Ordering::Relaxed);
             }
-            // A driver that is gone needs no checkpoint.
+            // A driver that has ended needs no checkpoint.
             let _ = inputs.send(Input::Checkpointed(result));
         });
         match spawned {

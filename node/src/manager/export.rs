@@ -1,5 +1,5 @@
-//! `swarmd export`: the stored frames of a manager's history in one file, beside the manager or after it, for `swarmlog-verify` and
-//! whoever has the schema.
+//! `swarmd export`: writes the stored frames of a manager's history to one file, while the manager runs or afterwards, for
+//! `swarmlog-verify` and any program that has the schema.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -13,7 +13,7 @@ use crate::daemon::{state_dir, state_dir_kind, unlock};
 use crate::log::{HistoryReader, PageSize, RocksStore};
 use crate::security::KeyLock;
 
-/// What `swarmd export` is asked for.
+/// Arguments of `swarmd export`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The manager's state directory.
@@ -27,10 +27,10 @@ pub struct Args {
     file: PathBuf,
 }
 
-/// Writes all frames of history, each after its length as protobuf writes it. Secrets are not in them.
+/// Writes all frames of history, each with its length as a protobuf varint in front. Secrets are not in them.
 ///
 /// # Errors
-/// When the log cannot be read, a frame is not as it should be, or the file cannot be written.
+/// When the log cannot be read, a frame is damaged, or the file cannot be written.
 pub fn export(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let keys = KeyLock::default();
     keys.set(args.unlock_key_file.as_deref().map(unlock::read_key).transpose()?);

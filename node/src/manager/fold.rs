@@ -12,22 +12,22 @@ use projections::{Cluster, FOLD_VERSION, Keyring, Touched};
 
 use crate::log::{AppliedFrame, CheckpointHead, FrameLink, HistoryReader, LogError, LogStore, PageSize};
 
-/// A state, the secrets that go with it, and the hash that the next frame has to carry.
+/// A state, the secrets that belong to it, and the hash that the next frame must carry.
 #[derive(Debug, Clone, Default)]
 pub struct Folded {
     /// The state.
     pub cluster: Cluster,
     /// The secrets.
     pub keyring: Arc<Keyring>,
-    /// Hash of the last frame; nothing before the first.
+    /// Hash of the last frame; `None` before the first.
     pub last_hash: Option<FrameHash>,
-    /// Index of the checkpoint that the fold began with; 0 if it began with the first frame.
+    /// Index of the checkpoint that the fold started from; 0 if it started from the first frame.
     pub checkpoint: u64,
-    /// Redacted frames that none after them has announced yet: until then the state is not the one that it was.
+    /// Redacted frames that no later frame has announced yet: until then the state differs from the original one.
     pub unannounced: Unannounced,
 }
 
-/// Why an entry cannot be folded. The process must not go on: its state would differ from its peers'.
+/// Why an entry cannot be folded. The process must stop: its state would differ from that of its peers.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     /// The entry cannot be read.
@@ -38,7 +38,7 @@ pub enum FoldError {
         /// What is wrong with it.
         source: CodecError,
     },
-    /// The frame says that it stands elsewhere.
+    /// The frame carries another index.
     #[error("entry {index} holds frame {frame}")]
     Misplaced {
         /// Its raft index.
@@ -52,10 +52,10 @@ pub enum FoldError {
         /// Its index.
         index: u64,
     },
-    /// The state here is not what the log says it was.
+    /// The state here differs from the one recorded in the log.
     #[error("this manager's state after frame {index} has the hash {here}, the log says {log}")]
     Diverged {
-        /// The last frame before the difference was seen.
+        /// The last frame before the difference was detected.
         index: u64,
         /// The hash of the state here.
         here: String,
@@ -64,7 +64,7 @@ pub enum FoldError {
     },
 }
 
-/// Why the process has to end.
+/// Why the process has to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum FatalError {
     /// The log cannot be read or written.
@@ -76,10 +76,10 @@ pub enum FatalError {
 }
 
 impl Folded {
-    /// The state in a checkpoint that was read, without its secrets.
+    /// The state in a checkpoint, without its secrets.
     ///
     /// # Errors
-    /// When the checkpoint is damaged or of another fold version.
+    /// When the checkpoint is damaged or has another fold version.
     pub fn from_checkpoint(head: CheckpointHead, read: snapshot::Reader) -> Result<Self, SnapshotError> {
         let last_hash = (head.frame_hash != FrameHash::default()).then_some(head.frame_hash);
         let cluster = read.finish()?;
@@ -91,10 +91,10 @@ impl Folded {
         self.last_hash.map(|hash| FrameLink { index: self.cluster.position.index, hash })
     }
 
-    /// Folds what history has after this state, and shows each frame, and whether a hash that it records was compared.
+    /// Folds the history after this state, and calls back for each frame, with whether a hash that it records was compared.
     ///
     /// # Errors
-    /// When history cannot be read, or a frame does not follow.
+    /// When history cannot be read, or a frame does not continue it.
     pub fn fold_history(
         &mut self,
         store: &dyn LogStore,
@@ -102,7 +102,7 @@ impl Folded {
     ) -> Result<(), FatalError> {
         let mut reader = HistoryReader::after(self.end());
         loop {
-            // However long history is, no more of it is in memory.
+            // However long history is, no more than this is in memory.
             let frames = reader.page(store, u64::MAX, PageSize::WHOLE_HISTORY)?;
             if frames.is_empty() {
                 return Ok(());
@@ -114,10 +114,10 @@ impl Folded {
         }
     }
 
-    /// Folds the raft entry at `index`; returns what history and the keyring keep of it, and everything that it concerns.
+    /// Folds the raft entry at `index`; returns what history and the keyring keep of it, and everything that it touched.
     ///
     /// # Errors
-    /// When it cannot be read or does not follow. The state is then unchanged.
+    /// When it cannot be read or does not continue the chain. The state is then unchanged.
     pub fn fold_entry(&mut self, index: u64, entry: &Bytes) -> Result<(AppliedFrame, Touched), FoldError> {
         let codec = |source| FoldError::Codec { index, source };
         let sections = codec::split_entry(entry).map_err(codec)?;
@@ -128,17 +128,17 @@ impl Folded {
         Ok((AppliedFrame { index, bytes, secrets }, touched))
     }
 
-    /// Keeps or destroys secrets.
+    /// Stores or destroys secrets.
     pub fn keep(&mut self, secrets: &[VolatilePayload]) {
         for secret in secrets {
             Arc::make_mut(&mut self.keyring).apply(secret.clone());
         }
     }
 
-    /// Folds the stored bytes of the frame at `index`, as history has them: without its secrets.
+    /// Folds the stored bytes of the frame at `index`, as in history: without its secrets.
     ///
     /// # Errors
-    /// When it cannot be read or does not follow. The state is then unchanged.
+    /// When it cannot be read or does not continue the chain. The state is then unchanged.
     pub fn fold_frame(&mut self, index: u64, stored: &Bytes) -> Result<Frame, FoldError> {
         self.fold_touching(index, stored).map(|(frame, _)| frame)
     }
@@ -179,7 +179,7 @@ impl Folded {
     }
 }
 
-/// Whether a recorded hash is that of a state which this build makes of the same events.
+/// Whether a recorded hash was computed with this build's fold version, and so can be compared.
 pub fn is_comparable(recorded: &StateHashRecorded) -> bool {
     recorded.fold_version() == FOLD_VERSION
 }
@@ -190,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// The first frame of a log, with the hash that the state before it is said to have.
+    /// The first frame of a log, with this recorded hash of the state before it.
     fn recorded(hash: Vec<u8>, fold_version: Option<u32>) -> Bytes {
         let header = FrameHeader { index: 2, feature_level: 1, format: 1, ..FrameHeader::default() };
         let event = StateHashRecorded { at_index: 0, hash, fold_version };

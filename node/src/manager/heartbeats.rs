@@ -1,5 +1,5 @@
-//! What sessions hear of nodes: a table that every session writes, and that a turn reads once. Heartbeats never wait in the
-//! queue of commands, and each carries the time at which it came, so that a slow disk or a long turn makes nobody look silent.
+//! Heartbeats that sessions receive: a table that every session writes, and that a turn reads once. Heartbeats never wait in the
+//! queue of commands, and each carries its time of arrival, so that a slow disk or a long turn makes no node look silent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,45 +10,45 @@ use wire::v1::TaskUse;
 
 use crate::agent::meter::TASKS_MAX;
 
-/// How often the serving threads say that they listen.
+/// How often the serving threads report that they are responsive.
 pub const LISTEN_PERIOD: Duration = Duration::from_millis(100);
-/// Time without a word from the serving threads from which on this manager was deaf: heartbeats may have been sent and not
-/// been read. Ten times the period, so that a busy machine is not taken for a deaf one.
+/// Time without a report from the serving threads after which this manager counts as unresponsive: heartbeats may have been sent
+/// and not been read. Ten times the period, so that a busy machine does not count as unresponsive.
 pub const DEAF_AFTER: Duration = Duration::from_secs(1);
 
-/// The table; clones are the same table. Its size is bounded by the number of members, as only they are noted in it.
+/// The table; clones share it. Its size is bounded by the number of members, since only they are recorded.
 #[derive(Debug, Clone, Default)]
 pub struct HeartbeatTable(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
     beats: BTreeMap<NodeId, (SessionId, Instant)>,
-    /// What tasks use, as the last heartbeat of their node said.
+    /// Resource use of tasks, from the last heartbeat of their node.
     uses: BTreeMap<NodeId, (SessionId, Vec<TaskUse>)>,
-    /// When the serving threads last said that they listen; nothing before they began to.
+    /// When the serving threads last reported; `None` before their first report.
     listened: Option<Instant>,
-    /// Since when they had not, and until when; only the last one: each is read within a tick.
+    /// The last period in which they did not; one is enough, since each is read within a tick.
     deaf: Option<(Instant, Instant)>,
 }
 
-/// What was heard since the table was last read.
+/// What was received since the table was last read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
-    /// The last heartbeat of each node: its session, and when it came.
+    /// The last heartbeat of each node: its session, and the time of arrival.
     pub beats: Vec<(NodeId, SessionId, Timestamp)>,
-    /// What tasks of nodes use.
+    /// Resource use of the tasks of nodes.
     pub uses: Vec<(NodeId, SessionId, Vec<TaskUse>)>,
-    /// A time in which nobody could be heard.
+    /// A period in which no heartbeat could be received.
     pub deaf: Option<(Timestamp, Timestamp)>,
 }
 
 impl HeartbeatTable {
-    /// Notes a heartbeat that came at this instant.
+    /// Records a heartbeat that arrived at this instant.
     pub fn note(&self, node: NodeId, session: SessionId, at: Instant) {
         self.table().beats.insert(node, (session, at));
     }
 
-    /// Notes what tasks of a node use. More than a node may say is left out.
+    /// Records the resource use of a node's tasks. Entries above the limit per node are dropped.
     pub fn note_uses(&self, node: NodeId, session: SessionId, mut uses: Vec<TaskUse>) {
         uses.truncate(TASKS_MAX);
         if !uses.is_empty() {
@@ -56,15 +56,15 @@ impl HeartbeatTable {
         }
     }
 
-    /// The serving threads listen: they would have read a heartbeat that came before this instant.
+    /// The serving threads are responsive: they have read every heartbeat that arrived before this instant.
     pub fn listen(&self, at: Instant) {
         self.table().listen(at);
     }
 
-    /// Takes what was heard. `now` is the log's time at the instant `at`.
+    /// Takes what was received. `now` is the log's time at the instant `at`.
     pub(crate) fn take(&self, at: Instant, now: Timestamp) -> News {
         let mut table = self.table();
-        // Threads that do not run now may have heard nobody since they last did.
+        // Threads that are stalled now may have missed every heartbeat since their last report.
         if table.listened.is_some() {
             table.close_gap(at);
         }
@@ -89,7 +89,7 @@ impl Table {
         self.listened = Some(at);
     }
 
-    /// Notes the time since the serving threads last listened, if it was too long.
+    /// Records the time since the serving threads last reported, if it was too long.
     fn close_gap(&mut self, at: Instant) {
         let Some(listened) = self.listened.filter(|listened| at.saturating_duration_since(*listened) >= DEAF_AFTER)
         else {
@@ -132,7 +132,7 @@ mod tests {
         let (start, seconds) = (Instant::now(), Duration::from_secs);
         let now = Timestamp::from_unix_ns(0) + seconds(1_000);
         let at = |second| now - seconds(30) + seconds(second);
-        // When the threads listened, when the table was read, and the deaf time that was found.
+        // When the threads reported, when the table was read, and the unresponsive period that was found.
         let table = [
             (vec![], 30, None),
             (vec![30], 30, None),

@@ -1,6 +1,6 @@
-//! The thread that keeps what is derived from history, behind the turns and at the lowest priority of the processor: the index, and the
-//! tiles of the tree of frames. What it has not come to yet is read without them. Neither has anything that history does not have, so
-//! that damage only means to begin again.
+//! The thread that maintains what is derived from history, in the background and at the lowest CPU priority: the index, and the
+//! tiles of the Merkle tree of frames. History that it has not processed yet is read without them. Both can be rebuilt from
+//! history, so that damage only means to start over.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,26 +17,26 @@ use crate::log::index::{decode_value, encode_value};
 use crate::log::{Frames, HistoryReader, LogError, LogStore, PageSize, SegmentIndex, Table, tree};
 use crate::manager::scrub::run_when_idle;
 
-/// How often it is looked whether there is another segment: as much is read without an index as is written meanwhile.
+/// How often the thread checks for another segment: what is written meanwhile is read without an index.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Pause after a segment, as a multiple of the time that it took: other readers of the disk come first.
 const PAUSE_PER_SEGMENT: u32 = 1;
-/// How often a segment is put off while writes of the log wait, and for how long each time.
+/// How often a segment is postponed while writes of the log wait.
 const PUT_OFFS_MAX: u32 = 20;
 const PUT_OFF: Duration = Duration::from_millis(5);
-/// After damage the next attempt is made so much later: the history that cannot be read may be healed by then.
+/// Delay before the next attempt after damage: the unreadable history may be healed by then.
 const DAMAGE_PAUSE: Duration = Duration::from_secs(60);
 /// Bytes of history in memory at a time.
 const PAGE: PageSize = PageSize { frames: 64, bytes: 1024 * 1024 };
 
-/// The thread, until it is ended.
+/// The thread, until it is stopped.
 pub struct Indexer {
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Indexer {
-    /// Ends the thread, which lets go of the log.
+    /// Stops the thread, which releases the log.
     pub fn end(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
@@ -51,7 +51,7 @@ pub enum IndexError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(LogError),
-    /// The write failed: what the disk was given before may be lost as well.
+    /// The write failed: earlier writes may be lost as well.
     #[error(transparent)]
     Write(LogError),
     /// A frame cannot be read.
@@ -59,10 +59,10 @@ pub enum IndexError {
     Codec(#[from] CodecError),
 }
 
-/// Starts to keep the index of a log. Who runs on the log has to hear of a write that failed.
+/// Starts to maintain the index of a log. The owner of the log must be notified of a failed write.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When the thread cannot be spawned.
 pub fn spawn(store: Arc<dyn LogStore>, failed: impl FnOnce(LogError) + Send + 'static) -> std::io::Result<Indexer> {
     let (stop, stopped) = sync_channel(0);
     let thread = std::thread::Builder::new().name("index".to_owned()).spawn(move || {
@@ -74,7 +74,7 @@ pub fn spawn(store: Arc<dyn LogStore>, failed: impl FnOnce(LogError) + Send + 's
     Ok(Indexer { stop, thread })
 }
 
-/// Until it is stopped, or a write fails.
+/// Runs until it is stopped, or a write fails.
 fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
     let pauses = |pause| matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout));
     loop {
@@ -110,13 +110,13 @@ fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
     }
 }
 
-/// Continues the index and the tree; whether there was something to add. Neither waits for the other.
+/// Extends the index and the tree, independently of each other; returns whether there was anything to add.
 fn step(store: &dyn LogStore) -> Result<bool, IndexError> {
     let (indexed, tiled) = (add_segment(store), add_tile(store));
     Ok(indexed? | tiled?)
 }
 
-/// Adds the next tile to the tree of frames; whether there was one.
+/// Adds the next tile to the tree of frames; returns whether there was one.
 fn add_tile(store: &dyn LogStore) -> Result<bool, IndexError> {
     let Some((reach, leaves)) = tree::next_tile(store).map_err(IndexError::Read)? else { return Ok(false) };
     let failed = |error: LogError| if error.is_damage() { IndexError::Read(error) } else { IndexError::Write(error) };
@@ -124,7 +124,7 @@ fn add_tile(store: &dyn LogStore) -> Result<bool, IndexError> {
     Ok(true)
 }
 
-/// Adds the next segment of history to the index; whether there was one.
+/// Adds the next segment of history to the index; returns whether there was one.
 ///
 /// # Errors
 /// When history cannot be read or the index cannot be written.
@@ -154,10 +154,10 @@ fn index_of(store: &dyn LogStore, segment: &Range<u64>) -> Result<SegmentIndex, 
     Ok(SegmentIndex { terms: found.into_iter().collect(), values })
 }
 
-/// Homes of tasks while a segment is read: what is in it, and what the index knows of earlier ones.
+/// Homes of tasks while a segment is read: those in the segment, and those that the index has from earlier ones.
 struct SegmentHomes<'a> {
     store: &'a dyn LogStore,
-    /// What the index was asked for, also in vain.
+    /// Results of index lookups, including misses.
     known: BTreeMap<TaskId, Option<Home>>,
     changed: BTreeMap<TaskId, Home>,
 }
@@ -182,7 +182,7 @@ impl Homes for SegmentHomes<'_> {
     }
 }
 
-/// Where a task belongs, as far as the index knows.
+/// The service and node of a task, if the index has them.
 ///
 /// # Errors
 /// When the index is damaged or cannot be read.

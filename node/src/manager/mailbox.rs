@@ -1,58 +1,58 @@
-//! A bounded queue with many senders and one thread that takes all there is at once. The thread is woken after the lock is
-//! free again, and only if it waits: the standard library's channel wakes it inside, so that it runs into the lock that its
-//! waker still holds, which costs as much as a write to a fast disk.
+//! A bounded queue with many senders and one thread that takes all queued items at once. The thread is woken after the lock is
+//! released, and only if it waits: the standard library's channel wakes it while holding the lock, so that the woken thread
+//! blocks on it at once, which costs as much as a write to a fast disk.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Makes a queue for so many items.
+/// Creates a queue with this capacity.
 pub(crate) fn mailbox<T>(room: usize) -> (Sender<T>, Receiver<T>) {
     let queue = Queue { items: VecDeque::new(), senders: 1, closed: false, reader_waits: false, senders_wait: 0 };
     let shared = Arc::new(Shared { queue: Mutex::new(queue), room, news: Condvar::new(), space: Condvar::new() });
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
-/// Why an item was not taken.
+/// Why an item was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendError {
-    /// There is no room for it.
+    /// The queue is full.
     Full,
-    /// Nobody will take it any more.
+    /// The receiver is gone.
     Closed,
 }
 
-/// Every sender is gone, and so is every item.
+/// The other side of the queue is gone; for a receiver, no items are left either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Closed;
 
 struct Shared<T> {
     queue: Mutex<Queue<T>>,
     room: usize,
-    /// Something came, or the last sender left.
+    /// Signals that an item was added, or the last sender left.
     news: Condvar,
-    /// Something was taken, or the reader left.
+    /// Signals that items were taken, or the receiver left.
     space: Condvar,
 }
 
 struct Queue<T> {
     items: VecDeque<T>,
     senders: usize,
-    /// The reader is gone.
+    /// The receiver is gone.
     closed: bool,
     reader_waits: bool,
     senders_wait: usize,
 }
 
-/// One of those who put items in.
+/// The sending side.
 pub(crate) struct Sender<T>(Arc<Shared<T>>);
 
-/// The one who takes them.
+/// The receiving side.
 pub(crate) struct Receiver<T>(Arc<Shared<T>>);
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
-        // Nothing is called that could panic while it is locked.
+        // Nothing that could panic is called while it is locked.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -66,10 +66,10 @@ impl<T> Shared<T> {
 }
 
 impl<T> Sender<T> {
-    /// Puts an item in, if there is room.
+    /// Adds an item, if there is room.
     ///
     /// # Errors
-    /// When there is none, or nobody takes items any more.
+    /// When the queue is full, or the receiver is gone.
     pub fn try_send(&self, item: T) -> Result<(), SendError> {
         let mut queue = self.0.lock();
         if queue.closed {
@@ -83,10 +83,10 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Puts an item in as soon as there is room.
+    /// Adds an item, waiting until there is room.
     ///
     /// # Errors
-    /// When nobody takes items any more.
+    /// When the receiver is gone.
     pub fn send(&self, item: T) -> Result<(), Closed> {
         let mut queue = self.0.lock();
         while !queue.closed && queue.items.len() >= self.0.room {
@@ -121,11 +121,10 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Takes what is there, at most so many items. Where nothing is, waits for it, but no longer than that; without a
-    /// patience, as long as it takes.
+    /// Takes all queued items, at most `most`. If there are none, waits up to `patience`; without a limit if that is `None`.
     ///
     /// # Errors
-    /// When nothing will come any more.
+    /// When the queue is empty and all senders are gone.
     pub fn take(&self, patience: Option<Duration>, most: usize) -> Result<Vec<T>, Closed> {
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let mut queue = self.0.lock();
@@ -159,7 +158,7 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         queue.closed = true;
-        // What items hold may be answered by being dropped: not inside the lock.
+        // Dropping an item may answer a caller: not while the lock is held.
         let left = std::mem::take(&mut queue.items);
         drop(queue);
         drop(left);

@@ -1,7 +1,7 @@
-//! One manager: the turn and the thread around it, the committed state, and both on a disk.
+//! One manager: the turn and the thread around it, the committed state, and both on disk.
 //!
-//! Suggested order: [`replica`] (the turn), [`driver`] (the thread around it), [`fold`] (the committed state), [`core`] (all
-//! of it, started from a state directory).
+//! Suggested order: [`replica`] (the turn), [`driver`] (the thread around it), [`fold`] (the committed state), [`core`] (all of
+//! it, on a state directory).
 
 pub mod alone;
 pub mod archiver;

@@ -1,5 +1,5 @@
-//! Who follows which node: the sessions of agents, woken only by what concerns their own node, so that a commit costs what
-//! it changed and not what is connected.
+//! Watchers of single nodes: the sessions of agents, woken only by changes that concern their own node, so that the cost of a
+//! commit depends on what it changed and not on the number of connections.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,16 +18,16 @@ pub struct NodeWatch {
 #[derive(Default)]
 struct Nodes {
     notifiers: BTreeMap<NodeId, Vec<Weak<Notify>>>,
-    /// How many nodes are followed before those are forgotten whose watchers are gone.
+    /// Number of watched nodes at which those without watchers are removed.
     forget_at: usize,
 }
 
-/// Nodes that are followed before any is forgotten.
+/// Minimum of watched nodes before any are removed.
 const NODES_MIN: usize = 1_024;
 
 impl NodeWatch {
-    /// Follows a node from now on: the notifier is notified at each change that concerns it, once for several in a row. Dropping the
-    /// notifier ends it.
+    /// Starts to watch a node: the notifier is notified of each change that concerns it, once for several in a row. Dropping the
+    /// notifier ends the watch.
     pub fn watch(&self, node: NodeId) -> Arc<Notify> {
         let notifier = Arc::new(Notify::new());
         let mut nodes = self.nodes();
@@ -44,12 +44,12 @@ impl NodeWatch {
     /// Wakes the watchers of the nodes that a change concerns.
     pub(crate) fn wake(&self, touched: &Touched) {
         let mut nodes = self.nodes();
-        // Agents know who the managers are.
+        // Agents are sent the addresses of the managers.
         if touched.everything || touched.members {
             nodes.notifiers.retain(|_, watchers| notify(watchers));
             return;
         }
-        // Connections of operators are followed like those of the nodes that would have their ids.
+        // Connections of operators are watched under the node ids that equal their ids.
         let operators: Vec<NodeId> = touched.operators.iter().map(|id| NodeId::from_bits(id.bits())).collect();
         let nodes_of = touched.nodes.union(&touched.tasks_of_nodes).chain(touched.contacts.difference(&touched.nodes));
         for node in nodes_of.chain(&operators) {
@@ -59,7 +59,7 @@ impl NodeWatch {
         }
     }
 
-    /// Wakes all of them.
+    /// Wakes all watchers.
     pub(crate) fn wake_all(&self) {
         self.wake(&Touched { everything: true, ..Touched::default() });
     }
@@ -69,7 +69,7 @@ impl NodeWatch {
     }
 }
 
-/// Notifies for those that still listen; whether there are any.
+/// Notifies the watchers that still exist; returns whether there are any.
 fn notify(watchers: &mut Vec<Weak<Notify>>) -> bool {
     watchers.retain(|watcher| watcher.upgrade().map(|notifier| notifier.notify_one()).is_some());
     !watchers.is_empty()

@@ -1,5 +1,5 @@
-//! What leaves for other managers. Messages go as they are; pages of history are read on a thread of their own, so that a manager
-//! that joins holds up no turn.
+//! Messages to other managers. Most are sent as they are; pages of history are read on a thread of their own, so that a manager
+//! that joins delays no turn.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -7,17 +7,17 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::log::LogStore;
 use crate::manager::replica::{HistoryAsked, PEER_PAGE, PeerMessage};
 
-/// Pages that wait to be read; more are not answered, and asked for again.
+/// Pages that may wait to be read; further requests are dropped, and the peer repeats them.
 const ASKED_MAX: usize = 16;
 
-/// The way to other managers.
+/// The sending side to other managers.
 pub(super) struct Outbound {
     carry: Box<dyn Fn(u64, PeerMessage) + Send>,
     asked: SyncSender<HistoryAsked>,
 }
 
 impl Outbound {
-    /// Starts the thread that reads history for others; it ends with this.
+    /// Starts the thread that reads history for peers; it ends when this is dropped.
     pub(super) fn spawn(
         store: Arc<dyn LogStore>,
         carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
@@ -29,7 +29,7 @@ impl Outbound {
         Ok(Self { carry: Box::new(carry), asked })
     }
 
-    /// Sends what a round brought.
+    /// Sends the results of a round.
     pub(super) fn send(&self, messages: Vec<(u64, PeerMessage)>, asked: Vec<HistoryAsked>) {
         for (to, message) in messages {
             (self.carry)(to, message);

@@ -1,5 +1,5 @@
-//! States of the past: the newest checkpoint before, and the frames of history from there on folded onto it. A few are kept, and the
-//! next one begins with the nearest of them.
+//! States of the past: the newest earlier checkpoint, with the frames of history after it folded onto it. A few are cached, and
+//! the next one starts from the nearest of them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use crate::log::{CheckpointPart, FrameLink, HistoryReader, LogStore, PageSize};
 use crate::manager::driver::Published;
 use crate::manager::fold::{FatalError, Folded};
 
-/// States that are kept: enough to compare two and to look around both. Each takes as much memory as the state of a manager, less what
-/// it shares with the one that it began with.
+/// Cached states: enough to compare two and to look around both. Each takes as much memory as the state of a manager, less what
+/// it shares with the state that it started from.
 const STATES_MAX: usize = 4;
-/// Frames folded between two looks at whether anybody still waits.
+/// Frames folded between two checks whether the manager is stopping.
 const PAGE: PageSize = PageSize { frames: 1_024, bytes: 2 * 1024 * 1024 };
 
 /// A state of the past.
@@ -28,24 +28,24 @@ pub struct PastState {
 /// Why there is no state to show.
 #[derive(Debug, thiserror::Error)]
 pub enum PastError {
-    /// History cannot be read, or does not lead there.
+    /// History cannot be read, or does not lead to this state.
     #[error(transparent)]
     Fold(#[from] FatalError),
-    /// Nobody waits for it any more.
+    /// The manager is stopping.
     #[error("the manager is stopping")]
     Stopped,
 }
 
-/// Makes states of the past, one at a time, and keeps some.
+/// Builds states of the past, one at a time, and caches some.
 pub struct Past {
     store: Arc<dyn LogStore>,
     kept: Mutex<Kept>,
 }
 
-/// States that may be asked for again.
+/// Cached states.
 #[derive(Default)]
 struct Kept {
-    /// Up to which redaction everything was erased when they were made: those from before may have what was erased since.
+    /// The redaction up to which all values were erased when they were built: older states may contain values erased since.
     redacted_to: u64,
     states: VecDeque<Folded>,
 }
@@ -56,11 +56,11 @@ impl Past {
         Self { store, kept: Mutex::default() }
     }
 
-    /// The state after the frame at this index, or after the last one before it. Whoever asks has made sure that history has come so
-    /// far.
+    /// The state after the frame at this index, or after the last one before it. The caller has checked that history reaches that
+    /// index.
     ///
     /// # Errors
-    /// When history cannot be read, or the manager stops.
+    /// When history cannot be read, or the manager is stopping.
     pub fn at(&self, index: u64, is_stopped: &dyn Fn() -> bool) -> Result<PastState, PastError> {
         let redacted_to = self.store.redacted_to().map_err(FatalError::from)?.everywhere();
         let mut folded = self.nearest(index, redacted_to)?;
@@ -82,7 +82,7 @@ impl Past {
         Ok(PastState { published: Arc::new(published), end: folded.end() })
     }
 
-    /// What is kept or in a checkpoint, and is not after this index.
+    /// The nearest cached state or checkpoint that is not after this index.
     fn nearest(&self, index: u64, redacted_to: u64) -> Result<Folded, PastError> {
         let position = |folded: &Folded| folded.cluster.position.index;
         let kept = self.kept(redacted_to);
@@ -114,7 +114,7 @@ impl Past {
         }
     }
 
-    /// The state in the checkpoint at this index; nothing if there is none any more.
+    /// The state in the checkpoint at this index; `None` if that no longer exists.
     fn checkpointed(&self, index: u64) -> Result<Option<Folded>, String> {
         let mut reader = snapshot::Reader::default();
         let loaded = self.store.load_checkpoint(index, &mut |part| match part {
@@ -134,7 +134,7 @@ impl Past {
         states.push_back(folded);
     }
 
-    /// What is kept; of states that were made before everything up to this redaction was erased, nothing.
+    /// The cache, emptied if its states were built before all values up to this redaction were erased.
     fn kept(&self, redacted_to: u64) -> MutexGuard<'_, Kept> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.redacted_to != redacted_to {

@@ -1,7 +1,7 @@
-//! The thread that erases values from this manager's disk once the log announces it, behind the turns and at the lowest priority of the
-//! processor: the frames that had them are written again, in history and in archives; the next checkpoint, which is due at once, takes
-//! the place of those with the values, and of the raft entries; then the database drops what was deleted. The state says what there is
-//! to erase, so that a manager that was down does it when it is back.
+//! The thread that erases values from this manager's disk once the log announces it, in the background and at the lowest CPU
+//! priority: it rewrites the frames that contain them, in history and in archives; the next checkpoint, which is due at once,
+//! replaces those with the values, and the raft entries; then the database drops the deleted data. What to erase follows from the
+//! state, so that a manager that was down catches up when it is back.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -22,19 +22,19 @@ use crate::log::{LogError, LogStore, RedactedTo};
 use crate::manager::driver::Published;
 use crate::manager::scrub::run_when_idle;
 
-/// How often it is looked whether there is something to erase, and whether the checkpoint is written that it waits for.
+/// How often the thread checks for values to erase, and for the checkpoint that it waits for.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Pause after a failure: history may be healed by then, or somebody mounted the directory of archives.
+/// Pause after a failure: by then history may be healed, or the archive directory mounted.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
-/// The thread, until it is ended.
+/// The thread, until it is stopped.
 pub struct Redactor {
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Redactor {
-    /// Ends the thread, which lets go of the log.
+    /// Stops the thread, which releases the log.
     pub fn end(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
@@ -43,16 +43,16 @@ impl Redactor {
     }
 }
 
-/// How far a manager is with what is to be erased.
+/// A manager's progress in erasing values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Erased {
     /// There is nothing to do.
     Nothing,
-    /// History is as it should be; checkpoints and raft entries are not yet.
+    /// History is redacted; checkpoints and raft entries are not yet.
     InHistory,
     /// All values are gone.
     All {
-        /// How many frames are redacted in all.
+        /// Total number of redacted frames.
         frames: u64,
     },
 }
@@ -60,7 +60,7 @@ pub enum Erased {
 /// Starts to erase what the log in a state directory announces. Who runs on the log has to hear of a write that failed.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When the thread cannot be spawned.
 pub fn spawn(
     states: watch::Receiver<Arc<Published>>,
     store: Arc<dyn LogStore>,
@@ -168,21 +168,21 @@ fn frames_since(cluster: &Cluster, done: u64) -> Vec<u64> {
     frames.collect::<BTreeSet<u64>>().into_iter().collect()
 }
 
-/// The redactions after the one that was announced at an index.
+/// The redactions after the one announced at an index.
 fn since(cluster: &Cluster, done: u64) -> impl Iterator<Item = (u64, &Redaction)> {
     cluster.redactions.range(done.saturating_add(1)..)
 }
 
-/// Where checkpoints have values that are to be erased: from the first frame with one to the announcement.
+/// The ranges in which checkpoints contain values to erase: from the first frame with such a value to the announcement.
 fn stale_checkpoints(cluster: &Cluster, done: u64) -> impl Iterator<Item = Range<u64>> {
     since(cluster, done)
         .map(|(announced, redaction)| redaction.frames.first().map_or(announced, |(first, _)| *first)..announced)
 }
 
-/// The stored bytes of the frame at an index after these redactions of it, the oldest first.
+/// The stored bytes of the frame at an index with these redactions applied, the oldest first.
 ///
 /// # Errors
-/// A sentence on why they are not those that were announced.
+/// A sentence that explains how they differ from those that were announced.
 pub fn redacted<'a>(
     redactions: impl Iterator<Item = &'a Redaction>,
     index: u64,

@@ -1,4 +1,4 @@
-//! `swarmd replay`: folds a manager's whole history, offline, and verifies all that can be verified.
+//! `swarmd replay`: folds a manager's whole history, offline, and verifies everything that can be verified.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,21 +15,21 @@ use crate::log::{LogStore, RocksStore};
 use crate::manager::fold::{Folded, is_comparable};
 use crate::security::KeyLock;
 
-/// What a replay found.
+/// The results of a replay.
 #[derive(Debug, Default)]
 struct Report {
     frames: u64,
     events: u64,
     commands: u64,
     hashes: u64,
-    /// Hashes of states that another fold version made: there is nothing here to compare them with.
+    /// Hashes of states with another fold version, which cannot be compared.
     other_hashes: u64,
 }
 
-/// Folds the history in a state directory and says what it found.
+/// Folds the history in a state directory and reports the results.
 ///
 /// # Errors
-/// When the log cannot be read, or something in it is not as it should be, with the index.
+/// When the log cannot be read, or something in it is invalid, with the index.
 pub fn replay(state_dir: &Path, unlock_key_file: Option<&Path>, out: &mut impl Write) -> Result<(), Failure> {
     let path = state_dir::log(state_dir);
     let keys = KeyLock::default();
@@ -68,7 +68,7 @@ pub fn replay(state_dir: &Path, unlock_key_file: Option<&Path>, out: &mut impl W
     for line in lines {
         writeln!(out, "{line}").map_err(|error| Failure::new(error, ""))?;
     }
-    // After the report, which says how far the history reads: one that lost its end is chained all the same.
+    // After the report, which shows how far history can be read: history that lost its end is still a valid chain.
     store.verify_durable()?;
     match faults.first() {
         None => Ok(()),
@@ -79,7 +79,7 @@ pub fn replay(state_dir: &Path, unlock_key_file: Option<&Path>, out: &mut impl W
     }
 }
 
-/// A log of which there is nothing to verify.
+/// The error for a log without anything to verify.
 fn no_frame(log: &Path) -> Failure {
     let sentence = format!("the log {} holds no frame: the first start of this manager was cut short", log.display());
     Failure::new(sentence, "start swarmd on this state directory: it completes its first start")

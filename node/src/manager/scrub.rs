@@ -1,6 +1,6 @@
-//! The thread that verifies history while a manager runs: once a week all of it, evenly spread, at the lowest priority of the
-//! processor. What it finds damaged it fetches from another manager. The disk knows no such priority that a safe library could set, so the thread keeps off it by itself: it lets
-//! the log's own writes go first, and sleeps for longer than each of its reads took.
+//! The thread that verifies history while a manager runs: all of it once a week, evenly spread, at the lowest CPU priority. What
+//! it finds damaged it fetches from another manager. No safe library can set the I/O priority, so the thread throttles itself: it
+//! lets the log's own writes go first, and after each read it sleeps for longer than the read took.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -10,39 +10,39 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::log::{HealError, LogError, LogStore, OtherHistory, Scrub, Scrubbed};
 
-/// From one pass to the next. Backups are usually kept for longer.
+/// Period of a pass. Backups are usually kept for longer.
 const PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Longest pause: then the clock is read again.
+/// Longest pause: after it the clock is read again.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// Shortest pause, whatever there is to read: even an endless history leaves the disk to others.
+/// Shortest pause, however much there is to read: a very long history still leaves the disk to others.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// Pause after a read, as a multiple of the time that it took: of a disk that has much to do, a twentieth at most.
+/// Pause after a read, as a multiple of its duration: it uses a twentieth of a busy disk at most.
 const PAUSE_PER_READ: u32 = 19;
-/// How often a read is put off by [`PAUSE_MIN`] while writes of the log wait. Under a load that never ends, it goes on all the same
-/// after a second.
+/// How often a read is postponed by [`PAUSE_MIN`] while writes of the log wait. Under constant load, it continues after a second
+/// anyway.
 const PUT_OFFS_MAX: u32 = 20;
-/// How often progress is written down: so much is read again after a restart.
+/// How often progress is recorded: at most this much is read again after a restart.
 const SAVE_PERIOD: Duration = Duration::from_secs(60);
-/// How often other managers are asked for what is damaged, and the pause between: they may be away for a while.
+/// How often other managers are asked for damaged frames, and the pause between: they may be down for a while.
 const ATTEMPTS_MAX: u32 = 10;
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(60);
-/// The nice value of a thread that runs when nobody else wants to.
+/// The nice value of a thread that runs only when no other does.
 const NICE_MAX: i32 = 19;
 
-/// The way to other managers' histories, as far as they are known at a moment.
+/// The other managers' histories that are known at a moment.
 pub trait OtherHistories: Send + 'static {
-    /// One of each other manager.
+    /// One for each other manager.
     fn list(&self) -> Vec<Box<dyn OtherHistory>>;
 }
 
-/// The thread, until it is ended.
+/// The thread, until it is stopped.
 pub struct Scrubber {
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Scrubber {
-    /// Ends the thread, which lets go of the log.
+    /// Stops the thread, which releases the log.
     pub fn end(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
@@ -51,11 +51,11 @@ impl Scrubber {
     }
 }
 
-/// Starts to verify a log's history, or goes on with it. Who runs on the log has to hear of a write that failed: what the disk
-/// was given before may be lost as well.
+/// Starts or resumes the verification of a log's history. The owner of the log must be notified of a failed write: earlier writes
+/// may be lost as well.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When the thread cannot be spawned.
 pub fn spawn(
     store: Arc<dyn LogStore>,
     others: impl OtherHistories,
@@ -75,16 +75,16 @@ pub fn spawn(
     Ok(Scrubber { stop, thread })
 }
 
-/// Gives this thread the lowest priority of the processor.
+/// Gives this thread the lowest CPU priority.
 pub(crate) fn run_when_idle() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
         tracing::debug!(%error, "a background thread runs at the usual priority");
     }
 }
 
-/// Why the thread cannot go on.
+/// Why the thread cannot continue.
 enum Ended {
-    /// Something cannot be read. That concerns nobody else.
+    /// History cannot be read. That affects nothing else.
     Read(LogError),
     /// A write failed.
     Write(LogError),
@@ -96,7 +96,7 @@ fn run(store: &dyn LogStore, others: &dyn OtherHistories, stopped: &Receiver<()>
     let mut saved = Instant::now();
     loop {
         let since_begun = clock::now().since(scrub.begun());
-        // A pass that began in the future began before the clock was set.
+        // A pass that started in the future started before the clock was changed.
         if scrub.is_over() && (since_begun >= PERIOD || scrub.begun() > clock::now()) {
             scrub = Scrub::begin(clock::now(), Some(scrub.progress()));
         }
@@ -135,7 +135,7 @@ fn run(store: &dyn LogStore, others: &dyn OtherHistories, stopped: &Receiver<()>
     }
 }
 
-/// Says what a pass over all of history came to.
+/// Logs the result of a pass over all of history.
 fn tell_end(findings: u32, healed: u32) {
     match (findings, healed) {
         (0, 0) => tracing::info!("all of history was verified"),
@@ -144,7 +144,7 @@ fn tell_end(findings: u32, healed: u32) {
     }
 }
 
-/// Has damage healed by another manager, or goes on behind it where nobody can; whether the thread is to go on.
+/// Has damage healed by another manager, or continues after it if none can; returns whether to continue.
 fn heal(
     store: &dyn LogStore,
     scrub: &mut Scrub,
@@ -170,7 +170,7 @@ fn heal(
     Ok(true)
 }
 
-/// Asks one manager after the other; whether one of them could help.
+/// Asks one manager after the other; returns whether one of them could help.
 fn heal_from_any(
     store: &dyn LogStore,
     scrub: &mut Scrub,
@@ -198,13 +198,13 @@ fn heal_from_any(
     Ok(false)
 }
 
-/// Lets writes that wait go first, within bounds; whether the thread is to go on.
+/// Lets waiting writes go first, within limits; returns whether to continue.
 fn put_off(writes_wait: impl Fn() -> bool, nap_until_stopped: impl Fn() -> bool) -> bool {
     let stopped = (0..PUT_OFFS_MAX).take_while(|_| writes_wait()).any(|_| nap_until_stopped());
     !stopped
 }
 
-/// The pause after a read of so many frames of all, so that a pass takes a period, or longer if the disk has much to do.
+/// The pause after reading this many of all frames, so that a pass takes one period, or longer if the disk is busy.
 fn pause(frames: u64, of: u64, took: Duration) -> Duration {
     let even = PERIOD.mul_f64(frames as f64 / of.max(1) as f64);
     even.max(took.saturating_mul(PAUSE_PER_READ)).clamp(PAUSE_MIN, PAUSE_MAX)
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    /// What is left damaged, and what was healed, once a log's history of 2,000 frames with damage at 700 was verified.
+    /// What remains damaged, and what was healed, after a pass over a history of 2,000 frames with damage at 700.
     fn pass_beside(others: Others) -> (u32, u32, bool) {
         let machine = MemoryMachine(MemoryDisk::default());
         let store = machine.start();
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(pass_beside(Others::default()), (1, 0, false));
         let whole = MemoryMachine(MemoryDisk::default()).start();
         fill(&*whole, 2_000);
-        // One that has not come so far is of no use, and the next one is asked.
+        // One that has not come so far cannot help, and the next one is asked.
         let behind = MemoryMachine(MemoryDisk::default()).start();
         fill(&*behind, 100);
         assert_eq!(pass_beside(Others(vec![behind, whole])), (0, 1, true));
@@ -269,7 +269,7 @@ mod tests {
             (1_024, 100, ms(10), PAUSE_MAX),
             (0, 0, ms(0), PAUSE_MIN),
             (1_024, u64::MAX, ms(1), PAUSE_MIN),
-            // A slow disk is left to others for longer than the pace asks.
+            // A slow disk is left to others for longer than the pace requires.
             (1_024, u64::MAX, ms(1_000), ms(19_000)),
             (1_024, u64::MAX, Duration::MAX, PAUSE_MAX),
         ] {
@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn writes_that_wait_go_first_for_a_while() {
-        /// For how many looks writes wait, the nap in which the thread is stopped, how often it naps, and whether it goes on.
+        /// How many checks find waiting writes, the sleep in which the thread is stopped, how often it sleeps, and whether it
+        /// continues.
         const ROWS: [(u32, Option<u32>, u32, bool); 4] =
             [(0, None, 0, true), (3, None, 3, true), (u32::MAX, None, PUT_OFFS_MAX, true), (5, Some(2), 2, false)];
         for (waiting, stopped_in, expected, goes_on) in ROWS {

@@ -1,5 +1,5 @@
-//! The thread that writes the log. It takes what the turns staged, as much as there is, with one sync for all of it, and says
-//! how far it is; the turns never wait for the disk. After a write that failed it writes nothing more.
+//! The thread that writes the log. It takes all writes that the turns have staged, syncs once for all of them, and reports its
+//! progress; the turns never wait for the disk. After a failed write it writes nothing more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -9,30 +9,29 @@ use crate::log::{LogError, LogStore, Write, Written, write_all};
 use crate::manager::mailbox::{Receiver, Sender, mailbox};
 use crate::metrics::Measures;
 
-/// Writes that may wait. Turns end earlier, at the bounds of what may be proposed; this one only keeps a fault from filling
-/// the memory.
+/// Writes that may wait. Turns stop earlier, at the limits for proposals; this one only keeps a bug from filling the memory.
 const WAITING_MAX: usize = 1_024;
 /// Writes that share a sync. More would make the first of them wait long for the last.
 const GROUP_MAX: usize = 128;
 
-/// The way to the thread.
+/// The handle to the thread.
 pub(crate) struct Writer {
     writes: Sender<Write>,
     report: Arc<Mutex<Report>>,
     thread: JoinHandle<()>,
 }
 
-/// What the thread has to say.
+/// What the thread reports.
 #[derive(Default)]
 struct Report {
     written: Written,
     failed: Option<LogError>,
-    /// Whether a write failed, also after that was reported.
+    /// Whether a write failed, even after the error was reported.
     over: bool,
 }
 
 impl Writer {
-    /// Starts the thread. It rings when it has written something that is awaited, or failed.
+    /// Starts the thread. It calls back when an awaited write is durable, or when one failed.
     pub fn spawn(
         store: Arc<dyn LogStore>,
         measures: Arc<Measures>,
@@ -49,19 +48,19 @@ impl Writer {
     /// Hands writes over.
     pub fn give(&self, writes: Vec<Write>) {
         for write in writes {
-            // A thread that is gone has left an error.
+            // A thread that has ended left an error.
             if self.writes.send(write).is_err() {
                 return;
             }
         }
     }
 
-    /// How far the disk came since the last question.
+    /// The progress of the disk since the last call.
     ///
     /// # Errors
     /// When a write failed: nothing more will be durable.
     pub fn written(&self) -> Result<Written, LogError> {
-        // Looked at first, as its last words come before its end.
+        // Read first, because the thread reports before it ends.
         let gone = self.thread.is_finished();
         let mut report = lock(&self.report);
         match report.failed.take() {

@@ -1,4 +1,4 @@
-//! A log that goes on alone, with the power cut at any moment.
+//! A log that continues alone, with power failures at any moment.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn voters(ids: &[u64]) -> Cluster {
     cluster
 }
 
-/// A log with a few frames, and the raft id that it began with.
+/// A log with a few frames, and the raft id that it started with.
 fn log(disk: &MemoryDisk) -> (Arc<dyn LogStore>, Loaded, u64) {
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(disk).unwrap());
     drop(lead(&store, 5));
@@ -35,7 +35,7 @@ fn a_log_is_begun_again_with_a_number_that_nobody_had() {
     let disk = MemoryDisk::default();
     let (store, loaded, own) = log(&disk);
     let cluster = voters(&[own, 8, 9]);
-    // Numbers that are 0, or somebody's, are drawn again.
+    // Numbers that are 0 or taken are drawn again.
     let mut drawn = [0, 1, 16, own << 1, 70 << 1].into_iter();
     assert!(begin(&*store, &loaded, &cluster, &mut || drawn.next().unwrap()).unwrap());
     let again = store.load().unwrap();
@@ -47,7 +47,7 @@ fn a_log_is_begun_again_with_a_number_that_nobody_had() {
     );
     assert_eq!((again.hard_state.commit, again.hard_state.vote), (loaded.last_index, 0));
     assert!(again.hard_state.term > loaded.hard_state.term);
-    // A second time it is there already.
+    // The second time there is nothing left to do.
     assert!(!begin(&*store, &again, &cluster, &mut || 0).unwrap());
     let mut consensus = Consensus::open(Arc::clone(&store), 70, &again).unwrap();
     while consensus.ready().unwrap().is_some() {}

@@ -1,5 +1,6 @@
-//! Who needs old history once it is in archives: a start without checkpoints, a state of the past, a manager that joins. Where the file is
-//! there, nobody notices; where it is not, each says so, and whoever does not need it goes on.
+//! What needs old history once it is archived: a start without checkpoints, a state of the past, a manager that joins. If the
+//! archive is present, all of them work as before; if it is missing, each of them reports that, and everything that does not need
+//! it continues.
 
 use std::path::PathBuf;
 
@@ -18,10 +19,10 @@ use crate::manager::indexer::add_segment;
 use crate::manager::past::{Past, PastError};
 use crate::manager::replica::HistoryAsked;
 
-/// Commands after which there is a whole archive, and as much history after it as a start verifies.
+/// Commands that yield one whole archive, and as much history after it as a start verifies.
 const COMMANDS: u64 = 4_800;
 
-/// A disk whose oldest history is in an archive, and the hashes of the states that were there.
+/// A disk whose oldest history is archived, and the hashes of the states at that time.
 struct Machine {
     disk: MemoryDisk,
     dir: tempfile::TempDir,
@@ -32,7 +33,7 @@ struct Machine {
 
 /// An hour, after which history is old.
 const KEEP_NS: u64 = 3_600_000_000_000;
-/// An index in the archive.
+/// An index inside the archive.
 const EARLY: u64 = 1_000;
 
 impl Machine {
@@ -68,7 +69,7 @@ impl Machine {
         Arc::new(store)
     }
 
-    /// What a start makes of it: the hash of the state, or why it is refused.
+    /// Starts on this disk: the hash of the state, or why the start is refused.
     fn start(&self) -> Result<[u8; 16], Failure> {
         let store = self.open();
         let loaded = store.load().unwrap();
@@ -110,7 +111,7 @@ fn whoever_needs_old_history_reads_it_in_its_archive_or_says_which_one_is_missin
         assert!(refused.contains(&missing), "{refused}");
     }
     assert!(machine.start().unwrap_err().hint.contains("--history-archive"));
-    // With it, each has what it needs.
+    // With it, everything works.
     std::fs::rename(&elsewhere, machine.file()).unwrap();
     assert_eq!(at(&store, EARLY).unwrap(), machine.early);
     assert_eq!(machine.start().unwrap(), machine.now, "folded from all of history");

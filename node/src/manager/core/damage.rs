@@ -1,4 +1,4 @@
-//! Real files of a log, damaged in every way: a start is refused and changes nothing, or makes the state that was there.
+//! Real files of a log, damaged in every way: a start is either refused and changes nothing, or restores the same state.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,14 +11,13 @@ use super::tests::lead;
 use super::*;
 use crate::log::RocksStore;
 
-/// Places tried in each file, spread over it evenly if it has more records.
+/// Offsets tried in each file, spread evenly if it has more records.
 const PLACES_MAX: usize = 24;
-/// Of a write-ahead log and a manifest: they are made of blocks, in which records are fragments with a header each.
+/// Block size of a write-ahead log and a manifest: records are split into fragments with a header each.
 const BLOCK_BYTES: usize = 32 * 1024;
 const HEADER_BYTES: usize = 7;
 
-/// A state directory with the log of a manager that has run for a while and started again in between, and the hash of the
-/// state that it leads to.
+/// A state directory with the log of a manager that ran for a while and was restarted in between, and the hash of its state.
 struct Pristine {
     dir: tempfile::TempDir,
     state: [u8; 16],
@@ -32,7 +31,7 @@ impl Pristine {
         let store: Arc<dyn LogStore> = Arc::new(RocksStore::open(&log).unwrap());
         drop(lead(&store, 60));
         drop(store);
-        // Each start moves what the one before has written into tables, and writes to a new file.
+        // Each start moves what the previous one wrote into tables, and writes to a new file.
         for _ in 0..2 {
             let store = RocksStore::open(&log).unwrap();
             let loaded = store.load().unwrap();
@@ -61,7 +60,7 @@ fn read_in(dir: &Path) -> Result<Read, Failure> {
     read(&StateDir::open(dir).unwrap(), None)
 }
 
-/// Every file below a directory, with a hash of what it holds.
+/// Every file below a directory, with a hash of its contents.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fn collect(dir: &Path, below: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in fs::read_dir(dir.join(below)).unwrap().map(|entry| entry.unwrap()) {
@@ -78,7 +77,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Where the records of a file begin, and where it ends. Of a table, whose blocks only RocksDB tells apart: some places.
+/// Where the records of a file begin, and where it ends. For a table, whose blocks only RocksDB can locate: some offsets.
 fn boundaries(name: &str, bytes: &[u8]) -> Vec<usize> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -95,7 +94,7 @@ fn boundaries(name: &str, bytes: &[u8]) -> Vec<usize> {
     found.into_iter().step_by(step).chain([bytes.len()]).collect()
 }
 
-/// A file as it was, cut off at a place, and with a bit turned behind it.
+/// The file cut off at an offset, and with a bit flipped after it.
 fn damages(bytes: &[u8], at: usize) -> Vec<Vec<u8>> {
     let mut turned = bytes.to_vec();
     let bit = at + (bytes.len() - at).min(HEADER_BYTES + 2) / 2;
@@ -103,9 +102,10 @@ fn damages(bytes: &[u8], at: usize) -> Vec<Vec<u8>> {
     [bytes[..at].to_vec(), turned].into_iter().filter(|damaged| damaged != bytes).collect()
 }
 
-/// What a start makes of a directory: whether it goes on, with the same state and whole again; or else nothing is different.
+/// Starts on a directory: returns whether the start succeeds, with the same state and a repaired log; otherwise nothing may have
+/// changed.
 fn judge(dir: &Path, state: [u8; 16]) -> Result<bool, String> {
-    // Its lock is made before anything is read.
+    // The lock file is created before anything is read.
     drop(StateDir::open(dir).unwrap());
     let before = contents(dir);
     let read = match read_in(dir) {
@@ -153,7 +153,7 @@ fn a_start_on_damaged_files_is_refused_and_changes_nothing_or_loses_nothing() {
     assert!(refused > 20 && refused < tried, "{refused} of {tried} were refused");
 }
 
-/// The tables in which checkpoints are.
+/// The tables that contain checkpoints.
 fn checkpoint_tables(dir: &Path) -> Vec<PathBuf> {
     let log = state_dir::log(dir);
     let store = RocksStore::open_read_only(&log).unwrap();
@@ -169,7 +169,7 @@ fn a_bit_turned_in_a_table_of_checkpoints_costs_only_time() {
         let table = table.strip_prefix(pristine.dir.path()).unwrap();
         let bytes = fs::read(pristine.dir.path().join(table)).unwrap();
         let places = (0..PLACES_MAX).map(|part| bytes.len() * part / PLACES_MAX);
-        // The end of a table says where everything in it is.
+        // The end of a table locates everything in it.
         for at in places.chain((1..8).map(|back| bytes.len() - back * 8)) {
             let copy = pristine.copy();
             let mut damaged = bytes.clone();

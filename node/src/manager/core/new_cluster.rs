@@ -1,4 +1,4 @@
-//! What a cluster begins with: its keys, tokens and certificates.
+//! The initial contents of a cluster: its keys, tokens and certificates.
 
 use commands::{InitialiseCluster, SecretText};
 use events::{ClusterId, ClusterSpec, Id, NodeId, Role};

@@ -1,4 +1,4 @@
-//! What a start makes of what is on the disk: with a checkpoint, without one, and with what is damaged.
+//! How a start reads the disk: with a checkpoint, without one, and with damage.
 
 use std::ops::ControlFlow;
 
@@ -11,10 +11,10 @@ use super::*;
 use crate::log::disk::{Change, Disk, Durability, Key};
 use crate::log::{CheckpointHead, Crash, MemoryDisk, MemoryStore, write_all};
 
-/// So short that a few frames bring both.
+/// So short that a few frames cause both.
 const INTERVALS: Intervals = Intervals { checkpoint_frames: 20, checkpoint_bytes: u64::MAX, hash_frames: 7 };
 
-/// A disk on which a manager has run.
+/// A disk that a manager has used.
 struct Machine {
     disk: MemoryDisk,
     store: Arc<dyn LogStore>,
@@ -22,7 +22,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// A cluster whose join token changed so many times, a frame each.
+    /// A cluster whose join token was rotated `count` times, one frame each.
     fn with_frames(count: u64) -> Self {
         let disk = MemoryDisk::default();
         let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&disk).unwrap());
@@ -30,7 +30,7 @@ impl Machine {
         Self { disk, store, leader }
     }
 
-    /// What another start makes of the disk.
+    /// Folds the disk as another start would.
     fn start(&self) -> Result<Folded, Failure> {
         self.disk.crash(Crash::Killed);
         let store = MemoryStore::open(&self.disk).unwrap();
@@ -38,7 +38,7 @@ impl Machine {
         fold(&store, &loaded)
     }
 
-    /// The same, and it is the state that the manager had, in every part.
+    /// The same, and asserts that every part of the state equals that of the manager.
     fn starts_the_same(&self) -> Folded {
         let folded = self.start().unwrap();
         assert_eq!(folded.cluster.state_hash(), self.leader.cluster().state_hash());
@@ -60,7 +60,7 @@ impl Machine {
         self.disk.write(batch, Durability::Synced).unwrap();
     }
 
-    /// Turns a bit of each value from one place to another.
+    /// Flips a bit of each value in a range of keys.
     fn damage(&self, table: Table, from: Key, to: Key) {
         let mut batch = Vec::new();
         let mut turn = |key, mut value: Vec<u8>| {
@@ -75,7 +75,7 @@ impl Machine {
     }
 }
 
-/// Begins a cluster whose join token changes so many times, a frame each.
+/// Creates a cluster and rotates its join token `count` times, one frame each.
 pub(crate) fn lead(store: &Arc<dyn LogStore>, count: u64) -> Replica {
     store.load().unwrap();
     Consensus::bootstrap(&**store, raft_id(node())).unwrap();
@@ -111,7 +111,7 @@ pub(super) fn ask(leader: &mut Replica, store: &Arc<dyn LogStore>, number: u64, 
     }
 }
 
-/// Makes all writes at once.
+/// Makes all writes immediately.
 fn advance(leader: &mut Replica, store: &Arc<dyn LogStore>) {
     loop {
         let writes = leader.advance().unwrap().writes;
@@ -126,7 +126,7 @@ pub(crate) fn node() -> NodeId {
     NodeId::from_bits(1)
 }
 
-/// Who asks: the manager begins the cluster, and a user changes it.
+/// The actor of a command: the manager creates the cluster, and a user changes it.
 fn actor(number: u64) -> Actor {
     if number == 1 { Actor::Manager(node()) } else { Actor::Operator("somebody".to_owned()) }
 }
@@ -180,14 +180,14 @@ async fn a_core_that_died_says_what_of() {
         journal: None,
         began_after: 0,
     };
-    // Whoever waits for it only learns that it is gone.
+    // A waiting caller only learns that the core is gone.
     let waiting = core.wait_for_leadership().await.unwrap_err();
     assert_eq!(waiting.sentence, "the core ended while it started");
     let died = core.end().await.unwrap_err();
     assert!(died.sentence.contains("write to the log") && died.hint.contains("disk"), "{died}");
 }
 
-/// Starts a core on a disk and begins the cluster if there is none yet. What it dies of is its end.
+/// Starts a core on a disk and creates the cluster if there is none yet. An error of the core is returned.
 async fn begin(disk: &MemoryDisk, certificates: &CertificateStore, drawn: u128) -> Result<NodeId, Failure> {
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(disk).unwrap());
     let core = start_on(store, None, Begin::Founder(NodeId::from_bits(drawn)), |_, _| {}, None)?;
@@ -217,7 +217,7 @@ async fn a_first_start_that_is_cut_short_at_any_write_is_gone_on_with() {
     }
 }
 
-/// The ids of nodes that join, one a frame, in one future of a log.
+/// The ids of nodes that join, one per frame, in one future of a log.
 fn joiners(machine: &Machine, epoch: u64, number: u64) -> Vec<String> {
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&machine.disk.copy()).unwrap());
     let loaded = store.load().unwrap();
@@ -268,7 +268,7 @@ fn a_damaged_checkpoint_costs_only_time() {
 fn a_checkpoint_of_another_fold_version_costs_only_time() {
     let machine = Machine::with_frames(70);
     let mut newest = machine.store.whole_checkpoint(u64::MAX).unwrap().unwrap();
-    // After its length, a snapshot begins with its fold version.
+    // After its length, a snapshot starts with its fold version.
     newest.chunks[0][4] += 1;
     let foreign = snapshot::read(&newest.chunks).unwrap_err();
     assert_eq!(foreign, snapshot::SnapshotError::FoldVersion(FOLD_VERSION + 1));

@@ -1,4 +1,4 @@
-//! The way to a manager's thread, for as many callers as there are.
+//! The handle to a manager's thread, for any number of callers.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,15 +19,15 @@ use crate::manager::node_watch::NodeWatch;
 use crate::manager::replica::{Outcome, PeerMessage, QUEUE_MAX, RaftStatus, Request, check_session};
 use crate::metrics::{self, Measures, Progress};
 
-/// Longest time that a reader waits until this manager has what it is to see. A replica gives reads up a little earlier, and
-/// says why.
+/// Longest time that a reader waits until this manager has the state that it must see. A replica gives up reads a little earlier,
+/// and states the reason.
 const READ_PATIENCE: Duration = Duration::from_secs(6);
 
-/// Bytes of messages of other managers that wait for the thread; more are dropped, and raft sends them again. As much as a
-/// leader has under way to be committed.
+/// Bytes of messages from other managers that may wait for the thread; further ones are dropped, and raft resends them. As many
+/// as a leader may have in flight.
 const PEER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The way to a manager's core, for as many callers as there are.
+/// The handle to a manager's core, for any number of callers.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) inputs: Sender<Input>,
@@ -37,9 +37,9 @@ pub struct Handle {
     pub(super) heartbeats: HeartbeatTable,
     /// How full the log's disk is.
     pub(super) space: Arc<Mutex<Option<Space>>>,
-    /// Whether the leader is heard, so that agents are shown what the cluster wants.
+    /// Whether the leader is reachable, so that agents are sent the current assignments.
     pub(super) serves_sessions: Arc<AtomicBool>,
-    /// Bytes of messages of other managers that wait.
+    /// Bytes of waiting messages from other managers.
     pub(super) peer_bytes: Arc<AtomicUsize>,
     pub(super) measures: Arc<Measures>,
     /// Cancelled when the thread ends.
@@ -47,18 +47,18 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// What is counted of the thread's work.
+    /// Counters of the thread's work.
     pub fn measures(&self) -> Arc<Measures> {
         Arc::clone(&self.measures)
     }
 
-    /// How far the thread is.
+    /// How far the thread has come.
     pub fn progress(&self) -> Progress {
         self.measures.progress.clone()
     }
 
-    /// Asks for a command; what it returns waits for what became of it. The command is in the queue before that is waited for,
-    /// so that commands are judged in the order of the calls.
+    /// Submits a command; the returned future waits for its outcome. The command is queued before that, so that commands are
+    /// judged in the order of the calls.
     pub fn submit(&self, request: Request) -> impl Future<Output = Outcome> + Send + use<> {
         let (command, measures) = (request.command.name(), Arc::clone(&self.measures));
         let asked = self.ask(request);
@@ -81,7 +81,7 @@ impl Handle {
 
     fn ask(&self, request: Request) -> Result<oneshot::Receiver<Outcome>, Rejection> {
         let (answer, outcome) = oneshot::channel();
-        // Counted before it is sent, so that it is never taken before it was counted.
+        // Counted before it is sent, so that it cannot be taken first.
         self.measures.inbox.fetch_add(1, Ordering::Relaxed);
         if let Err(rejection) = self.send(Input::Submit(Box::new(request), answer)) {
             self.measures.inbox.fetch_sub(1, Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Handle {
         Ok(outcome)
     }
 
-    /// Takes what another manager says, if there is room for it.
+    /// Accepts a message from another manager, if there is room for it.
     pub fn receive(&self, from: u64, message: PeerMessage) {
         let bytes = message.size();
         if self.peer_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > PEER_BYTES_MAX
@@ -101,27 +101,28 @@ impl Handle {
         }
     }
 
-    /// Hears that messages for another manager, by its raft id, do not get there. Raft finds out by itself if there is no room.
+    /// Reports that messages for another manager, by its raft id, cannot be delivered. If the inbox is full, raft finds out by
+    /// itself.
     pub fn unreachable(&self, raft_id: u64) {
         let _ = self.inputs.try_send(Input::Unreachable(raft_id));
     }
 
-    /// Hears of another manager that this one is a member no more. It neither votes nor takes commands then.
+    /// Reports that, according to another manager, this one is no longer a member. It then neither votes nor takes commands.
     pub fn fence(&self) {
-        // A thread that is gone does neither.
+        // A thread that has ended does neither.
         let _ = self.inputs.send(Input::Fence);
     }
 
-    /// Notes how full the log's disk is, as it was just read.
+    /// Records how full the log's disk is, according to the newest reading.
     pub fn note_space(&self, space: Option<Space>) {
         // No code panics while it holds the lock, so a poisoned one still holds whole data.
         *self.space.lock().unwrap_or_else(PoisonError::into_inner) = space;
     }
 
-    /// Notes a heartbeat, with what tasks of the node use, however busy the thread is.
+    /// Records a heartbeat and the resource use of the node's tasks, however busy the thread is.
     ///
     /// # Errors
-    /// When the session is over: the agent has to register again.
+    /// When the session has ended: the agent has to register again.
     pub fn heartbeat(&self, node: NodeId, session: SessionId, uses: Vec<TaskUse>) -> Result<(), Rejection> {
         if self.is_over() {
             return Err(stopping());
@@ -136,7 +137,7 @@ impl Handle {
     /// Whether agents may hold sessions here.
     ///
     /// # Errors
-    /// When this manager has not heard of the one that leads for some time.
+    /// When this manager has not heard from the leader for some time.
     pub fn serves_sessions(&self) -> Result<(), Rejection> {
         if self.serves_sessions.load(Ordering::Relaxed) {
             return Ok(());
@@ -145,10 +146,10 @@ impl Handle {
         Err(Rejection::new(RejectionKind::Unavailable, "session", sentence, "register with another manager"))
     }
 
-    /// Waits until the committed state here holds everything that was acknowledged anywhere before this call.
+    /// Waits until the committed state here includes everything that was acknowledged anywhere before this call.
     ///
     /// # Errors
-    /// When nobody leads, or this manager does not get there in time.
+    /// When there is no leader, or this manager does not catch up in time.
     pub async fn read_barrier(&self) -> Result<(), Rejection> {
         if self.published.borrow().alone {
             return Ok(());
@@ -162,10 +163,10 @@ impl Handle {
         }
     }
 
-    /// Waits until the committed state here holds the frame at an index, which the caller knows of.
+    /// Waits until the committed state here includes the frame at an index that the caller has seen.
     ///
     /// # Errors
-    /// When this manager does not get there in time.
+    /// When this manager does not catch up in time.
     pub async fn applied(&self, index: u64) -> Result<(), Rejection> {
         let mut states = self.published.clone();
         let there = states.wait_for(|state| state.cluster.position.index >= index);
@@ -179,8 +180,8 @@ impl Handle {
         }
     }
 
-    /// Says again and again that the threads which serve nodes run, until the core has ended. While they do not, nodes that
-    /// are not heard are not to blame.
+    /// Reports periodically that the threads which serve nodes are running, until the core ends. While they are not running,
+    /// missing heartbeats are not held against nodes.
     pub async fn listen(self) {
         while !self.is_over() {
             self.heartbeats.listen(Instant::now());
@@ -193,7 +194,7 @@ impl Handle {
         self.published.borrow().clone()
     }
 
-    /// Where this manager stands in raft, as of the last tick.
+    /// This manager's raft status, as of the last tick.
     pub fn raft(&self) -> Arc<RaftStatus> {
         self.raft.borrow().clone()
     }
@@ -203,13 +204,13 @@ impl Handle {
         self.published.clone()
     }
 
-    /// Follows one node, instead of all states. Whoever follows reads the state after it began to follow, and after each
-    /// time it is woken; it is also woken when the thread ends.
+    /// Follows one node instead of all states. A follower reads the state after it has subscribed, and each time it is woken; it
+    /// is also woken when the thread ends.
     pub fn follow(&self, node: NodeId) -> Arc<Notify> {
         self.node_watch.watch(node)
     }
 
-    /// How far this manager is on its way to a state that another one offered, and where that is.
+    /// How far this manager has come in catching up with an offered state, and the index of that state.
     pub fn catching_up(&self) -> Option<(u64, u64)> {
         let (at, of) = (&self.measures.catching_up_at, &self.measures.catching_up_of);
         Some((at.load(Ordering::Relaxed), of.load(Ordering::Relaxed))).filter(|(_, of)| *of > 0)
@@ -225,24 +226,24 @@ impl Handle {
         self.over.cancelled().await;
     }
 
-    /// Lets another manager lead, if there is one, and waits for that for a bounded time. No more commands are taken.
+    /// Hands leadership to another manager, if there is one, and waits a bounded time for that. No more commands are taken.
     pub async fn hand_over(&self) {
         let (done, handed_over) = oneshot::channel();
         if self.inputs.try_send(Input::HandOver(done)).is_ok() {
-            // Nothing is ever sent: it is dropped when there is nothing to wait for.
+            // Nothing is ever sent: the sender is dropped when there is nothing left to wait for.
             let _ = handed_over.await;
         }
     }
 
     /// Asks the thread to end. If it leads, another manager takes over first, if there is one.
     pub fn stop(&self) {
-        // A thread that is gone already has stopped.
+        // A thread that has ended is already stopped.
         let _ = self.inputs.send(Input::Stop);
     }
 
-    /// Ends the thread with a write that failed beside it: none after it can be relied on.
+    /// Ends the thread because a write outside of it failed: later writes cannot be relied on.
     pub fn fail(&self, error: LogError) {
-        // A thread that is gone already needs no other reason.
+        // A thread that has ended needs no other reason.
         let _ = self.inputs.send(Input::Failed(error));
     }
 

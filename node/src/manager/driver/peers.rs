@@ -1,4 +1,4 @@
-//! Several managers on threads of their own, as processes have them, with channels for a network.
+//! Several managers, each on its own thread as in separate processes, with channels as the network.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::manager::core::tests::cluster;
 use crate::manager::fold::Folded;
 use crate::manager::replica::{Intervals, membership};
 
-/// Longest time that anything here takes, on a machine that is busy.
+/// Timeout of every wait here, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The handles of all managers that run, by raft id: the network.
+/// The handles of all running managers, by raft id: the network.
 type Network = Arc<Mutex<BTreeMap<u64, Handle>>>;
 
 struct Machine {
@@ -63,7 +63,7 @@ fn handles(network: &Network) -> Vec<Handle> {
     network.lock().expect("no panic with the lock").values().cloned().collect()
 }
 
-/// Asks whoever leads until there is an answer.
+/// Asks the leader, whichever manager that is, until there is an answer.
 async fn ask(network: &Network, actor: Actor, command: Command) -> Outcome {
     let id = CommandId::from_bits(rand::random());
     let request = Request::named(id, actor, command);
@@ -89,7 +89,7 @@ async fn committed(network: &Network, actor: Actor, command: Command) -> Option<
     }
 }
 
-/// Waits until something holds of the states of all.
+/// Waits until a condition holds for the states of all managers.
 async fn until(network: &Network, holds: impl Fn(&[Arc<Published>]) -> bool) {
     let held = async {
         while !holds(&handles(network).iter().map(Handle::state).collect::<Vec<_>>()) {
@@ -120,7 +120,7 @@ async fn join(network: &Network, number: u64) -> Machine {
     machine
 }
 
-/// Three managers that all know that they vote.
+/// Three managers that have all seen that they vote.
 async fn three() -> (Network, Vec<Machine>) {
     let (network, founder) = (Network::default(), cluster());
     let (node, raft_id) = (founder.node, founder.raft_id);
@@ -198,7 +198,7 @@ async fn every_manager_shows_how_far_each_is_as_the_leader_says() {
     let (network, mut machines) = three().await;
     committed(&network, Actor::Operator("somebody".to_owned()), config("one")).await;
     let shown = async {
-        // A leader knows of the others; they are told of themselves and of the leader as well.
+        // A leader has the status of the others; they are sent their own and the leader's as well.
         let knows = |raft: &RaftStatus| {
             let known = raft.followers.values().filter(|follower| follower.matched == raft.committed);
             known.filter(|follower| follower.reachable).count() == if raft.leads() { 2 } else { 3 }

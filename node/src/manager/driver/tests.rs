@@ -1,4 +1,4 @@
-//! The real thread: whom a commit wakes, and what a disk that hangs holds up.
+//! The real thread: which watchers a commit wakes, and what a hanging disk delays.
 
 use std::path::Path;
 
@@ -32,10 +32,10 @@ fn missed_ticks_are_not_made_up_for() {
     }
 }
 
-/// Sessions that follow a manager.
+/// Sessions connected to a manager.
 const SESSIONS: u64 = 200;
 
-/// A manager with as many workers as there are sessions, each followed.
+/// A manager with one worker per session, each of them watched.
 struct Followed {
     core: Core,
     notifiers: BTreeMap<NodeId, Arc<Notify>>,
@@ -74,7 +74,7 @@ impl Followed {
         followed
     }
 
-    /// Asks for a command, and waits until the thread has done all that follows from it.
+    /// Submits a command, and waits until the thread has done everything that follows from it.
     async fn ask(&self, actor: Actor, command: Command) -> Option<String> {
         let committed = self.core.handle.submit(Request::unnamed(actor, command)).await;
         let nothing = Command::RemoveConfig(commands::RemoveConfig { config: Default::default() });
@@ -86,7 +86,7 @@ impl Followed {
         }
     }
 
-    /// The sessions that were woken since they were last asked.
+    /// The sessions that were woken since the last call.
     fn woken(&self) -> Vec<NodeId> {
         let rung = self.notifiers.iter().filter(|(_, notifier)| notifier.notified().now_or_never().is_some());
         rung.map(|(node, _)| *node).collect()
@@ -190,7 +190,7 @@ async fn a_disk_that_hangs_holds_up_neither_turns_nor_heartbeats_and_nothing_is_
     disk.close(true);
     let before = handle.state().cluster.position.index;
     let waiting = tokio::spawn(handle.submit(request(3, operator(), service(1))));
-    // Judged by what is not on the disk: what it is refused for may never be.
+    // Judged by a state that is not on the disk: the cause of the rejection may never be.
     let same_name = tokio::spawn(handle.submit(request(4, operator(), service(1))));
     handle.heartbeat(own, session, Vec::new()).expect("heard");
     assert!(!waiting.is_finished() && handle.state().cluster.position.index == before, "nothing is acknowledged");

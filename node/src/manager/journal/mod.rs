@@ -1,4 +1,4 @@
-//! The log that operators read: one thread follows the committed history of a manager and says what they need to know of it.
+//! The log for operators: one thread follows the committed history of a manager and logs what they need to know.
 //!
 //! What an event says is decided by [`notice`], a pure function; how many lines of one kind may follow each other, by
 //! [`quota`]. The thread reads history behind everyone else, so that a slow stderr delays no turn.
@@ -25,9 +25,9 @@ use quota::{Admitted, Quota};
 
 /// How much of history is read at a time.
 const PAGE: PageSize = PageSize { frames: 256, bytes: 1024 * 1024 };
-/// How often it is looked whether lines were left out that have to be counted.
+/// How often the thread checks for windows whose omitted lines have to be summarized.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Pause between two looks at what was committed, so that not every commit wakes this thread.
+/// Pause between two checks for new commits, so that not every commit wakes this thread.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts to log what a core commits after the frame with this index, until it ends. Whoever ends the core waits for the thread, so

@@ -1,5 +1,5 @@
-//! What an event means to whoever runs the cluster: a line of the log, or nothing. Pure: it sees an event, and the states before
-//! and after it, which know the names.
+//! What an event means to the operator of the cluster: a line of the log, or nothing. Pure: its input is an event, and the states
+//! before and after it, which have the names.
 
 use std::collections::BTreeSet;
 
@@ -16,31 +16,31 @@ use projections::{Cluster, Instance, Node, Task};
 
 use crate::manager::driver::Published;
 
-/// Places of which it is remembered that their crash loop was logged, some hundred kilobytes. Of more than these it may be logged
-/// again, as often as the quota of the log allows.
+/// Places whose crash loop is remembered as logged, some hundred kilobytes. Beyond this number a crash loop may be logged again,
+/// as often as the quota of the log allows.
 const CRASH_LOOPS_MAX: usize = 10_000;
 
-/// How serious a notice is; the later, the more.
+/// The severity of a notice, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What an operator wants to know.
+    /// Information for an operator.
     Info,
-    /// What may need attention.
+    /// A condition that may need attention.
     Warn,
-    /// What went wrong.
+    /// A failure.
     Error,
 }
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// What it is about.
+    /// The kind of event.
     pub topic: Topic,
-    /// How serious it is.
+    /// Its severity.
     pub level: Level,
-    /// Index of the frame that it is in.
+    /// Index of the event's frame.
     pub index: Option<u64>,
-    /// Id of what it is about.
+    /// Id of the object concerned.
     pub object: Option<String>,
     /// The line.
     pub sentence: String,
@@ -48,7 +48,7 @@ pub struct Notice {
 
 macro_rules! topics {
     ($($variant:ident $name:literal $plural:literal;)*) => {
-        /// What lines are about; each has its share of the log.
+        /// The kinds of events that lines report; each has its own quota.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[allow(missing_docs)]
         pub enum Topic { $($variant),* }
@@ -59,7 +59,7 @@ macro_rules! topics {
                 match self { $(Topic::$variant => $name),* }
             }
 
-            /// Several of them, as a summary says.
+            /// The plural, as in a summary.
             pub fn plural(self) -> &'static str {
                 match self { $(Topic::$variant => $plural),* }
             }
@@ -113,7 +113,7 @@ pub struct CrashLoops {
 }
 
 impl CrashLoops {
-    /// Whether a place whose task is restarted is in a crash loop that was not logged yet. It is then taken for logged.
+    /// Whether a place whose task is restarted is in a crash loop that was not logged yet. It is then marked as logged.
     fn is_new(&mut self, cluster: &Cluster, place: (ServiceId, Instance)) -> bool {
         let is_loop = |place| cluster.restarts_in(place).is_some_and(|restarts| restarts.in_a_row() >= CRASH_LOOP_FROM);
         if !is_loop(place) {
@@ -130,7 +130,7 @@ impl CrashLoops {
     }
 }
 
-/// Who sees an event: the states before and after it. The one after may know of later events, too.
+/// The context of an event: the states before and after it. The one after may include later events.
 #[derive(Debug, Clone, Copy)]
 pub struct Witness<'a> {
     /// Index of the event's frame.
@@ -142,7 +142,7 @@ pub struct Witness<'a> {
 }
 
 impl Witness<'_> {
-    /// What is logged of an event. Each kind has one line: what is longer has a function of its own.
+    /// The notice for an event. Each kind has one line: longer ones have a function of their own.
     pub fn notice(&self, kind: &Kind, crash_loops: &mut CrashLoops) -> Option<Notice> {
         use Level::{Info, Warn};
         let node = |topic, level, id: NodeId, what: &str| self.of(topic, level, id, self.node(id) + what);
@@ -282,7 +282,7 @@ impl Witness<'_> {
         Some(Notice { topic, level, index: Some(self.index), object: Some(object.to_string()), sentence })
     }
 
-    /// Of tasks that were let go, those that failed and whose place stays empty.
+    /// Of the released tasks, those that failed and are not replaced.
     fn gave_up(&self, tasks: &[TaskId]) -> Option<Notice> {
         let is_filled = |task: &Task| self.after.tasks_of_instance(task.service, task.instance()).any(Task::is_wanted);
         let failed = |task: &&Task| matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Orphaned);
@@ -302,7 +302,7 @@ impl Witness<'_> {
         self.of(Topic::TaskGaveUp, Level::Warn, task.id, sentence)
     }
 
-    /// A place that fails again and again: what is logged of it, unless that was done already.
+    /// A place that fails repeatedly: the notice about it, unless it was already logged.
     fn crash_loop(&self, event: &TaskCreated, crash_loops: &mut CrashLoops) -> Option<Notice> {
         let task = self.after.tasks.get(event.task)?;
         if !crash_loops.is_new(self.after, (task.service, task.instance())) {
@@ -323,7 +323,7 @@ impl Witness<'_> {
         self.of(Topic::TaskCrashLoop, Level::Warn, event.task, sentence)
     }
 
-    /// Why a rollout stopped: how the task that the reason ends with failed, if it is still known.
+    /// The cause of a stopped rollout: the failure of the task that ends the reason, if it is still recorded.
     fn cause(&self, reason: &str) -> String {
         let task = reason.rsplit(' ').next().and_then(|id| id.parse().ok());
         let task = task.and_then(|id| self.after.tasks.get(id).or_else(|| self.before.tasks.get(id)));
@@ -396,7 +396,7 @@ fn joined(event: &NodeJoined) -> String {
 
 fn declared_down(event: &NodeDeclaredDown) -> String {
     let since = seconds(event.last_heard);
-    // Heartbeats are not logged: when it was heard before is not known.
+    // Heartbeats are not logged: the last one before is unknown.
     let leader = if event.unheard() { ", when a manager took over; it may have been down before" } else { "" };
     format!(" is down: no heartbeat since {since}{leader}")
 }
@@ -420,7 +420,7 @@ fn forced(event: &QuorumForced) -> String {
     format!(" goes on alone as the only manager; what the {fenced} managers before were to raft is refused from now on")
 }
 
-/// What is logged of what changed besides events: what only this manager knows.
+/// Notices about changes other than events: of state that only this manager has.
 pub fn of_states(before: &Published, after: &Published) -> Vec<Notice> {
     let mut notices = Vec::new();
     if before.leads && !after.leads {

@@ -1,5 +1,5 @@
-//! How many lines of one kind are logged: what happens to ten thousand nodes at once is logged for a few of them, and counted of
-//! the others.
+//! Limits how many lines of one kind are logged: an event on ten thousand nodes at once is logged for a few of them, and counted
+//! for the others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use events::catalogue::NAMES;
 
 use super::notice::{Level, Notice, Topic};
 
-/// Lines of one topic in one window; what comes after them is only counted.
+/// Lines of one topic in one window; further ones are only counted.
 pub const LINES_MAX: u64 = 20;
-/// How long a window is. It begins with the first line.
+/// The length of a window. It starts with the first line.
 pub const WINDOW: Duration = Duration::from_secs(10);
 
 /// The windows of all topics.
@@ -28,17 +28,17 @@ struct Window {
     level: Level,
 }
 
-/// What is to be logged of a notice.
+/// What is logged of a notice.
 #[derive(Debug, PartialEq)]
 pub struct Admitted {
-    /// The notice itself, unless it is only counted.
+    /// The notice, unless it is only counted.
     pub line: Option<Notice>,
-    /// Counts of windows that are over.
+    /// Summaries of expired windows.
     pub summaries: Vec<Notice>,
 }
 
 impl Quota {
-    /// Judges a notice that comes now.
+    /// Decides about a notice at this time.
     pub fn admit(&mut self, notice: Notice, now: Timestamp) -> Admitted {
         let summaries = self.over(now);
         let level = notice.level;
@@ -53,7 +53,7 @@ impl Quota {
         Admitted { line: None, summaries }
     }
 
-    /// Closes the windows whose time is over; what they counted.
+    /// Closes the expired windows; returns what they counted.
     pub fn over(&mut self, now: Timestamp) -> Vec<Notice> {
         // A clock that was set back does not keep a window open.
         let is_over = |window: &Window| now < window.since || now.since(window.since) >= WINDOW;

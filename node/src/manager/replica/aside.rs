@@ -1,5 +1,5 @@
-//! Services that are set aside: over which the reconcilers found no rest. That is a fault in them, and must not end this manager
-//! and then the next; the service stays as it is, and is tried again ever more rarely.
+//! Quarantined services: those on which the reconcilers did not converge. That is a bug in the reconcilers, and must not stop
+//! this manager and then the next; the service is left unchanged, and is retried with increasing delays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use events::{ServiceId, Timestamp};
 use projections::Touched;
 use reconcilers::{Settled, TimerKey};
 
-/// How long a service is left alone the first time; twice as long each further time.
+/// How long a service is quarantined the first time; doubled each further time.
 const FIRST: Duration = Duration::from_secs(60);
-/// The longest that it is left alone.
+/// The maximum.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// Turns in a row in which the reconcilers corrected what they had corrected, and were cut: then it is no matter of size.
+/// Consecutive cut turns in which the reconcilers repeated a correction: after these, size is not the cause.
 const RESTLESS_TURNS_MAX: u32 = 8;
 
-/// The services that are set aside.
+/// The quarantined services.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Aside {
     services: BTreeMap<ServiceId, SetAside>,
-    /// The same for readers: made again only when it changes.
+    /// A copy for readers: rebuilt only when it changes.
     shown: Arc<BTreeMap<ServiceId, Timestamp>>,
-    /// In how many turns in a row a service was restless.
+    /// For each service, the number of consecutive turns without convergence.
     restless: BTreeMap<ServiceId, u32>,
-    /// In how many turns in a row that were cut the same was corrected.
+    /// For each key, the number of consecutive cut turns with the same correction.
     corrected: BTreeMap<TimerKey, u32>,
 }
 
@@ -36,19 +36,19 @@ struct SetAside {
 }
 
 impl Aside {
-    /// Those that are not to be looked at now.
+    /// Those that must not be reconciled now.
     pub(super) fn at(&self, now: Timestamp) -> BTreeSet<ServiceId> {
         self.services.iter().filter(|(_, aside)| now < aside.until).map(|(service, _)| *service).collect()
     }
 
-    /// Those that are set aside, and until when.
+    /// The quarantined services, and the time at which each is retried.
     pub(super) fn shown(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
         Arc::clone(&self.shown)
     }
 
-    /// Sets aside what a turn, or several in a row, found no rest over, other than what commands concern (`asked`); what came
-    /// to rest when it was tried again is not set aside any more. All that are set aside have a timer, whatever else became
-    /// of theirs in this turn.
+    /// Quarantines the services on which one turn, or several in a row, did not converge, except those that commands concern
+    /// (`asked`); a service that converged when it was retried is released. Every quarantined service has a timer, whatever
+    /// became of its other timers in this turn.
     pub(super) fn note(&mut self, settled: &mut Settled, asked: &Touched, now: Timestamp) {
         self.count_restless(settled);
         self.count_corrected(settled, asked);
@@ -172,7 +172,7 @@ mod tests {
     fn a_service_that_is_corrected_at_the_same_place_in_many_cut_turns_in_a_row_is_set_aside() {
         let place = |number| TimerKey::Place(service(), Instance::Slot(number));
         let asked = || Touched { places: [(service(), Instance::Slot(7))].into(), ..Touched::default() };
-        // Where each turn corrects, what commands concern, and whether that is a dispute.
+        // What each turn corrects, what commands concern, and whether that counts as a dispute.
         type Case = (&'static str, fn(u64) -> u64, Touched, bool);
         let table: [Case; 4] = [
             ("the same place", |_| 7, Touched::default(), true),

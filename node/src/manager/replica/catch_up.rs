@@ -1,9 +1,10 @@
-//! How a manager catches up whom entries alone do not bring up to date, because they are cut where it stands: it is offered a
-//! state by its name, fetches the history that leads there from what it has, page by page, and folds it. Each frame is
-//! verified by the chain, and the last one by the offer. Only the secrets, which history does not hold, are sent as they are.
+//! How a manager catches up that entries alone cannot bring up to date, because those that it needs are compacted: it is offered
+//! a state by its index and hash, fetches the history that leads there from its own last frame on, page by page, and folds it.
+//! The chain verifies each frame, and the offer verifies the last one. Only the secrets, which are not in history, are sent as
+//! they are.
 //!
-//! So every manager that votes has the whole history. Nothing of it counts before all of it is on the disk: a start in the middle
-//! begins where the manager stood before.
+//! So every voter has the whole history. None of it takes effect before all of it is on disk: a restart in between continues from
+//! where the manager stood before.
 
 use bytes::Bytes;
 
@@ -12,30 +13,30 @@ use crate::manager::fold::{FoldError, Folded};
 
 use super::peers::PeerMessage;
 
-/// Ticks after which what was not answered is asked for again.
+/// Ticks after which an unanswered request is repeated.
 const ASK_AGAIN_TICKS: u64 = 5;
-/// Ticks without any answer after which the offer is given up: who leads by now makes another.
+/// Ticks without any answer after which the offer is abandoned: the current leader will make another.
 const GIVE_UP_TICKS: u64 = 100;
 
-/// A manager on its way to a state that it was offered.
+/// A manager that catches up with an offered state.
 pub(super) struct CatchUp {
-    /// Who offers it.
+    /// The raft id of the leader that offers it.
     pub(super) leader: u64,
     pub(super) offer: Offer,
-    /// Raft's own message, for which the time has not come.
+    /// Raft's own message, which is held back until then.
     pub(super) message: Vec<u8>,
-    /// What was fetched so far, folded.
+    /// The state folded from what was fetched so far.
     pub(super) folded: Folded,
     asked_at: u64,
     answered_at: u64,
 }
 
-/// What a page of history came to.
+/// The result of receiving a page of history.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Page {
-    /// It goes on from what there is.
+    /// It continues what was fetched before.
     Taken,
-    /// It was taken before, or does not follow yet.
+    /// It was received before, or does not continue yet.
     Skipped,
 }
 
@@ -44,7 +45,7 @@ impl CatchUp {
         Self { leader, offer, message, folded, asked_at: tick, answered_at: tick }
     }
 
-    /// Goes on with another offer, of the same leader or a new one; whether it can.
+    /// Switches to another offer, of the same leader or a new one; returns whether it can.
     pub(super) fn turn_to(&mut self, leader: u64, offer: &Offer, message: &[u8]) -> bool {
         let can = self.end().is_none_or(|end| end.index <= offer.index);
         if can {
@@ -53,13 +54,13 @@ impl CatchUp {
         can
     }
 
-    /// What to ask for next.
+    /// The next request.
     pub(super) fn ask(&mut self, tick: u64) -> (u64, PeerMessage) {
         self.asked_at = tick;
         (self.leader, PeerMessage::WantHistory { after: self.end(), to: self.offer.index })
     }
 
-    /// Whether to ask again; nothing if it is time to give up.
+    /// Whether to repeat the request; `None` if it is time to give up.
     pub(super) fn is_overdue(&self, tick: u64) -> Option<bool> {
         (self.answered_at + GIVE_UP_TICKS > tick).then_some(self.asked_at + ASK_AGAIN_TICKS <= tick)
     }
@@ -67,7 +68,7 @@ impl CatchUp {
     /// Folds a page of history.
     ///
     /// # Errors
-    /// When a frame in it cannot be folded, or leads to another state than what was offered.
+    /// When a frame in it cannot be folded, or leads to another state than the offered one.
     pub(super) fn take(&mut self, frames: &[(u64, Bytes)], tick: u64) -> Result<Page, FoldError> {
         self.answered_at = tick;
         for (number, (index, stored)) in frames.iter().enumerate() {
@@ -84,7 +85,8 @@ impl CatchUp {
         }
     }
 
-    /// Whether all of its history is here. Where the other erased a value meanwhile, only a later offer has the frame that says so.
+    /// Whether all of its history is here. If the leader erased a value meanwhile, only a later offer includes the frame that
+    /// announces it.
     pub(super) fn is_there(&self) -> bool {
         self.end().is_some_and(|end| end.index == self.offer.index) && self.folded.unannounced.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Whether this manager hears the leader, and what is said where nobody leads.
+//! Whether this manager is in contact with the leader, and the error when there is none.
 
 use commands::{Rejection, RejectionKind};
 use projections::Member;
@@ -7,34 +7,35 @@ use crate::log::raft::ELECTION_TICKS;
 
 use super::Replica;
 
-/// Ticks without the leader after which agents' sessions move on to other managers: 1.5 s, about an election. Until then
-/// a new leader would make moving pointless.
+/// Ticks without contact to the leader after which agents' sessions move to other managers: 1.5 s, about an election. Before
+/// that, a new leader would make moving pointless.
 const SESSION_TICKS: u64 = 15;
-/// Ticks without a leader after which what needs one is refused at once: 5 s, more than two elections take.
+/// Ticks without a leader after which requests that need one are refused at once: 5 s, more than two elections take.
 pub(super) const NO_LEADER_TICKS: u64 = 50;
-/// Ticks within which a manager that runs is heard while there is no leader: it asks for votes at least as often.
+/// Ticks within which every running manager sends something while there is no leader: it asks for votes at least as often.
 pub(super) const SILENT_TICKS: u64 = 3 * ELECTION_TICKS as u64;
 
-/// Since when this manager has not heard of a leader.
+/// The time since this manager lost contact with the leader.
 #[derive(Debug, Default)]
 pub(super) struct LeaderContact {
     lost: Option<u64>,
 }
 
 impl LeaderContact {
-    /// Whether it is lost, and has been for so many ticks.
+    /// Whether contact has been lost for at least this many ticks.
     pub(super) fn is_lost_for(&self, ticks: u64, tick: u64) -> bool {
         self.lost.is_some_and(|since| since + ticks <= tick)
     }
 }
 
 impl Replica {
-    /// Whether this manager leads or hears who does, or did until a moment ago: what it shows agents is what the cluster wants.
+    /// Whether this manager leads or is in contact with the leader, or was until a moment ago: the assignments it sends to agents
+    /// are current.
     pub fn serves_sessions(&self) -> bool {
         !self.contact.is_lost_for(SESSION_TICKS, self.ticks)
     }
 
-    /// Once a tick: whether the leader is heard.
+    /// Once a tick: checks the contact with the leader.
     pub(super) fn watch_contact(&mut self) {
         let heard = |leader| self.contacts.heard_within(leader, ELECTION_TICKS as u64, self.ticks);
         let leader = self.consensus.leader();

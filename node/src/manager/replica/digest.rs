@@ -1,5 +1,5 @@
-//! Digests of presence: agents hold their sessions with any manager, and the one that leads judges who is there. The others say
-//! to it, twice a second, which nodes they heard since they last said so. Nothing of it enters the log.
+//! Presence digests: agents hold their sessions with any manager, and the leader decides which nodes are present. The other
+//! managers report to it, twice a second, which nodes sent them heartbeats since the last report. None of it enters the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,15 +16,15 @@ use super::{Replica, Role};
 
 /// Ticks between two digests: half a second, half of the shortest heartbeat period.
 const DIGEST_TICKS: u64 = 5;
-/// Ticks between two looks for nodes that were removed: 10 s, because each is a look at every node.
+/// Ticks between two removals of deleted nodes: 10 s, because each looks at every node.
 const KEEP_TICKS: u64 = 100;
 /// Nodes in one message: about 150 KiB.
 const BEATS_MAX: usize = 4_096;
-/// Tasks in one message, but for those of its last node: about 200 KiB.
+/// Tasks in one message, not counting those of its last node: about 200 KiB.
 const USES_MAX: usize = 8_192;
-/// A heartbeat that came longer ago than this says nothing: 10 minutes, longer than any node is waited for.
+/// A heartbeat that is older than this is ignored: 10 minutes, longer than the timeout of any node.
 const TICKS_AGO_MAX: u64 = 6_000;
-/// What nodes get of extra time whose manager is not heard any more: they notice that themselves, and register with another.
+/// Extra time for nodes whose manager became unreachable: they detect that themselves, and register with another.
 const MOVE_GRACE: Duration = Duration::from_secs(5);
 
 /// A node's last heartbeat.
@@ -34,25 +34,25 @@ pub struct Beat {
     pub node: NodeId,
     /// Its session.
     pub session: SessionId,
-    /// How many ticks ago it came. Managers' clocks differ.
+    /// How many ticks ago it arrived. Ticks, because managers' clocks differ.
     pub ticks_ago: u64,
 }
 
-/// What a manager that does not lead heard and has not said, by node: the session and the tick.
+/// Heartbeats that a manager which does not lead has received and not yet reported, by node: the session and the tick.
 #[derive(Default)]
 pub(super) struct Digest {
     beats: BTreeMap<NodeId, (SessionId, u64)>,
     uses: BTreeMap<NodeId, (SessionId, Vec<TaskUse>)>,
 }
 
-/// What tasks of a node use, as it said in a session.
+/// Resource use of a node's tasks, as reported in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsesOfNode {
     /// The node.
     pub node: NodeId,
     /// Its session.
     pub session: SessionId,
-    /// What it said.
+    /// The reported tasks.
     pub tasks: Vec<TaskUse>,
 }
 
@@ -65,7 +65,7 @@ impl Digest {
         self.uses.insert(node, (session, uses));
     }
 
-    /// What nodes said of their tasks, in messages of a bounded size.
+    /// The reported resource use of tasks, in messages of bounded size.
     fn take_uses(&mut self) -> Vec<Vec<UsesOfNode>> {
         let (mut messages, mut message, mut tasks_in_it) = (Vec::new(), Vec::new(), 0);
         for (node, (session, tasks)) in std::mem::take(&mut self.uses) {
@@ -88,46 +88,46 @@ impl Digest {
     }
 }
 
-/// What a leader heard from other managers.
+/// Heartbeats that a leader was sent by other managers.
 #[derive(Default)]
 pub(super) struct Digests {
-    /// Not looked at yet: by node what it heard, the manager that said so and the tick in which that came.
+    /// Not processed yet: by node its heartbeat, the manager that reported it and the tick of the report.
     new: BTreeMap<NodeId, (Beat, u64, u64)>,
-    /// What tasks use, not looked at yet.
+    /// Resource use of tasks, not processed yet.
     uses: BTreeMap<NodeId, UsesOfNode>,
-    /// The manager that last heard each node.
+    /// The manager that last received a heartbeat of each node.
     by: BTreeMap<NodeId, u64>,
 }
 
 impl Digests {
-    /// A digest came, in this tick.
+    /// Records a digest that arrived in this tick.
     pub(super) fn note(&mut self, from: u64, beats: Vec<Beat>, tick: u64) {
         self.new.extend(beats.into_iter().map(|beat| (beat.node, (beat, from, tick))));
     }
 
-    /// What tasks use came from another manager.
+    /// Records the resource use of tasks that another manager reported.
     fn note_uses(&mut self, uses: Vec<UsesOfNode>) {
         self.uses.extend(uses.into_iter().map(|of| (of.node, of)));
     }
 
-    /// A node registers at another manager, which may be gone before it says again that it heard the node.
+    /// Records that a node registers with another manager, which may fail before it reports a heartbeat of the node.
     pub(super) fn registered(&mut self, node: NodeId, at: u64) {
         self.by.insert(node, at);
     }
 
-    /// A node was heard by the leader itself.
+    /// Records that the leader itself received a heartbeat of a node.
     pub(super) fn heard_here(&mut self, node: NodeId) {
         self.by.remove(&node);
     }
 
-    /// Once a tick: forgets nodes that were removed, when it is time to.
+    /// Once a tick: drops nodes that were removed, when that is due.
     pub(super) fn keep_nodes(&mut self, cluster: &Cluster, tick: u64) {
         if tick.is_multiple_of(KEEP_TICKS) {
             self.by.retain(|node, _| cluster.nodes.contains(*node));
         }
     }
 
-    /// What is new, with the time at which it came.
+    /// New heartbeats, with their time of arrival.
     pub(super) fn take(&mut self, tick: u64, now: Timestamp) -> Vec<(NodeId, SessionId, Timestamp)> {
         let news = std::mem::take(&mut self.new).into_values().map(|(beat, from, came)| {
             self.by.insert(beat.node, from);
@@ -137,7 +137,7 @@ impl Digests {
         news.collect()
     }
 
-    /// The nodes whose manager is not reached any more; each is said once.
+    /// The nodes whose manager is no longer reachable; each is returned once.
     pub(super) fn stranded(&mut self, is_reached: impl Fn(u64) -> bool) -> BTreeSet<NodeId> {
         let stranded: BTreeSet<NodeId> =
             self.by.iter().filter(|(_, manager)| !is_reached(**manager)).map(|(node, _)| *node).collect();
@@ -147,7 +147,7 @@ impl Digests {
 }
 
 impl Replica {
-    /// Once a tick: says to the leader who was heard, when it is time to.
+    /// Once a tick: reports heartbeats to the leader, when that is due.
     pub(super) fn send_digest(&mut self) {
         let Some(leader) = self.other_leader().filter(|_| self.ticks.is_multiple_of(DIGEST_TICKS)) else { return };
         for beats in self.digest.take(self.ticks).chunks(BEATS_MAX) {
@@ -157,7 +157,7 @@ impl Replica {
         self.outbox.messages.extend(uses.map(|uses| (leader, PeerMessage::Uses(uses))));
     }
 
-    /// Another manager says what tasks use whose nodes it heard. Only a member's word counts.
+    /// Receives the resource use of tasks from another manager. Only members are trusted.
     pub(super) fn receive_uses(&mut self, from: u64, uses: Vec<UsesOfNode>) {
         if let Role::Leader(leader) = &mut self.role
             && leader.tip.member_with(from).is_some()
@@ -166,7 +166,7 @@ impl Replica {
         }
     }
 
-    /// Another manager says whom it heard. Only a member's word counts.
+    /// Receives heartbeats from another manager. Only members are trusted.
     pub(super) fn receive_digest(&mut self, from: u64, beats: Vec<Beat>) {
         if let Role::Leader(leader) = &mut self.role
             && leader.tip.member_with(from).is_some()
@@ -175,7 +175,8 @@ impl Replica {
         }
     }
 
-    /// Before a turn: what other managers heard counts as heard, and whose manager is gone gets time to find another.
+    /// Before a turn: counts the heartbeats that other managers received, and extends the deadline of nodes whose manager is
+    /// gone.
     pub(super) fn take_digests(&mut self, now: Timestamp) {
         let Role::Leader(leader) = &mut self.role else { return };
         for (node, session, at) in leader.digests.take(self.ticks, now) {

@@ -1,6 +1,6 @@
-//! How full the managers' disks are. What is added has to find room on the leader's disk, and on those of a majority: each manager
-//! says to the leader how full its own is, and a leader without room hands over to one that has some. Which manager was asked makes no
-//! difference.
+//! Disk space of the managers. What a command adds needs room on the leader's disk, and on those of a majority: each manager
+//! reports to the leader how full its own is, and a leader without room hands over to a manager that has some. The result does
+//! not depend on which manager was asked.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use reconcilers::members::heir;
 use super::Replica;
 use super::peers::PeerMessage;
 
-/// Ticks between two readings that a manager tells the leader: 1 s; the disk is read every 2 s.
+/// Ticks between two reports to the leader: 1 s; the disk is read every 2 s.
 const SPACE_TICKS: u64 = 10;
-/// Ticks after which a reading says nothing any more: 10 s. A manager that is away holds up nobody.
+/// Ticks after which a report expires: 10 s. An absent manager blocks no commands.
 const STALE_TICKS: u64 = 100;
 
-/// What is known of the disks.
+/// Disk space of all managers.
 #[derive(Default)]
 pub(super) struct Disks {
     own: Option<Space>,
-    /// Of other managers, by raft id, with the tick in which they said so.
+    /// Of other managers, by raft id, with the tick of the report.
     others: BTreeMap<u64, (Space, u64)>,
 }
 
-/// A disk that is full, of a manager that is needed.
+/// A full disk of a manager that is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FullDisk {
     manager: String,
@@ -45,13 +45,12 @@ impl Disks {
         self.others.insert(from, (space, tick));
     }
 
-    /// Forgets whoever is no member any more.
+    /// Drops managers that are no longer members.
     pub(super) fn keep_members(&mut self, cluster: &Cluster) {
         self.others.retain(|raft_id, _| cluster.member_with(*raft_id).is_some());
     }
 
-    /// The full disk that is in the way of whatever adds something: the leader's own, or, where those with room are no majority,
-    /// one of the others.
+    /// The full disk that blocks additions: the leader's own, or, if those with room are not a majority, one of the others.
     pub(super) fn full(&self, own: u64, cluster: &Cluster, tick: u64) -> Option<FullDisk> {
         let full = |member: &Member| self.full_disk(own, cluster, member, tick);
         let voters: Vec<&Member> = cluster.members.values().filter(|member| member.votes).collect();
@@ -64,13 +63,14 @@ impl Disks {
         (with_room <= voters.len() / 2).then(|| all.into_iter().next().map(|(_, full)| full)).flatten()
     }
 
-    /// The manager to hand over to when the leader's disk is full: one that is known to have room, so that one full disk stops nobody.
+    /// The manager to hand over to when the leader's disk is full: one that is known to have room, so that one full disk stops no
+    /// commands.
     pub(super) fn successor(&self, cluster: &Cluster, peers: &Peers, tick: u64) -> Option<u64> {
         self.own.filter(|space| space.level() == Level::Full)?;
         heir(cluster, peers, |raft_id| self.told(raft_id, tick).is_some_and(|space| space.level() != Level::Full))
     }
 
-    /// What another manager said lately.
+    /// The last report of another manager, unless it expired.
     fn told(&self, raft_id: u64, tick: u64) -> Option<Space> {
         self.others.get(&raft_id).filter(|(_, at)| at + STALE_TICKS > tick).map(|(space, _)| *space)
     }
@@ -84,12 +84,12 @@ impl Disks {
 }
 
 impl Replica {
-    /// Notes how full this manager's disk is, as it was last read; nothing if it cannot be.
+    /// Records how full this manager's disk is, according to the last reading; `None` if it cannot be read.
     pub fn note_space(&mut self, space: Option<Space>) {
         self.disks.own = space;
     }
 
-    /// Once a tick: says to the leader how full the disk is, when it is time to.
+    /// Once a tick: reports to the leader how full the disk is, when that is due.
     pub(super) fn send_space(&mut self) {
         let leader = self.other_leader().filter(|_| self.ticks.is_multiple_of(SPACE_TICKS));
         if let (Some(leader), Some(space)) = (leader, self.disks.own) {
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// Managers 1 to `voters`, which vote, and another one that learns.
+    /// Managers 1 to `voters`, which vote, and one more that is a learner.
     fn cluster(voters: u64) -> Cluster {
         let mut cluster = Cluster::default();
         for raft_id in 1..=voters + 1 {
@@ -123,7 +123,7 @@ mod tests {
     fn the_leaders_disk_and_those_of_a_majority_need_room() {
         let room = Space { free_bytes: u64::MAX, total_bytes: u64::MAX };
         let none = Space { free_bytes: 0, total_bytes: u64::MAX };
-        // The voters, those whose disk is full, the learner being the next number; and whose is in the way of the first.
+        // The number of voters, those with a full disk (the learner is the next number), and whose disk blocks the first.
         let table: [(u64, &[u64], Option<u64>); 9] = [
             (1, &[], None),
             (1, &[1], Some(1)),

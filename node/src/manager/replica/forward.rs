@@ -1,10 +1,11 @@
-//! Commands that are asked of a manager that does not lead: what it keeps of them until they are answered, and what a leader
-//! owes the others.
+//! Commands that are submitted to a manager that does not lead: what it keeps of them until they are answered, and the answers
+//! that a leader has to send to other managers.
 //!
-//! A command goes to whoever leads, again whenever that is another manager or no answer comes, until it is answered or its time
-//! is over. Commands are numbered, and each says the lowest number that is not answered: so the leader sees when one before it was
-//! lost on the way, and asks for that and all after it instead of judging them out of order. A command may so be judged more than once: a command with an id has one effect all the same, and one without repeats without
-//! harm. Its answer waits here until this manager has applied what it speaks of, so that the caller reads its own write.
+//! A command is sent to the leader, and sent again whenever the leader changes or no answer comes, until it is answered or times
+//! out. Commands are numbered, and each carries the lowest unanswered number: so the leader detects when an earlier one was lost
+//! on the way, and requests that one and all after it instead of judging them out of order. A command may so be judged more than
+//! once: a command with an id still has one effect, and one without is harmless to repeat. Its answer waits here until this
+//! manager has applied the index that it refers to, so that the caller reads its own write.
 
 use std::collections::BTreeMap;
 
@@ -16,35 +17,35 @@ use super::contact::NO_LEADER_TICKS;
 use super::peers::PeerMessage;
 use super::{Effects, Outcome, QUEUE_MAX, Replica, Request, Role, Ticket};
 
-/// Ticks after which a command that is not answered is sent again: 1 s, many times what a commit takes.
+/// Ticks after which an unanswered command is sent again: 1 s, many times what a commit takes.
 const SEND_AGAIN_TICKS: u64 = 10;
-/// Ticks after which a command is given up: 10 s, several elections.
+/// Ticks after which a command times out: 10 s, several elections.
 const GIVE_UP_TICKS: u64 = 100;
-/// Ticks after which a leader asks again for commands that it lacks: a message takes a fraction of one.
+/// Ticks after which a leader requests missing commands again: a message takes a fraction of a tick.
 const RESEND_TICKS: u64 = 3;
-/// Bytes of commands that wait here to be answered by the leader; more are refused.
+/// Bytes of commands that may wait here for the leader's answer; further ones are refused.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that most requests take.
 const ENCODED_BYTES: usize = 1024;
-/// From here on tickets are a leader's own, for commands of other managers.
+/// Tickets from here on belong to a leader, for commands of other managers.
 const OWED: Ticket = 1 << 63;
 
-/// Names a command among those that one manager forwards.
+/// Identifies a command among those that one manager forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
-    /// The run of that manager: the answer to an earlier one's is not taken for this one's.
+    /// The run of that manager: an answer to an earlier run is not taken for one of this run.
     pub run: u64,
     /// Its number.
     pub number: u64,
 }
 
-/// What this manager forwards.
+/// The commands that this manager forwards.
 #[derive(Default)]
 pub(super) struct Forwarding {
     calls: u64,
     waiting: BTreeMap<u64, Waiting>,
     bytes: usize,
-    /// What is answered once this manager has applied an index; with the tick in which the leader's answer came.
+    /// Answers to release once this manager has applied an index; with the tick in which the leader's answer arrived.
     answered: BTreeMap<(u64, u64), Vec<(Ticket, Outcome)>>,
 }
 
@@ -52,9 +53,9 @@ struct Waiting {
     ticket: Ticket,
     /// May hold secrets.
     request: Zeroizing<Vec<u8>>,
-    /// The tick in which it was asked.
+    /// The tick in which it was submitted.
     since: u64,
-    /// The leader that it was sent to, and the tick.
+    /// The leader to which it was sent, and the tick.
     sent: Option<(u64, u64)>,
     /// Whether it may have reached a leader.
     was_sent: bool,
@@ -78,7 +79,7 @@ impl Forwarding {
         Some(waiting)
     }
 
-    /// What this leader was not sent yet, or did not answer for too long.
+    /// The commands that this leader was not sent yet, or has not answered for too long.
     fn due(&self, leader: u64, tick: u64) -> Vec<u64> {
         let is_sent =
             |waiting: &Waiting| waiting.sent.is_some_and(|(to, at)| to == leader && at + SEND_AGAIN_TICKS > tick);
@@ -93,12 +94,12 @@ impl Forwarding {
         Some((leader, PeerMessage::Command { call, first, request }))
     }
 
-    /// Whether this manager was the last that was asked: only that one may answer.
+    /// Whether this manager was the last one that it was sent to: only that one may answer.
     fn is_asked(&self, number: u64, manager: u64) -> bool {
         self.waiting.get(&number).is_some_and(|waiting| waiting.sent.is_some_and(|(to, _)| to == manager))
     }
 
-    /// Takes back what is to be given up: whose time is over, and what nobody can be asked for.
+    /// Removes the commands to give up: those that timed out, and, without a leader, those that were never sent.
     fn overdue(&mut self, tick: u64, leaderless: bool) -> Vec<Waiting> {
         let is_over = |waiting: &Waiting| waiting.since + GIVE_UP_TICKS <= tick || (leaderless && !waiting.was_sent);
         let over: Vec<u64> =
@@ -107,34 +108,34 @@ impl Forwarding {
     }
 }
 
-/// What a leader owes other managers: an answer to each ticket.
+/// The answers that a leader has to send to other managers, one for each ticket.
 #[derive(Default)]
 pub(super) struct Owed {
     tickets: Ticket,
     calls: BTreeMap<Ticket, (u64, Call)>,
-    /// The same the other way round, so that a command that comes twice waits once.
+    /// The reverse map, so that a command that arrives twice waits once.
     known: BTreeMap<(u64, Call), Ticket>,
-    /// How far the commands of each other manager have come, in their order.
+    /// How far the commands of each other manager have arrived, in order.
     come: BTreeMap<u64, Come>,
 }
 
-/// How far one manager's commands have come.
+/// How far one manager's commands have arrived.
 struct Come {
     run: u64,
     /// The number of the next one.
     next: u64,
-    /// When this one was last asked for, because a later one had come.
+    /// When this one was last requested, because a later one had arrived.
     asked: Option<(u64, u64)>,
 }
 
-/// Where a command stands among those of its manager.
+/// The position of a command among those of its manager.
 #[derive(Debug, PartialEq, Eq)]
 enum Order {
-    /// All before it have come.
+    /// All earlier ones have arrived.
     Next,
-    /// It comes once more.
+    /// It arrived before.
     Again,
-    /// One before it is missing, from this number on; nothing if that was said a moment ago.
+    /// An earlier one is missing, from this number on; `None` if that was just reported.
     Missing(Option<u64>),
 }
 
@@ -150,12 +151,12 @@ impl Owed {
         Some(ticket)
     }
 
-    /// This manager begins to lead: it has not been sent anything yet.
+    /// This manager starts to lead: it has not been sent anything yet.
     pub(super) fn begin(&mut self) {
         self.come.clear();
     }
 
-    /// Where a command stands whose manager waits for the answers from `first` on.
+    /// The position of a command whose manager waits for the answers from `first` on.
     fn order(&mut self, peer: u64, call: Call, first: u64, tick: u64) -> Order {
         let come = self.come.entry(peer).or_insert(Come { run: call.run, next: first, asked: None });
         if come.run != call.run {
@@ -184,7 +185,7 @@ impl Owed {
 }
 
 impl Replica {
-    /// Keeps a command for whoever leads; one that was proposed here may take effect without that.
+    /// Keeps a command for the leader; one that was proposed here may take effect without being forwarded.
     pub(super) fn forward(&mut self, ticket: Ticket, request: &Request, was_proposed: bool) -> Result<(), Rejection> {
         if self.contact.is_lost_for(NO_LEADER_TICKS, self.ticks) {
             return Err(self.no_leader());
@@ -208,7 +209,7 @@ impl Replica {
         self.consensus.leader().filter(|leader| *leader != self.consensus.id())
     }
 
-    /// Once a tick: gives up what is overdue, and sends again what was not answered.
+    /// Once a tick: gives up what is overdue, and sends unanswered commands again.
     pub(super) fn watch_forwarded(&mut self) {
         let leaderless = self.contact.is_lost_for(NO_LEADER_TICKS, self.ticks);
         for over in self.forwarding.overdue(self.ticks, leaderless) {
@@ -219,7 +220,7 @@ impl Replica {
         due.into_iter().for_each(|number| self.send_forwarded(number));
     }
 
-    /// A new leader judges what it would have forwarded.
+    /// A new leader judges the commands that it would have forwarded.
     pub(super) fn take_back_forwarded(&mut self, effects: &mut Effects) {
         let Role::Leader(leader) = &mut self.role else { return };
         self.forwarding.bytes = 0;
@@ -266,7 +267,7 @@ impl Replica {
         }
     }
 
-    /// The leader lacks a command, and takes none after it before.
+    /// The leader lacks a command, and takes no later one before it.
     pub(super) fn receive_resend(&mut self, from: u64, call: Call) {
         if call.run != self.run() || self.other_leader() != Some(from) {
             return;
@@ -275,7 +276,7 @@ impl Replica {
         numbers.into_iter().for_each(|number| self.send_forwarded(number));
     }
 
-    /// A leader says what became of a command that it was asked for.
+    /// A leader reports the outcome of a command that it was sent.
     pub(super) fn receive_outcome(&mut self, from: u64, call: Call, outcome: &[u8]) {
         if call.run != self.run() || !self.forwarding.is_asked(call.number, from) {
             return;
@@ -287,7 +288,7 @@ impl Replica {
             return;
         };
         match outcome {
-            // It led no more: whoever does is asked with the next tick.
+            // It no longer led: the current leader is asked with the next tick.
             Outcome::Unknown => {
                 self.forwarding.waiting.entry(call.number).and_modify(|waiting| waiting.sent = None);
             }
@@ -302,8 +303,8 @@ impl Replica {
         }
     }
 
-    /// Hands out answers that speak of nothing that is not applied here; and those that are true, but that this manager does not
-    /// get to apply in time.
+    /// Hands out answers whose index is applied here; and those whose index this manager does not apply in time, since they are
+    /// true anyway.
     pub(super) fn release_answers(&mut self, effects: &mut Effects) {
         let (applied, tick) = (self.consensus.applied(), self.ticks);
         let is_due = |(index, came): &(u64, u64)| *index <= applied || came + GIVE_UP_TICKS <= tick;
@@ -312,7 +313,7 @@ impl Replica {
         }
     }
 
-    /// Sends the answers that are for other managers' callers to them.
+    /// Sends the answers for callers of other managers.
     pub(super) fn route_answers(&mut self, effects: &mut Effects) {
         if self.owed.calls.is_empty() {
             return;
@@ -331,12 +332,12 @@ impl Replica {
         self.outbox.messages.extend(answer(call, outcome).map(|message| (peer, message)));
     }
 
-    /// Whether a caller of this manager waits for this ticket, and nobody else's.
+    /// Whether the ticket belongs to a caller of this manager.
     pub(super) fn is_own_caller(ticket: Ticket) -> bool {
         ticket != super::role::OWN && ticket < OWED
     }
 
-    /// What tells this run of the manager from others.
+    /// Distinguishes this run of the manager from others.
     pub(super) fn run(&self) -> u64 {
         self.epoch.unwrap_or_default()
     }
@@ -348,14 +349,14 @@ fn answer(call: Call, outcome: &Outcome) -> Option<PeerMessage> {
     encoded.ok().map(|outcome| PeerMessage::Outcome { call, outcome })
 }
 
-/// A request in bytes that are wiped when they are dropped, and that were nowhere else on the way.
+/// Encodes a request into bytes that are wiped when they are dropped, without unwiped copies on the way.
 fn encode(request: &Request) -> serde_json::Result<Zeroizing<Vec<u8>>> {
     let mut encoded = WipedWriter(Zeroizing::new(Vec::with_capacity(ENCODED_BYTES)));
     serde_json::to_writer(&mut encoded, request)?;
     Ok(encoded.0)
 }
 
-/// A buffer that leaves nothing behind when it moves to a larger place.
+/// A buffer that wipes its old memory when it grows.
 struct WipedWriter(Zeroizing<Vec<u8>>);
 
 impl std::io::Write for WipedWriter {
@@ -388,7 +389,7 @@ fn unencodable(error: &serde_json::Error) -> Rejection {
     Rejection::new(RejectionKind::Unavailable, "command", sentence, "report this as a bug")
 }
 
-/// The member that forwards something.
+/// The member that forwards a command.
 fn sender(cluster: &Cluster, from: u64) -> Result<&Member, Rejection> {
     cluster.member_with(from).ok_or_else(|| {
         let sentence = "the manager that was asked is not a member of the cluster any more";
@@ -396,8 +397,8 @@ fn sender(cluster: &Cluster, from: u64) -> Result<&Member, Rejection> {
     })
 }
 
-/// Whether another manager may ask this for somebody. Managers prove who calls them, and say so; but none speaks for another
-/// manager, and what a leader does of itself, nobody asks of it.
+/// Whether another manager may submit this command for its caller. Managers authenticate their callers, and state who they are;
+/// but a manager never speaks for another one, and commands that a leader issues by itself cannot be submitted.
 fn may_forward(member: &Member, request: &Request) -> Result<(), Rejection> {
     let forbidden = |sentence: String| {
         let hint = "see the log of the manager that was asked";
@@ -543,7 +544,7 @@ mod tests {
     #[test]
     fn commands_of_a_manager_are_taken_in_their_order_or_asked_for_again() {
         use Order::{Again, Missing, Next};
-        // The run, number and first number that waits of each command in the order in which they come, with the tick.
+        // The run, number and first waiting number of each command in the order of arrival, with the tick.
         let table = [
             (1, 5, 5, 0, Next),
             (1, 6, 5, 0, Next),
@@ -553,10 +554,10 @@ mod tests {
             (1, 9, 5, RESEND_TICKS, Missing(Some(7))),
             (1, 7, 6, 3, Next),
             (1, 9, 7, 3, Missing(Some(8))),
-            // The one that is missing was given up: nobody waits for it.
+            // The missing one was given up: no caller waits for it.
             (1, 9, 9, 3, Next),
             (1, 8, 8, 3, Again),
-            // The manager started again.
+            // The manager was restarted.
             (2, 3, 2, 4, Missing(Some(2))),
             (2, 2, 2, 4, Next),
         ];

@@ -1,4 +1,4 @@
-//! The replica among others: messages, who follows and how far it is, and states for those whom entries do not reach.
+//! The replica among its peers: messages, the progress of followers, and states for those that entries cannot bring up to date.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::catch_up::{CatchUp, Page};
 use super::peers::{HistoryAsked, PeerMessage};
 use super::{Effects, FatalError, LogError, Replica, Role};
 
-/// What an event is to raft, if it changes the members. The first manager's raft began with it as a voter.
+/// The raft membership change of an event, if it is one. The first manager's raft started with it as a voter.
 pub(super) fn change_of(event: &Event) -> Option<MemberChange> {
     let kind = event.kind.as_ref()?;
     if let Kind::MemberAdded(added) = kind {
@@ -31,7 +31,7 @@ pub(super) fn change_of(event: &Event) -> Option<MemberChange> {
     None
 }
 
-/// Raft's configuration in a state; nothing before the first frame.
+/// Raft's configuration according to a state; `None` before the first frame.
 pub fn membership(cluster: &Cluster) -> Option<Membership> {
     let ids = |votes| {
         let members = cluster.members.values().filter(move |member| member.votes == votes);
@@ -42,12 +42,12 @@ pub fn membership(cluster: &Cluster) -> Option<Membership> {
 }
 
 impl Replica {
-    /// This manager's number in raft.
+    /// This manager's raft id.
     pub fn raft_id(&self) -> u64 {
         self.consensus.id()
     }
 
-    /// The newest term that this manager knows.
+    /// The newest term that this manager has seen.
     pub fn term(&self) -> u64 {
         self.consensus.term()
     }
@@ -57,21 +57,21 @@ impl Replica {
         self.consensus.leader()
     }
 
-    /// How far this manager is on its way to a state that was offered, and the index of that.
+    /// How far this manager has come in catching up with an offered state, and the index of that state.
     pub fn catching_up(&self) -> Option<(u64, u64)> {
         let catch_up = self.catch_up.as_ref()?;
         Some((catch_up.folded.cluster.position.index, catch_up.offer.index))
     }
 
-    /// Hears that messages for another manager do not get there. It counts as away until it says something again: whether the others can
-    /// do without one more is asked now.
+    /// Reports that messages for another manager cannot be delivered. It counts as absent until it sends something again: this
+    /// immediately affects whether the others can do without one more.
     pub fn unreachable(&mut self, raft_id: u64) {
         self.contacts.forget(raft_id);
         self.consensus.unreachable(raft_id);
     }
 
-    /// Lets another manager lead, because this one is about to stop: once everything that was asked of it is committed. To be
-    /// called again until it says that there is nothing to hand over, or nobody to hand it to.
+    /// Hands leadership to another manager, because this one is about to stop: once all commands submitted to it are committed.
+    /// Must be called again until it returns that there is nothing to hand over, or no manager to hand it to.
     pub fn hand_over(&mut self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let peers = self.contacts.peers(&self.consensus, self.ticks);
@@ -82,7 +82,7 @@ impl Replica {
         true
     }
 
-    /// Takes what another manager says. What comes of it is in the next [`Replica::advance`].
+    /// Receives a message from another manager. The results are in the next [`Replica::advance`].
     ///
     /// # Errors
     /// When the process must end: the other's history leads to another state, or this manager's log lost what it had.
@@ -162,7 +162,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Begins to fetch the history of an offered state, or goes on with what was fetched for another one.
+    /// Starts to fetch the history of an offered state, or continues with what was fetched for another one.
     fn follow_offer(&mut self, leader: u64, offer: Offer, message: &[u8]) -> Result<(), FatalError> {
         if self.restoring.is_some() {
             return Ok(());
@@ -192,7 +192,7 @@ impl Replica {
         self.discard_fetched()
     }
 
-    /// What was fetched in vain is discarded with the next write of history, which says nothing else.
+    /// Fetched history that is not needed is discarded with the next write of history, which says nothing else.
     fn discard_fetched(&mut self) -> Result<(), FatalError> {
         if self.consensus.has_fetched() {
             let applied = self.consensus.applied();
@@ -225,20 +225,20 @@ impl Replica {
         }
     }
 
-    /// Goes on with the offered state, once it is on the disk.
+    /// Continues with the offered state, once it is on disk.
     pub(super) fn begin_with_restored(&mut self, effects: &mut Effects) {
         let is_written = |round: &Option<u64>| round.is_some_and(|round| round <= self.written_round);
         let Some((_, folded)) = self.restoring.take_if(|(round, _)| is_written(round)) else { return };
         let index = folded.cluster.position.index;
         tracing::info!(index, "this manager has the history that it lacked");
         self.consensus.begin_with(index);
-        // A checkpoint that it has is of a state before this one, and goes on being of use.
+        // An existing checkpoint is of an earlier state, and remains usable.
         self.committed = Folded { checkpoint: self.committed.checkpoint, ..folded };
         (effects.changed, effects.restored) = (true, true);
         effects.touched.merge(Touched { everything: true, ..Touched::default() });
     }
 
-    /// Offers the committed state to a manager that needs one to begin with.
+    /// Offers the committed state to a manager that needs one to start from.
     pub(super) fn offer_state(&mut self) -> Result<(), LogError> {
         let index = self.committed.cluster.position.index;
         if !self.consensus.wants_offer() || !self.consensus.is_leader() {
@@ -254,7 +254,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Once a tick: whether others are there, what they were offered, and whether the members are to change.
+    /// Once a tick: checks which peers are present, what they were offered, and whether the members should change.
     pub(super) fn watch_members(&mut self) {
         match self.catch_up.as_ref().map(|catch_up| catch_up.is_overdue(self.ticks)) {
             Some(Some(true)) => self.ask_for_history(),

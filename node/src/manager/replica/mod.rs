@@ -1,10 +1,10 @@
 //! The turn: the only place where the log grows.
 //!
-//! Every manager runs a [`Replica`], which owns consensus and the committed state. The one that leads also has a
-//! `Leader`: the tip (the state after everything that it has proposed), what is queued and what is proposed. It is
-//! driven from outside with plain data: [`Replica::submit`] queues a request, [`Replica::turn`] judges what is queued, settles and
-//! proposes one frame, [`Replica::advance`] says what is to be written and what committed, and [`Replica::written`] hears how far
-//! the disk is. It has no clock, no thread and no channel of its own, so that the simulation drives the very same code.
+//! Every manager runs a [`Replica`], which owns consensus and the committed state. The one that leads also has a `Leader`: the
+//! tip (the state after everything that it has proposed), what is queued and what is proposed. It is driven from outside with
+//! plain data: [`Replica::submit`] queues a request, [`Replica::turn`] judges what is queued, settles and proposes one frame,
+//! [`Replica::advance`] returns what to write and what was committed, and [`Replica::written`] is called with the progress of the
+//! disk. It has no clock, no thread and no channel of its own, so that the simulation drives the same code.
 
 mod aside;
 mod catch_up;
@@ -53,16 +53,16 @@ use reads::Reads;
 use role::{Asked, Ended, Leader, Term};
 use standing::LastStanding;
 
-/// How often the leader writes down what a later start saves its work with, and what it is checked by.
+/// How often the leader records what speeds up a later start, and what verifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intervals {
-    /// Frames after which a checkpoint is taken.
+    /// Frames between two checkpoints.
     pub checkpoint_frames: u64,
-    /// Bytes of entries after which one is taken, however few frames they are: raft's entries up to the last two are kept, and who asks
-    /// for a state of the past waits until the frames after one are folded. These take about a fifth of a second. Where writing the
-    /// state takes longer, it is written less often.
+    /// Bytes of entries after which a checkpoint is written, however few frames they are: raft's entries since the last two
+    /// checkpoints are kept, and a query for a state of the past waits until the frames after a checkpoint are folded. These
+    /// bytes take about a fifth of a second. If writing the state takes longer, it is written less often.
     pub checkpoint_bytes: u64,
-    /// Frames after which the state's hash is written into the log; more than 1, since that is a frame too.
+    /// Frames between two records of the state's hash in the log; more than 1, since each record is a frame too.
     pub hash_frames: u64,
 }
 
@@ -72,42 +72,42 @@ impl Default for Intervals {
     }
 }
 
-/// Bytes of entries for each task of the state. Folding half as many takes as long as writing the task, 2 microseconds.
+/// Bytes of entries per task of the state. Folding half as many takes as long as writing the task, 2 microseconds.
 const ENTRY_BYTES_PER_TASK: u64 = 128;
 
-/// Names a caller who waits for an answer.
+/// Identifies a caller that waits for an answer.
 pub type Ticket = u64;
 
-/// A command with what its client says of it: the one form that it has from the wire to the turn.
+/// A command with its metadata from the client: the only form that it has from the wire to the turn.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Request {
-    /// The client's name for the command; zero: it has none, and a repetition does no harm.
+    /// The client's id of the command; zero: it has none, and repeating it is harmless.
     pub id: CommandId,
-    /// Who asks.
+    /// The actor.
     pub actor: Actor,
-    /// What is asked.
+    /// The command.
     pub command: Command,
     /// Why, in the user's words.
     pub reason: Option<String>,
     /// Groups the commands of one operation.
     pub correlation: Option<CommandId>,
-    /// Index of the frame that led to it: of the one that it undoes.
+    /// Index of the frame that caused it: of the one that it undoes.
     pub causation: Option<u64>,
-    /// Objects that have to be as they were when the command was planned.
+    /// Objects that must be unchanged since the command was planned.
     #[serde(default)]
     pub unchanged: Vec<Seen>,
-    /// Commands that take effect together with it, or not at all; none has others joined to it.
+    /// Commands that take effect together with it, or not at all; these have none joined to them.
     #[serde(default)]
     pub joined: Vec<Request>,
 }
 
 impl Request {
-    /// A command without a name, which may be repeated without harm.
+    /// A command without an id, which is harmless to repeat.
     pub fn unnamed(actor: Actor, command: Command) -> Self {
         Self::named(CommandId::default(), actor, command)
     }
 
-    /// A command that takes effect once, however often it is asked for by this name.
+    /// A command that takes effect once, however often it is submitted with this id.
     pub fn named(id: CommandId, actor: Actor, command: Command) -> Self {
         Self {
             id,
@@ -127,77 +127,77 @@ impl Request {
     }
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// It took effect, or had taken effect before.
     Committed {
         /// Index of the frame that holds its events.
         index: u64,
-        /// The object that was made or changed.
+        /// The object that was created or changed.
         subject: Option<String>,
     },
     /// It has no effect.
     Rejected(Rejection),
-    /// Leadership was lost while it was under way. It may have taken effect; to repeat it with the same id is safe.
+    /// Leadership was lost while it was in flight. It may have taken effect; repeating it with the same id is safe.
     Unknown,
 }
 
-/// What driving the leader brought.
+/// The results of driving the replica.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Answers for callers.
     pub answers: Vec<(Ticket, Outcome)>,
-    /// Reads that see everything from now on, or that are given up.
+    /// Reads that may proceed, or that are given up.
     pub reads: Vec<(Ticket, Result<(), Rejection>)>,
-    /// Answers that say what is true here, and that nothing newer than the committed state supports: not to be given before it is
-    /// certain that this manager still leads. Only turns have them, for the replica itself.
+    /// Answers that are true here, but that no newer committed state confirms: they must not be sent before it is certain that
+    /// this manager still leads. Only turns have them, for the replica itself.
     pub(super) unconfirmed: Vec<(Ticket, Outcome)>,
-    /// Whether the committed state is a new one.
+    /// Whether the committed state changed.
     pub changed: bool,
-    /// What is new in it.
+    /// What changed in it.
     pub touched: Touched,
-    /// Whether this manager went on with a state that another one offered.
+    /// Whether this manager continued with a state that another one offered.
     pub restored: bool,
-    /// Whether this manager began or ceased to lead.
+    /// Whether this manager started or stopped leading.
     pub role_changed: bool,
-    /// What to tell other managers, by raft id.
+    /// Messages to other managers, by raft id.
     pub messages: Vec<(u64, PeerMessage)>,
-    /// What other managers ask to be read for them.
+    /// History that other managers request, to be read for them.
     pub asked: Vec<HistoryAsked>,
-    /// What is to be written, in this order.
+    /// What to write, in this order.
     pub writes: Vec<Write>,
 }
 
-/// A manager's state machine: it folds what is committed, and while it leads it also proposes.
+/// A manager's state machine: it folds what is committed, and as the leader it also proposes.
 pub struct Replica {
     node: NodeId,
     version: String,
-    /// The highest feature level that it knows.
+    /// The highest feature level that it supports.
     feature_level_max: u32,
     epoch: Option<u64>,
-    /// Whether it goes on alone, and as which other cluster: its first frame is to say so, unless one has.
+    /// Whether it continues alone, and as which other cluster: its first frame must say so, unless an earlier one did.
     alone: Option<Option<ClusterId>>,
     consensus: Consensus,
     committed: Folded,
     intervals: Intervals,
-    /// Index of the last checkpoint that is of use.
+    /// Index of the last usable checkpoint.
     checkpoint_at: u64,
-    /// Bytes of entries that were committed since then.
+    /// Bytes of entries committed since then.
     bytes_since_checkpoint: u64,
-    /// A checkpoint of what the disk does not have in history yet.
+    /// A checkpoint of history that is not on disk yet.
     checkpoint: Option<CheckpointJob>,
-    /// Index up to which the disk has history.
+    /// Index up to which history is on disk.
     written_to: u64,
     role: Role,
     /// Ticks of this run.
     ticks: u64,
     contacts: Contacts,
-    /// On the way to a state that was offered.
+    /// Progress in catching up with an offered state.
     catch_up: Option<CatchUp>,
-    /// The state to go on with once the round that begins with it is on the disk; the round is not known at first.
+    /// The state to continue with once the round that starts from it is on disk; the round is unknown at first.
     restoring: Option<(Option<u64>, Folded)>,
-    /// The last round that is on the disk.
+    /// The last round that is on disk.
     written_round: u64,
     contact: LeaderContact,
     forwarding: Forwarding,
@@ -205,17 +205,17 @@ pub struct Replica {
     reads: Reads,
     digest: Digest,
     disks: Disks,
-    /// What the leader said last of all managers.
+    /// The leader's last report about all managers.
     standing: LastStanding,
-    /// What came of messages, for the next [`Replica::advance`].
+    /// Results of received messages, for the next [`Replica::advance`].
     outbox: Effects,
 }
 
-/// What a manager is in its cluster, with what only that one has: who does not lead has nothing to propose with.
+/// The role of a manager in its cluster, with the data that only this role has: a follower has nothing to propose with.
 enum Role {
     /// It folds what others propose.
     Follower,
-    /// It was elected. Once the first entry of its term is committed, so is all that earlier leaders left.
+    /// It was elected. Once the first entry of its term is committed, so is everything that earlier leaders left.
     Elected {
         /// Its term.
         term: u64,
@@ -230,7 +230,7 @@ impl Replica {
     /// A manager whose committed state is `folded`, at the end of its history.
     ///
     /// # Panics
-    /// When the state's hash is to be written after every frame, and so permanently.
+    /// When the state's hash would be recorded after every frame, and so without end.
     pub fn new(node: NodeId, version: &str, consensus: Consensus, folded: Folded, intervals: Intervals) -> Self {
         assert!(intervals.hash_frames > 1, "a frame with a hash must not call for the next one");
         Self {
@@ -240,7 +240,7 @@ impl Replica {
             epoch: None,
             alone: None,
             intervals,
-            // Not the present index: a manager that often starts would never take one, and fold more each time.
+            // Not the current index: a manager that restarts often would never write one, and fold more each time.
             checkpoint_at: if has_erased_values(&consensus, &folded.cluster) { 0 } else { folded.checkpoint },
             consensus,
             bytes_since_checkpoint: 0,
@@ -264,26 +264,26 @@ impl Replica {
         }
     }
 
-    /// The same with an epoch of its own, drawn for this run: what it makes has ids that no other run gives, not even one
-    /// that begins with the same log.
+    /// The same with an epoch of its own, drawn for this run: no other run generates the same ids, not even one that starts from
+    /// the same log.
     #[must_use]
     pub fn in_epoch(self, epoch: u64) -> Self {
         Self { epoch: Some(epoch), ..self }
     }
 
-    /// The same, to go on alone as the only voter of its raft, as another cluster if it gets an id: its first frame says so.
+    /// The same, continuing alone as the only voter of its raft, as another cluster if an id is given: its first frame says so.
     #[must_use]
     pub fn going_alone(self, another: Option<ClusterId>) -> Self {
         Self { alone: Some(another), ..self }
     }
 
-    /// Whether it is the only voter and its state does not say so yet. What earlier leaders left of changes of the members in the
-    /// log does not concern it.
+    /// Whether it is the only voter and its state does not record that yet. Membership changes that earlier leaders left in the
+    /// log do not apply to it.
     fn begins_alone(&self) -> bool {
         self.alone.is_some() && self.committed.cluster.member_with(self.consensus.id()).is_none()
     }
 
-    /// The same as a build of another feature level.
+    /// The same, as a build with another feature level.
     #[must_use]
     pub fn knowing(self, feature_level_max: u32) -> Self {
         Self { feature_level_max, ..self }
@@ -309,12 +309,12 @@ impl Replica {
         self.leader().is_some()
     }
 
-    /// The services that are set aside, and until when.
+    /// The quarantined services, and the time at which each is retried.
     pub fn set_aside(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
         self.leader().map(Leader::set_aside).unwrap_or_default()
     }
 
-    /// Lets one tick of raft's time pass.
+    /// Advances raft's time by one tick.
     pub fn tick(&mut self) {
         self.ticks += 1;
         self.consensus.tick();
@@ -327,10 +327,10 @@ impl Replica {
         self.send_standing();
     }
 
-    /// Queues a command for the next turn, or for the manager that leads.
+    /// Queues a command for the next turn, or for the leader.
     ///
     /// # Errors
-    /// When too many commands wait already, or nobody has led for some time.
+    /// When too many commands are waiting, or there has been no leader for some time.
     pub fn submit(&mut self, ticket: Ticket, request: Request) -> Result<(), Rejection> {
         match &mut self.role {
             Role::Leader(leader) => leader.submit(ticket, self.node, request),
@@ -338,8 +338,8 @@ impl Replica {
         }
     }
 
-    /// Notes a heartbeat that came at `at`. It is no event, unless the node was not thought to be ready. One of a session that
-    /// is over says nothing.
+    /// Records a heartbeat that arrived at `at`. It is no event, unless the node did not count as ready. A heartbeat of an ended
+    /// session is ignored.
     pub fn heartbeat(&mut self, node: NodeId, session: SessionId, at: Timestamp) {
         match &mut self.role {
             Role::Leader(leader) => {
@@ -350,12 +350,12 @@ impl Replica {
         }
     }
 
-    /// What the tasks of autoscaled services use, where this manager leads and so knows it.
+    /// Resource use of the tasks of autoscaled services, which only the leader has.
     pub fn uses(&self) -> Arc<Uses> {
         self.leader().map(|leader| Arc::clone(leader.uses.uses())).unwrap_or_default()
     }
 
-    /// Notes what tasks of a node use, as a heartbeat of this session said.
+    /// Records the resource use of a node's tasks, as reported by a heartbeat of this session.
     pub fn note_uses(&mut self, node: NodeId, session: SessionId, uses: Vec<TaskUse>, at: Timestamp) {
         match &mut self.role {
             Role::Leader(leader) => leader.uses.note(&leader.tip, node, session, uses, at),
@@ -363,26 +363,26 @@ impl Replica {
         }
     }
 
-    /// Nobody could be heard in this time: each node gets what it lost of its own.
+    /// No heartbeat could be received in this period: each node's deadline is extended by the part of it that it lost.
     pub fn grant(&mut self, from: Timestamp, to: Timestamp) {
         if let Some(leader) = self.leader_mut() {
             leader.grant(from, to);
         }
     }
 
-    /// When a turn is needed although nobody asks for anything. While no turn may propose, that is not a matter of time: what is
-    /// under way has to be committed first.
+    /// When a turn is needed although there is no request. While no turn may propose, that does not depend on time: what is in
+    /// flight must be committed first.
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.leader().filter(|_| self.consensus.may_propose()).and_then(Leader::next_wake)
     }
 
-    /// Whether a turn has work at this time, and may propose. While another manager is about to lead, what is asked waits.
+    /// Whether a turn has work at this time, and may propose. While leadership is handed over, requests wait.
     pub fn has_work(&self, now: Timestamp) -> bool {
         self.consensus.may_propose() && self.leader().is_some_and(|leader| leader.has_work(now))
     }
 
-    /// One turn: judges what is queued, settles, and proposes one frame. What is rejected is answered at once, the rest
-    /// once it is committed.
+    /// One turn: judges what is queued, settles, and proposes one frame. Rejected commands are answered at once, the others once
+    /// they are committed.
     pub fn turn(&mut self, now: Timestamp) -> Effects {
         if let Role::Leader(leader) = &mut self.role {
             leader.peers = self.contacts.peers(&self.consensus, self.ticks);
@@ -398,10 +398,10 @@ impl Replica {
         effects
     }
 
-    /// Says what is to be written of what was proposed, and folds what is committed.
+    /// Returns what to write of what was proposed, and folds what is committed.
     ///
     /// # Errors
-    /// When the process must end.
+    /// When the process must stop.
     pub fn advance(&mut self) -> Result<Effects, FatalError> {
         let mut effects = std::mem::take(&mut self.outbox);
         self.begin_with_restored(&mut effects);
@@ -415,7 +415,7 @@ impl Replica {
             match progress.role {
                 Some(RoleChange::LostLeadership) => self.step_down(&mut effects),
                 Some(RoleChange::BecameLeader { term, first_index }) => {
-                    // It may have led before, and have lost that without a round between.
+                    // It may have led before, and have lost leadership without a round in between.
                     self.step_down(&mut effects);
                     self.role = Role::Elected { term, first_index };
                 }
@@ -430,7 +430,7 @@ impl Replica {
         Ok(effects)
     }
 
-    /// Hears how far the disk is.
+    /// Receives the progress of the disk.
     pub fn written(&mut self, written: Written) {
         if let Some(round) = written.round {
             self.consensus.written(round);
@@ -444,12 +444,12 @@ impl Replica {
         self.checkpoint_at
     }
 
-    /// Bytes of entries that take longer to fold than the state takes to be written, of which tasks are nearly all.
+    /// Bytes of entries that take longer to fold than it takes to write the state, which consists mostly of tasks.
     fn bytes_worth_a_checkpoint(&self) -> u64 {
         self.intervals.checkpoint_bytes.max(self.committed.cluster.tasks.len() as u64 * ENTRY_BYTES_PER_TASK)
     }
 
-    /// What to write as a checkpoint, once enough frames were committed since the last one, and the disk has all of them.
+    /// The state to write as a checkpoint, once enough frames were committed since the last one, and all of them are on disk.
     pub fn take_checkpoint(&mut self) -> Option<CheckpointJob> {
         let index = self.committed.cluster.position.index;
         let kept = self.contacts.oldest_offer();
@@ -474,7 +474,7 @@ impl Replica {
         effects: &mut Effects,
     ) -> Result<(), FatalError> {
         let Some(applied) = committed_to else { return Ok(()) };
-        // Entries go on where it stands after all: what was fetched beside them counts for nothing.
+        // Entries continue from here after all: the history fetched meanwhile is not needed.
         self.catch_up = None;
         let mut frames = Vec::with_capacity(committed.len());
         for entry in committed {
@@ -531,7 +531,7 @@ impl Replica {
         }
     }
 
-    /// What a leader did not answer goes to the next one. What others asked of it, they ask again.
+    /// Commands that a leader did not answer are passed to the next one. Other managers forward theirs again by themselves.
     fn hand_on(&mut self, ended: Ended, effects: &mut Effects) {
         let proposed = ended.proposed.into_iter().map(|asked| (asked, true));
         let queued = ended.queued.into_iter().map(|asked| (asked, false));
@@ -556,21 +556,21 @@ impl Replica {
     }
 }
 
-/// A state to be written as a checkpoint, away from the turn.
+/// A state to write as a checkpoint, outside of the turn.
 pub struct CheckpointJob {
     head: CheckpointHead,
     cluster: Cluster,
-    /// Another manager begins with the state at this index, and needs the entries after it.
+    /// Another manager starts from the state at this index, and needs the entries after it.
     keep_after: Option<u64>,
 }
 
 impl CheckpointJob {
-    /// Index of the last frame that it holds.
+    /// Index of the last frame that it includes.
     pub fn index(&self) -> u64 {
         self.head.index
     }
 
-    /// Writes the checkpoint and cuts the raft entries that it makes superfluous.
+    /// Writes the checkpoint and removes the raft entries that it supersedes.
     ///
     /// # Errors
     /// When the log cannot be written.
@@ -581,7 +581,7 @@ impl CheckpointJob {
     }
 }
 
-/// Whether raft entries reach back to before the last redaction, and so have what was erased.
+/// Whether raft entries reach back to before the last redaction, and so contain erased values.
 fn has_erased_values(consensus: &Consensus, cluster: &Cluster) -> bool {
     consensus.first_index() <= cluster.redacted_at()
 }

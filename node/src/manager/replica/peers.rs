@@ -1,5 +1,5 @@
-//! What managers say to each other, and what a leader knows of the others: when each was heard of, and which states it offers
-//! to those whom entries alone do not bring up to date.
+//! Messages between managers, and what a leader records about the others: when each was last heard from, and which states it
+//! offers to those that entries alone cannot bring up to date.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use super::standing::Standing;
 use crate::log::raft::ELECTION_TICKS;
 use crate::log::{Consensus, FrameLink, HistoryReader, LogError, LogStore, PageSize};
 
-/// Ticks after which a manager that was offered a state and asks for nothing is offered another: 5 s, many times what a page of
+/// Ticks after which a manager that was offered a state and requests nothing is offered another: 5 s, many times what a page of
 /// history takes.
 const OFFER_TICKS: u64 = 50;
-/// States that are offered at a time: a manager that joins may need a newer one than another that is being brought up to date.
+/// States offered at a time: a manager that joins may need a newer one than another that is catching up.
 const OFFERS_MAX: usize = 4;
-/// What is sent of history at a time: a fraction of a second on a slow link, and far below the largest message of gRPC.
+/// Size of a page of history: a fraction of a second on a slow link, and far below gRPC's maximum message size.
 pub const PEER_PAGE: PageSize = PageSize { frames: 1_024, bytes: 1024 * 1024 };
 
-/// What one manager says to another.
+/// A message from one manager to another.
 #[derive(Clone, PartialEq)]
 pub enum PeerMessage {
     /// A message of raft.
     Raft(Vec<u8>),
-    /// Asks for the history after a frame, on the way to the state at an index; with that state's own frame, for its secrets.
+    /// Requests the history after a frame, to reach the state at an index; including that state's own frame, for its secrets.
     WantHistory {
-        /// The last frame that the asker has.
+        /// The last frame that the requester has.
         after: Option<FrameLink>,
         /// The index of the state that it was offered.
         to: u64,
@@ -44,43 +44,43 @@ pub enum PeerMessage {
         /// Their indexes and stored bytes.
         frames: Vec<(u64, Bytes)>,
     },
-    /// All secrets that go with an offered state.
+    /// All secrets that belong to an offered state.
     Secrets {
         /// The index of the state.
         at: u64,
         /// The secrets.
         secrets: Vec<VolatilePayload>,
     },
-    /// A command that the sender was asked for, to be judged by the leader.
+    /// A command submitted to the sender, to be judged by the leader.
     Command {
-        /// Its name among those of the sender.
+        /// Its id among those of the sender.
         call: Call,
-        /// The lowest number of those that the sender waits for.
+        /// The lowest number that the sender still waits for.
         first: u64,
         /// The request, as [`Request`](super::Request) is serialized; it may hold secrets.
         request: Zeroizing<Vec<u8>>,
     },
-    /// What became of a command that the receiver forwarded.
+    /// The outcome of a command that the receiver forwarded.
     Outcome {
-        /// Its name there.
+        /// Its id there.
         call: Call,
         /// The outcome, as [`Outcome`](super::Outcome) is serialized.
         outcome: Vec<u8>,
     },
-    /// The sender leads, and lacks the command of the receiver with this name. It takes none after it before.
+    /// The sender leads, and lacks the receiver's command with this id. It takes no later one before it.
     Resend {
-        /// Its name there.
+        /// Its id there.
         call: Call,
     },
     /// How full the sender's disk is.
     Disk(Space),
-    /// The sender leads, and says where all managers stand.
+    /// The sender leads, and reports the status of all managers.
     Standing(Standing),
-    /// The nodes that the sender heard since it last said so.
+    /// The nodes that sent the sender heartbeats since its last report.
     Presence(Vec<Beat>),
-    /// What tasks use whose nodes the sender heard since it last said so.
+    /// Resource use of the tasks of these nodes.
     Uses(Vec<UsesOfNode>),
-    /// The state at an index is not offered any more.
+    /// The state at an index is no longer offered.
     NotOffered {
         /// The index.
         at: u64,
@@ -88,7 +88,7 @@ pub enum PeerMessage {
 }
 
 impl PeerMessage {
-    /// About how many bytes it has.
+    /// Its approximate size in bytes.
     pub fn size(&self) -> usize {
         let payload = match self {
             Self::Raft(bytes) => bytes.len(),
@@ -130,10 +130,10 @@ impl std::fmt::Debug for PeerMessage {
     }
 }
 
-/// Frames that another manager asks for, to be read away from the turn.
+/// Frames that another manager requests, to be read outside of the turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryAsked {
-    /// The raft id of the asker.
+    /// The raft id of the requester.
     pub peer: u64,
     /// The last frame that it has.
     pub after: Option<FrameLink>,
@@ -145,25 +145,25 @@ impl HistoryAsked {
     /// Reads the next page.
     ///
     /// # Errors
-    /// When history cannot be read, or does not follow the asker's frame.
+    /// When history cannot be read, or does not continue the requester's frame.
     pub fn answer(&self, store: &dyn LogStore, size: PageSize) -> Result<PeerMessage, LogError> {
         let frames = HistoryReader::after(self.after).page(store, self.to, size)?;
         Ok(PeerMessage::History { to: self.to, frames })
     }
 }
 
-/// What is known of the others.
+/// What is known about the other managers.
 #[derive(Default)]
 pub(super) struct Contacts {
-    /// The tick in which each was last heard.
+    /// The tick in which each was last heard from.
     heard: BTreeMap<u64, u64>,
     /// The secrets of the states that are offered, by index.
     offers: BTreeMap<u64, Arc<Keyring>>,
-    /// The last tick in which a state was offered or taken up: raft comes back for an offer some heartbeats later.
+    /// The last tick in which a state was offered or requested: raft asks for an offer some heartbeats later.
     offered_at: u64,
-    /// The tick in which each that was offered a state last asked for a part of it.
+    /// The tick in which each manager that was offered a state last requested a part of it.
     asked: BTreeMap<u64, u64>,
-    /// Why managers that are to go stay, by raft id, as it was last logged.
+    /// Why managers that should be removed remain, by raft id, as last logged.
     obstacles: BTreeMap<u64, String>,
 }
 
@@ -172,28 +172,28 @@ impl Contacts {
         self.heard.insert(raft_id, tick);
     }
 
-    /// Whether a manager was heard within so many ticks.
+    /// Whether a message from a manager arrived within this many ticks.
     pub(super) fn heard_within(&self, raft_id: u64, ticks: u64, tick: u64) -> bool {
         self.heard.get(&raft_id).is_some_and(|heard| heard + ticks >= tick)
     }
 
-    /// Forgets when a manager was heard.
+    /// Forgets when a manager was last heard from.
     pub(super) fn forget(&mut self, raft_id: u64) {
         self.heard.remove(&raft_id);
     }
 
-    /// Forgets whoever is no member any more.
+    /// Drops managers that are no longer members.
     pub(super) fn keep_members(&mut self, cluster: &Cluster) {
         self.heard.retain(|raft_id, _| cluster.member_with(*raft_id).is_some());
     }
 
-    /// The raft ids of those that were heard within so many ticks.
+    /// The raft ids of those heard from within this many ticks.
     pub(super) fn recently_heard(&self, ticks: u64, tick: u64) -> BTreeSet<u64> {
         let recent = self.heard.iter().filter(|(_, heard)| **heard + ticks >= tick);
         recent.map(|(raft_id, _)| *raft_id).collect()
     }
 
-    /// What the reconcilers see.
+    /// The view of the reconcilers.
     pub(super) fn peers(&self, consensus: &Consensus, tick: u64) -> Peers {
         let recent = |raft_id| self.heard_within(raft_id, ELECTION_TICKS as u64, tick);
         let followers = consensus.followers().map(|follower| {
@@ -208,7 +208,7 @@ impl Contacts {
         }
     }
 
-    /// Notes a state that is offered.
+    /// Records a state that is offered.
     pub(super) fn offer(&mut self, index: u64, keyring: Arc<Keyring>, tick: u64) {
         self.offered_at = tick;
         self.offers.insert(index, keyring);
@@ -217,12 +217,12 @@ impl Contacts {
         }
     }
 
-    /// The index of the oldest state that is offered: the entries after it are needed.
+    /// The index of the oldest offered state: the entries after it are needed.
     pub(super) fn oldest_offer(&self) -> Option<u64> {
         self.offers.first_key_value().map(|(index, _)| *index)
     }
 
-    /// What a manager that wants history is answered at once; nothing if it has to be read.
+    /// The immediate answer to a request for history; `None` if history must be read first.
     pub(super) fn answer(&mut self, peer: u64, after: Option<FrameLink>, to: u64, tick: u64) -> Option<PeerMessage> {
         let Some(keyring) = self.offers.get(&to) else { return Some(PeerMessage::NotOffered { at: to }) };
         self.asked.insert(peer, tick);
@@ -231,7 +231,7 @@ impl Contacts {
         is_there.then(secrets)
     }
 
-    /// Withdraws offers that nobody takes up; those who do not answer are offered another state.
+    /// Withdraws offers that no manager takes up; managers that do not answer are offered another state.
     pub(super) fn watch_offers(&mut self, consensus: &mut Consensus, tick: u64) {
         let offered: Vec<u64> =
             consensus.followers().filter(|follower| follower.is_offered).map(|follower| follower.raft_id).collect();
@@ -241,7 +241,7 @@ impl Contacts {
             if asked + OFFER_TICKS <= tick {
                 self.asked.remove(raft_id);
                 consensus.offer_failed(*raft_id);
-                // The next one is of the present state.
+                // The next one is of the current state.
                 consensus.set_offer(None);
             }
         }
@@ -254,7 +254,7 @@ impl Contacts {
         }
     }
 
-    /// Logs why a manager that is to go stays, whenever that is another reason.
+    /// Logs why a manager that should be removed remains, whenever the reason changes.
     pub(super) fn log_obstacles(&mut self, obstacles: BTreeMap<u64, String>) {
         for (raft_id, reason) in &obstacles {
             if self.obstacles.get(raft_id) != Some(reason) {

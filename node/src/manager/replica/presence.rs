@@ -1,4 +1,4 @@
-//! Each node's last sign of life: the leader's memory of heartbeats, which never enter the log.
+//! The last sign of life of each node: the leader's record of heartbeats, which never enter the log.
 
 use commands::{Command, Rejection, RejectionKind};
 use events::{Duration, NodeId, SessionId, Timestamp};
@@ -6,25 +6,25 @@ use projections::{Cluster, Liveness};
 use reconcilers::liveness::{RECONNECT_PERIOD, first_seen};
 use reconcilers::{LastSeen, Presence};
 
-/// After a change of leader nodes come back one after the other: as long as some do, the others get this much more time.
+/// After a change of leader nodes return one after the other: as long as some do, the deadline of the others is extended by this.
 const RETURNS_PAUSE: Duration = Duration::from_secs(5);
-/// But no more than this since the change.
+/// Maximum extension, measured from the change of leader.
 const RETURNS_MAX: Duration = Duration::from_secs(300);
-/// How often the others are given it: each time costs a look at every node.
+/// How often the deadlines are extended: each extension looks at every node.
 const RETURNS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Signs of life, by node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PresenceTracker {
     presence: Presence,
-    /// When a node was last heard again that had not been heard since the leader changed, if the others do not have its time yet.
+    /// When a node last returned for the first time since the change of leader, if the others' deadlines do not reflect it yet.
     returned: Option<Timestamp>,
-    /// When the others last got time for that.
+    /// When the others' deadlines were last extended for that.
     granted: Option<Timestamp>,
 }
 
 impl PresenceTracker {
-    /// Notes a heartbeat of a node's present session; returns the command that makes the node ready, if it was not.
+    /// Records a heartbeat of a node's current session; returns the command that marks the node as ready, if it was not.
     pub(super) fn note(&mut self, tip: &Cluster, node: NodeId, session: SessionId, at: Timestamp) -> Option<Command> {
         let known = tip.nodes.get(node).filter(|known| known.session == Some(session))?;
         self.returned(tip, node, at);
@@ -34,7 +34,7 @@ impl PresenceTracker {
             .then_some(Command::HearNode(commands::HearNode { node, session }))
     }
 
-    /// A sign of life, after which the node has as long as the settings of this moment grant it.
+    /// Records a sign of life, after which the node may be silent for as long as the current settings allow.
     pub(super) fn heard(&mut self, tip: &Cluster, node: NodeId, at: Timestamp) {
         let sign = LastSeen { at, patience: tip.heartbeat_timeout() };
         let last = self.presence.entry(node).or_insert(sign);
@@ -43,21 +43,21 @@ impl PresenceTracker {
         }
     }
 
-    /// A node's connection broke: it has a fixed time to come back, however long it might have been silent otherwise.
+    /// A node's connection broke: it has a fixed time to reconnect, however long it might have been silent otherwise.
     pub(super) fn disconnected(&mut self, node: NodeId, at: Timestamp) {
         if let Some(last) = self.presence.get_mut(&node) {
             last.patience = at.since(last.at) + RECONNECT_PERIOD;
         }
     }
 
-    /// A sign of life of a node in the state before it; perhaps the first one since the leader changed.
+    /// Records a sign of life of a node in the state before it; it may be the first since the change of leader.
     pub(super) fn returned(&mut self, before: &Cluster, node: NodeId, at: Timestamp) {
         if before.nodes.get(node).is_some_and(|node| node.liveness == Liveness::Unknown) {
             self.returned = self.returned.max(Some(at));
         }
     }
 
-    /// While nodes come back after a change of leader, those that have not yet get more time: thousands take their turns.
+    /// While nodes return after a change of leader, those still missing get more time: thousands of them reconnect in turn.
     pub(super) fn await_others(&mut self, tip: &Cluster, now: Timestamp) {
         let may_grant = self.granted.is_none_or(|granted| granted + RETURNS_PERIOD <= now);
         let Some(returned) = self.returned.take_if(|_| may_grant) else { return };
@@ -73,8 +73,9 @@ impl PresenceTracker {
         }
     }
 
-    /// Nobody could be heard in this time, because this manager itself stood still or its clock was set. A node gets as much
-    /// more time as it could not use of its own: all of it, if it was heard before, and nothing if its time was over by then.
+    /// No heartbeat could be received in this period, because this manager itself was stalled or its clock was changed. The
+    /// deadline of a node is extended by the part of its own time that it lost: all of the period, if it was heard from before,
+    /// and nothing if its deadline had passed.
     pub(super) fn grant(&mut self, tip: &Cluster, from: Timestamp, to: Timestamp) {
         for node in tip.nodes.values() {
             let sign = self.presence.entry(node.id).or_insert_with(|| first_seen(tip, node));
@@ -85,7 +86,7 @@ impl PresenceTracker {
         self.presence.retain(|node, _| tip.nodes.contains(*node));
     }
 
-    /// A node gets more time, because the manager that heard it is gone.
+    /// Extends the deadline of a node, because the manager that it was connected to is gone.
     pub(super) fn extend(&mut self, node: NodeId, time: std::time::Duration) {
         if let Some(sign) = self.presence.get_mut(&node) {
             sign.patience += time;
@@ -97,7 +98,7 @@ impl PresenceTracker {
     }
 }
 
-/// Whether a session that says that it holds is the node's present one.
+/// Whether a session is the node's current one.
 ///
 /// # Errors
 /// When the node is not a member, or has another session.
@@ -144,7 +145,7 @@ mod tests {
         cluster
     }
 
-    /// The second in which the node counts as down, if nothing more is heard of it.
+    /// The second in which the node counts as down, if no more heartbeats arrive.
     fn declared_down(cluster: &Cluster, heard: &PresenceTracker) -> Option<u64> {
         let (node, _) = ids();
         (1..500).find(|now| {
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_node_gets_back_only_the_time_that_it_could_not_use() {
-        // When the node was last heard, in which times nobody could be, and when it counts as down.
+        // When the node was last heard from, the periods without reception, and when it counts as down.
         let table = [
             ("never deaf", 10, vec![], 25),
             ("deaf after it was heard", 10, vec![(12, 32)], 45),
@@ -197,7 +198,7 @@ mod tests {
             let mut after = cluster.clone();
             after.apply(&Event::by_command(0, disconnected), &Stamp { index: 3, time: second(broken) });
             assert_eq!(declared_down(&after, &heard), Some(broken + 4), "heard at {last}, broken at {broken}");
-            // What this manager itself could not hear is not held against the node here either.
+            // Time in which this manager itself was unresponsive is not held against the node here either.
             heard.grant(&after, second(broken + 1), second(broken + 21));
             assert_eq!(declared_down(&after, &heard), Some(broken + 24));
         }
@@ -212,7 +213,7 @@ mod tests {
         for kind in [joined, led] {
             cluster.apply(&Event::by_command(0, kind), &Stamp { index: 3, time: second(100) });
         }
-        // When others came back, and when the node that does not counts as down.
+        // When other nodes returned, and when the missing one counts as down.
         let table = [(vec![], 130), (vec![105], 130), (vec![128], 133), (vec![110, 128, 132, 136], 141), (vec![], 130)];
         for (returns, expected) in table {
             let mut heard = PresenceTracker::default();
@@ -223,7 +224,7 @@ mod tests {
             }
             assert_eq!(declared_down(&cluster, &heard), Some(expected), "{returns:?}");
         }
-        // Not for ever.
+        // Not without end.
         let mut heard = PresenceTracker::default();
         for at in 100..500 {
             heard.returned(&cluster, other, second(at));

@@ -18,17 +18,17 @@ use crate::log::{AppliedFrame, MemberChange};
 
 /// Events after which a turn takes no more commands.
 const COMMAND_EVENTS_MAX: usize = EVENTS_MAX / 2;
-/// Events that settling may always add, so that a flood of commands cannot starve it. Of bytes it has a share of its own.
+/// Events that settling may always add, so that a flood of commands cannot starve it. It has a separate share of the bytes.
 const SETTLE_EVENTS_MIN: usize = EVENTS_MAX / 2;
 
-/// Where a turn stands.
+/// The position of a turn in the log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Base {
     pub index: u64,
     pub term: u64,
     pub leader: NodeId,
     pub now: Timestamp,
-    /// What this run of the manager salts ids with.
+    /// The salt of ids in this run of the manager.
     pub epoch: Option<u64>,
 }
 
@@ -38,25 +38,25 @@ pub(super) struct Proposal {
     pub hash: FrameHash,
     /// The frame's stored bytes.
     pub stored: Bytes,
-    /// The change of members that it is to raft.
+    /// The membership change that it is to raft.
     pub change: Option<MemberChange>,
     /// Bytes of the whole entry: the frame and the secrets that travel with it.
     pub entry_bytes: usize,
     pub volatile: Vec<VolatilePayload>,
     /// The state after it.
     pub after: Cluster,
-    /// Who is answered what once it is committed.
+    /// The answers to send once it is committed.
     pub answers: Vec<(Ticket, Outcome)>,
-    /// What they asked, for another leader if this one does not come to commit it.
+    /// The requests, for another leader if this one cannot commit them.
     pub requests: Vec<Asked>,
     pub wakes: BTreeMap<TimerKey, Option<Timestamp>>,
     pub left: Touched,
-    /// Everything that it concerns.
+    /// Everything that it touches.
     pub scope: Touched,
 }
 
 impl Proposal {
-    /// The committed state after this frame is the one that the turn made: the same fold of the same events.
+    /// The committed state after this frame is the one that the turn computed: the same fold of the same events.
     pub(super) fn fold_into(self, committed: &mut Folded) -> AppliedFrame {
         committed.cluster = self.after;
         committed.last_hash = Some(self.hash);
@@ -65,7 +65,7 @@ impl Proposal {
     }
 }
 
-/// Where a turn stood, to go back there.
+/// A savepoint of a turn, to roll back to.
 struct Mark {
     next: Cluster,
     ids: IdGenerator,
@@ -78,7 +78,7 @@ struct Mark {
     disconnected: usize,
 }
 
-/// A turn in the making, on a clone of the tip.
+/// A turn in progress, on a clone of the tip.
 pub(super) struct Draft {
     base: Base,
     at: Stamp,
@@ -91,11 +91,11 @@ pub(super) struct Draft {
     bytes: usize,
     volatile: Vec<VolatilePayload>,
     answers: Vec<(Ticket, Outcome)>,
-    /// Commands that changed nothing, also refused ones: answered after everything before them. What they were judged by may not be
-    /// committed yet, and another manager may lead by now.
+    /// Commands that changed nothing, including rejected ones: answered after everything before them. The state that they were
+    /// judged against may not be committed yet, and another manager may lead by now.
     unchanged: Vec<(Ticket, Outcome)>,
     requests: Vec<Asked>,
-    /// The disk for which nothing may be added.
+    /// The full disk that blocks additions.
     full: Option<FullDisk>,
     touched: Touched,
     /// What commands touched.
@@ -138,7 +138,7 @@ impl Draft {
         }
     }
 
-    /// Judges queued commands in their order until the frame has as many of them as it may.
+    /// Judges queued commands in order until the frame has as many as it may.
     pub(super) fn judge(&mut self, queue: &mut VecDeque<Asked>) {
         while self.events.len() < COMMAND_EVENTS_MAX && self.bytes < BYTES_SOFT_MAX {
             let Some(asked) = queue.pop_front() else { return };
@@ -159,13 +159,13 @@ impl Draft {
         }
     }
 
-    /// Carries out a command and those joined to it, or none of them.
+    /// Executes a command and those joined to it, or none of them.
     fn carry_out(&mut self, asked: &Asked) -> Result<(), Rejection> {
         let Asked { ticket, via, request } = asked;
         let (mut subject, mut changes) = (None, false);
         let before = (!request.joined.is_empty()).then(|| self.mark());
         for (position, part) in request.all().enumerate() {
-            // One that took effect already does not again: of those that were asked with it, some had nothing to do then.
+            // One that already took effect is not repeated: of those submitted with it, some may have had nothing to do.
             if position > 0 && self.first_answer(part).is_some() {
                 continue;
             }
@@ -190,7 +190,7 @@ impl Draft {
         Ok(())
     }
 
-    /// What a command comes to, how many bytes that has, and the ids that are left.
+    /// The decision on a command, its size in bytes, and the remaining ids.
     fn decide(&self, request: &Request) -> Result<(Decision, usize, IdGenerator), Rejection> {
         let Request { actor, command, reason, .. } = request;
         commands::require_reason(&self.next, command, reason.as_deref())?;
@@ -205,7 +205,7 @@ impl Draft {
         if bytes > BYTES_HARD_MAX { Err(too_large(command, bytes)) } else { Ok((decision, bytes, ctx.ids)) }
     }
 
-    /// The answer that a command got when it was asked before: in an earlier frame or in this one.
+    /// The answer that a command got when it was submitted before: in an earlier frame or in this one.
     fn first_answer(&self, request: &Request) -> Option<Outcome> {
         if request.id == events::CommandId::default() {
             return None;
@@ -221,7 +221,7 @@ impl Draft {
         Some(Outcome::Committed { index: self.at.index, subject: record.subject.clone() })
     }
 
-    /// Applies what was decided; whether that changes anything.
+    /// Applies a decision; returns whether that changes anything.
     fn take(&mut self, request: &Request, via: NodeId, decision: Decision, ids: IdGenerator) -> bool {
         if decision.events.is_empty() && decision.volatile.is_empty() {
             return false;
@@ -252,7 +252,7 @@ impl Draft {
         true
     }
 
-    /// What the turn came to before commands of which all take effect, or none.
+    /// A savepoint before commands that take effect together, or not at all.
     fn mark(&self) -> Mark {
         Mark {
             next: self.next.clone(),
@@ -276,7 +276,7 @@ impl Draft {
         self.disconnected.truncate(mark.disconnected);
     }
 
-    /// Refuses commands that are too much for one frame together.
+    /// Rejects commands that are together too large for one frame.
     fn require_room(&self, before: &Mark, request: &Request) -> Result<(), Rejection> {
         let (events, bytes) = (self.events.len() - before.events, self.bytes - before.bytes);
         if events <= COMMAND_EVENTS_MAX && bytes <= BYTES_HARD_MAX {
@@ -290,7 +290,7 @@ impl Draft {
         Err(Rejection::new(commands::RejectionKind::Exhausted, request.command.name(), sentence, hint))
     }
 
-    /// Puts right what the commands, the timers and the last turn left.
+    /// Reconciles what the commands, the timers and the last turn left.
     pub(super) fn settle(&mut self, leader: &mut Leader) {
         for node in self.registered.drain(..) {
             leader.heard.returned(&leader.tip, node, self.at.time);
@@ -316,7 +316,7 @@ impl Draft {
         self.events.append(&mut self.settled.events);
     }
 
-    /// The frame, ready to be proposed; nothing if the turn changed nothing.
+    /// The frame to propose; `None` if the turn changed nothing.
     pub(super) fn finish(
         mut self,
         leader: &mut Leader,
@@ -325,7 +325,7 @@ impl Draft {
         if self.events.is_empty() && self.volatile.is_empty() {
             leader.timers.set(&self.settled.wakes);
             leader.left = self.settled.left;
-            // What is not committed yet may be what made these commands superfluous.
+            // These commands may be superfluous only because of something that is not committed yet.
             match leader.pending.back_mut() {
                 Some(last) => {
                     last.answers.extend(self.unchanged);

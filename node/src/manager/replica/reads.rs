@@ -1,8 +1,8 @@
-//! Linearizable reads: a read that is asked for at any manager sees everything that was acknowledged before.
+//! Linearizable reads: a read on any manager sees everything that was acknowledged before.
 //!
-//! The leader says up to which index everything is committed, once a majority has confirmed that it still leads (raft's read
-//! index); who asked then waits until it has applied that. Reads that come in one round share one question. Raft drops questions
-//! silently, so they are repeated under another name until they are answered or their time is over.
+//! The leader returns the index up to which everything is committed, once a majority has confirmed that it still leads (raft's
+//! read index); the reader then waits until this manager has applied that index. Reads that arrive in one round share one
+//! request. Raft drops requests silently, so they are repeated with a new number until they are answered or time out.
 
 use std::collections::BTreeMap;
 
@@ -11,30 +11,30 @@ use commands::{Rejection, RejectionKind};
 use super::contact::NO_LEADER_TICKS;
 use super::{Effects, Outcome, Replica, Ticket};
 
-/// Ticks after which a question is repeated: 0.3 s, more than one heartbeat.
+/// Ticks after which a request is repeated: 0.3 s, more than one heartbeat.
 const ASK_AGAIN_TICKS: u64 = 3;
-/// Ticks after which a read is given up: 5 s, more than two elections.
+/// Ticks after which a read times out: 5 s, more than two elections.
 const GIVE_UP_TICKS: u64 = 50;
-/// Reads that wait; more are refused.
+/// Reads that may wait; further ones are refused.
 const READS_MAX: usize = 10_000;
 
-/// From here on tickets are those of answers that wait until it is certain that this manager leads.
+/// Tickets from here on belong to answers that wait until it is certain that this manager leads.
 const CONFIRMS: Ticket = 1 << 63;
 
-/// A read that waits, and the tick in which it was asked for.
+/// A waiting read, and the tick in which it was requested.
 type Read = (Ticket, u64);
 
-/// The reads that wait.
+/// The waiting reads.
 #[derive(Default)]
 pub(super) struct Reads {
     questions: u64,
-    /// Not asked of the leader yet.
+    /// Not requested from the leader yet.
     new: Vec<Read>,
-    /// Those that a question is under way for, by its number, with the tick in which it was asked.
+    /// Those with a request in flight, by its number, with the tick in which it was sent.
     asked: BTreeMap<u64, (u64, Vec<Read>)>,
     /// Those that wait for an index to be applied.
     confirmed: BTreeMap<u64, Vec<Ticket>>,
-    /// Answers of a leader that changed nothing, by the read that they wait for.
+    /// Answers of a leader to commands that changed nothing, by the read that they wait for.
     unconfirmed: BTreeMap<Ticket, Vec<(Ticket, Outcome)>>,
     /// Numbers those reads.
     confirmations: u64,
@@ -46,14 +46,14 @@ impl Reads {
         self.new.len() + asked + self.confirmed.values().map(Vec::len).sum::<usize>()
     }
 
-    /// The leader answered a question.
+    /// The leader answered a request.
     fn confirm(&mut self, question: u64, index: u64) {
         if let Some((_, reads)) = self.asked.remove(&question) {
             self.confirmed.entry(index).or_default().extend(reads.into_iter().map(|(ticket, _)| ticket));
         }
     }
 
-    /// Takes back what was not answered for so long that it is to be asked again; those whose time is over.
+    /// Queues reads again that were not answered for too long; returns those that timed out.
     fn overdue(&mut self, tick: u64) -> Vec<Ticket> {
         let late: Vec<u64> =
             self.asked.iter().filter(|(_, (at, _))| at + ASK_AGAIN_TICKS <= tick).map(|(n, _)| *n).collect();
@@ -68,10 +68,10 @@ impl Reads {
 }
 
 impl Replica {
-    /// Asks for the moment from which on this manager's state holds everything that was acknowledged until now.
+    /// Requests the point from which on this manager's state includes everything that was acknowledged until now.
     ///
     /// # Errors
-    /// When too many reads wait already, or nobody has led for some time.
+    /// When too many reads are waiting, or there has been no leader for some time.
     pub fn read(&mut self, ticket: Ticket) -> Result<(), Rejection> {
         if self.contact.is_lost_for(NO_LEADER_TICKS, self.ticks) {
             return Err(self.no_leader());
@@ -84,8 +84,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Holds answers that say that nothing had to change until it is certain that this manager led when it said so: another one may
-    /// have changed what they speak of. One that votes alone need not ask.
+    /// Holds back answers that nothing had to change until it is certain that this manager was still the leader: another one may
+    /// have changed the objects concerned. A single voter need not check.
     pub(super) fn confirm(&mut self, effects: &mut Effects) {
         let answers = std::mem::take(&mut effects.unconfirmed);
         if self.committed.cluster.members.values().filter(|member| member.votes).count() <= 1 {
@@ -98,13 +98,13 @@ impl Replica {
         }
     }
 
-    /// This manager leads no more: what it held to be true may not have been.
+    /// This manager no longer leads: what it took for true may be outdated.
     pub(super) fn deny_confirmation(&mut self, effects: &mut Effects) {
         let denied = std::mem::take(&mut self.reads.unconfirmed).into_values().flatten();
         effects.answers.extend(denied.map(|(ticket, _)| (ticket, Outcome::Unknown)));
     }
 
-    /// Asks the leader one question for all that is new.
+    /// Sends the leader one request for all new reads.
     pub(super) fn ask_for_reads(&mut self) {
         if self.reads.new.is_empty() || self.consensus.leader().is_none() {
             return;
@@ -115,7 +115,7 @@ impl Replica {
         self.consensus.read_index([self.run(), self.consensus.id(), question]);
     }
 
-    /// Says which reads may go on.
+    /// Releases the reads that may proceed.
     pub(super) fn release_reads(&mut self, effects: &mut Effects) {
         let own = (self.run(), self.consensus.id());
         for ([run, raft_id, question], index) in self.consensus.take_read_states() {
@@ -136,7 +136,7 @@ impl Replica {
         }
     }
 
-    /// Once a tick: repeats questions, and gives up reads whose time is over.
+    /// Once a tick: repeats requests, and gives up reads that timed out.
     pub(super) fn watch_reads(&mut self) {
         let (confirms, over): (Vec<Ticket>, Vec<Ticket>) =
             self.reads.overdue(self.ticks).into_iter().partition(|ticket| *ticket >= CONFIRMS);

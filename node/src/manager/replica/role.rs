@@ -1,4 +1,4 @@
-//! What only a leader has, and does with it.
+//! The leader: its own data and operations.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,78 +20,78 @@ use super::proposal::{Base, Draft, Proposal};
 use super::uses::UseTracker;
 use super::{Effects, Outcome, Request, Ticket};
 
-/// Commands that wait for a turn; more are refused, so that memory stays bounded.
+/// Commands that may wait for a turn; further ones are refused, so that memory stays bounded.
 pub const QUEUE_MAX: usize = 10_000;
 /// Frames that may be proposed and not committed; then turns wait.
 pub const IN_FLIGHT_FRAMES_MAX: usize = 64;
-/// The same while frames are not full: one is written, the next one waits for that, and what is asked meanwhile shares the one
-/// after. More of them would each hold less, and cost more in all.
+/// The same while frames are not full: one is written, the next one waits for it, and commands that arrive meanwhile share the
+/// one after. More frames would each hold less, and cost more in total.
 const PIPELINED_FRAMES: usize = 2;
 /// Bytes of frames that may be proposed and not committed.
 pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Nobody waits for the answer: the leader itself asks.
+/// The ticket of the leader's own commands, for which no caller waits.
 pub(super) const OWN: Ticket = 0;
 
-/// What holds as long as it leads.
+/// What stays constant during one term of leadership.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Term {
     /// The leader.
     pub node: NodeId,
     /// The term that it was elected for.
     pub term: u64,
-    /// What this run of the manager salts ids with.
+    /// The salt of ids in this run of the manager.
     pub epoch: Option<u64>,
-    /// Frames after which the state's hash is written into the log.
+    /// Frames between two records of the state's hash in the log.
     pub hash_frames: u64,
 }
 
 /// A command that waits for its answer.
 pub(super) struct Asked {
-    /// Who waits.
+    /// The caller's ticket.
     pub ticket: Ticket,
-    /// The manager that was asked.
+    /// The manager that received it.
     pub via: NodeId,
-    /// What was asked.
+    /// The request.
     pub request: Request,
 }
 
-/// What a leader leaves when it leads no more.
+/// What a leader leaves when it stops leading.
 pub(super) struct Ended {
-    /// What may take effect, or may not.
+    /// Proposed commands, which may or may not take effect.
     pub proposed: Vec<Asked>,
-    /// What nobody looked at.
+    /// Queued commands that were not judged.
     pub queued: Vec<Asked>,
 }
 
-/// What only a leader has.
+/// The data that only a leader has.
 pub(super) struct Leader {
     term: Term,
     queue: VecDeque<Asked>,
-    /// The state after everything proposed.
+    /// The state after everything that was proposed.
     pub(super) tip: Cluster,
     pub(super) last_hash: Option<FrameHash>,
-    /// What is proposed and not committed.
+    /// Proposals that are not committed.
     pub(super) pending: VecDeque<Proposal>,
     pending_bytes: usize,
     pub(super) heard: PresenceTracker,
-    /// What other managers heard.
+    /// Heartbeats reported by other managers.
     pub(super) digests: Digests,
-    /// What tasks of autoscaled services use.
+    /// Resource use of the tasks of autoscaled services.
     pub(super) uses: UseTracker,
-    /// What is known of the other managers, as of this turn.
+    /// What is known about the other managers, as of this turn.
     pub(super) peers: Peers,
-    /// The disk for which nothing may be added, as of this turn.
+    /// The full disk that blocks additions, as of this turn.
     pub(super) full: Option<FullDisk>,
     pub(super) timers: Timers,
     pub(super) aside: Aside,
-    /// What the scheduler keeps between turns.
+    /// The scheduler's cache between turns.
     pub(super) candidates: Candidates,
-    /// What the last turn had no room to look at.
+    /// What the last turn had no room to reconcile.
     pub(super) left: Touched,
-    /// Whether the last frame was full, so that the next one need not wait for more to come.
+    /// Whether the last frame was full, so that the next one need not wait for more commands.
     fills_frames: bool,
-    /// Index of the last state whose hash is in the log, or on its way there.
+    /// Index of the last state whose hash is in the log, or in flight.
     hash_at: u64,
 }
 
@@ -119,14 +119,14 @@ impl Leader {
         }
     }
 
-    /// Makes its first frame say that it leads, with the hash of the state that it begins with.
+    /// Makes its first frame record that it leads, with the hash of the state that it starts from.
     pub(super) fn assume_leadership(&mut self, version: String, feature_level_max: u32) {
         let Term { node, term, .. } = self.term;
         self.queue_own(Command::AssumeLeadership(AssumeLeadership { node, term, version, feature_level_max }));
         self.queue_hash();
     }
 
-    /// Makes its very first frame say that it goes on alone.
+    /// Makes its very first frame record that it continues alone.
     pub(super) fn go_alone(&mut self, raft_id: u64, cluster: Option<ClusterId>) {
         self.queue_own(Command::ForceQuorum(ForceQuorum { node: self.term.node, raft_id, cluster }));
     }
@@ -139,7 +139,7 @@ impl Leader {
         self.aside.shown()
     }
 
-    /// Queues a command that this manager was asked for, or another one.
+    /// Queues a command that this manager or another one received.
     pub(super) fn submit(&mut self, ticket: Ticket, via: NodeId, request: Request) -> Result<(), Rejection> {
         if self.queue.len() >= QUEUE_MAX {
             let sentence = format!("{QUEUE_MAX} commands wait already");
@@ -151,7 +151,7 @@ impl Leader {
 
     pub(super) fn heartbeat(&mut self, node: NodeId, session: SessionId, at: Timestamp) {
         let command = self.heard.note(&self.tip, node, session, at);
-        // A node that finds no room is heard again at its next heartbeat.
+        // If there is no room, the next heartbeat of the node tries again.
         if let Some(command) = command.filter(|_| self.queue.len() < QUEUE_MAX) {
             let role = self.tip.nodes.get(node).map_or(events::Role::Worker, |node| node.role);
             let request = Request::unnamed(Actor::Node { id: node, role }, command);
@@ -196,7 +196,7 @@ impl Leader {
                 self.push(proposal);
             }
             Err(error) => {
-                // Nothing of it is in the log. The tip is as before; what was touched is looked at again.
+                // None of it is in the log. The tip is unchanged; what was touched is reconciled again.
                 tracing::debug!(%error, "a frame was not taken");
                 self.left.merge(proposal.scope);
                 effects.answers.extend(proposal.answers.into_iter().map(|(ticket, _)| (ticket, Outcome::Unknown)));
@@ -212,12 +212,12 @@ impl Leader {
         Some(proposal)
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether no caller waits for an answer.
     pub(super) fn has_answered(&self) -> bool {
         self.queue.is_empty() && self.pending.iter().all(|proposal| proposal.answers.is_empty())
     }
 
-    /// It leads no more: what is under way may take effect or not.
+    /// It no longer leads: what is in flight may or may not take effect.
     pub(super) fn end(self) -> Ended {
         let proposed = self.pending.into_iter().flat_map(|proposal| proposal.requests).collect();
         Ended { proposed, queued: self.queue.into() }

@@ -1,4 +1,5 @@
-//! Where all managers stand, as only the leader knows: it says so to the others twice a second, so that each of them can show it.
+//! The status of all managers, which only the leader has: it sends it to the others twice a second, so that each of them can show
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +10,10 @@ use super::{Replica, Role};
 
 /// Ticks between two messages: half a second.
 const STANDING_TICKS: u64 = 5;
-/// Ticks after which what a leader said is shown no more: 2 s.
+/// Ticks after which a leader's report expires: 2 s.
 const STALE_TICKS: u64 = 20;
 
-/// Where all managers stand.
+/// The status of all managers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Everything up to this index is committed.
@@ -21,27 +22,27 @@ pub struct Standing {
     pub members: Vec<Stand>,
 }
 
-/// Where one manager stands.
+/// The status of one manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stand {
-    /// Its number in raft.
+    /// Its raft id.
     pub raft_id: u64,
     /// It has all entries up to this index.
     pub matched: u64,
-    /// Whether it was heard a moment ago.
+    /// Whether it was heard from recently.
     pub reachable: bool,
-    /// Why it stays a manager although it is to go.
+    /// Why it remains a manager although it should be removed.
     pub obstacle: Option<String>,
 }
 
 impl Standing {
-    /// About how many bytes it has.
+    /// Its approximate size in bytes.
     pub(super) fn size(&self) -> usize {
         let obstacles = self.members.iter().filter_map(|stand| stand.obstacle.as_ref()).map(String::len);
         obstacles.sum::<usize>() + std::mem::size_of_val(self.members.as_slice())
     }
 
-    /// The same as the leader's own status has it.
+    /// The same, as the leader's own status has it.
     pub(super) fn followers(&self) -> BTreeMap<u64, Follower> {
         let follower = |stand: &Stand| Follower { matched: stand.matched, reachable: stand.reachable };
         self.members.iter().map(|stand| (stand.raft_id, follower(stand))).collect()
@@ -52,12 +53,12 @@ impl Standing {
     }
 }
 
-/// What a leader said last.
+/// The last report of a leader.
 #[derive(Default)]
 pub(super) struct LastStanding(Option<(u64, u64, Standing)>);
 
 impl LastStanding {
-    /// What this leader said a moment ago.
+    /// The recent report of this leader, unless it expired.
     pub(super) fn of(&self, leader: Option<u64>, tick: u64) -> Option<&Standing> {
         let (from, at, standing) = self.0.as_ref()?;
         (leader == Some(*from) && at + STALE_TICKS > tick).then_some(standing)
@@ -65,7 +66,7 @@ impl LastStanding {
 }
 
 impl Replica {
-    /// Once a tick: says to the others where all stand, when it is time to.
+    /// Once a tick: sends the status of all managers to the others, when that is due.
     pub(super) fn send_standing(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         if !self.ticks.is_multiple_of(STANDING_TICKS) {
@@ -86,7 +87,7 @@ impl Replica {
         self.outbox.messages.extend(to.map(|(raft_id, _)| (raft_id, PeerMessage::Standing(standing.clone()))));
     }
 
-    /// A manager says where all stand. Only the leader knows it.
+    /// Receives the status of all managers. Only the leader's is accepted.
     pub(super) fn receive_standing(&mut self, from: u64, standing: Standing) {
         if self.other_leader() == Some(from) {
             self.standing.0 = Some((from, self.ticks, standing));

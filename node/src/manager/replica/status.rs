@@ -1,4 +1,4 @@
-//! Where a manager stands in raft, for those who want to see it. None of it is in the log.
+//! The raft status of a manager, for display. None of it is in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,30 +8,31 @@ use reconcilers::{Follower, members::obstacles};
 use super::Replica;
 use super::contact::SILENT_TICKS;
 
-/// Where a manager stands in raft, and what it knows of the others.
+/// The raft status of a manager, and what it has recorded about the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RaftStatus {
-    /// Its own number in raft.
+    /// Its own raft id.
     pub raft_id: u64,
     /// The raft id of the manager that leads, if one is known.
     pub leader: Option<u64>,
-    /// The newest term.
+    /// Everything up to this index is committed: according to the leader's last report, or as far as this manager has seen.
     pub term: u64,
     /// Everything up to this index is committed: as the leader said when it said how far the others are, or as far as this manager
     /// knows.
     pub committed: u64,
-    /// How far the others are, by raft id, as the leader has it; nothing if that was not heard of it lately.
+    /// The progress of the others, by raft id, according to the leader; `None` without a recent report.
     pub followers: BTreeMap<u64, Follower>,
-    /// The raft ids of managers that were heard a moment ago. Followers hear the leader alone, and all others while there is none.
+    /// The raft ids of managers that were heard from recently. Followers hear from the leader alone, and from all others while
+    /// there is none.
     pub heard: BTreeSet<u64>,
-    /// Why managers that are to go stay, by raft id, as the leader has it.
+    /// Why managers that should be removed remain, by raft id, according to the leader.
     pub obstacles: BTreeMap<u64, String>,
 }
 
 impl RaftStatus {
-    /// That of a state of the past, of which nobody knows who reached whom.
+    /// The status in a state of the past, for which reachability is unknown.
     pub fn unknown() -> Self {
-        // Somebody led, and neither a member nor this manager has that number.
+        // Some manager led, and no member has that number.
         Self { leader: Some(u64::MAX), ..Self::default() }
     }
 
@@ -40,8 +41,8 @@ impl RaftStatus {
         self.leader == Some(self.raft_id)
     }
 
-    /// Whether a manager can be reached; nothing if this manager cannot know: followers do not speak with each other while there
-    /// is a leader, which may not have said yet whom it hears.
+    /// Whether a manager can be reached; `None` if this manager cannot know: followers do not talk to each other while there is a
+    /// leader, and it may not have reported yet which ones it reaches.
     pub fn reaches(&self, member: &Member) -> Option<bool> {
         let raft_id = member.raft_id;
         if raft_id == self.raft_id || self.leader == Some(raft_id) {
@@ -56,7 +57,7 @@ impl RaftStatus {
 }
 
 impl Replica {
-    /// Where this manager stands in raft, and what it knows of the others, by itself or from the leader.
+    /// This manager's raft status, and what it knows about the others, by itself or from the leader.
     pub fn raft_status(&self) -> RaftStatus {
         let status = RaftStatus {
             raft_id: self.consensus.id(),

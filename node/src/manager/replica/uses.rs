@@ -1,4 +1,5 @@
-//! What tasks of autoscaled services use: the leader's memory of what their nodes said last, which never enters the log.
+//! Resource use of the tasks of autoscaled services: the leader's record of the last reports of their nodes, which never enters
+//! the log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +9,12 @@ use projections::Cluster;
 use reconcilers::{NodeUse, TaskUse, Uses};
 use wire::v1;
 
-/// What tasks use, by node, shared with readers. Each node has one row, of as many tasks as it may speak of.
+/// Resource use of tasks, by node, shared with readers. Each node has one row, with at most as many tasks as it may report.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UseTracker(Arc<Uses>);
 
 impl UseTracker {
-    /// Takes what the present session of a node says. Only its own tasks are its to speak of.
+    /// Records a report from a node's current session. A node can report its own tasks only.
     pub(super) fn note(
         &mut self,
         tip: &Cluster,
@@ -35,7 +36,7 @@ impl UseTracker {
         Arc::make_mut(&mut self.0).insert(node, Arc::new(NodeUse { at, tasks }));
     }
 
-    /// Forgets nodes that were removed.
+    /// Drops nodes that were removed.
     pub(super) fn keep_nodes(&mut self, tip: &Cluster) {
         if self.0.keys().any(|node| !tip.nodes.contains(*node)) {
             Arc::make_mut(&mut self.0).retain(|node, _| tip.nodes.contains(*node));

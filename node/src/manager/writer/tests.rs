@@ -7,10 +7,10 @@ use super::*;
 use crate::log::Consensus;
 use crate::log::fixtures::HangingDisk;
 
-/// Longer than the thread needs for anything.
+/// Longer than the thread needs for any step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A manager of one on such a disk, whose writes so far are made.
+/// A single manager on such a disk, whose writes so far are done.
 fn consensus(disk: &HangingDisk) -> (Consensus, Arc<dyn LogStore>) {
     let store = disk.store();
     store.load().unwrap();
@@ -39,7 +39,7 @@ fn what_comes_while_the_disk_is_busy_shares_a_sync() {
     let before = disk.writes();
     disk.close(true);
     for _ in 0..50 {
-        // It is taken at once: the first of them hangs.
+        // Taken at once: the first write hangs.
         writer.give(propose(&mut consensus));
     }
     assert_eq!(writer.written().unwrap(), Written::default());

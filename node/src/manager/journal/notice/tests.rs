@@ -1,4 +1,4 @@
-//! Which events of a frame an operator reads in the log, at which level and in which words.
+//! Which events of a frame are logged for operators, at which level and with which text.
 
 use events::{
     Annotations, Event, Id, LeadershipAssumed, NodeBecameReady, NodeDeclaredDown, NodeDisconnected, NodeJoined,
@@ -211,8 +211,8 @@ fn a_task_gives_up_when_it_failed_and_its_place_stays_empty() {
     assert_eq!(told(&before, &after, &let_go(&[3], DesiredCause::ScaleDown)), "-");
 }
 
-/// The lines about a place whose task ends so ten times, with this delay between restarts, where this many events are logged
-/// beside the state after the last of them.
+/// The lines about a place whose task fails ten times with this error and this delay between restarts, where `at_once` events are
+/// logged against the state after the last of them.
 fn crash_loop(error: &str, delay_ns: Option<u64>, at_once: usize) -> Vec<String> {
     let mut after = cluster();
     let mut spec = ServiceSpec::clone(&after.services.get(service()).expect("it is there").spec);
