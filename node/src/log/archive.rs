@@ -1,15 +1,16 @@
-//! Archives: old history in files of their own, in a directory that the operator names. A file has the frames of 4,096 indexes as they
-//! are, compressed and sealed. What was archived has a record in the log, which is written together with the removal of the frames,
-//! after the file was made durable and read back. Whoever reads history goes through the files unnoticed, as long as they are there.
+//! Archives: old history in files of their own, in a directory that the operator configures. A file holds the unchanged frames of
+//! 4,096 indexes, compressed and sealed. Each archive has a record in the log, which is written together with the removal of the
+//! frames, after the file was made durable and read back. Readers of history read the files transparently, as long as they are
+//! present.
 //!
 //! ```text
 //! files          |0 .. 4,095|4,096 .. 8,191|
 //! history                  ^              ^ <------ frames ------> applied
 //! ```
 //!
-//! The last frame of each archive stays in the table of history as well, so that the chain goes on from it without the file. The key is
-//! the cluster's, from its keyring: another unlock key changes nothing about the files, every manager reads those of every other, and a
-//! restored cluster reads those from before.
+//! The last frame of each archive stays in the table of history as well, so that the chain continues from it without the file.
+//! The key is the cluster's, from its keyring: changing the unlock key does not affect the files, every manager reads those of
+//! every other, and a restored cluster reads the existing ones.
 
 mod file;
 
@@ -42,13 +43,13 @@ use file::{FileError, Id, Reader, Writer};
 
 /// Indexes in an archive. Boundaries are multiples of it on every manager.
 pub const RANGE: u64 = 4_096;
-/// The records of [`Table::Meta`] that say what was archived, each a part: the number of its range.
+/// The first of the records in [`Table::Meta`] that describe archives, one per part: the number of its range.
 const ARCHIVES: u64 = 10;
-/// Frames that are read from history at a time, and bytes of them.
+/// Frames that are read from history at a time, and their bytes.
 const PAGE_FRAMES: usize = 512;
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// What is in an archive.
+/// The contents of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Archived {
     /// The first index of its range.
@@ -74,17 +75,17 @@ impl Archived {
     }
 }
 
-/// Where the archives of a log are, and what opens them.
+/// The directory of a log's archives, and the key that opens them.
 #[derive(Default)]
 pub(super) struct Archives {
     dir: Option<PathBuf>,
-    /// Made of the keys of the cluster, once there is one.
+    /// Created from the keys of the cluster, once there is one.
     seal: Mutex<Option<Arc<Seal>>>,
-    /// Held by whoever makes a file.
+    /// Held while a file is written.
     pub(super) making: Mutex<()>,
 }
 
-/// Where the last frame before an index is.
+/// Where the last frame before an index is stored.
 pub(super) enum ArchivedBefore {
     /// In an archive: its index and its stored bytes.
     Frame(u64, Bytes),
@@ -92,10 +93,10 @@ pub(super) enum ArchivedBefore {
     InHistory(u64),
 }
 
-/// Pages of another manager's history from an index on, or why there is none.
+/// Fetches a page of another manager's history from an index on, or returns why there is none.
 pub type FetchPage<'a> = dyn FnMut(u64) -> Result<Vec<(u64, Bytes)>, String> + 'a;
 
-/// Where a manager moves its old history.
+/// Archiving of old history.
 pub trait ArchiveStore: Send + Sync {
     /// The directory for archives, if this manager has one.
     fn archive_dir(&self) -> Option<&Path>;
@@ -109,22 +110,23 @@ pub trait ArchiveStore: Send + Sync {
     /// Whether the file of an archive is in the directory.
     fn is_there(&self, archived: &Archived) -> bool;
 
-    /// The indexes that may be archived next: a whole range of which nothing is needed for a start, nor for its index and its tree.
+    /// The indexes that can be archived next: a whole range that is needed neither for a start, nor for the index and the tree.
     ///
     /// # Errors
     /// When the log cannot be read.
     fn archivable(&self) -> Result<Option<Range<u64>>, LogError>;
 
-    /// Moves the frames of such a range into a file: makes it, reads it back, and only then removes the frames from the database.
+    /// Moves the frames of such a range into a file: writes it, reads it back, and only then removes the frames from the
+    /// database.
     ///
     /// # Errors
-    /// When there is no directory or no key for archives, the file cannot be made, or the log cannot be read or written.
+    /// When there is no directory or no key for archives, the file cannot be written, or the log cannot be read or written.
     fn archive(&self, range: Range<u64>) -> Result<Archived, LogError>;
 
-    /// Makes the file of the archive that begins with this index again, of what another manager has.
+    /// Rewrites the file of the archive that begins with this index, from another manager's history.
     ///
     /// # Errors
-    /// When that does not help, or the file cannot be written.
+    /// When that history cannot repair it, or the file cannot be written.
     fn mend_archive(&self, start: u64, fetch: &mut FetchPage<'_>) -> Result<Archived, HealError>;
 }
 
@@ -167,7 +169,7 @@ impl<D: Disk> ArchiveStore for Store<D> {
     fn archive(&self, range: Range<u64>) -> Result<Archived, LogError> {
         let _alone = self.archives.making.lock().unwrap_or_else(PoisonError::into_inner);
         if self.archivable()?.as_ref() != Some(&range) {
-            // Somebody else did it meanwhile, or nobody may.
+            // Another thread archived it meanwhile, or it may not be archived.
             let last = self.archived_to()?;
             return Err(LogError::OutOfOrder { table: Table::History, index: range.start, last });
         }
@@ -175,7 +177,7 @@ impl<D: Disk> ArchiveStore for Store<D> {
         let last = self.link_before(range.end)?.filter(|last| last.index >= range.start);
         let Some(last) = last else { return Err(missing_frames(range.start)) };
         let id = Id { start: range.start, last };
-        // One that a crash left after it was made, or that another log of this cluster left here, is as good.
+        // A file that was left by a crash, or by another log of this cluster, is equally good.
         let archived = match self.read_back(id, after) {
             Ok(archived) => archived,
             Err(_) => self.make(id, after, &mut |from| self.history(from, PAGE_FRAMES, PAGE_BYTES))?,
@@ -187,7 +189,7 @@ impl<D: Disk> ArchiveStore for Store<D> {
             Change::DeleteRange { table, from: Key::at(range.start), to: Key::at(last.index) },
         ];
         self.disk.write(batch, Durability::Synced)?;
-        // The database may take its time over the rest, and nobody who seals has to wait for it.
+        // The rest may take the database some time, and other users of the seal need not wait for it.
         drop(sealing);
         self.disk.reclaim(table, Key::at(range.start), Key::at(last.index))?;
         Ok(archived)
@@ -213,14 +215,14 @@ impl<D: Disk> ArchiveStore for Store<D> {
 }
 
 impl<D: Disk> Store<D> {
-    /// The same log, whose archives are in this directory.
+    /// The same log, with its archives in this directory.
     #[must_use]
     pub fn with_archives(mut self, dir: Option<PathBuf>) -> Self {
         self.archives.dir = dir;
         self
     }
 
-    /// Frames from an index on, of the archive that has the first of them; nothing where history itself has it.
+    /// Frames from an index on, from the archive that holds the first of them; `None` where history itself holds it.
     pub(super) fn archived_history(
         &self,
         from: u64,
@@ -236,7 +238,7 @@ impl<D: Disk> Store<D> {
         Ok(Some(frames))
     }
 
-    /// The last frame before an index, where an archive has it and history has not.
+    /// The last frame before an index, if an archive holds it and history does not.
     pub(super) fn archived_before(&self, before: u64) -> Result<ArchivedBefore, LogError> {
         let archived = self.archive_from(before.saturating_sub(1))?;
         // After the last frame of an archive, that one is in history too.
@@ -250,9 +252,9 @@ impl<D: Disk> Store<D> {
             .map_or(ArchivedBefore::InHistory(archived.start), |(index, stored)| ArchivedBefore::Frame(index, stored)))
     }
 
-    /// Refuses frames of an archive that are redacted, and nothing says so.
+    /// Rejects frames of an archive that are redacted without a permit.
     fn require_permits(&self, id: Id, frames: &[(u64, Bytes)]) -> Result<(), LogError> {
-        // After the frames were read: no permit comes later than what it is for.
+        // Read after the frames: a permit is always written before the frame that it is for.
         let permits = self.permits()?;
         permitted(&permits, frames).map_err(|error| archive_error(self.archives.dir.as_deref(), id, error))
     }
@@ -316,7 +318,7 @@ impl<D: Disk> Store<D> {
         Ok(before.map(|(index, stored)| FrameLink { index, hash: frame::hash(&stored) }))
     }
 
-    /// Makes the file of an archive, of pages of frames from an index on, and reads it back.
+    /// Writes the file of an archive from pages of frames that start at an index, and reads it back.
     fn make(
         &self,
         id: Id,
@@ -344,7 +346,7 @@ impl<D: Disk> Store<D> {
         self.read_back(id, after)
     }
 
-    /// Reads a whole archive, which has to lead from one frame to the other.
+    /// Reads a whole archive, which must form a chain from one frame to the other.
     fn read_back(&self, id: Id, after: Option<FrameLink>) -> Result<Archived, LogError> {
         let (mut chain, mut frames, mut bytes, mut next) = (Chain::after(after), 0, 0, id.start);
         let permits = self.permits()?;
@@ -375,7 +377,7 @@ impl<D: Disk> Store<D> {
         opened.and_then(|reader| read(&reader)).map_err(|error| archive_error(dir, id, error))
     }
 
-    /// What seals with the first of the cluster's keys for archives, and opens with all of them.
+    /// The seal for archives: it seals with the first of the cluster's keys, and opens with all of them.
     fn archive_seal(&self) -> Result<Arc<Seal>, LogError> {
         let mut known = self.archives.seal.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seal) = known.as_ref() {
@@ -396,7 +398,7 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Refuses frames of a file that are redacted, and nothing says so.
+/// Rejects frames of a file that are redacted without a permit.
 fn permitted(permits: &Permits, frames: &[(u64, Bytes)]) -> Result<(), FileError> {
     match frames.iter().find(|(index, stored)| !redaction::takes(permits, *index, stored, false)) {
         Some((index, _)) => Err(FileError::Damaged(format!("frame {index}: {UNANNOUNCED}"))),

@@ -1,5 +1,5 @@
-//! The chain of frames: each carries the hash of the stored bytes of the one before it, so nobody can change, drop or
-//! reorder one without it showing in the next.
+//! The chain of frames: each carries the hash of the stored bytes of the one before it, so that a changed, removed or reordered
+//! frame is detected at the next one.
 
 use events::FrameHeader;
 use events::frame;
@@ -28,12 +28,12 @@ enum Previous {
     Nothing,
     /// The next frame must follow this one.
     Frame(FrameLink),
-    /// The next frame is where reading begins; what came before it is taken on trust.
+    /// The next frame is where reading begins; the frames before it are trusted.
     Unread,
 }
 
 impl Chain {
-    /// Expects the frame after `last`, or the very first one.
+    /// Expects the frame after `last`, or the first frame of the cluster.
     pub fn after(last: Option<FrameLink>) -> Self {
         Self { previous: last.map_or(Previous::Nothing, Previous::Frame) }
     }
@@ -54,7 +54,7 @@ impl Chain {
     /// Follows the chain to the frame at `index`.
     ///
     /// # Errors
-    /// A sentence on why it is not the next link.
+    /// A sentence that says why it is not the next link.
     pub fn follow(&mut self, index: u64, stored: &[u8]) -> Result<(), String> {
         let header = Head::decode(stored).map_err(|error| format!("it is not a frame: {error}"))?.header;
         if header.index != index {
@@ -75,7 +75,7 @@ impl Chain {
     }
 }
 
-/// That the frame at an index is damaged.
+/// The error for a damaged frame at an index.
 pub fn damaged(index: u64, reason: String) -> LogError {
     LogError::Damaged { table: Table::History, index, reason }
 }

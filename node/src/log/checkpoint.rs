@@ -1,5 +1,5 @@
-//! Checkpoints on the disk: the chunks of a snapshot, one a part, then a manifest. A checkpoint exists when its manifest does, so one
-//! that a crash cut short was never there.
+//! Checkpoints on disk: the chunks of a snapshot, one per part, then a manifest. A checkpoint exists once its manifest does, so
+//! an interrupted one never counts.
 
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use super::entry::decode_record;
 use super::store::Store;
 use super::{CheckpointHead, CheckpointPart, LogError};
 
-/// The newest may prove to be damaged.
+/// More than one, because the newest may turn out to be damaged.
 pub(super) const NEWEST_KEPT: usize = 2;
 
 /// The value at part 0.
@@ -22,11 +22,11 @@ struct Manifest {
     term: u64,
     frame_hash: FrameHash,
     bytes: u64,
-    /// What the parts take, compressed.
+    /// Total size of the parts, compressed.
     packed_bytes: u64,
 }
 
-/// The same of a checkpoint whose parts are not compressed, as they were written once.
+/// The manifest of a checkpoint with uncompressed parts, as older builds wrote them.
 #[derive(Serialize, Deserialize)]
 struct PlainManifest {
     term: u64,
@@ -36,17 +36,17 @@ struct PlainManifest {
 
 /// The fastest level: states are written often, and the next levels save little more.
 const LEVEL: i32 = 1;
-/// Before a compressed part stands its length without that.
+/// A compressed part is preceded by its uncompressed length.
 const LENGTH_BYTES: usize = 4;
 
 /// Bytes that checkpoints for states of the past may take, beside the newest.
 const PAST_BYTES: u64 = 512 * 1024 * 1024;
-/// So many of them there are, whatever they take; and no more, however small.
+/// The minimum, whatever their size, and the maximum number of these.
 const PAST_KEPT: RangeInclusive<u64> = 4..=64;
 
-/// Which of these checkpoints, oldest first, are kept no longer. The newest stay, for a start; of those before them as many as there
-/// is room for at the size of the newest, as evenly as can be: a state of the past is a checkpoint and a bounded part of history away,
-/// wherever it is. The first one after what was archived stays as well: states from there on need no archive.
+/// Returns the checkpoints to delete, of these, oldest first. The newest are kept, for a start; of the earlier ones as many as
+/// fit at the size of the newest, spread as evenly as possible: any state of the past is a checkpoint and a bounded part of
+/// history away. The first one after the archives is kept as well: states from there on need no archive.
 fn superfluous(indexes: &[u64], bytes: u64, archived_to: u64) -> Vec<u64> {
     let room = (PAST_BYTES / bytes.max(1)).clamp(*PAST_KEPT.start(), *PAST_KEPT.end());
     let mut past = indexes.to_vec();
@@ -54,7 +54,7 @@ fn superfluous(indexes: &[u64], bytes: u64, archived_to: u64) -> Vec<u64> {
     let after_archives = indexes.iter().copied().find(|index| *index + 1 >= archived_to);
     let mut superfluous = Vec::new();
     while past.len() as u64 > room {
-        // What would have to be folded without it, to get to the one after it.
+        // The history to fold without it, to reach the next one.
         let gap = |place: &usize| {
             let before = place.checked_sub(1).map_or(0, |before| past[before]);
             past.get(place + 1).or(newest.first()).map_or(0, |after| after - before)
@@ -73,7 +73,7 @@ impl<D: Disk> Store<D> {
         chunks: &mut dyn Iterator<Item = Vec<u8>>,
     ) -> Result<(), LogError> {
         let table = Table::Checkpoint;
-        // What an earlier attempt at this index left behind.
+        // Leftovers of an earlier attempt at this index.
         let clear = Change::DeleteRange { table, from: Key::at(head.index), to: Key::at(head.index + 1) };
         self.disk.write(vec![clear], Durability::Unsynced)?;
         let (mut bytes, mut packed_bytes) = (0, 0);
@@ -103,7 +103,7 @@ impl<D: Disk> Store<D> {
         Ok(found)
     }
 
-    /// The same for a start, which can do without those that damage hides.
+    /// The same for a start, which can do without those that are hidden by damage.
     pub(super) fn readable_checkpoints(&self) -> Result<Vec<u64>, LogError> {
         let mut found = Vec::new();
         match self.list_checkpoints(&mut found) {
@@ -115,7 +115,7 @@ impl<D: Disk> Store<D> {
 
     fn note_damaged_checkpoint(&self, error: &LogError) {
         tracing::warn!(%error, "a checkpoint is damaged; an older one or the history is used");
-        // What the database itself cannot read would stop it one day: the table has to be made again.
+        // A table that the database itself cannot read would stop it sooner or later: it must be rebuilt.
         if matches!(error, LogError::Corrupt { .. }) {
             self.checkpoints_corrupt.store(true, Ordering::Relaxed);
         }
@@ -136,7 +136,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Reads the newest checkpoint that is intact, part by part. Damage is met on the way, and then the one before it begins.
+    /// Reads the newest intact checkpoint, part by part. Damage may only show on the way; then the previous checkpoint is read
+    /// from its beginning.
     pub(super) fn read_checkpoint(
         &self,
         at_most: u64,
@@ -226,7 +227,7 @@ mod tests {
                 kept.retain(|index| !doomed.contains(index));
                 assert!(kept.len() <= NEWEST_KEPT + room, "{kept:?}");
                 assert!(kept.ends_with(&[index]) && (index == 10_000 || kept.contains(&(index - 10_000))), "{kept:?}");
-                // No part of history is more than three times as long as if all were alike.
+                // No gap in history is more than three times as long as with equal gaps.
                 let from_start = std::iter::once(0).chain(kept.iter().copied()).collect::<Vec<_>>();
                 let longest = from_start.windows(2).map(|pair| pair[1] - pair[0]).max();
                 let alike = (index / room as u64).max(10_000);

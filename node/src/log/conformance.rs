@@ -1,4 +1,4 @@
-//! What every log must do, on RocksDB and in memory alike.
+//! The contract of every log, tested on RocksDB and in memory.
 
 use std::thread;
 
@@ -141,7 +141,7 @@ fn the_frame_before_an_index_is_found_written_or_staged() {
         let store = machine.start();
         fill(&*store, 10);
         store.append((10..14).map(|index| entry(index, 1, "change")).collect(), None, true).unwrap();
-        // An entry that carries no frame is between them.
+        // An entry without a frame is between them.
         let staged = frames(store.applied().unwrap().frame, 11, 14);
         assert!(!store.writes_wait());
         let write = store.stage_apply(staged.clone(), 13).unwrap();
@@ -196,7 +196,7 @@ fn checkpoints_come_back_and_two_are_kept() {
         for head in heads {
             store.save_checkpoint(head, &mut pieces(&large)).unwrap();
         }
-        // Once more, shorter, as after a start that repeats it.
+        // Again, but shorter, as after a start that repeats it.
         store.save_checkpoint(heads[2], &mut pieces(&large[..1_500_000])).unwrap();
         drop(store);
         let store = machine.open();
@@ -212,7 +212,7 @@ fn checkpoints_come_back_and_two_are_kept() {
         assert!(older.head == heads[1] && older.chunks.concat() == large);
         drop(store);
 
-        // One that is kept for reads of the past serves as well.
+        // One that is kept for reads of the past can be used as well.
         machine.flip_bit(Table::Checkpoint, 30);
         let store = machine.open();
         store.load().unwrap();
@@ -299,7 +299,7 @@ fn a_lost_tail_of_history_is_applied_again() {
         let store = machine.open();
         let loaded = store.load().unwrap();
         assert_eq!((loaded.applied, loaded.repaired_from), (49, Some(50)));
-        // It was ahead of what is left, so nothing could be folded onto it.
+        // It was ahead of the remaining history, so nothing could be folded onto it.
         assert_eq!(loaded.checkpoint, None);
     });
 }
@@ -323,7 +323,7 @@ fn the_size_of_history_is_known_as_it_grows() {
     on_both(|machine| {
         let store = machine.start();
         let empty = store.table_bytes(Table::History).unwrap();
-        // Each frame has more than 100 bytes, and what is sealed cannot be made smaller.
+        // Each frame has more than 100 bytes, and sealed data does not compress.
         for frames in [1_200_u64, 12_000] {
             fill(&*store, frames);
             assert!(store.table_bytes(Table::History).unwrap() >= empty + frames * 100, "{frames} frames");
@@ -481,7 +481,7 @@ fn a_reader_notices_what_is_missing_or_older_than_what_was_applied() {
         store.initialize(&Membership::single(1)).unwrap();
         fill(&store, 20);
         disk.write(vec![change], Durability::Synced).unwrap();
-        // All of it at once, and piece by piece.
+        // All at once, and page by page.
         for frames in [100, 3] {
             let mut reader = HistoryReader::after(None);
             let size = PageSize { frames, bytes: usize::MAX };
@@ -496,7 +496,7 @@ fn a_reader_notices_what_is_missing_or_older_than_what_was_applied() {
     let gone = |from, to| Change::DeleteRange { table: Table::History, from: Key::at(from), to };
     expect(gone(10, Key::at(11)), 11);
     expect(gone(15, Key::MAX), 15);
-    // What another manager sealed there with the same key: a frame of the same index in another chain.
+    // What another manager sealed with the same key: a frame with the same index in another chain.
     let other = MemoryStore::open(&MemoryDisk::default()).unwrap();
     for index in [12, 19] {
         let previous = Some(FrameLink { index: index - 1, hash: [7; 32] });

@@ -1,5 +1,4 @@
-//! Crashes at every point and at random ones: what was returned as committed is never lost, and history never disagrees
-//! with it.
+//! Crashes at every point and at random ones: what was returned as committed is never lost, and history always agrees with it.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +11,11 @@ use super::fixtures::{Machine, Manager, MemoryMachine, entry, secrets_of};
 use super::memory::{Crash, MemoryDisk};
 use super::{CheckpointHead, LogError, LogStore};
 
-/// A seed of its own for each schedule; a failure names it.
+/// Number of random schedules, each with its own seed, which a failure prints.
 const SEEDS: u64 = 200;
 const LIVES: usize = 6;
 
-/// What was acknowledged to the world outside, over all lives of a manager.
+/// What was acknowledged to clients, over all runs of a manager.
 #[derive(Default)]
 struct Answers {
     committed: BTreeMap<u64, Bytes>,
@@ -24,7 +23,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Notes what was committed; no index is acknowledged twice with different words.
+    /// Records what was committed; no index is acknowledged twice with different contents.
     fn note(&mut self, manager: &mut Manager) {
         for (index, bytes) in manager.committed.drain(..) {
             let before = self.committed.insert(index, bytes.clone());
@@ -32,7 +31,8 @@ impl Answers {
         }
     }
 
-    /// Everything that was ever answered is in history, which is one chain, and the keyring has the last word of each secret.
+    /// Everything that was ever acknowledged is in history, which is one chain, and the keyring has the last value of each
+    /// secret.
     fn check(&self, store: &dyn LogStore) {
         let history = store.history(0, usize::MAX, usize::MAX).unwrap();
         let mut chain = Chain::after(None);
@@ -54,7 +54,7 @@ impl Answers {
     }
 }
 
-/// One life of a manager: proposals in batches, now and then a checkpoint and a cut, until the disk fails.
+/// One run of a manager: proposals in batches, with occasional checkpoints and compactions, until the disk fails.
 fn live(machine: &MemoryMachine, answers: &mut Answers, rng: &mut StdRng) -> Result<(), LogError> {
     let mut manager = Manager::start(machine, 1)?;
     let result = (|| {
@@ -144,7 +144,7 @@ fn an_unsynced_tail_is_applied_again_after_a_power_cut() {
     drop(manager);
     machine.0.crash(Crash::PowerCut { kept_writes: 0 });
     let loaded = machine.open().load().unwrap();
-    // The last write that was synced carried the history of the two before it.
+    // The last synced write made the history of the two before it durable as well.
     assert_eq!((loaded.applied, loaded.last_index), (4, 5));
     recover(&machine, &mut answers);
 }

@@ -1,5 +1,5 @@
-//! What the log needs of a disk: ordered tables of opaque values, atomic batches, and syncing. RocksDB and the simulated
-//! disk are the two of them; all that knows what the values mean is above.
+//! The log's interface to a disk: ordered tables of opaque values, atomic batches, and syncing. RocksDB and the simulated disk
+//! implement it; everything that interprets the values is above it.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use super::LogError;
 pub enum Table {
     /// Raft entries, by index.
     Raft,
-    /// The few records that say where everything stands.
+    /// The few records about the state of the log.
     Meta,
     /// Applied frames, by the index of their raft entry.
     History,
@@ -19,7 +19,7 @@ pub enum Table {
     Checkpoint,
     /// Secrets, by a hash of their names.
     Keyring,
-    /// Which frames of history have what, by a hash of that and by segments of history.
+    /// Which frames of history have a term, by a hash of the term and by segments of history.
     Index,
     /// Tiles of the tree of frames, by their numbers and levels.
     Tree,
@@ -30,7 +30,7 @@ impl Table {
     pub const ALL: [Self; 7] =
         [Self::Raft, Self::Meta, Self::History, Self::Checkpoint, Self::Keyring, Self::Index, Self::Tree];
 
-    /// The name of the table, on the disk and in messages. Values are sealed with it: it never changes.
+    /// The name of the table, on disk and in messages. Values are sealed with it: it never changes.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raft => "raft",
@@ -43,7 +43,7 @@ impl Table {
         }
     }
 
-    /// Whether all that is in it can be made again from history.
+    /// Whether all of its contents can be rebuilt from history.
     pub const fn is_cache(self) -> bool {
         match self {
             Self::Checkpoint | Self::Index | Self::Tree => true,
@@ -58,25 +58,25 @@ impl fmt::Display for Table {
     }
 }
 
-/// The place of a value in its table: nothing but numbers, so keys tell nobody anything.
+/// The position of a value in its table: only numbers, so that keys reveal nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// A raft index; for [`Table::Meta`] the number of the record, for [`Table::Keyring`] most of the hash, for [`Table::Index`]
     /// the hash, for [`Table::Tree`] the number of the tile.
     pub index: u64,
-    /// Which part of the value, the rest of the hash, the segment of history, or the level of the tile; 0 where values are not parted.
+    /// The part of the value, the rest of the hash, the segment of history, or the level of the tile; 0 if values have no parts.
     pub part: u32,
 }
 
 impl Key {
-    /// Before every key.
+    /// Sorts before every key.
     pub const MIN: Self = Self { index: 0, part: 0 };
-    /// After every key in use.
+    /// Sorts after every key in use.
     pub const MAX: Self = Self { index: u64::MAX, part: u32::MAX };
     /// Bytes of an encoded key.
     pub const BYTES: usize = 12;
 
-    /// The key of a value that is not parted.
+    /// The key of a value without parts.
     pub const fn at(index: u64) -> Self {
         Self { index, part: 0 }
     }
@@ -89,7 +89,7 @@ impl Key {
         }
     }
 
-    /// The stored form, which sorts as keys do.
+    /// The stored form, which has the same order as the keys.
     pub fn encode(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.index.to_be_bytes());
@@ -97,14 +97,14 @@ impl Key {
         bytes
     }
 
-    /// Reads the stored form; nothing if these bytes are not a key.
+    /// Reads the stored form; `None` if these bytes are not a key.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (index, part) = bytes.split_first_chunk::<8>()?;
         Some(Self { index: u64::from_be_bytes(*index), part: u32::from_be_bytes(part.try_into().ok()?) })
     }
 }
 
-/// Where a value belongs, as it is sealed: the table's name, padded, and the key.
+/// The position for which a value is sealed: the table's name, padded, and the key.
 pub fn place(table: Table, key: Key) -> [u8; PLACE_BYTES] {
     let mut place = [0; PLACE_BYTES];
     let name = table.name().as_bytes();
@@ -142,25 +142,25 @@ pub enum Change {
 /// Changes that happen together or not at all.
 pub type Batch = Vec<Change>;
 
-/// When a write counts as done.
+/// When a write counts as complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// When it survives a power cut, and with it every write before it.
+    /// When it, and every write before it, survives a power failure.
     Synced,
     /// When the operating system has it: it survives the end of the process.
     Unsynced,
 }
 
-/// What [`Disk::scan`] does with one value: go on, or stop. Must not call the disk.
+/// What [`Disk::scan`] does with each value: continue, or stop. Must not call the disk.
 pub type Visit<'a> = dyn FnMut(Key, Vec<u8>) -> Result<ControlFlow<()>, LogError> + 'a;
 
-/// What [`Disk::replace`] does with one value: nothing, or put another in its place. Must not call the disk.
+/// What [`Disk::replace`] does with each value: keep it, or replace it. Must not call the disk.
 pub type Replace<'a> = dyn FnMut(Key, &[u8]) -> Result<Option<Vec<u8>>, LogError> + 'a;
 
-/// Ordered tables on some medium. Writes survive a crash in the order in which they were made: if one of them is there
-/// after it, so is every write before it, in whichever table.
+/// Ordered tables on a storage medium. Writes survive a crash in the order in which they were made: if one of them survives, so
+/// does every write before it, in any table.
 pub trait Disk: Send + Sync {
-    /// The value at a place.
+    /// The value at a key.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -178,34 +178,34 @@ pub trait Disk: Send + Sync {
     /// When it cannot be read.
     fn last_key(&self, table: Table, before: Key) -> Result<Option<Key>, LogError>;
 
-    /// About how many bytes a table takes, without reading it.
+    /// The approximate size of a table in bytes, without reading it.
     ///
     /// # Errors
-    /// When the medium does not know.
+    /// When the medium cannot tell.
     fn size_bytes(&self, table: Table) -> Result<u64, LogError>;
 
-    /// Makes the changes of a batch, all or none.
+    /// Applies all changes of a batch, or none.
     ///
     /// # Errors
-    /// When they could not be made; the medium is then in an unknown state.
+    /// When the write fails; the medium is then in an unknown state.
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), LogError>;
 
-    /// Removes a damaged file of a table with everything in it, by the first and the last place in it, without reading it.
+    /// Removes a damaged file of a table with all its values, identified by its first and last key, without reading it.
     ///
     /// # Errors
     /// When it cannot be removed.
     fn drop_file(&self, table: Table, first: Key, last: Key) -> Result<(), LogError>;
 
-    /// Puts other values in the place of those of a table from `from` on, until so many bytes were read: what `change` gives, where
-    /// it gives something. No other write comes between the reading of a value and its replacement. Nothing is synced. The place
-    /// to go on at; nothing at the end of the table.
+    /// Replaces values of a table from `from` on, until this many bytes were read: with what `change` returns, if it returns
+    /// something. No other write comes between reading a value and replacing it. Nothing is synced. Returns the key to continue
+    /// at; `None` at the end of the table.
     ///
     /// # Errors
     /// When a value cannot be read or written, or `change` fails.
     fn replace(&self, table: Table, from: Key, bytes: usize, change: &mut Replace<'_>)
     -> Result<Option<Key>, LogError>;
 
-    /// Gives back the room that what was removed between these places took.
+    /// Frees the space of values that were removed between these keys.
     ///
     /// # Errors
     /// When the medium does not confirm it.
@@ -223,8 +223,8 @@ pub trait Disk: Send + Sync {
     /// When the medium does not confirm it.
     fn sync(&self) -> Result<(), LogError>;
 
-    /// The high-water mark as of the opening of the disk: an index that was durable once, kept apart from the tables so
-    /// that their loss shows. May be lower than the truth after a power cut, never higher.
+    /// The high-water mark when the disk was opened: an index that was durable at some time, stored apart from the tables so that
+    /// their loss is detected. May be too low after a power failure, never too high.
     fn high_water_mark(&self) -> Option<u64>;
 
     /// Moves the high-water mark, never back.

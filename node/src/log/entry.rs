@@ -1,43 +1,43 @@
-//! Raft's entries and records as we store them. Our own plain types and bytes: nothing on the disk is parsed by raft's
-//! protobuf library, and raft's types do not leave the driver.
+//! Raft's entries and records as they are stored. They have types and an encoding of their own: nothing on disk is parsed by
+//! raft's protobuf library, and raft's types do not leave the driver.
 
 use bytes::Bytes;
 use events::frame::FrameHash;
 use events::{VolatilePayload, redacted_debug};
 use serde::{Deserialize, Serialize};
 
-/// First byte of every value; another one is a newer build's.
+/// First byte of every value; any other byte was written by a newer build.
 const VERSION: u8 = 1;
 /// Version, kind and term.
 pub(super) const ENTRY_HEAD_BYTES: usize = 10;
 
-/// What an entry is to raft.
+/// How raft treats an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// A frame, or nothing if the payload is empty: a new leader's first entry.
     Frame,
-    /// A change of the members, one at a time, with the frame that says so.
+    /// A membership change, one at a time, with the frame that records it.
     Membership,
-    /// A change of the members, by joint consensus.
+    /// A membership change by joint consensus.
     JointMembership,
 }
 
-/// A change of the members, by raft id. Raft makes one at a time.
+/// A membership change, by raft id. Raft makes one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberChange {
-    /// It follows without a vote.
+    /// It becomes a learner: it follows without a vote.
     AddLearner(u64),
-    /// It votes.
+    /// It becomes a voter.
     AddVoter(u64),
-    /// It takes no part any more.
+    /// It is no longer part of the cluster.
     Remove(u64),
 }
 
-/// Bytes of a change before what it carries.
+/// Bytes of a change before its frame.
 const CHANGE_BYTES: usize = 9;
 
 impl MemberChange {
-    /// The payload of an entry with this change, which carries these bytes.
+    /// The payload of an entry with this change and this frame.
     pub(super) fn payload(self, carried: &[u8]) -> Bytes {
         let (code, raft_id) = match self {
             Self::AddLearner(raft_id) => (0, raft_id),
@@ -47,10 +47,10 @@ impl MemberChange {
         [[code].as_slice(), &raft_id.to_le_bytes(), carried].concat().into()
     }
 
-    /// Reads such a payload: the change, and what it carries.
+    /// Parses such a payload into the change and the frame.
     ///
     /// # Errors
-    /// A sentence on what is wrong.
+    /// A sentence that describes the problem.
     pub(super) fn parse(mut payload: Bytes) -> Result<(Self, Bytes), String> {
         if payload.len() < CHANGE_BYTES {
             return Err("the change of members is cut short".into());
@@ -74,11 +74,11 @@ impl MemberChange {
 pub struct Entry {
     /// Its index; the log has no gaps.
     pub index: u64,
-    /// The term of the leader that made it.
+    /// The term of the leader that created it.
     pub term: u64,
-    /// What it is to raft.
+    /// How raft treats it.
     pub kind: EntryKind,
-    /// What it carries, opaque here.
+    /// Its contents, opaque here.
     pub payload: Bytes,
 }
 
@@ -86,7 +86,7 @@ pub struct Entry {
 redacted_debug! { Entry shows [index, term, kind] hides [payload] }
 
 impl Entry {
-    /// What is stored before the payload. The index is not: the key is the index, and the value is sealed with it.
+    /// The stored bytes before the payload. The index is not among them: it is the key, and the value is sealed with it.
     pub(super) fn head(&self) -> [u8; ENTRY_HEAD_BYTES] {
         let kind = match self.kind {
             EntryKind::Frame => 0,
@@ -98,10 +98,10 @@ impl Entry {
         head
     }
 
-    /// Reads an entry back; the payload shares the bytes.
+    /// Decodes an entry; the payload shares the bytes.
     ///
     /// # Errors
-    /// A sentence on what is wrong.
+    /// A sentence that describes the problem.
     pub(super) fn decode(index: u64, mut stored: Bytes) -> Result<Self, String> {
         if stored.len() < ENTRY_HEAD_BYTES {
             return Err("the entry is cut short".into());
@@ -120,23 +120,23 @@ impl Entry {
     }
 }
 
-/// What raft must never forget.
+/// Raft's persistent state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HardState {
     /// The newest term seen.
     pub term: u64,
-    /// Who got this manager's vote in that term; 0 for nobody.
+    /// The manager that got this manager's vote in that term; 0 for none.
     pub vote: u64,
     /// The last index known to be committed.
     pub commit: u64,
 }
 
-/// Who decides. Numbers are raft ids.
+/// The raft configuration, by raft id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
-    /// Those who vote.
+    /// The voters.
     pub voters: Vec<u64>,
-    /// Those who follow without a vote.
+    /// The learners, which follow without a vote.
     pub learners: Vec<u64>,
     /// Voters of the configuration that a joint one leaves.
     pub voters_outgoing: Vec<u64>,
@@ -144,7 +144,7 @@ pub struct Membership {
     pub learners_next: Vec<u64>,
     /// Whether raft leaves the joint configuration by itself.
     pub auto_leave: bool,
-    /// The number that this manager had in raft before it was to go on alone, with a new one.
+    /// The raft id that this manager had before it continued alone with a new one.
     pub replaces: Option<u64>,
 }
 
@@ -154,12 +154,12 @@ impl Membership {
         Self { voters: vec![voter], ..Self::default() }
     }
 
-    /// What a manager knows that is yet to be let in: itself, without a vote.
+    /// The configuration of a manager that is not a member yet: itself, without a vote.
     pub fn joining(raft_id: u64) -> Self {
         Self { learners: vec![raft_id], ..Self::default() }
     }
 
-    /// The manager whose log began so.
+    /// The manager that initialized its log with this configuration.
     pub fn own(&self) -> Option<u64> {
         self.voters.iter().chain(&self.learners).next().copied()
     }
@@ -174,7 +174,7 @@ pub struct FrameLink {
     pub hash: FrameHash,
 }
 
-/// How far history goes.
+/// How far history reaches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// Everything up to this raft index has been applied.
@@ -183,41 +183,41 @@ pub struct Applied {
     pub frame: Option<FrameLink>,
 }
 
-/// A frame for history, and its secrets for the keyring.
+/// A frame for history, and the changes of its secrets for the keyring.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AppliedFrame {
     /// The index of its raft entry.
     pub index: u64,
     /// The frame's stored bytes.
     pub bytes: Bytes,
-    /// The secrets that its entry says to keep or to destroy.
+    /// The secrets that its entry stores or destroys.
     pub secrets: Vec<VolatilePayload>,
 }
 
 redacted_debug! { AppliedFrame shows [index, secrets] hides [bytes] }
 
-/// The last raft entry that was cut; raft still asks for its term.
+/// The last raft entry that was compacted; raft still asks for its term.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cut {
     pub index: u64,
     pub term: u64,
 }
 
-/// The stored form of a record.
+/// Encodes a record for storage.
 pub(super) fn encode_record<T: Serialize>(record: &T) -> Vec<u8> {
     encode_record_into(Vec::new(), record)
 }
 
-/// The same, in an empty buffer.
+/// The same, into an empty buffer.
 pub(super) fn encode_record_into<T: Serialize>(mut buffer: Vec<u8>, record: &T) -> Vec<u8> {
     buffer.push(VERSION);
     postcard::to_extend(record, buffer).expect("a record of plain data is always written to memory")
 }
 
-/// Reads a record back.
+/// Decodes a record.
 ///
 /// # Errors
-/// A sentence on what is wrong.
+/// A sentence that describes the problem.
 pub(super) fn decode_record<'a, T: Deserialize<'a>>(stored: &'a [u8]) -> Result<T, String> {
     let (&version, rest) = stored.split_first().ok_or("the record is empty")?;
     check_version(version)?;

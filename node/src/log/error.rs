@@ -1,4 +1,4 @@
-//! Why the log cannot go on, and what to do about it.
+//! The errors of the log, and what to do about them.
 
 use std::path::PathBuf;
 
@@ -6,58 +6,58 @@ use super::disk::Table;
 use super::entry::FrameLink;
 use crate::security::seal::SealError;
 
-/// Why the log cannot go on.
+/// An error of the log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// A file beside the database could not be used.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     File {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The operating system's words.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The database failed.
     #[error("cannot {action}: {reason}")]
     Storage {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// The database's words.
+        /// The database's message.
         reason: String,
     },
-    /// The database's own files are damaged, so that no index can be named.
+    /// The database's own files are damaged, so that the index is unknown.
     #[error("the log in {path} is damaged: {reason}", path = .path.display())]
     Unreadable {
         /// The database's directory.
         path: PathBuf,
-        /// The database's words.
+        /// The database's message.
         reason: String,
     },
-    /// The database is gone, of a log that had begun.
+    /// The log was initialized, but its database is missing.
     #[error("the log's database {path} is missing, but everything up to index {known} was durable", path = .path.display())]
     Lost {
         /// The database's directory.
         path: PathBuf,
-        /// Index that was durable once.
+        /// An index that was durable.
         known: u64,
     },
-    /// A database that does not have all tables of a log.
+    /// The database lacks some tables of a log.
     #[error("the log in {path} has no table \"{table}\"", path = .path.display())]
     TableMissing {
         /// The database's directory.
         path: PathBuf,
-        /// The first that is missing.
+        /// The first missing one.
         table: Table,
     },
     /// Another process has the log open.
     #[error("another swarmd is using the log in {path}", path = .0.display())]
     InUse(PathBuf),
-    /// There is a log, but not the key that it is sealed with.
+    /// There is a log, but the key that it is sealed with is missing.
     #[error("the log's data key {path} is missing, and the log cannot be read without it", path = .0.display())]
     KeyMissing(PathBuf),
-    /// The data key is wrapped with an unlock key that is not known.
+    /// The data key is wrapped with an unlock key that was not given.
     #[error("the log's data key {path} is locked, and needs the cluster's unlock key", path = .0.display())]
     Locked(PathBuf),
     /// The data key's file does not hold a key.
@@ -68,7 +68,7 @@ pub enum LogError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A stored value is not what was written.
+    /// A stored value differs from what was written.
     #[error("the log is damaged at index {index} ({table}): {reason}")]
     Damaged {
         /// Where the value is.
@@ -78,17 +78,17 @@ pub enum LogError {
         /// What is wrong with it.
         reason: String,
     },
-    /// One of the database's files does not hold what was written to it.
+    /// One of the database's files differs from what was written.
     #[error("the log is damaged ({table}): {reason}")]
     Corrupt {
         /// The table that the file belongs to.
         table: Table,
-        /// The database's words.
+        /// The database's message.
         reason: String,
-        /// The first and the last index in that file, if it is known which one it is.
+        /// The first and the last index in that file, if the file is known.
         indexes: Option<(u64, u64)>,
     },
-    /// Frames were archived, and the file is not where it should be.
+    /// Frames were archived, and the file is missing.
     #[error("frames {start} to {last} were archived in {path}, which is not there", last = .last.index, path = .path.display())]
     ArchiveAbsent {
         /// The first index of the archive.
@@ -98,7 +98,7 @@ pub enum LogError {
         /// Its file.
         path: PathBuf,
     },
-    /// An archive is not what was written.
+    /// An archive differs from what was written.
     #[error("the archive {path} (frames {start} to {last}) is damaged: {reason}", last = .last.index, path = .path.display())]
     ArchiveDamaged {
         /// The first index of the archive.
@@ -113,46 +113,46 @@ pub enum LogError {
     /// The file of an archive cannot be used.
     #[error("cannot {action} the archive {path}: {source}", path = .path.display())]
     Archive {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The operating system's words.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// History was to be archived, and there is no directory for it.
+    /// History should be archived, but no directory is configured.
     #[error("this manager has no directory for archives")]
     NoArchiveDir,
-    /// History was to be archived, and there is no key to seal it with.
+    /// History should be archived, but there is no key to seal it with.
     #[error("the cluster has no key for archives")]
     NoArchiveKey,
-    /// A secret cannot be read, and only the keyring has it.
+    /// A secret cannot be read, and only the keyring holds it.
     #[error("a secret in the log's keyring is damaged: {reason}")]
     KeyringDamaged {
         /// What is wrong with it.
         reason: String,
     },
-    /// The raft log ends before what was known to be durable.
+    /// The raft log ends before an index that was durable.
     #[error("the log ends at index {last}, but everything up to index {known} was durable ({witness})")]
     Shortened {
-        /// Index of the last entry that is there.
+        /// Index of the last existing entry.
         last: u64,
-        /// Index that was durable once.
+        /// An index that was durable.
         known: u64,
-        /// What says so.
+        /// The record that proves it.
         witness: &'static str,
     },
-    /// Something was to be written that does not follow what is there.
+    /// A write does not continue the existing log.
     #[error("index {index} does not follow index {last} in the log ({table})")]
     OutOfOrder {
-        /// Where it was to go.
+        /// The table.
         table: Table,
-        /// The index that was to be written.
+        /// The index of the write.
         index: u64,
-        /// The last index that is there.
+        /// The last existing index.
         last: u64,
     },
-    /// A frame was to be added to history that does not follow the last one.
+    /// A frame does not continue history.
     #[error("frame {index} cannot be added to history: {reason}")]
     Unchained {
         /// The frame's index.
@@ -160,18 +160,18 @@ pub enum LogError {
         /// Why it is not the next link of the chain.
         reason: String,
     },
-    /// The log of a new cluster was to be begun where there is one already.
+    /// A new log was requested where one already exists.
     #[error("the log exists already")]
     Initialized,
-    /// A log was to be opened that no cluster has begun yet.
+    /// The log to open was never initialized.
     #[error("there is no log: this node was never a manager of a cluster")]
     NotInitialized,
-    /// The log holds something that only a newer build can follow.
+    /// The log contains something that only a newer build supports.
     #[error("index {index} of the log needs a newer swarmd: {reason}")]
     Unsupported {
         /// The index.
         index: u64,
-        /// What it holds.
+        /// What is not supported.
         reason: &'static str,
     },
     /// Consensus refused to start with this state.
@@ -180,12 +180,12 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether this is damage of a checkpoint, which only saves time: history has what is in it.
+    /// Whether this is damage of a checkpoint, which only saves time: history can rebuild it.
     pub fn is_of_a_checkpoint(&self) -> bool {
         self.is_of(Table::Checkpoint)
     }
 
-    /// Whether this is damage of what can be made again from history.
+    /// Whether this is damage of a cache, which can be rebuilt from history.
     pub fn is_of_a_cache(&self) -> bool {
         Table::ALL.into_iter().any(|table| table.is_cache() && self.is_of(table))
     }
@@ -196,7 +196,7 @@ impl LogError {
         *table == damaged
     }
 
-    /// Whether something that was written before cannot be read as it was.
+    /// Whether stored data cannot be read back as it was written.
     pub fn is_damage(&self) -> bool {
         matches!(
             self,
@@ -204,7 +204,7 @@ impl LogError {
         )
     }
 
-    /// Whether it is about archives: the log itself is as it should be.
+    /// Whether it concerns archives: the log itself is intact.
     pub fn is_of_an_archive(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! What the tests of the log share: a machine of each kind, chained frames, and a manager that applies what commits.
+//! Shared fixtures of the log's tests: a machine of each kind, chained frames, and a manager that applies committed entries.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -17,17 +17,17 @@ use super::store::Store;
 use super::{HistoryReader, LogError, LogStore, Membership, OtherHistory, PageSize};
 use crate::security::seal::Seal;
 
-/// Something with a disk on which the log is opened time and again.
+/// A machine with a disk on which the log can be opened repeatedly.
 pub trait Machine {
     fn try_open(&self) -> Result<Arc<dyn LogStore>, LogError>;
-    /// Changes the disk behind the log's back; the log must not be open.
+    /// Changes the disk without the log; the log must not be open.
     fn tamper(&self, change: &dyn Fn(&dyn Disk) -> Batch);
 
     fn open(&self) -> Arc<dyn LogStore> {
         self.try_open().unwrap()
     }
 
-    /// Opens the log of a cluster of one, and begins it if it has not begun.
+    /// Opens the log of a single manager, and initializes it if it is empty.
     fn start(&self) -> Arc<dyn LogStore> {
         let store = self.open();
         if store.load().unwrap().membership.is_none() {
@@ -76,7 +76,7 @@ impl Machine for RocksMachine {
     }
 }
 
-/// A disk that hangs while its gate is closed, and answers reads all the same.
+/// A disk whose writes hang while its gate is closed; reads still succeed.
 #[derive(Clone, Default)]
 pub struct HangingDisk {
     disk: MemoryDisk,
@@ -86,7 +86,7 @@ pub struct HangingDisk {
 #[derive(Default)]
 struct Gate {
     closed: bool,
-    /// Writes that were let through.
+    /// Writes that passed the gate.
     passed: usize,
 }
 
@@ -96,18 +96,18 @@ impl HangingDisk {
         Arc::new(Store::new(self.clone(), Seal::new(&[0; 32]).unwrap()))
     }
 
-    /// From now on it hangs, or does not any more.
+    /// Closes or opens the gate.
     pub fn close(&self, closed: bool) {
         self.gate.0.lock().unwrap().closed = closed;
         self.gate.1.notify_all();
     }
 
-    /// Writes that were made.
+    /// Number of writes that were made.
     pub fn writes(&self) -> usize {
         self.gate.0.lock().unwrap().passed
     }
 
-    /// Lets so many more writes succeed.
+    /// Lets `writes` more writes succeed, and fails all later ones.
     pub fn fail_after(&self, writes: usize) {
         self.disk.fail_after(writes);
     }
@@ -176,7 +176,7 @@ impl Disk for HangingDisk {
     }
 }
 
-/// Another manager's history, of which little is read at a time.
+/// Another manager's history, served in small pages.
 pub struct Other(pub Arc<dyn LogStore>);
 
 impl OtherHistory for Other {
@@ -206,7 +206,7 @@ pub fn frame(index: u64, previous: Option<FrameLink>, padding: usize) -> Bytes {
     let header = FrameHeader {
         index,
         previous_hash: previous.map_or(Vec::new(), |link| link.hash.to_vec()),
-        // An unknown but harmless part of the frame.
+        // An unknown but harmless field of the frame.
         term: 1,
         ..FrameHeader::default()
     };
@@ -215,7 +215,7 @@ pub fn frame(index: u64, previous: Option<FrameLink>, padding: usize) -> Bytes {
     bytes.into()
 }
 
-/// The frames `from..to`, chained to what came before.
+/// The frames `from..to`, chained to the previous frame.
 pub fn frames(previous: Option<FrameLink>, from: u64, to: u64) -> Vec<AppliedFrame> {
     let mut chain = Chain::after(previous);
     let frames = (from..to).map(|index| {
@@ -226,7 +226,7 @@ pub fn frames(previous: Option<FrameLink>, from: u64, to: u64) -> Vec<AppliedFra
     frames.collect()
 }
 
-/// What a numbered proposal says of secrets: most keep one of a few, or bring it a new value, and some destroy one.
+/// What a numbered proposal does to secrets: most store one of a few or update it, and some destroy one.
 pub fn secrets_of(proposal: &[u8]) -> Vec<VolatilePayload> {
     let number = proposal.last().copied().unwrap_or_default();
     let name = format!("secret {}", number % 5);
@@ -253,17 +253,17 @@ pub fn fill(store: &dyn LogStore, to: u64) {
     store.apply(&frames(applied.frame, applied.index + 1, to), to - 1).unwrap();
 }
 
-/// A manager whose frames are numbered proposals: the least that the turn loop does.
+/// A manager whose frames are numbered proposals: the minimum of the turn loop.
 pub struct Manager {
     pub store: Arc<dyn LogStore>,
     pub consensus: Consensus,
     chain: Chain,
-    /// What was returned as committed and so may have been answered, in order.
+    /// What was returned as committed and so may have been acknowledged, in order.
     pub committed: Vec<(u64, Bytes)>,
 }
 
 impl Manager {
-    /// Starts where the log stands, with what history and raft return from there.
+    /// Starts from the log, with what history and raft return.
     pub fn start(machine: &dyn Machine, id: u64) -> Result<Self, LogError> {
         let store = machine.try_open()?;
         let mut loaded = store.load()?;
@@ -283,7 +283,7 @@ impl Manager {
         Ok(())
     }
 
-    /// Makes the writes of a round at once.
+    /// Makes the writes of a round immediately.
     pub fn take(&mut self, mut progress: Progress) -> Result<(), LogError> {
         let mut writes: Vec<Write> = progress.write.take().into_iter().collect();
         writes.extend(self.apply(progress)?);

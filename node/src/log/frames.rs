@@ -1,4 +1,4 @@
-//! Reading the frames of history, wherever they are: in archives, in the table of history, or staged and not on the disk yet.
+//! Reads the frames of history, wherever they are: in archives, in the table of history, or staged and not on disk yet.
 
 use std::ops::ControlFlow;
 
@@ -23,7 +23,7 @@ impl<D: Disk> Store<D> {
         }
         let mut frames: Vec<(u64, Bytes)> = Vec::new();
         let mut budget = Budget::new(bytes_max as u64);
-        // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
+        // Before the disk is read: what is written meanwhile is then in one of them, or in both.
         let unwritten = self.state().unwritten();
         let (to, permits) = (self.end_of_history()?, self.permits()?);
         let mut cut = false;
@@ -35,7 +35,7 @@ impl<D: Disk> Store<D> {
             frames.push((key.index, self.frame(&permits, key, sealed)?));
             Ok(ControlFlow::Continue(()))
         })?;
-        // They may have been archived between the look for an archive and the scan, and be missing in this.
+        // Frames may have been archived between the lookup of an archive and the scan, and be missing here.
         if let Some(archived) = self.archived_history(from, frames_max, bytes_max)? {
             return Ok(archived);
         }
@@ -50,7 +50,7 @@ impl<D: Disk> Store<D> {
     }
 
     pub(super) fn read_frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, LogError> {
-        // Before the disk is read: what it gets meanwhile is then here, or there, or in both.
+        // Before the disk is read: what is written meanwhile is then in one of them, or in both.
         let unwritten = self.state().unwritten().into_iter().rfind(|(unwritten, _)| *unwritten < index);
         if unwritten.is_some() {
             return Ok(unwritten);
@@ -64,7 +64,7 @@ impl<D: Disk> Store<D> {
             };
             let key = self.disk.last_key(Table::History, Key::at(before))?;
             let sealed = key.map(|key| self.disk.get(Table::History, key)).transpose()?.flatten();
-            // What was archived meanwhile may be missing in this.
+            // Frames archived meanwhile may be missing here.
             if self.archived_to()? == archived_to {
                 let permits = self.permits()?;
                 let frame = |(key, sealed): (Key, _)| Ok((key.index, self.frame(&permits, key, sealed)?));
@@ -73,7 +73,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Where history ends for readers. What was fetched and does not count is after it.
+    /// Where history ends for readers. Fetched history that does not count yet comes after it.
     fn end_of_history(&self) -> Result<Key, LogError> {
         let (loaded, applied) = {
             let state = self.state();
@@ -82,7 +82,7 @@ impl<D: Disk> Store<D> {
         if loaded {
             return Ok(Key::at(applied + 1));
         }
-        // Before a log is loaded nobody knows how far it was applied, and nothing in it may be out of sight.
+        // Before a log is loaded its applied index is unknown, and nothing in it may be hidden.
         match self.record::<FrameLink>(Table::Meta, FETCHED)? {
             Some(_) => Ok(Key::at(self.applied()?.index + 1)),
             None => Ok(Key::MAX),

@@ -1,8 +1,8 @@
-//! Healing damaged history: frames that this manager cannot read any more are taken from another one, and put in their place.
+//! Healing of damaged history: frames that this manager can no longer read are fetched from another one and replaced.
 //!
-//! Nothing is believed but the chain. What is fetched has to follow the last frame before the damage, and to lead to a frame behind
-//! it that is intact here, byte for byte: that one says by its hash what came before it, frame by frame. Only then, in a second
-//! reading, is anything written. Where the database has lost a part of a file, the whole file goes, and its frames are fetched.
+//! Only the chain is trusted. The fetched frames must follow the last frame before the damage, and lead to a frame after it that
+//! is intact here, byte for byte: its hash verifies all frames before it. Only then, in a second pass, is anything written. If
+//! the database has lost part of a file, the whole file is removed, and its frames are fetched.
 
 use bytes::Bytes;
 use events::frame;
@@ -12,56 +12,56 @@ use super::disk::Table;
 use super::entry::FrameLink;
 use super::{LogError, LogStore};
 
-/// Frames that are mended at a time: many more than a file of the database holds.
+/// Frames repaired at a time: many more than a file of the database holds.
 const FRAMES_MAX: usize = 1_000_000;
-/// How many frames before the damage are doubted as well, when what another manager has does not follow them.
+/// How many frames before the damage may be found to be wrong as well, if another manager's history does not follow them.
 const STEPS_BACK_MAX: u32 = 16;
 
 /// The history of another manager.
 pub trait OtherHistory {
-    /// Which manager that is.
+    /// The name of that manager.
     fn name(&self) -> String;
 
-    /// The next frames from an index on, verified there; none where it has no more.
+    /// The next frames from an index on, verified there; empty if it has no more.
     ///
     /// # Errors
-    /// Why there is no answer, in words.
+    /// The reason why there is no answer.
     fn page(&self, from: u64) -> Result<Vec<(u64, Bytes)>, String>;
 }
 
-/// What was mended.
+/// The repaired frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Healed {
     /// The first index.
     pub first: u64,
     /// The last one.
     pub last: u64,
-    /// How many frames there are between them.
+    /// The number of frames in that range.
     pub frames: usize,
 }
 
 /// Why damage could not be healed.
 #[derive(Debug, thiserror::Error)]
 pub enum HealError {
-    /// It is no damage of history, or nobody knows where.
+    /// It is no damage of history, or its position is unknown.
     #[error("it is not known which frames are damaged")]
     Elsewhere,
     /// This manager's own history cannot be read around the damage.
     #[error("history around it cannot be read: {0}")]
     Around(LogError),
-    /// A write failed. The process must end.
+    /// A write failed. The process must stop.
     #[error("{0}")]
     Write(LogError),
-    /// The damaged file cannot be removed or made again.
+    /// The damaged file cannot be removed or rewritten.
     #[error("{0}")]
     Stuck(LogError),
     /// The other manager does not answer.
     #[error("no answer: {0}")]
     Silent(String),
-    /// The other manager has no history behind the damage.
+    /// The other manager has no history after the damage.
     #[error("it has history up to frame {0} only")]
     Behind(u64),
-    /// The other manager has other frames.
+    /// The other manager has different frames.
     #[error("frame {index} there does not belong to this history: {reason}")]
     Differs {
         /// The frame's index.
@@ -69,29 +69,29 @@ pub enum HealError {
         /// What is wrong with it.
         reason: String,
     },
-    /// What was healed there is damaged again.
+    /// The place was healed before, and is damaged again.
     #[error("it is damaged again after it was healed: check that the disk is not failing")]
     InVain,
-    /// More is damaged than is healed while the manager runs.
+    /// More is damaged than can be healed while the manager runs.
     #[error("more than {FRAMES_MAX} frames are damaged: stop swarmd and use `swarmd reseed`")]
     TooMuch,
 }
 
-/// Where history is damaged.
+/// A damaged range of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wound {
     /// The last frame before it.
     pub(super) after: Option<FrameLink>,
     /// The first index that may be damaged.
     from: u64,
-    /// Up to here nothing that is there counts as intact.
+    /// Up to here, no frame counts as intact.
     to: u64,
-    /// The first and the last index of the file that has to go.
+    /// The first and the last index of the file to remove.
     file: Option<(u64, u64)>,
 }
 
 impl Wound {
-    /// Where a reader of history met damage.
+    /// The range of the damage that a reader of history found.
     pub(super) fn find(store: &dyn LogStore, damage: &LogError) -> Result<Self, HealError> {
         match damage {
             // Either this frame is damaged, or one before it is missing.
@@ -109,7 +109,7 @@ impl Wound {
         }
     }
 
-    /// Finds the last frame before the wound that can be read.
+    /// Finds the last readable frame before the damage.
     fn begin_before(mut self, store: &dyn LogStore) -> Result<Self, HealError> {
         loop {
             match store.frame_before(self.from) {
@@ -123,7 +123,7 @@ impl Wound {
         }
     }
 
-    /// Doubts the frame before it as well; nothing if there is none.
+    /// Extends the range by the frame before it; `None` if there is none.
     fn with_one_more(self, store: &dyn LogStore) -> Result<Option<Self>, HealError> {
         let Some(before) = self.after else { return Ok(None) };
         Self { from: before.index, ..self }.begin_before(store).map(Some)
@@ -134,7 +134,7 @@ impl Wound {
     }
 }
 
-/// Heals a wound with what another manager has. Nothing is changed before it is certain that this closes it.
+/// Heals a damaged range with another manager's history. Nothing is changed before it is certain that this closes it.
 pub(super) fn heal(store: &dyn LogStore, wound: Wound, other: &dyn OtherHistory) -> Result<Healed, HealError> {
     let (wound, frames) = survey(store, wound, other)?;
     let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Err(HealError::Elsewhere) };
@@ -145,8 +145,8 @@ pub(super) fn heal(store: &dyn LogStore, wound: Wound, other: &dyn OtherHistory)
     Ok(Healed { first: first.index, last: last.index, frames: frames.len() })
 }
 
-/// Heals the archive that begins with this index: its file is made again. That it ends with the hash in this manager's own record is
-/// proof enough.
+/// Heals the archive that begins with this index by rewriting its file. It is sufficient proof that it ends with the hash in this
+/// manager's own record.
 pub(super) fn heal_archive(store: &dyn LogStore, start: u64, other: &dyn OtherHistory) -> Result<Healed, HealError> {
     let archived = store.mend_archive(start, &mut |from| {
         let page = other.page(from)?;
@@ -160,7 +160,7 @@ pub(super) fn heal_archive(store: &dyn LogStore, start: u64, other: &dyn OtherHi
     Ok(Healed { first: archived.start, last: archived.last.index, frames })
 }
 
-/// Reads what the other manager has in the wound's place, and makes sure that it fits on both sides.
+/// Reads the other manager's frames for the damaged range, and verifies that they fit on both sides.
 fn survey(
     store: &dyn LogStore,
     mut wound: Wound,
@@ -168,7 +168,7 @@ fn survey(
 ) -> Result<(Wound, Vec<FrameLink>), HealError> {
     for _ in 0..STEPS_BACK_MAX {
         match fitting(store, &wound, other) {
-            // It may be the frame before that is not what was written there.
+            // The previous frame may not be the one that was written there.
             Err(HealError::Differs { index, reason }) if index <= wound.from.max(wound.next()) => {
                 wound = wound.with_one_more(store)?.ok_or(HealError::Differs { index, reason })?;
             }
@@ -179,7 +179,7 @@ fn survey(
     Err(HealError::Differs { index: wound.from, reason })
 }
 
-/// The frames that belong in the wound's place, by their hashes.
+/// The hashes of the frames that belong in the damaged range.
 fn fitting(store: &dyn LogStore, wound: &Wound, other: &dyn OtherHistory) -> Result<Vec<FrameLink>, HealError> {
     let end = store.applied().map_err(HealError::Around)?.frame;
     let (mut chain, mut frames, mut next) = (Chain::after(wound.after), Vec::new(), wound.next());
@@ -215,7 +215,7 @@ fn fitting(store: &dyn LogStore, wound: &Wound, other: &dyn OtherHistory) -> Res
     }
 }
 
-/// Whether this frame is here as it is elsewhere.
+/// Whether this frame is the same here as in the other history.
 fn is_intact(store: &dyn LogStore, link: FrameLink) -> Result<bool, HealError> {
     match store.history(link.index, 1, usize::MAX) {
         Ok(found) => {
@@ -226,7 +226,7 @@ fn is_intact(store: &dyn LogStore, link: FrameLink) -> Result<bool, HealError> {
     }
 }
 
-/// The place of the first frame that this history does not take.
+/// The position of the first frame that this history does not accept.
 fn first_refused(store: &dyn LogStore, frames: &[(u64, Bytes)]) -> Result<Option<usize>, HealError> {
     for (place, (index, stored)) in frames.iter().enumerate() {
         if !store.takes(*index, stored).map_err(HealError::Around)? {
@@ -236,7 +236,7 @@ fn first_refused(store: &dyn LogStore, frames: &[(u64, Bytes)]) -> Result<Option
     Ok(None)
 }
 
-/// Fetches these frames once more, and writes them.
+/// Fetches these frames again, and writes them.
 fn mend(store: &dyn LogStore, frames: &[FrameLink], other: &dyn OtherHistory) -> Result<(), HealError> {
     let mut left = frames;
     while let Some(first) = left.first() {
@@ -245,7 +245,7 @@ fn mend(store: &dyn LogStore, frames: &[FrameLink], other: &dyn OtherHistory) ->
             *index == link.index && frame::hash(stored) == link.hash
         };
         page.truncate(page.iter().zip(left).take_while(|pair| fits(*pair)).count());
-        // The hash of a redacted frame says nothing of its bytes.
+        // The hash of a redacted frame does not verify its bytes.
         let refused = first_refused(store, &page)?;
         page.truncate(refused.unwrap_or(page.len()));
         if page.is_empty() {

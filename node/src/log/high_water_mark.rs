@@ -2,8 +2,8 @@
 //! durable. RocksDB opens happily after it dropped the rest of its own log at the first bad record; this file shows it. The leader's
 //! word counts as well: what it holds to be durable here is noted, and a log that ends before that is refused by every later start.
 //!
-//! It is overwritten in place and never synced: the end of the process does not harm it, and after a power cut it may be
-//! lower than the truth, which only makes it a weaker witness.
+//! It is overwritten in place and never synced: the end of the process does not harm it, and after a power failure it may be too
+//! low, so that it detects less.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -22,7 +22,7 @@ pub(super) struct Mark {
     highest: Mutex<u64>,
 }
 
-/// The index in a file that another process may be writing; nothing where there is no such file, or it is unreadable.
+/// The index in a file that another process may be writing; `None` if the file does not exist or is unreadable.
 pub(super) fn read(path: &Path) -> Result<Option<u64>, LogError> {
     match std::fs::read(path) {
         Ok(stored) => Ok(stored.try_into().ok().and_then(decode)),
@@ -50,7 +50,7 @@ impl Mark {
         Ok(Self { file, path: path.to_owned(), opened_with, highest: Mutex::default() })
     }
 
-    /// What the file held when it was opened.
+    /// The index that the file held when it was opened.
     pub fn opened_with(&self) -> Option<u64> {
         self.opened_with
     }
@@ -65,7 +65,7 @@ impl Mark {
     }
 }
 
-/// The index and its complement, so that a torn write does not pass for an index.
+/// The index and its complement, so that a torn write is not mistaken for an index.
 fn encode(index: u64) -> [u8; BYTES] {
     (u128::from(index) << 64 | u128::from(!index)).to_be_bytes()
 }

@@ -1,5 +1,5 @@
-//! Reading history: page after page, each frame checked to follow the one before it. Everybody who reads history reads it so;
-//! a frame that was deleted, exchanged or put back to an older one shows wherever it is met.
+//! Reading of history: page by page, each frame verified to follow the one before it. All readers of history use this; so a frame
+//! that was deleted, replaced or reverted is detected wherever it is read.
 
 use bytes::Bytes;
 use events::frame;
@@ -11,37 +11,37 @@ use super::{LogError, LogStore};
 /// How much of history is read at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSize {
-    /// The most frames.
+    /// Maximum number of frames.
     pub frames: usize,
     /// Bytes of frames after which the page ends, but never before its first.
     pub bytes: usize,
 }
 
 impl PageSize {
-    /// For those who read all of it.
+    /// For readers of all of it.
     pub const WHOLE_HISTORY: Self = Self { frames: 4_096, bytes: 8 * 1024 * 1024 };
 }
 
-/// One reader's way through history.
+/// A reader of history.
 #[derive(Debug, Clone)]
 pub struct HistoryReader {
-    /// Nothing before the first page of a reader that begins in the middle.
+    /// `None` before the first page of a reader that starts in the middle.
     chain: Option<Chain>,
     next: u64,
 }
 
 impl HistoryReader {
-    /// Reads what comes after this frame, or all of history.
+    /// Reads the history after this frame, or all of history.
     pub fn after(last: Option<FrameLink>) -> Self {
         Self { chain: Some(Chain::after(last)), next: last.map_or(0, |frame| frame.index + 1) }
     }
 
-    /// Reads from this index on. The first frame has to follow the one that history has before it.
+    /// Reads from this index on. The first frame must follow the one that history has before it.
     pub fn starting_at(index: u64) -> Self {
         Self { chain: (index == 0).then(|| Chain::after(None)), next: index }
     }
 
-    /// Reads from this index on, and takes the first frame on trust: for those who have to go on behind damage, or know the
+    /// Reads from this index on, and trusts the first frame: for readers that have to continue after damage, or that verify the
     /// frame by the one that follows it.
     pub fn trusting(index: u64) -> Self {
         Self { chain: Some(if index == 0 { Chain::after(None) } else { Chain::anywhere() }), next: index }
@@ -52,19 +52,19 @@ impl HistoryReader {
         self.next
     }
 
-    /// The frame that was read last, or given to begin after.
+    /// The frame that was read last, or that the reader started after.
     pub fn last(&self) -> Option<FrameLink> {
         self.chain.and_then(|chain| chain.last())
     }
 
-    /// The next frames, none of them after index `to`; an empty page where history, or what was asked for of it, ends. After
-    /// an error the same page is read again.
+    /// The next frames, up to index `to`; an empty page at the end of history, or of the requested part. After an error the same
+    /// page is read again.
     ///
     /// # Errors
-    /// When a frame is damaged or not the next link of the chain, when history ends before the frame that was applied last,
-    /// or it cannot be read.
+    /// When a frame is damaged or not the next link of the chain, when history ends before the last applied frame, or it cannot
+    /// be read.
     pub fn page(&mut self, store: &dyn LogStore, to: u64, size: PageSize) -> Result<Vec<(u64, Bytes)>, LogError> {
-        // Asked before the frames: those that are applied meanwhile may be in the page or not.
+        // Read before the frames: those applied meanwhile may be in the page or not.
         let end = store.applied()?.frame.filter(|frame| frame.index <= to);
         let mut page = store.history(self.next, size.frames, size.bytes)?;
         page.retain(|(index, _)| *index <= to);
@@ -88,20 +88,20 @@ impl HistoryReader {
         Ok(page)
     }
 
-    /// The chain up to where this reader begins.
+    /// The chain up to where this reader starts.
     fn chain_before(&self, store: &dyn LogStore) -> Result<Chain, LogError> {
         let before = store.frame_before(self.next)?;
         Ok(Chain::after(before.map(|(index, stored)| FrameLink { index, hash: frame::hash(&stored) })))
     }
 
-    /// Goes on at a later index, after damage: its first frame is taken on trust.
+    /// Continues at a later index, after damage: its first frame is trusted.
     pub fn skip_to(&mut self, index: u64) {
         *self = Self::trusting(index);
     }
 }
 
-/// The stored bytes of the frame at this index; nothing if history has none there. It is a link of the chain: the frame after it
-/// carries its hash, or it is the one that was applied last.
+/// The stored bytes of the frame at this index; `None` if history has none there. It is a link of the chain: the frame after it
+/// carries its hash, or it is the last applied frame.
 ///
 /// # Errors
 /// When that frame or the one after it is damaged, or history cannot be read.
@@ -111,10 +111,10 @@ pub fn frame_at(store: &dyn LogStore, index: u64) -> Result<Option<Bytes>, LogEr
     Ok(page.into_iter().next().and_then(|(found, stored)| (found == index).then_some(stored)))
 }
 
-/// What a full verification read.
+/// The result of a full verification.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// How many frames.
+    /// Number of frames.
     pub frames: u64,
     /// Their size in bytes, unsealed.
     pub bytes: u64,
@@ -122,7 +122,7 @@ pub struct Verified {
     pub last: Option<FrameLink>,
 }
 
-/// Verifies the whole history, from its first frame to what was applied last, and hands each frame to `visit`.
+/// Verifies the whole history, from its first to the last applied frame, and passes each frame to `visit`.
 ///
 /// # Errors
 /// The first damage, by index, or the error of `visit`.
@@ -159,7 +159,7 @@ mod tests {
     use super::super::{Membership, MemoryDisk, MemoryStore};
     use super::*;
 
-    /// A loaded log of 20 frames, of which some may still be on their way to the disk.
+    /// A loaded log of 20 frames, some of which may not be on disk yet.
     fn filled(disk: &MemoryDisk) -> MemoryStore {
         let store = MemoryStore::open(disk).unwrap();
         store.load().unwrap();
@@ -168,7 +168,7 @@ mod tests {
         store
     }
 
-    /// Puts another frame in the place of the one at `index`, sealed as it should be, but of another chain.
+    /// Replaces the frame at `index` by one of another chain, correctly sealed.
     fn exchange(disk: &MemoryDisk, index: u64) {
         let other = MemoryStore::open(&MemoryDisk::default()).unwrap();
         let previous = Some(FrameLink { index: index - 1, hash: [7; 32] });
@@ -190,10 +190,10 @@ mod tests {
         let alone = PageSize { frames: 1, bytes: usize::MAX };
         let refused = HistoryReader::starting_at(12).page(&store, u64::MAX, alone).unwrap_err();
         assert!(matches!(refused, LogError::Damaged { index: 12, .. }), "{refused}");
-        // What it hides is no reason to trust the one behind it.
+        // Damage before it is no reason to trust the next one.
         assert!(matches!(read(13), Err(LogError::Damaged { index: 13, .. })));
         assert_eq!(read(14).unwrap().len(), 6);
-        // A frame that is gone: the one before the gap is not the one that the next refers to.
+        // A missing frame: the one before the gap is not the one that the next refers to.
         let gone = Change::DeleteRange { table: Table::History, from: Key::at(5), to: Key::at(6) };
         disk.write(vec![gone], Durability::Synced).unwrap();
         assert!(matches!(read(6), Err(LogError::Damaged { index: 6, .. })));

@@ -1,5 +1,5 @@
-//! The index of history on the disk: for each term the frames that have it, in blocks of one segment of history each, and the homes of
-//! tasks. It covers whole segments from the first on; what history has after them is read as it is. All of it can be made again.
+//! The index of history on disk: for each term the frames that have it, in blocks of one segment of history each, and the homes
+//! of tasks. It covers whole segments from the first on; history after them is read without it. All of it can be rebuilt.
 
 use std::ops::{ControlFlow, Range};
 
@@ -11,14 +11,14 @@ use super::disk::{Change, Disk, Durability, Key, Table};
 use super::entry::{decode_record, encode_record};
 use super::store::Store;
 
-/// Indexes in a segment. So many frames are read at most that the index does not cover, once it has caught up: a few milliseconds for
-/// each question, where frames are of a usual size. A term that every frame has costs a block for so many frames.
+/// Indexes in a segment. At most this many frames are not covered by the index, once it has caught up, and have to be read: a few
+/// milliseconds per query with frames of usual size. A term that every frame has costs one block per segment.
 pub const SEGMENT: u64 = 64;
 
-/// Where the record is that says how far the index reaches. No term has this key.
+/// Key of the record with the extent of the index. No term has this key.
 const REACH: Key = Key::MIN;
 
-/// How far the index reaches, and which terms it has.
+/// The extent of the index, and the version of its terms.
 #[derive(Serialize, Deserialize)]
 struct Reach {
     version: u32,
@@ -30,31 +30,31 @@ struct Reach {
 pub struct Frames([u64; (SEGMENT / 64) as usize]);
 
 impl Frames {
-    /// Adds the frame at this index, which is of the segment.
+    /// Adds the frame at this index, which must be in the segment.
     pub fn add(&mut self, index: u64) {
         let bit = index % SEGMENT;
         self.0[(bit / 64) as usize] |= 1 << (bit % 64);
     }
 
-    /// Those of either.
+    /// The frames in either set.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
-    /// Those of both.
+    /// The frames in both sets.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(std::array::from_fn(|word| self.0[word] & other.0[word]))
     }
 
-    /// The indexes of the frames, which are of this segment, in order.
+    /// The indexes of the frames in this segment, in order.
     pub fn indexes(self, segment: u32) -> impl DoubleEndedIterator<Item = u64> {
         let first = u64::from(segment) * SEGMENT;
         (0..SEGMENT).filter(move |bit| self.0[(bit / 64) as usize] >> (bit % 64) & 1 == 1).map(move |bit| first + bit)
     }
 
-    /// One byte a frame: most terms are in few frames of a segment.
+    /// One byte per frame: most terms are in few frames of a segment.
     fn encode(self) -> Vec<u8> {
         self.indexes(0).map(|bit| bit as u8).collect()
     }
@@ -66,21 +66,21 @@ impl Frames {
     }
 }
 
-/// The way through the blocks of a term.
+/// The direction in which the blocks of a term are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// To younger frames.
+    /// Towards newer frames.
     Forward,
-    /// To older frames.
+    /// Towards older frames.
     Backward,
 }
 
-/// What the index gets for a segment.
+/// The index entries of a segment.
 #[derive(Debug, Default)]
 pub struct SegmentIndex {
     /// The frames of each term.
     pub terms: Vec<(u64, Frames)>,
-    /// What else is kept under a key: the homes of tasks.
+    /// Other values, by key: the homes of tasks.
     pub values: Vec<(u64, Vec<u8>)>,
 }
 
@@ -95,14 +95,14 @@ impl<D: Disk> Store<D> {
         Ok(reach.filter(|reach| reach.version == TERMS_VERSION).map_or(0, |reach| reach.to))
     }
 
-    /// Everything up to this index was applied, and the disk has it.
+    /// Everything up to this index was applied and is on disk.
     pub(super) fn written_to(&self) -> u64 {
         self.state().written.index
     }
 
     pub(super) fn next_segment(&self) -> Result<Option<Range<u64>>, LogError> {
         let from = self.read_reach()?;
-        // What the disk does not have yet might be lost, and the index of it not.
+        // Frames that are not on disk yet might be lost while their index is not.
         Ok(Some(from..from + SEGMENT).filter(|segment| self.written_to() + 1 >= segment.end))
     }
 
@@ -111,7 +111,7 @@ impl<D: Disk> Store<D> {
         let _sealing = self.seal.hold();
         let mut batch = Vec::with_capacity(index.terms.len() + index.values.len() + 2);
         if segment.start == 0 {
-            // What an older build, or one that was interrupted, left.
+            // Leftovers of an older build or of an interrupted one.
             batch.push(Change::DeleteRange { table, from: Key::MIN, to: Key::MAX });
         }
         for (term, frames) in index.terms {
@@ -165,12 +165,12 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// A home as the index keeps it.
+/// Encodes a home for the index.
 pub fn encode_value<T: Serialize>(value: &T) -> Vec<u8> {
     encode_record(value)
 }
 
-/// Reads it back.
+/// Decodes it.
 ///
 /// # Errors
 /// When it is damaged.
@@ -216,7 +216,7 @@ mod tests {
             while let Some(segment) = store.segment_to_index().unwrap() {
                 let number = segment_of(segment.start);
                 let terms = if number == 1 { Vec::new() } else { vec![(7, frames(&[segment.start + 5]))] };
-                // Its neighbours are never mistaken for it.
+                // Adjacent terms are never mistaken for it.
                 let terms = [terms, vec![(6, frames(&[0])), (8, frames(&[1]))]].concat();
                 let values = vec![(9, vec![number as u8])];
                 store.save_index(&segment, SegmentIndex { terms, values }).unwrap();

@@ -1,9 +1,9 @@
-//! The keyring on the disk: one record for each secret, written or deleted in the very batch that adds its frame to
-//! history. So a start needs neither a checkpoint nor raft entries to have all secrets, and none that was removed.
+//! The keyring on disk: one record for each secret, written or deleted in the same batch that adds its frame to history. So a
+//! start needs neither a checkpoint nor raft entries to have all secrets, and none that was removed.
 //!
-//! A record's place follows from the secret's name and it is sealed for that place, so that no secret can be put in the
-//! place of another. A deleted record comes back in no start. Its sealed bytes leave the disk when the database compacts
-//! the table, and those of the raft entry that brought it with the next cut.
+//! A record's key is derived from the secret's name and the record is sealed for that key, so that no secret can replace another.
+//! A deleted record never reappears. Its sealed bytes leave the disk when the database compacts the table, and those of the raft
+//! entry that carried it with the next compaction of the raft log.
 
 use std::ops::ControlFlow;
 
@@ -18,7 +18,7 @@ use super::entry::{decode_record, encode_record_into};
 use super::store::Store;
 use crate::security::seal::wipe;
 
-/// A record, of which the secret is in memory where it was anyhow.
+/// A record; the secret is not copied in memory.
 #[derive(Serialize, Deserialize)]
 struct Record<'a> {
     name: &'a str,
@@ -28,7 +28,7 @@ struct Record<'a> {
 /// Bytes of a record besides its name and its secret, at most.
 const RECORD_OVERHEAD: usize = 32;
 
-/// The place of a secret: the first 96 bits of a hash, which nobody makes two names meet in by chance.
+/// The key of a secret: the first 96 bits of a hash, too many for two names to collide by chance.
 pub(super) fn place(name: &str) -> Key {
     let hash = Sha256::digest(name.as_bytes());
     let (mut index, mut part) = ([0; 8], [0; 4]);
@@ -38,12 +38,12 @@ pub(super) fn place(name: &str) -> Key {
 }
 
 impl<D: Disk> Store<D> {
-    /// The change that keeps or destroys a secret.
+    /// The change that stores or destroys a secret.
     pub(super) fn change_secret(&self, payload: &VolatilePayload) -> Result<Change, LogError> {
         let (table, key) = (Table::Keyring, place(&payload.key));
         match &payload.value {
             Some(secret) => {
-                // With room for all of it: a buffer that grows leaves copies behind.
+                // Allocated at full size: a buffer that grows leaves copies behind.
                 let room = Vec::with_capacity(payload.key.len() + secret.len() + RECORD_OVERHEAD);
                 let record = Zeroizing::new(encode_record_into(room, &Record { name: &payload.key, secret }));
                 self.put(table, key, &[], &record)
@@ -52,7 +52,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Every secret. One that does not open ends the start: nothing else has it, and the cluster is not whole without.
+    /// Every secret. One that cannot be opened fails the start: it exists nowhere else, and the cluster is incomplete without it.
     pub(super) fn read_keyring(&self) -> Result<Vec<VolatilePayload>, LogError> {
         let mut secrets = Vec::new();
         self.disk.scan(Table::Keyring, Key::MIN, Key::MAX, &mut |key, sealed| {

@@ -1,5 +1,5 @@
-//! A disk in memory for the simulation and for tests. It outlives the store that is opened on it, as a disk outlives a
-//! process, and it can crash: what was not synced is then lost, wholly or in part.
+//! A disk in memory for the simulation and for tests. It outlives the store that is opened on it, as a disk outlives a process,
+//! and it can crash: unsynced writes are then lost, entirely or in part.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -15,23 +15,23 @@ use crate::security::seal::Seal;
 pub type MemoryStore = Store<MemoryDisk>;
 
 impl MemoryStore {
-    /// Opens the log on `disk`. All simulated disks share one data key: nothing on them is worth hiding.
+    /// Opens the log on `disk`. All simulated disks share one data key: they hold nothing worth protecting.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// When the operating system provides no randomness.
     pub fn open(disk: &MemoryDisk) -> Result<Self, LogError> {
         Ok(Self::new(disk.clone(), Seal::new(&[0; 32])?))
     }
 }
 
-/// What a crash leaves of the writes that were not synced.
+/// What a crash leaves of the unsynced writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crash {
-    /// All of them: the process was killed, and the operating system has what it was given.
+    /// All of them: the process was killed, but the operating system had received them.
     Killed,
-    /// The first few: the power was cut.
+    /// The first few: the power failed.
     PowerCut {
-        /// How many of them, 0 for none.
+        /// Their number, 0 for none.
         kept_writes: usize,
     },
     /// Those up to the last one that adds to history, and of that one's last frame only the first half.
@@ -48,9 +48,9 @@ type Tables = BTreeMap<(Table, Key), Vec<u8>>;
 struct State {
     /// What reads see.
     written: Tables,
-    /// What a power cut cannot take.
+    /// What survives a power failure.
     durable: Tables,
-    /// What makes `durable` into `written`.
+    /// The batches that turn `durable` into `written`.
     unsynced: Vec<Batch>,
     mark: Option<u64>,
     /// How many more writes and syncs succeed.
@@ -58,7 +58,7 @@ struct State {
 }
 
 impl MemoryDisk {
-    /// Crashes the machine. Stores that are still open on this disk must not be used any more. The disk works again.
+    /// Crashes the machine. Stores that are still open on this disk must no longer be used. The disk works again.
     pub fn crash(&self, crash: Crash) {
         let state = &mut *self.state();
         let mut unsynced = mem::take(&mut state.unsynced);
@@ -75,19 +75,19 @@ impl MemoryDisk {
         state.writes_left = None;
     }
 
-    /// Another disk with all that is on this one: a backup.
+    /// Another disk with the same contents: a backup.
     pub fn copy(&self) -> Self {
         let state = self.state();
         let (written, mark) = (state.written.clone(), state.mark);
         Self(Arc::new(Mutex::new(State { durable: written.clone(), written, mark, ..State::default() })))
     }
 
-    /// Lets `count` more writes and syncs succeed, and none after them until the next crash.
+    /// Lets `count` more writes and syncs succeed, and fails all later ones until the next crash.
     pub fn fail_after(&self, count: usize) {
         self.state().writes_left = Some(count);
     }
 
-    /// How many writes a power cut would endanger.
+    /// How many writes a power failure could lose.
     pub fn unsynced_writes(&self) -> usize {
         self.state().unsynced.len()
     }
@@ -218,7 +218,7 @@ impl Disk for MemoryDisk {
 }
 
 fn keys(tables: &Tables, table: Table, from: Key, to: Key) -> impl Iterator<Item = Key> {
-    // An empty range is nothing to read, not a mistake.
+    // An empty range is valid and contains nothing.
     tables.range((table, from)..(table, to.max(from))).map(|(&(_, key), _)| key)
 }
 
@@ -238,7 +238,7 @@ fn change(tables: &mut Tables, batch: &Batch) {
     }
 }
 
-/// Halves the last frame of the last write that adds to history; writes after it are lost.
+/// Truncates the last frame of the last write that adds to history to half; later writes are lost.
 fn tear_history(unsynced: &mut Vec<Batch>) {
     let adds_frame = |change: &Change| matches!(change, Change::Put { table: Table::History, .. });
     let torn = unsynced.iter().rposition(|batch| batch.iter().any(adds_frame));

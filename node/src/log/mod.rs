@@ -1,8 +1,8 @@
 //! The log: consensus, storage and history. Raft types stay inside this folder.
 //!
 //! Nothing here reads a clock, starts a thread or awaits: the turn loop drives [`Consensus`] with ticks, proposals and
-//! [`Consensus::ready`], hands the writes that come of it to a thread of their own ([`write_all`]), and reports them back; the
-//! simulation drives the very same code over a [`MemoryDisk`].
+//! [`Consensus::ready`], hands the resulting writes to a thread of their own ([`write_all`]), and reports them back; the
+//! simulation drives the same code over a [`MemoryDisk`].
 //!
 //! ```text
 //! raft entries   |<- cut ->|<---------- first_index .. last_index ---------->|
@@ -11,9 +11,9 @@
 //! keyring                                                     | applied
 //! ```
 //!
-//! Raft entries are short-lived consensus: they go once history and a checkpoint hold what they say. History is the
-//! product: every applied frame, each carrying the hash of the one before it; old ones may be in files ([`archive`]). A checkpoint only saves a start the folding
-//! of all history; the keyring has what history must not hold.
+//! Raft entries are short-lived: they are removed once history and a checkpoint cover them. History is the product: every applied
+//! frame, each carrying the hash of the one before it; old ones may be in files ([`archive`]). A checkpoint only saves a start
+//! from folding all of history; the keyring holds what history must not contain.
 
 pub mod archive;
 pub mod chain;
@@ -72,61 +72,60 @@ pub use rocks::{Checkpoints, RocksStore};
 pub use scrub::{Scrub, ScrubProgress, Scrubbed};
 pub use tree::{TileStore, TreeError, TreeReader};
 
-/// Where a manager keeps its log. All methods take `&self`. The turn loop alone stages raft entries and history, which takes no
-/// disk; one thread alone writes what was staged, in that order; [`LogStore::history`] and the checkpoint methods may be called
-/// from other threads at the same time.
+/// A manager's log. All methods take `&self`. Only the turn loop stages raft entries and history, which does not touch the disk;
+/// only one thread writes what was staged, in that order; [`LogStore::history`] and the checkpoint methods may be called from
+/// other threads at the same time.
 ///
-/// Any error of a method that writes is final: what is on the disk is then unknown, because a second attempt may report a
-/// success that never happened. The process ends, and the next start reads what is really there.
+/// Any error of a method that writes is final: the contents of the disk are then unknown, because a second attempt may report a
+/// success that never happened. The process ends, and the next start reads what is really on disk.
 pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
-    /// Verifies the log, repairs a torn tail of history, and says where everything stands. Comes before all else but
+    /// Verifies the log, repairs a torn tail of history, and returns its state. Must be called before all other methods except
     /// [`LogStore::history`] and [`LogStore::applied`]. What it returns is durable.
     ///
     /// # Errors
-    /// When a part that nothing can repair is damaged, or the log ends before what was known to be durable.
+    /// When an irreparable part is damaged, or the log ends before an index that was durable.
     fn load(&self) -> Result<Loaded, LogError>;
 
-    /// Begins a log, durably: that of a new cluster with its voters, whose first entry then gets index 2; or that of a manager which
-    /// is to join one, and is the one learner. That log is empty, so that it begins with a state that another manager offers.
+    /// Initializes a log, durably: that of a new cluster with its voters, whose first entry then gets index 2; or that of a
+    /// manager which is about to join one, and is the only learner. That log is empty, so that it starts from a state that
+    /// another manager offers.
     ///
     /// # Errors
-    /// When the log exists already, or the write fails.
+    /// When the log already exists, or the write fails.
     fn initialize(&self, membership: &Membership) -> Result<(), LogError>;
 
-    /// Begins a log again, durably, with this manager as the only voter, under a new number in raft. Every entry in it counts as
-    /// committed.
+    /// Resets a log, durably, to have this manager as the only voter, under a new raft id. Every entry in it counts as committed.
     ///
     /// # Errors
-    /// When the log has not begun, or the write fails.
+    /// When the log is not initialized, or the write fails.
     fn begin_alone(&self, raft_id: u64, replaces: u64) -> Result<(), LogError>;
 
-    /// Stages raft entries, in place of those from the first one's index on, and the hard state: reads see them from now on, and
-    /// [`LogStore::write`] brings them to the disk. With `sync` everything staged so far is durable once that returns.
+    /// Stages raft entries, replacing those from the first one's index on, and the hard state: reads see them from now on, and
+    /// [`LogStore::write`] writes them to disk. With `sync` everything staged so far is durable once that returns.
     ///
     /// # Errors
-    /// When the entries do not follow what is there.
+    /// When the entries do not continue the log.
     fn stage_append(&self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) -> Result<Staged, LogError>;
 
-    /// Stages applied frames for history, their secrets for the keyring, and the applied index, which the disk gets in one
-    /// write that is not synced: the raft entries can repeat it. `applied` may lie beyond the last frame, as empty entries carry
-    /// none.
+    /// Stages applied frames for history, their secrets for the keyring, and the applied index, which are written together and
+    /// not synced: the raft entries can repeat them. `applied` may be beyond the last frame, as empty entries have none.
     ///
     /// # Errors
-    /// When a frame is not the next link of the chain, or something is applied that was not written.
+    /// When a frame is not the next link of the chain, or an entry is applied that was not written.
     fn stage_apply(&self, frames: Vec<AppliedFrame>, applied: u64) -> Result<Staged, LogError>;
 
-    /// Stages history that leads from what was applied last to a state that another manager offers. Nobody reads it before
+    /// Stages history that leads from the last applied frame to a state that another manager offers. It is not readable before
     /// [`LogStore::stage_install`] makes it count; applying another entry, or a start, discards it.
     ///
     /// # Errors
     /// When a frame is not the next link of the chain.
     fn stage_fetched(&self, frames: Vec<(u64, Bytes)>) -> Result<Staged, LogError>;
 
-    /// Stages the beginning with such a state, in one synced write: all history that was fetched counts as applied, the raft log
-    /// begins again behind it with these entries, and these secrets take the place of those that were kept.
+    /// Stages the switch to such a state, in one synced write: all fetched history counts as applied, the raft log restarts after
+    /// it with these entries, and these secrets replace the stored ones.
     ///
     /// # Errors
-    /// When the history that was fetched does not end there.
+    /// When the fetched history does not end there.
     fn stage_install(
         &self,
         install: Install,
@@ -137,19 +136,19 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     /// The last frame that was fetched and does not count yet.
     fn fetched(&self) -> Option<FrameLink>;
 
-    /// Writes what was staged, all of it or nothing, with at most one sync. To be called in the order of staging.
+    /// Writes all staged changes or none, with at most one sync. Must be called in the order of staging.
     ///
     /// # Errors
     /// When the write fails.
     fn write(&self, staged: Vec<Staged>) -> Result<(), LogError>;
 
-    /// Seals a page of what is on the disk again, with the newest data key; where to go on, or nothing at the end.
+    /// Reseals a page of the log on disk with the newest data key; returns where to continue, or `None` at the end.
     ///
     /// # Errors
-    /// When something cannot be read or written.
+    /// When a value cannot be read or written.
     fn reseal(&self, at: ResealPosition) -> Result<Option<ResealPosition>, LogError>;
 
-    /// Makes everything durable, and removes from the disk what was deleted or replaced. May take long.
+    /// Makes everything durable, and removes deleted and replaced data from the disk. May take long.
     ///
     /// # Errors
     /// When the disk does not confirm it.
@@ -164,7 +163,7 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     /// Whether something is staged that the disk does not have yet.
     fn writes_wait(&self) -> bool;
 
-    /// Stages and writes raft entries, for whoever can wait.
+    /// Stages and writes raft entries, for callers that can wait.
     ///
     /// # Errors
     /// Those of [`LogStore::stage_append`] and [`LogStore::write`].
@@ -172,7 +171,7 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
         self.write(vec![self.stage_append(entries, hard_state, sync)?])
     }
 
-    /// Stages and writes applied frames, for whoever can wait.
+    /// Stages and writes applied frames, for callers that can wait.
     ///
     /// # Errors
     /// Those of [`LogStore::stage_apply`] and [`LogStore::write`].
@@ -186,7 +185,7 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     /// When an entry is missing or damaged, or cannot be read.
     fn entries(&self, from: u64, to: u64, bytes_max: u64) -> Result<Vec<Entry>, LogError>;
 
-    /// The term of the entry at `index`; also of the last one that was cut. Nothing for any other.
+    /// The term of the entry at `index`, or of the last one that was compacted; `None` for any other.
     ///
     /// # Errors
     /// When the entry is damaged or cannot be read.
@@ -198,23 +197,23 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     /// Index of the last raft entry.
     fn last_index(&self) -> u64;
 
-    /// What was applied last: as this store staged or verified it, or else as the disk has it.
+    /// The last applied index and frame: as this store staged or verified them, or else as recorded on disk.
     ///
     /// # Errors
     /// When the record is damaged or cannot be read.
     fn applied(&self) -> Result<Applied, LogError>;
 
-    /// The stored bytes of the frames from index `from` on, written or staged, up to what was applied last: at most `frames_max`
-    /// frames, cut after `bytes_max` bytes but never before the first. [`HistoryReader`] is for whoever relies on them.
+    /// The stored bytes of the frames from index `from` on, written or staged, up to the last applied one: at most `frames_max`
+    /// frames, cut after `bytes_max` bytes but never before the first. Readers that depend on the chain use [`HistoryReader`].
     ///
     /// # Errors
     /// When a frame is damaged or cannot be read.
     fn history(&self, from: u64, frames_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, LogError>;
 
-    /// About how many bytes a table takes on the disk: that of history without what was archived.
+    /// The approximate size of a table on disk in bytes; history does not include its archives.
     ///
     /// # Errors
-    /// When the disk does not know.
+    /// When the disk cannot tell.
     fn table_bytes(&self, table: Table) -> Result<u64, LogError>;
 
     /// The last frame of history before this index, with its own index, written or staged.
@@ -223,28 +222,28 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     /// When the frame is damaged or cannot be read.
     fn frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, LogError>;
 
-    /// Every secret that was kept and not destroyed. May be ahead of the applied index after a torn tail of history was
-    /// dropped: the raft entries that are applied again then say the same again.
+    /// Every secret that was stored and not destroyed. May be ahead of the applied index after a torn tail of history was
+    /// dropped: the raft entries that are applied again then repeat the same changes.
     ///
     /// # Errors
     /// When one of them is damaged or cannot be read.
     fn keyring(&self) -> Result<Vec<VolatilePayload>, LogError>;
 
-    /// Stores a snapshot of the projections chunk by chunk, durably, and with it all history before it. The newest two are kept, and
-    /// of the older ones a series in which each is about twice as far back as the next.
+    /// Stores a snapshot of the projections chunk by chunk, durably, together with all history before it. The newest two are
+    /// kept, and of the older ones a selection spread over history.
     ///
     /// # Errors
     /// When a write fails.
     fn save_checkpoint(&self, head: CheckpointHead, chunks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), LogError>;
 
-    /// Index of the newest checkpoint up to this one.
+    /// Index of the newest checkpoint up to this index.
     ///
     /// # Errors
     /// When they cannot be read.
     fn checkpoint_before(&self, at_most: u64) -> Result<Option<u64>, LogError>;
 
-    /// Reads the newest checkpoint that is intact and ahead neither of `at_most` nor of the applied index. One that proves to
-    /// be damaged on the way is followed by the one before it, which begins again.
+    /// Reads the newest intact checkpoint that is ahead neither of `at_most` nor of the applied index. If it turns out to be
+    /// damaged on the way, the previous one is read from its beginning.
     ///
     /// # Errors
     /// When there are such checkpoints and none of them is intact, or they cannot be read.
@@ -254,7 +253,7 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
         read: &mut dyn FnMut(CheckpointPart<'_>),
     ) -> Result<Option<CheckpointHead>, LogError>;
 
-    /// The same, held whole: for tools that look at a checkpoint without making a state of it.
+    /// The same, as a whole: for tools that inspect a checkpoint without building a state.
     ///
     /// # Errors
     /// Those of [`LogStore::load_checkpoint`].
@@ -267,8 +266,8 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
         Ok(head.map(|head| Checkpoint { head, chunks }))
     }
 
-    /// Cuts raft entries up to and including `to`, but none that is not covered by the newest two checkpoints and by
-    /// history. Returns the first index that is left.
+    /// Removes raft entries up to and including `to`, but only those covered by the newest two checkpoints and by history.
+    /// Returns the first remaining index.
     ///
     /// # Errors
     /// When the write fails.
@@ -280,13 +279,14 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     /// When the record is damaged or cannot be read.
     fn indexed_to(&self) -> Result<u64, LogError>;
 
-    /// The next segment of history that the index does not cover, once the disk has all of it.
+    /// The next segment of history that the index does not cover, once all of it is on disk.
     ///
     /// # Errors
     /// When the record is damaged or cannot be read.
     fn segment_to_index(&self) -> Result<Option<Range<u64>>, LogError>;
 
-    /// Adds the next segment to the index. Not synced: it comes after the history that it is of, so that no crash leaves it without.
+    /// Adds the next segment to the index. Not synced: it is written after the history that it covers, so no crash can leave it
+    /// without that history.
     ///
     /// # Errors
     /// When the write fails.
@@ -303,75 +303,75 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
         direction: Direction,
     ) -> Result<Option<(u32, Frames)>, LogError>;
 
-    /// What the index keeps under a key.
+    /// The value that the index stores under a key.
     ///
     /// # Errors
     /// When it is damaged or cannot be read.
     fn indexed_value(&self, key: u64) -> Result<Option<Vec<u8>>, LogError>;
 
-    /// Removes the index, so that it is made again.
+    /// Removes the index, so that it is rebuilt.
     ///
     /// # Errors
     /// When the write fails.
     fn discard_index(&self) -> Result<(), LogError>;
 
-    /// How far the background verification of history came; nothing before its first pass.
+    /// Progress of the background verification of history; `None` before its first pass.
     ///
     /// # Errors
     /// When the record is damaged or cannot be read.
     fn scrub_progress(&self) -> Result<Option<ScrubProgress>, LogError>;
 
-    /// Notes how far the background verification of history came. Not synced: what is lost of it is read again.
+    /// Records the progress of the background verification of history. Not synced: lost progress only means reading again.
     ///
     /// # Errors
     /// When the write fails.
     fn save_scrub_progress(&self, progress: ScrubProgress) -> Result<(), LogError>;
 
-    /// Puts frames of history that were applied long ago in the place of what is there, durably. They are not verified here.
+    /// Replaces frames of history that were applied earlier, durably. They are not verified here.
     ///
     /// # Errors
     /// When one of them was not applied, or the write fails.
     fn mend_history(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError>;
 
-    /// Removes a damaged file of history with all the frames in it, by the first and the last index in it: a frame written beside it
-    /// would make the database read it, and end.
+    /// Removes a damaged file of history with all frames in it, identified by its first and last index: otherwise, writing a
+    /// frame next to it would make the database read it, and fail.
     ///
     /// # Errors
     /// When it cannot be removed. Nothing else is lost then.
     fn drop_history_file(&self, first: u64, last: u64) -> Result<(), LogError>;
 
-    /// Makes everything that was written so far durable.
+    /// Makes all earlier writes durable.
     ///
     /// # Errors
     /// When the disk does not confirm it.
     fn sync(&self) -> Result<(), LogError>;
 }
 
-/// A write that reads see already, and that the disk does not have yet.
+/// A write that is visible to reads, and not on disk yet.
 pub struct Staged(store::Step);
 
-/// A state that another manager offered, to begin with.
+/// A state that another manager offered, to start from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Install {
     /// Index of its last frame.
     pub index: u64,
     /// The term of the entry there.
     pub term: u64,
-    /// All secrets that go with it.
+    /// All secrets that belong to it.
     pub secrets: Vec<VolatilePayload>,
-    /// What frames of its history may be redacted, as that history says.
+    /// Which redacted frames its history may contain, according to that history.
     pub permits: Permits,
 }
 
-/// What a verified log holds.
+/// The state of a verified log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// Term, vote and commit index; the commit index is at least the applied one.
     pub hard_state: HardState,
-    /// The members with whom the log began; nothing in a log that has not begun.
+    /// The members with which the log was initialized; `None` in an uninitialized log.
     pub membership: Option<Membership>,
-    /// Everything up to this raft index is in history. May be lower than before a crash: the rest is in the raft entries
-    /// still, and consensus returns it again.
+    /// Everything up to this raft index is in history. May be lower than before a crash: the rest is still in the raft entries,
+    /// and consensus returns it again.
     pub applied: u64,
     /// Index of the first raft entry that is kept.
     pub first_index: u64,
@@ -381,35 +381,36 @@ pub struct Loaded {
     pub last_frame: Option<FrameLink>,
     /// Index of the newest checkpoint.
     pub checkpoint: Option<u64>,
-    /// The index from which on a torn tail of history was dropped.
+    /// The index from which a torn tail of history was dropped.
     pub repaired_from: Option<u64>,
 }
 
 impl Loaded {
-    /// The same with the members as the state at the applied index has them: a log says by itself only with whom it began.
+    /// The same, with the members according to the state at the applied index: the log itself only records those it was
+    /// initialized with.
     #[must_use]
     pub fn with_members(self, members: Option<Membership>) -> Self {
         Self { membership: members.or(self.membership), ..self }
     }
 }
 
-/// What a checkpoint stands for.
+/// What a checkpoint covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckpointHead {
-    /// It holds the effects of everything up to this raft index.
+    /// It includes the effects of everything up to this raft index.
     pub index: u64,
     /// The term of the entry at that index.
     pub term: u64,
-    /// Hash of the last frame at or before that index; the frame after it carries this.
+    /// Hash of the last frame at or before that index; the next frame carries it.
     pub frame_hash: FrameHash,
 }
 
-/// What is read of a checkpoint.
+/// An item read from a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub enum CheckpointPart<'a> {
-    /// One begins. What was read before is void.
+    /// A checkpoint begins. Everything read before is invalid.
     Begin {
-        /// How many bytes its chunks have.
+        /// The total size of its chunks in bytes.
         bytes: u64,
     },
     /// The next bytes of the snapshot.
@@ -419,9 +420,9 @@ pub enum CheckpointPart<'a> {
 /// A snapshot of the projections.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// What it stands for.
+    /// What it covers.
     pub head: CheckpointHead,
-    /// The projections, in a form that is theirs.
+    /// The projections, in their own encoding.
     pub chunks: Vec<Vec<u8>>,
 }
 

@@ -1,10 +1,10 @@
-//! Consensus: drives a raft node over the log, as plain data in and out.
+//! Consensus: drives a raft node over the log, with plain data in and out.
 //!
-//! One round is [`Consensus::ready`]: it says what is to be written, which others do at their own pace, and what is
-//! committed. Raft counts an entry as durable only once [`Consensus::written`] reports it, so that nothing is committed before
-//! its fsync, also alone, and a follower confirms nothing before its own. A change of the members is an entry that carries its
-//! frame, so that it happens with that frame or not at all. Whom entries alone do not bring up to date is offered a state by its
-//! name; how the history that leads to it travels is for the caller.
+//! One round is [`Consensus::ready`]: it returns what to write, which another thread does at its own pace, and what is committed.
+//! Raft counts an entry as durable only once [`Consensus::written`] reports it, so that nothing is committed before its fsync,
+//! even with a single manager, and a follower confirms nothing before its own. A membership change is an entry that carries its
+//! frame, so that both happen together or not at all. A manager that entries alone cannot bring up to date is offered a state by
+//! its index and hash; how the history that leads to it is transferred is up to the caller.
 
 mod adapter;
 mod followers;
@@ -31,36 +31,36 @@ use super::{
     tail,
 };
 
-/// How often [`Consensus::tick`] is to be called.
+/// The interval at which [`Consensus::tick`] must be called.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Ticks between a leader's heartbeats.
 const HEARTBEAT_TICKS: usize = 2;
-/// Ticks without a leader before an election, at least: five heartbeats may be lost. At most twice as many.
+/// Minimum of ticks without a leader before an election: five heartbeats may be lost. The maximum is twice as many.
 pub const ELECTION_TICKS: usize = 10;
 /// Bytes of entries in one message to another manager; a larger entry goes alone.
 const MESSAGE_BYTES: u64 = 1024 * 1024;
-/// Messages with entries on the way to one manager.
+/// Messages with entries in flight to one manager.
 const INFLIGHT_MESSAGES: usize = 256;
-/// Bytes of entries that wait to be committed; then proposals are refused.
+/// Bytes of uncommitted entries; beyond this, proposals are refused.
 const UNCOMMITTED_BYTES: u64 = 64 * 1024 * 1024;
 
-/// This manager's part in consensus.
+/// This manager's raft node.
 pub struct Consensus {
     node: RawNode<Adapter>,
     store: Arc<dyn LogStore>,
-    /// The term that this manager leads, as last reported.
+    /// The term in which this manager leads, as last reported.
     reported_term: Option<u64>,
-    /// Messages that say that something is durable here, by the round whose write they wait for.
+    /// Messages that confirm that something is durable here, by the round whose write they wait for.
     held_back: VecDeque<(u64, Vec<eraftpb::Message>)>,
-    /// Those that may go.
+    /// Those that may be sent.
     released: Vec<eraftpb::Message>,
-    /// Answers to questions for the read index.
+    /// Answers to read index requests.
     read_states: Vec<ReadState>,
-    /// What to begin with in place of the log, once raft says so.
+    /// The state to restart from instead of the log, once raft confirms it.
     restoring: Option<Install>,
 }
 
-/// A state to begin with, by its name.
+/// A state to start from, by its index and hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// Index of its last frame.
@@ -80,28 +80,28 @@ impl Offer {
     }
 }
 
-/// What a round of consensus brought.
+/// The results of a round of consensus.
 #[derive(Default)]
 pub struct Progress {
-    /// A change of leadership, to be acted on before the rest.
+    /// A change of leadership, to be handled before the rest.
     pub role: Option<RoleChange>,
-    /// What is committed and durable, in order, without entries that carry nothing.
+    /// Committed and durable entries, in order, without empty ones.
     pub committed: Vec<Committed>,
-    /// Everything up to this index has been returned as committed, also what carries nothing: how far the applied index
-    /// may move. Nothing if no more than before.
+    /// Everything up to this index has been returned as committed, including empty entries: how far the applied index may move.
+    /// `None` if unchanged.
     pub committed_to: Option<u64>,
-    /// What to tell other managers.
+    /// Messages to other managers.
     pub messages: Vec<Message>,
-    /// What is to be written.
+    /// What to write.
     pub write: Option<Write>,
-    /// The round with whose write this manager begins with the state that it was offered.
+    /// The round whose write starts this manager from the offered state.
     pub restored: Option<u64>,
 }
 
-/// Something for the disk. Writes are made in the order in which they are given out.
+/// A write to disk. Writes must be made in the order in which they are returned.
 pub struct Write {
     staged: Staged,
-    /// The round of consensus that it belongs to; none if it only adds to history.
+    /// The round of consensus that it belongs to; `None` if it only adds to history.
     round: Option<u64>,
     /// The index up to which history is written with it.
     applied: Option<u64>,
@@ -111,19 +111,19 @@ pub struct Write {
 
 redacted_debug! { Write shows [round, applied, awaited] hides [staged] }
 
-/// How far the disk is.
+/// The progress of the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
     /// The last round of consensus that is written, and durable if it had to be.
     pub round: Option<u64>,
     /// History is written up to this index.
     pub applied: Option<u64>,
-    /// Whether something waits to hear of it.
+    /// Whether something waits for it.
     pub awaited: bool,
 }
 
 impl Written {
-    /// Adds what was written later.
+    /// Adds the progress of later writes.
     pub fn merge(&mut self, later: Self) {
         self.round = later.round.or(self.round);
         self.applied = later.applied.or(self.applied);
@@ -134,7 +134,7 @@ impl Written {
 /// Makes writes, with one sync for all of them.
 ///
 /// # Errors
-/// When the log cannot be written. The process must end.
+/// When the log cannot be written. The process must stop.
 pub fn write_all(store: &dyn LogStore, writes: Vec<Write>) -> Result<Written, LogError> {
     let mut written = Written::default();
     let mut staged = Vec::with_capacity(writes.len());
@@ -156,7 +156,7 @@ pub enum RoleChange {
         /// The index of its first entry. Once this is committed, so is everything that earlier leaders left.
         first_index: u64,
     },
-    /// It does not lead any more: what it proposed and was not returned as committed may or may not be, one day.
+    /// It no longer leads: proposals that were not returned as committed may or may not be committed later.
     LostLeadership,
 }
 
@@ -167,9 +167,9 @@ pub struct Committed {
     pub index: u64,
     /// The term of the leader that proposed it.
     pub term: u64,
-    /// The change of members that happens with it.
+    /// The membership change that takes effect with it.
     pub change: Option<MemberChange>,
-    /// What was proposed.
+    /// The proposed bytes.
     pub bytes: Bytes,
 }
 
@@ -179,24 +179,24 @@ redacted_debug! { Committed shows [index, term, change] hides [bytes] }
 /// A message to another manager, opaque to everything in between.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The raft id of the manager that it is for.
+    /// The raft id of the receiver.
     pub to: u64,
-    /// What its [`Consensus::step`] takes.
+    /// The input of its [`Consensus::step`].
     pub bytes: Vec<u8>,
 }
 
 redacted_debug! { Message shows [to] hides [bytes] }
 
-/// Why a proposal was not taken. Nothing of it is in the log.
+/// Why a proposal was refused. None of it is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// Another manager leads, or none.
     #[error("this manager does not lead the cluster")]
     NotLeader,
-    /// Too much waits to be committed, or another manager is about to lead.
+    /// Too much is uncommitted, or leadership is being handed over.
     #[error("too many changes wait to be committed")]
     Full,
-    /// A change of members is under way; raft would drop another one without a word.
+    /// A membership change is in progress; raft would silently drop another one.
     #[error("another change of the managers is under way")]
     ChangePending,
 }
@@ -207,7 +207,7 @@ pub enum StepError {
     /// Not a message.
     #[error("the message is malformed: {0}")]
     Malformed(String),
-    /// A message that this manager has no use for.
+    /// A message that this manager cannot use.
     #[error("the message was refused: {0}")]
     Refused(String),
     /// It shows that this manager's log lost what it had. The process must end.
@@ -216,18 +216,18 @@ pub enum StepError {
 }
 
 impl Consensus {
-    /// Begins the log of a new cluster, of which `id` is the only voter.
+    /// Initializes the log of a new cluster, of which `id` is the only voter.
     ///
     /// # Errors
-    /// When the log exists already, or cannot be written.
+    /// When the log already exists, or cannot be written.
     pub fn bootstrap(store: &dyn LogStore, id: u64) -> Result<(), LogError> {
         store.initialize(&Membership::single(id))
     }
 
-    /// Joins in again where the log stands. A single voter leads at once, from the first [`Consensus::ready`] on.
+    /// Resumes from the log. A single voter leads at once, from the first [`Consensus::ready`] on.
     ///
     /// # Errors
-    /// When the log has not begun, or raft refuses its state.
+    /// When the log is not initialized, or raft refuses its state.
     pub fn open(store: Arc<dyn LogStore>, id: u64, loaded: &Loaded) -> Result<Self, LogError> {
         let membership = loaded.membership.as_ref().ok_or(LogError::NotInitialized)?;
         let adapter = Adapter::new(store.clone(), loaded.hard_state, membership);
@@ -242,14 +242,15 @@ impl Consensus {
         Ok(consensus)
     }
 
-    /// Lets [`TICK`] pass.
+    /// Advances time by one [`TICK`].
     pub fn tick(&mut self) {
         self.node.tick();
         self.set_election_timeout();
     }
 
-    /// Raft draws how long it waits for a leader, again in each term and role. It follows from the manager and the term instead,
-    /// so that the same messages at the same times have the same end; managers still differ, and differ again in the next term.
+    /// Raft draws a random election timeout, again in each term and role. Here it is derived from the manager and the term
+    /// instead, so that the same messages at the same times have the same result; managers still differ, and differ again in the
+    /// next term.
     fn set_election_timeout(&mut self) {
         let seed = (self.node.raft.id ^ self.node.raft.term.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let extra = usize::try_from((seed ^ seed >> 29) % ELECTION_TICKS as u64).unwrap_or_default();
@@ -258,7 +259,7 @@ impl Consensus {
         }
     }
 
-    /// This manager's number.
+    /// This manager's raft id.
     pub fn id(&self) -> u64 {
         self.node.raft.id
     }
@@ -268,7 +269,7 @@ impl Consensus {
         self.node.raft.raft_log.applied
     }
 
-    /// Everything up to this index is committed, as far as this manager knows.
+    /// Everything up to this index is committed, as far as this manager has seen.
     pub fn committed(&self) -> u64 {
         self.node.raft.raft_log.committed
     }
@@ -301,20 +302,20 @@ impl Consensus {
         self.node.raft.raft_log.last_index() + 1
     }
 
-    /// Whether raft takes proposals: not while another voter is about to lead, nor of a leader that does not vote any more, because
-    /// it was itself the one to commit the loss of its vote.
+    /// Whether raft takes proposals: not while leadership is being handed over, nor from a leader that no longer votes, because
+    /// it committed the loss of its own vote.
     pub fn may_propose(&self) -> bool {
         let raft = &self.node.raft;
         self.is_leader() && raft.lead_transferee.is_none() && raft.prs().conf().voters().contains(raft.id)
     }
 
-    /// Proposes an entry and returns its index. It is neither durable nor certain until [`Consensus::ready`] returns it
-    /// as committed.
+    /// Proposes an entry and returns its index. It is neither durable nor certain until [`Consensus::ready`] returns it as
+    /// committed.
     ///
     /// # Errors
-    /// When this manager does not lead, or too much waits to be committed.
+    /// When this manager does not lead, or too much is uncommitted.
     pub fn propose(&mut self, bytes: Vec<u8>) -> Result<u64, ProposeError> {
-        // Raft would forward the proposal to the leader, where it may be lost or doubled without notice.
+        // Raft would forward the proposal to the leader, where it may be lost or duplicated without notice.
         if !self.is_leader() {
             return Err(ProposeError::NotLeader);
         }
@@ -326,7 +327,7 @@ impl Consensus {
     /// Proposes an entry that changes the members when it is committed, and returns its index.
     ///
     /// # Errors
-    /// When this manager does not lead, another such change is under way, or too much waits to be committed.
+    /// When this manager does not lead, another such change is in progress, or too much is uncommitted.
     pub fn propose_change(&mut self, change: MemberChange, bytes: Vec<u8>) -> Result<u64, ProposeError> {
         if !self.is_leader() {
             return Err(ProposeError::NotLeader);
@@ -340,7 +341,7 @@ impl Consensus {
         Ok(index)
     }
 
-    /// Takes a message from another manager; one that offers a state is for [`Consensus::offered`] first.
+    /// Handles a message from another manager; one that offers a state must be passed to [`Consensus::offered`] first.
     ///
     /// # Errors
     /// When it is not one, not for this manager, or of what this manager lost.
@@ -352,10 +353,10 @@ impl Consensus {
         stepped
     }
 
-    /// Who sent a message, and the state that it offers to this manager, if that is one that it does not have.
+    /// The sender of a message, and the state that it offers to this manager, if this manager does not have that state.
     ///
     /// # Errors
-    /// When it is not a message.
+    /// When it is not a valid message.
     pub fn offered(&self, message: &[u8]) -> Result<(u64, Option<Offer>), StepError> {
         let message = parse(message)?;
         let is_offer = message.get_msg_type() == eraftpb::MessageType::MsgSnapshot && message.term >= self.term();
@@ -371,8 +372,8 @@ impl Consensus {
         Ok((message.from, Some(Offer { index: metadata.index, term: metadata.term, frame_hash, membership })))
     }
 
-    /// Begins with a state that was offered: its history is staged already, and its secrets take the place of those that are
-    /// kept. Whether raft takes it; if so, [`Consensus::ready`] says with which round.
+    /// Starts from an offered state: its history is already staged, and its secrets replace the stored ones. Returns whether raft
+    /// accepts it; if so, [`Consensus::ready`] returns the round in which that happens.
     pub fn restore(&mut self, message: &[u8], offer: &Offer, secrets: Vec<VolatilePayload>, permits: Permits) -> bool {
         if let Err(error) = self.step(message) {
             tracing::debug!(%error, "a state that was offered is not taken");
@@ -383,30 +384,30 @@ impl Consensus {
         taken
     }
 
-    /// Whether another manager needs a state to begin with, and the present offer is none for it.
+    /// Whether another manager needs a state to start from, and the current offer does not suit it.
     pub fn wants_offer(&self) -> bool {
         self.node.store().offer_wanted.get()
     }
 
-    /// Offers a state to whom entries alone do not bring up to date; or none any more.
+    /// Sets the state that is offered to managers that entries alone cannot bring up to date, or withdraws it.
     pub fn set_offer(&mut self, offer: Option<Offer>) {
         let adapter = self.node.mut_store();
         adapter.offer_wanted.set(false);
         adapter.offer = offer;
     }
 
-    /// A manager that was offered a state does not say that it has it: it is to be offered another one.
+    /// A manager that was offered a state does not confirm it: it must be offered another one.
     pub fn offer_failed(&mut self, raft_id: u64) {
         self.node.report_snapshot(raft_id, SnapshotStatus::Failure);
     }
 
-    /// One round: says what is to be written, what is committed and what to tell others. Nothing if there is nothing to do;
-    /// otherwise to be called again, as what is committed comes in pieces of at most 8 MiB.
+    /// One round: returns what to write, what is committed and what to send to other managers. `None` if there is nothing to do;
+    /// otherwise it must be called again, since committed entries come in pieces of at most 8 MiB.
     ///
     /// # Errors
-    /// When the log holds what this build cannot follow. The process must end.
+    /// When the log contains something that this build does not support. The process must stop.
     pub fn ready(&mut self) -> Result<Option<Progress>, LogError> {
-        // Before raft makes a round of them alone, which would cost a write.
+        // Before raft makes a separate round of them, which would cost a write.
         self.read_states.append(&mut self.node.raft.read_states);
         if !self.node.has_ready() {
             let messages = to_messages(std::mem::take(&mut self.released))?;
@@ -432,7 +433,7 @@ impl Consensus {
         }))
     }
 
-    /// The disk has everything up to a round. What is committed by that, [`Consensus::ready`] returns.
+    /// Reports that the disk has everything up to a round. [`Consensus::ready`] returns what is committed by that.
     pub fn written(&mut self, round: u64) {
         self.node.on_persist_ready(round);
         while let Some((_, mut messages)) = self.held_back.pop_front_if(|(held, _)| *held <= round) {
@@ -440,11 +441,11 @@ impl Consensus {
         }
     }
 
-    /// Adds the frames of committed entries to history; everything up to `applied` counts as done from now on. What is to be
-    /// written of it is not awaited: the raft entries, which are durable, can repeat it.
+    /// Adds the frames of committed entries to history; everything up to `applied` counts as done from now on. The resulting
+    /// write is not awaited: the raft entries, which are durable, can repeat it.
     ///
     /// # Errors
-    /// When a frame is not the next one. The process must end.
+    /// When a frame is not the next one. The process must stop.
     pub fn apply(&mut self, frames: Vec<AppliedFrame>, applied: u64) -> Result<Write, LogError> {
         let staged = self.store.stage_apply(frames, applied)?;
         self.node.advance_apply_to(applied);
@@ -456,21 +457,21 @@ impl Consensus {
         self.store.first_index()
     }
 
-    /// Makes a committed change of the members, before its frame counts as applied.
+    /// Makes a committed membership change, before its frame counts as applied.
     ///
     /// # Errors
-    /// When it cannot be made: the managers would not agree any more on who they are.
+    /// When it cannot be made: the managers would no longer agree on their membership.
     pub fn change_members(&mut self, change: MemberChange) -> Result<(), LogError> {
         let changed = self.node.apply_conf_change(&to_conf_change(change, Bytes::new()));
         changed.map(drop).map_err(|error| LogError::Consensus(error.to_string()))
     }
 
-    /// The state that was offered is on the disk, and what is applied begins with it.
+    /// Reports that the offered state is on disk; the applied index continues from it.
     pub fn begin_with(&mut self, index: u64) {
         self.node.advance_apply_to(index);
     }
 
-    /// Whether history is staged that leads to a state with which this manager did not begin.
+    /// Whether history is staged that leads to a state from which this manager did not start.
     pub fn has_fetched(&self) -> bool {
         self.store.fetched().is_some()
     }
@@ -484,7 +485,7 @@ impl Consensus {
         Ok(Write { staged, round: None, applied: None, awaited: false })
     }
 
-    /// Stages what raft must not forget, to be synced if there is anything that a vote or a commit may rest on.
+    /// Stages raft's persistent state, to be synced if a vote or a commit may depend on it.
     fn stage(&mut self, ready: &mut Ready) -> Result<(Option<RoleChange>, Write), LogError> {
         let install = match ready.snapshot().is_empty() {
             true => None,
@@ -512,14 +513,14 @@ impl Consensus {
         Ok((role, Write { staged, round: Some(round), applied, awaited: awaited || applied.is_some() }))
     }
 
-    /// How the role differs from what was last reported.
+    /// The change of role since the last report, if any.
     fn role_change(&mut self, unwritten: &[Entry]) -> Option<RoleChange> {
         let leads = self.is_leader().then(|| self.term());
         if leads == self.reported_term {
             return None;
         }
         self.reported_term = leads;
-        // A leader's first entry is written in the same round in which it became the leader.
+        // A leader's first entry is written in the round in which it became the leader.
         Some(leads.map_or(RoleChange::LostLeadership, |term| {
             let first = unwritten.iter().find(|entry| entry.term == term);
             RoleChange::BecameLeader { term, first_index: first.map_or(self.next_index(), |entry| entry.index) }
@@ -527,34 +528,34 @@ impl Consensus {
     }
 }
 
-/// Every setting by name, since raft's own defaults are not all fit for use.
+/// Sets every option explicitly, since not all of raft's defaults are suitable.
 fn config(id: u64, applied: u64) -> Config {
     Config {
         id,
         election_tick: ELECTION_TICKS,
         heartbeat_tick: HEARTBEAT_TICKS,
-        // What is in history must not be returned again.
+        // Entries that are in history must not be returned again.
         applied,
         max_size_per_msg: MESSAGE_BYTES,
         max_inflight_msgs: INFLIGHT_MESSAGES,
-        // A leader that cannot reach a majority steps down, instead of serving old state.
+        // A leader that cannot reach a majority steps down instead of serving stale state.
         check_quorum: true,
-        // A manager that comes back from a partition does not depose a healthy leader.
+        // A manager that returns after a partition does not depose a healthy leader.
         pre_vote: true,
         // Between one and two election timeouts, drawn by raft itself.
         min_election_tick: ELECTION_TICKS,
         max_election_tick: 2 * ELECTION_TICKS,
         // Leases need clocks that do not drift and processes that do not pause.
         read_only_option: ReadOnlyOption::Safe,
-        // Followers learn of a commit at once: agents read from them.
+        // Followers are notified of a commit at once: agents read from them.
         skip_bcast_commit: false,
-        // raft 0.7 adds entries to a message that waits and has none, wherever that one begins; the follower then confirms an entry
-        // that it does not have. Messages that wait for a manager travel together all the same.
+        // With it, raft 0.7 adds entries to a waiting message without entries, wherever that one starts; the follower then
+        // confirms an entry that it does not have. Messages that wait for a manager are still sent together.
         batch_append: false,
-        // No manager is a better leader than another.
+        // All managers are equally suitable as leaders.
         priority: 0,
         max_uncommitted_size: UNCOMMITTED_BYTES,
-        // A long log is replayed piece by piece, each of which is in memory at once.
+        // A long log is replayed in pieces, each of which is held in memory.
         max_committed_size_per_ready: tail::BYTES_MAX as u64,
     }
 }

@@ -1,6 +1,6 @@
-//! The start: verifies what the disk holds before anything relies on it. Raft aborts the process on a state that cannot
-//! be, so such states are found here first and reported in a sentence; a torn tail of history is cut off, as the raft entries
-//! can repeat it. Nothing is changed before everything has been verified.
+//! The start: verifies the contents of the disk before anything relies on them. Raft aborts the process on an impossible state,
+//! so such states are found here first and reported in a sentence; a torn tail of history is cut off, as the raft entries can
+//! repeat it. Nothing is changed before everything has been verified.
 
 use std::ops::ControlFlow;
 
@@ -13,8 +13,8 @@ use super::store::{
 use super::tail::Tail;
 use super::{Loaded, LogError};
 
-/// How far back a start verifies history, in indexes. Enough to cover what a crash may have cut short many times over;
-/// the whole of it is for `swarmd replay`.
+/// How far back a start verifies history, in indexes. This covers many times what a crash may have interrupted; `swarmd replay`
+/// verifies all of it.
 pub(super) const VERIFIED_INDEXES: u64 = 1_000;
 
 struct Meta {
@@ -35,17 +35,17 @@ impl<D: Disk> Store<D> {
             self.discard_fetched(loaded.applied)?;
         }
         if loaded.membership.is_some() {
-            // What has been read may be reported as committed from now on, so it must not be lost to a power cut any more.
+            // What has been read may be reported as committed from now on, so a power failure must not lose it.
             self.disk.sync()?;
         }
         Ok(loaded)
     }
 
-    /// Verifies the log and says what a start makes of it, without changing anything: a torn tail of history counts as cut
-    /// off. From then on this store can be read as if it had been loaded.
+    /// Verifies the log and returns what a start would use, without changing anything: a torn tail of history counts as cut off.
+    /// From then on this store can be read as if it had been loaded.
     ///
     /// # Errors
-    /// When a part that nothing can repair is damaged, or the log ends before what was known to be durable.
+    /// When an irreparable part is damaged, or the log ends before an index that was durable.
     pub fn examine(&self) -> Result<Loaded, LogError> {
         let Some(meta) = self.read_meta()? else {
             return self.empty();
@@ -56,7 +56,7 @@ impl<D: Disk> Store<D> {
         self.read_keyring()?;
         let checkpoint = self.readable_checkpoints()?.into_iter().rev().find(|&index| index <= applied.index);
         *self.state() = State::new(Tail::new(meta.cut, last), applied);
-        // Raft learns of a commit before it writes it down; what was applied had been committed.
+        // Raft sees a commit before it records it; every applied entry had been committed.
         let commit = meta.hard_state.commit.max(applied.index);
         Ok(Loaded {
             hard_state: HardState { commit, ..meta.hard_state },
@@ -70,8 +70,8 @@ impl<D: Disk> Store<D> {
         })
     }
 
-    /// Verifies that the raft log is whole and reaches as far as what was known to be durable. Only reads, so that it also
-    /// serves a log that another process is writing.
+    /// Verifies that the raft log is complete and reaches as far as what was durable. Only reads, so that it also works for a log
+    /// that another process is writing.
     ///
     /// # Errors
     /// When something is missing or damaged, with the index.
@@ -82,7 +82,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// A log that has not begun; or one of which everything was lost.
+    /// A log that was never initialized; or one that was entirely lost.
     fn empty(&self) -> Result<Loaded, LogError> {
         if let Some(known) = self.disk.high_water_mark() {
             return Err(shortened(0, known, "high-water mark"));
@@ -104,7 +104,7 @@ impl<D: Disk> Store<D> {
         })
     }
 
-    /// The records, which were first written together: all or none.
+    /// The records, which were first written together: all or none exist.
     fn read_meta(&self) -> Result<Option<Meta>, LogError> {
         let Some(cut) = self.record(Table::Meta, CUT)? else { return Ok(None) };
         Ok(Some(Meta {
@@ -115,8 +115,8 @@ impl<D: Disk> Store<D> {
         }))
     }
 
-    /// Every raft entry opens, none is missing between the first and the last, and terms only rise. Returns the last
-    /// index. Checkpoints keep the number of entries small.
+    /// Verifies that every raft entry opens, none is missing between the first and the last, and terms never decrease. Returns
+    /// the last index. Checkpoints keep the number of entries small.
     fn verify_entries(&self, meta: &Meta) -> Result<u64, LogError> {
         let mut last = meta.cut;
         self.disk.scan(Table::Raft, Key::MIN, Key::MAX, &mut |key, sealed| {
@@ -135,7 +135,7 @@ impl<D: Disk> Store<D> {
         Ok(last.index)
     }
 
-    /// The raft log reaches as far as everything that knows of it says.
+    /// Verifies that the raft log reaches as far as every record about it requires.
     fn verify_reach(&self, meta: &Meta, last: u64) -> Result<(), LogError> {
         let witnesses = [
             (meta.hard_state.commit, "commit index"),
@@ -148,10 +148,11 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// The end of history opens, is chained and goes as far as what was applied; or is cut back to where that holds.
+    /// Verifies that the end of history opens, is chained and reaches the last applied index; otherwise finds where to cut it
+    /// back to.
     fn verify_history(&self, meta: &Meta) -> Result<(Applied, Option<u64>), LogError> {
         let applied = meta.applied;
-        // What was fetched for a state that this manager did not begin with counts for nothing.
+        // History that was fetched for a state from which this manager did not start does not count.
         let end = if self.has_fetched()? { Key::at(applied.index + 1) } else { Key::MAX };
         let last = self.disk.last_key(Table::History, end)?.map_or(0, |key| key.index);
         if last > applied.index {
@@ -172,8 +173,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Reads history from an index to its end. A value that does not open is a torn tail if no intact one follows it, and
-    /// damage otherwise; a frame that opens but is not chained was put there by someone.
+    /// Reads history from an index to its end. A value that does not open is a torn tail if no intact one follows it, and damage
+    /// otherwise; a frame that opens but is not chained was put there deliberately.
     fn read_history_end(&self, from: u64, end: Key) -> Result<HistoryEnd, LogError> {
         let mut chain = if from == 0 { Chain::after(None) } else { Chain::anywhere() };
         let (mut torn, permits): (Option<(u64, LogError)>, _) = (None, self.permits()?);
@@ -199,7 +200,7 @@ impl<D: Disk> Store<D> {
         Ok(self.record::<FrameLink>(Table::Meta, FETCHED)?.is_some())
     }
 
-    /// Drops history that was fetched and does not count; who offered the state offers it again.
+    /// Drops fetched history that does not count; the manager that offered the state offers it again.
     fn discard_fetched(&self, applied: u64) -> Result<(), LogError> {
         let batch = vec![
             Change::DeleteRange { table: Table::History, from: Key::at(applied + 1), to: Key::MAX },
@@ -213,7 +214,7 @@ impl<D: Disk> Store<D> {
         let applied = self.state().applied;
         let batch = vec![
             Change::DeleteRange { table: Table::History, from: Key::at(torn), to: Key::MAX },
-            // A state that is ahead of history cannot be what the next frames are folded onto.
+            // A state that is ahead of history cannot be the base for the next frames.
             Change::DeleteRange { table: Table::Checkpoint, from: Key::at(applied.index + 1), to: Key::MAX },
             self.put_record(Table::Meta, APPLIED, &applied)?,
         ];
@@ -223,7 +224,7 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// What counts as applied once history is cut off at `torn`, provided that raft entries hold what it held.
+/// The applied index once history is cut off at `torn`, provided that raft entries cover the removed part.
 fn applied_before(torn: u64, meta: &Meta, intact: Option<FrameLink>) -> Result<Applied, LogError> {
     if torn <= meta.cut.index {
         let reason = format!("it is torn, and the raft entries up to index {} are cut already", meta.cut.index);
@@ -234,7 +235,7 @@ fn applied_before(torn: u64, meta: &Meta, intact: Option<FrameLink>) -> Result<A
 }
 
 struct HistoryEnd {
-    /// The last frame that is intact.
+    /// The last intact frame.
     intact: Option<FrameLink>,
     /// The index of the first value after it.
     torn: Option<u64>,

@@ -1,9 +1,9 @@
-//! Frames from which a value was erased. History takes them where a permit says what their bytes are: one is noted for each frame before
-//! the frame is written again, and comes from the event that announced the redaction. Every read checks it, so that nobody who can
-//! write here passes another frame off as a redacted one.
+//! Frames from which a value was erased. History accepts them if a permit has the hash of their bytes: the permit is recorded
+//! before the frame is rewritten, and comes from the event that announced the redaction. Every read checks it, so that an
+//! attacker with write access cannot pass off another frame as a redacted one.
 //!
-//! Erased everywhere is a value once its frames were written again, in the table of history and in archives, the checkpoints between
-//! them and the announcement are gone, the raft log begins after it, and the database has dropped what was deleted.
+//! A value is completely erased once its frames were rewritten, in the table of history and in archives, the checkpoints between
+//! them and the announcement are gone, the raft log starts after the announcement, and the database has dropped the deleted data.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -25,17 +25,17 @@ const REDACTED: Key = Key::at(11);
 const ARCHIVES_REDACTED: Key = Key::at(12);
 /// From here on that table has permits, one a frame: no other record has such a number.
 const PERMITS: u64 = 1 << 63;
-/// Bytes of frames that are written again at a time.
+/// Bytes of frames that are rewritten at a time.
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// The hashes that the bytes of redacted frames may have, by index. A frame from which several values were erased, one after the other,
-/// has several.
+/// The hashes that the bytes of redacted frames may have, by index. A frame from which several values were erased one after the
+/// other has several.
 pub type Permits = BTreeMap<u64, Vec<FrameHash>>;
 
 /// The permits of a log, once they were read.
 pub(super) type KnownPermits = Mutex<Option<Arc<Permits>>>;
 
-/// What is wrong with a redacted frame that has no permit.
+/// The reason to reject a redacted frame without a permit.
 pub(super) const UNANNOUNCED: &str = "a value was erased from it, and no redaction announces that";
 
 /// Up to which announcement values are erased. An archive may be out of reach for long, and holds up nothing else.
@@ -57,16 +57,16 @@ impl RedactedTo {
 /// What becomes of the frame at an index: the same bytes each time.
 pub type Redact<'a> = dyn FnMut(u64, &Bytes) -> Result<Bytes, LogError> + 'a;
 
-/// Where values are erased.
+/// Erasure of values from the log.
 pub trait RedactionStore: Send + Sync {
-    /// Notes which redacted frames history takes, durably.
+    /// Records which redacted frames history accepts, durably.
     ///
     /// # Errors
     /// When the write fails.
     fn permit(&self, permits: &Permits) -> Result<(), LogError>;
 
-    /// Whether the frame at this index may be in this history with these bytes: as it was written if it has no permit, and as its permit
-    /// says otherwise.
+    /// Whether the frame at this index may have these bytes: the original ones if it has no permit, and those of its permit
+    /// otherwise.
     ///
     /// # Errors
     /// When the permits cannot be read.
@@ -91,20 +91,20 @@ pub trait RedactionStore: Send + Sync {
     /// When they cannot be read, or the write fails.
     fn drop_checkpoints(&self, range: Range<u64>) -> Result<bool, LogError>;
 
-    /// Cuts raft entries as [`LogStore::compact`](super::LogStore::compact) does, but for those after a redaction's announcement does not
-    /// wait for a second checkpoint: entries before it have what was erased.
+    /// Removes raft entries like [`LogStore::compact`](super::LogStore::compact), but for those before a redaction's
+    /// announcement, which contain erased values, does not wait for a second checkpoint.
     ///
     /// # Errors
     /// When the write fails.
     fn compact_redacted(&self, to: u64, redacted_at: u64) -> Result<u64, LogError>;
 
-    /// Up to which announcement everything is erased here.
+    /// The announcement up to which everything is erased here.
     ///
     /// # Errors
     /// When the record is damaged or cannot be read.
     fn redacted_to(&self) -> Result<RedactedTo, LogError>;
 
-    /// Notes up to which announcement everything is erased here.
+    /// Records the announcement up to which everything is erased here.
     ///
     /// # Errors
     /// When the write fails.
@@ -179,7 +179,7 @@ impl<D: Disk> RedactionStore for Store<D> {
     fn compact_redacted(&self, to: u64, redacted_at: u64) -> Result<u64, LogError> {
         let mut newest = self.checkpoints()?.into_iter().rev().take(NEWEST_KEPT);
         let (newest, older) = (newest.next().unwrap_or(0), newest.next());
-        // Should the newest prove to be damaged, a start folds history instead.
+        // If the newest turns out to be damaged, a start folds history instead.
         let needs_older = older.filter(|older| newest < redacted_at || redacted_at <= *older);
         self.cut(to, needs_older.unwrap_or(newest))
     }
@@ -202,13 +202,13 @@ impl<D: Disk> RedactionStore for Store<D> {
 }
 
 impl<D: Disk> Store<D> {
-    /// What permits are on the disk.
+    /// The changes that store these permits.
     pub(super) fn put_permits(&self, permits: &Permits) -> Result<Vec<Change>, LogError> {
         let put = |(index, hashes)| self.put_record(Table::Meta, Key::at(PERMITS | index), hashes);
         permits.iter().map(put).collect()
     }
 
-    /// From now on reads take frames with these permits.
+    /// Makes reads accept frames with these permits from now on.
     pub(super) fn know_permits(&self, permits: &Permits) -> Result<(), LogError> {
         let mut all = Arc::unwrap_or_clone(self.permits()?);
         all.extend(permits.iter().map(|(index, hashes)| (*index, hashes.clone())));
@@ -216,7 +216,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// All permits. To be asked before a table is scanned.
+    /// All permits. Must be called before a table is scanned.
     pub(super) fn permits(&self) -> Result<Arc<Permits>, LogError> {
         let mut known = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(permits) = known.as_ref() {
@@ -250,8 +250,8 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Whether a frame is what history may have at an index. One that is as it was written is so everywhere, but not for who is strict: it
-/// has a value that was erased.
+/// Whether a frame is valid in history at an index. The original bytes are always valid, unless the check is strict: then a frame
+/// with an erased value is not.
 pub(super) fn takes(permits: &Permits, index: u64, stored: &[u8], is_strict: bool) -> bool {
     let permitted = permits.get(&index);
     if redaction::original(stored).is_none() {
@@ -260,7 +260,7 @@ pub(super) fn takes(permits: &Permits, index: u64, stored: &[u8], is_strict: boo
     permitted.is_some_and(|hashes| hashes.contains(&redaction::sha256(stored)))
 }
 
-/// That a frame is redacted, and nothing says so.
+/// The error for a redacted frame without a permit.
 pub(super) fn unannounced(index: u64) -> LogError {
     damaged(index, UNANNOUNCED.to_owned())
 }

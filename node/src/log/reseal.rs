@@ -1,13 +1,13 @@
-//! Seals everything in the log again with the newest data key, page by page, while it is written and read.
+//! Reseals the whole log with the newest data key, page by page, while it is written and read.
 
 use super::LogError;
 use super::disk::{Disk, Key, Table, place};
 use super::store::Store;
 
-/// Bytes that are sealed again at a time: writes of the log wait that long, well below a millisecond.
+/// Bytes resealed at a time: writes of the log wait that long, well below a millisecond.
 const PAGE_BYTES: usize = 128 * 1024;
 
-/// How far a pass is: the table, and the first value that was not looked at.
+/// The progress of a pass: the table, and the first value that was not processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResealPosition {
     table: Table,
@@ -21,8 +21,8 @@ impl Default for ResealPosition {
 }
 
 impl<D: Disk> Store<D> {
-    /// Seals the next page again; where to go on, or nothing at the end. What no key opens stays as it is: it is damaged, and
-    /// whoever reads it says so.
+    /// Reseals the next page; returns where to continue, or `None` at the end. A value that no key opens stays as it is: it is
+    /// damaged, and its readers report that.
     pub(super) fn reseal_page(&self, at: ResealPosition) -> Result<Option<ResealPosition>, LogError> {
         let ResealPosition { table, from } = at;
         let next = self

@@ -1,5 +1,5 @@
-//! How a log begins with a state that another manager offers: the history that was fetched counts for nothing before, and all of
-//! it after one write.
+//! How a log starts from a state that another manager offers: the fetched history does not count before one write, and all of it
+//! counts after that.
 
 use bytes::Bytes;
 use events::VolatilePayload;
@@ -16,7 +16,7 @@ fn history(store: &dyn LogStore) -> Vec<u64> {
     store.history(0, usize::MAX, usize::MAX).unwrap().into_iter().map(|(index, _)| index).collect()
 }
 
-/// The frames that lead from where a log stands to the state.
+/// The frames that lead from the end of a log to the state.
 fn missing(store: &dyn LogStore) -> Vec<(u64, Bytes)> {
     let applied = store.applied().unwrap();
     let frames = frames(applied.frame, applied.index.max(1) + 1, LAST + 1);
@@ -71,7 +71,7 @@ fn fetched_history_counts_with_the_state_that_it_leads_to_and_not_before() {
         let loaded = store.load().unwrap();
         assert_eq!((loaded.applied, loaded.hard_state.term, loaded.repaired_from), (LAST, TERM, None));
         check(&*store);
-        // And the log goes on.
+        // And the log continues.
         apply_secrets(&*store, Vec::new());
         assert_eq!(history(&*store).last(), Some(&(LAST + 2)));
     });
@@ -155,7 +155,7 @@ fn a_crash_at_any_write_leaves_the_log_as_it_was_or_begun_with_the_state() {
             );
             assert_eq!(history(&*store), (2..=applied).collect::<Vec<_>>(), "{crash:?} after {writes} writes");
             assert_eq!(store.last_index(), if applied == 9 { 9 } else { LAST + 1 });
-            // It can be begun with all the same.
+            // The offered state can still be used.
             if applied == 9 {
                 begin_with_state(&*store).unwrap();
             }

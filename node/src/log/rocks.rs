@@ -1,7 +1,7 @@
-//! The disk of a manager: one RocksDB with a column family for each table, and the high-water mark beside it.
+//! A manager's disk: one RocksDB with a column family for each table, and the high-water mark beside it.
 //!
-//! All column families share one write-ahead log, and that is what keeps the promise of [`Disk`] that writes survive in
-//! their order: the log is synced whole, and a start takes it up to its first bad record.
+//! All column families share one write-ahead log, which guarantees that writes survive in their order, as [`Disk`] requires: the
+//! log is synced as a whole, and a start reads it up to its first bad record.
 
 mod files;
 
@@ -24,32 +24,32 @@ use super::store::Store;
 use crate::security::KeyLock;
 use crate::security::seal::{DataKeys, KeyFile, Seal};
 
-/// Bytes in memory before a table's newest values become a file. Small, as a manager should be; at 20,000 commands a
-/// second a buffer still lasts about a second.
+/// Bytes in memory before a table's newest values become a file. Small, so that a manager needs little memory; at 20,000 commands
+/// a second a buffer still lasts about a second.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes in the write buffers of all tables.
 const WRITE_BUFFERS_BYTES: usize = 16 * 1024 * 1024;
-/// A buffer grows by this much, so that an idle table costs little.
+/// Step by which a buffer grows, so that an idle table costs little.
 const ARENA_BLOCK_BYTES: usize = 64 * 1024;
-/// Bytes of blocks, filters and indexes kept in memory, for all tables. History is read in order: more would not help.
+/// Bytes of blocks, filters and indexes kept in memory, for all tables. History is read in order: a larger cache would not help.
 const BLOCK_CACHE_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes in the write-ahead log, which a start reads whole.
+/// Bytes in the write-ahead log, all of which a start reads.
 const WAL_BYTES: u64 = 32 * 1024 * 1024;
-/// Files held open, of a history that only grows.
+/// Limit of open files, for a history that only grows.
 const OPEN_FILES: i32 = 128;
-/// One flush and one compaction at a time: the fsync of the raft log needs the processor as well.
+/// One flush and one compaction at a time: the fsync of the raft log needs the CPU as well.
 const BACKGROUND_JOBS: i32 = 2;
-/// RocksDB's diary, of which it keeps the newest files.
+/// Size of RocksDB's own info log, of which it keeps the newest files.
 const DIARY_BYTES: usize = 1024 * 1024;
 const DIARY_FILES: usize = 2;
 
-/// What becomes of the table of checkpoints when the log is opened. It is a cache: history has all that is in it.
+/// What to do with the table of checkpoints when the log is opened. It is a cache: history can rebuild it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Checkpoints {
-    /// They stay.
+    /// Keep it.
     #[default]
     Keep,
-    /// The table is made again, without a look at what it holds: the database cannot read all of its files.
+    /// Rebuild it without reading it: the database cannot read all of its files.
     Discard,
 }
 
@@ -57,8 +57,8 @@ pub enum Checkpoints {
 pub type RocksStore = Store<RocksDisk>;
 
 impl RocksStore {
-    /// Opens the log in a state directory, which exists, or creates it there together with its data key. RocksDB then
-    /// throws away what follows the first bad record of its own log, permanently: whoever cares reads it first.
+    /// Opens the log in an existing state directory, or creates it there together with its data key. RocksDB then permanently
+    /// drops everything after the first bad record of its own log: callers that need it must read it first.
     ///
     /// # Errors
     /// When another process uses it, the key is missing or damaged, or the files cannot be used.
@@ -66,7 +66,7 @@ impl RocksStore {
         Self::open_with(state_dir, Checkpoints::Keep, &KeyLock::default())
     }
 
-    /// The same; checkpoints are also discarded where a manager ended because of their files.
+    /// The same; checkpoints are also discarded if a manager stopped because of their files.
     ///
     /// # Errors
     /// When another process uses it, the key is missing or damaged, or the files cannot be used.
@@ -92,8 +92,8 @@ impl RocksStore {
         KeyFile::new(Paths::of(state_dir).key, Arc::clone(&self.seal))
     }
 
-    /// Opens the log of a state directory to read its history; also while another process writes it, and however damaged
-    /// the rest of it is. Nothing on the disk changes.
+    /// Opens the log of a state directory to read its history, even while another process writes it, and however damaged the rest
+    /// of it is. Nothing on disk changes.
     ///
     /// # Errors
     /// When there is no log, the key is missing or damaged, or the files cannot be read.
@@ -113,8 +113,8 @@ impl RocksStore {
         Ok(Self::new(disk, Seal::with(&keys)?))
     }
 
-    /// Opens a log that is about to be gone on with, to read it first. Nothing where no log was begun, or its beginning was
-    /// cut short before anything was written to it. Nothing on the disk changes.
+    /// Opens a log before it is used, to read it first. `None` if no log was initialized, or the initialization was interrupted
+    /// before anything was written to it. Nothing on disk changes.
     ///
     /// # Errors
     /// When there is a log, and it cannot be read.
@@ -126,17 +126,17 @@ impl RocksStore {
         Self::open_locked_read_only(state_dir, lock).map(Some)
     }
 
-    /// What has to become of the checkpoints, after they have been read.
+    /// What to do with the checkpoints, after they have been read.
     pub fn fate_of_checkpoints(&self) -> Checkpoints {
         let corrupt =
             self.disk.without.contains(&Table::Checkpoint) || self.checkpoints_corrupt.load(Ordering::Relaxed);
         if corrupt { Checkpoints::Discard } else { Checkpoints::Keep }
     }
 
-    /// Whether a log was ever begun in a state directory, however little of it is left. Opens nothing.
+    /// Whether a log was ever initialized in a state directory, however little of it is left. Opens nothing.
     ///
     /// # Errors
-    /// When the directory cannot be looked into.
+    /// When the directory cannot be read.
     pub fn has_begun(state_dir: &Path) -> Result<bool, LogError> {
         Paths::of(state_dir).has_begun()
     }
@@ -148,7 +148,7 @@ struct Paths {
     database: PathBuf,
     key: PathBuf,
     mark: PathBuf,
-    /// There when a manager ended because it met damage in the files of its checkpoints.
+    /// Exists if a manager stopped because it found damage in the files of its checkpoints.
     corrupt_checkpoints: PathBuf,
 }
 
@@ -171,12 +171,12 @@ impl Paths {
         Ok(exists(&self.current())? || high_water_mark::read(&self.mark)?.is_some() || self.holds_values()?)
     }
 
-    /// Whether the database's directory has files that only come after its creation.
+    /// Whether the database's directory has files that are only written after its creation.
     fn holds_values(&self) -> Result<bool, LogError> {
         self.any_file(|ending, _| ending == "log" || ending == "sst")
     }
 
-    /// Whether one of the database's files is such, by the ending of its name and its size in bytes.
+    /// Whether a condition holds for any of the database's files, by file extension and size in bytes.
     fn any_file(&self, such: impl Fn(&str, u64) -> bool) -> Result<bool, LogError> {
         let failed = |source| LogError::File { action: "read", path: self.database.clone(), source };
         let entries = match std::fs::read_dir(&self.database) {
@@ -194,13 +194,13 @@ impl Paths {
         Ok(false)
     }
 
-    /// Whether nothing was ever written to the database: then its tables may be missing, as its creation makes them one by
-    /// one. The mark comes after all of them.
+    /// Whether nothing was ever written to the database: then tables may be missing, as its creation adds them one by one. The
+    /// mark is created after all of them.
     fn is_only_created(&self) -> Result<bool, LogError> {
         Ok(!exists(&self.mark)? && !self.any_file(|ending, bytes| ending == "sst" || (ending == "log" && bytes > 0))?)
     }
 
-    /// Of a log that has begun. RocksDB would make a new database where it finds none.
+    /// Requires the database of an initialized log. RocksDB would create a new one if it finds none.
     fn require_database(&self) -> Result<(), LogError> {
         if exists(&self.current())? {
             return Ok(());
@@ -214,7 +214,7 @@ impl Paths {
         }
     }
 
-    /// The tables that there are. RocksDB would make those that it does not find, empty; only caches can be missed.
+    /// The existing tables. RocksDB would create missing ones, empty; only caches may be missing.
     fn require_tables(&self) -> Result<Vec<Table>, LogError> {
         let names = DB::list_cf(&Options::default(), &self.database);
         let names = names.map_err(|error| not_opened(&self.database, error))?;
@@ -233,14 +233,14 @@ fn exists(path: &Path) -> Result<bool, LogError> {
 /// RocksDB as a [`Disk`].
 pub struct RocksDisk {
     db: DB,
-    /// Held by whoever writes: nothing comes between the reading of a value and its replacement.
+    /// Held by every writer: nothing comes between reading a value and replacing it.
     writing: Mutex<()>,
-    /// Nothing when opened to read only.
+    /// `None` when opened read-only.
     mark: Option<Mark>,
-    /// What the mark was before the database was opened.
+    /// The mark before the database was opened.
     known: Option<u64>,
     paths: Paths,
-    /// The caches that are missing, or cannot be opened: they read as empty.
+    /// Missing caches, or those that cannot be opened: they read as empty.
     without: Vec<Table>,
 }
 
@@ -254,7 +254,7 @@ impl RocksDisk {
     }
 
     fn open_read_only(paths: &Paths, mut tables: Vec<Table>) -> Result<Self, LogError> {
-        // Before the database, which whoever writes it brings further meanwhile.
+        // Before the database, which another process may extend meanwhile.
         let known = high_water_mark::read(&paths.mark)?;
         if exists(&paths.corrupt_checkpoints)? {
             tables.retain(|table| !table.is_cache());
@@ -275,14 +275,14 @@ impl RocksDisk {
         Ok(Self { db, writing: Mutex::default(), mark: None, known, paths: paths.clone(), without })
     }
 
-    /// Makes the tables of checkpoints, of the index and of the tree again. Everything else has been read before, so RocksDB need not insist on files that
-    /// it is about to delete.
+    /// Recreates the tables of checkpoints, of the index and of the tree. Everything else has been read before, so RocksDB need
+    /// not insist on files that it is about to delete.
     fn discard_checkpoints(paths: &Paths) -> Result<(), LogError> {
         let failed = |error| not_opened(&paths.database, error);
         let mut options = database_options();
         options.set_paranoid_checks(false);
         let mut still = Options::default();
-        // Nothing may look into the files meanwhile.
+        // Nothing may read the files meanwhile.
         still.set_disable_auto_compactions(true);
         let families = Table::ALL.map(|table| match table {
             Table::Checkpoint | Table::Index | Table::Tree => ColumnFamilyDescriptor::new(table.name(), still.clone()),
@@ -304,8 +304,8 @@ impl RocksDisk {
         }
     }
 
-    /// What a call of the database failed of. Damage is reported as such, whoever met it: RocksDB also answers a write with what
-    /// one of its own compactions has read.
+    /// The error of a database call. Damage is reported as such, whichever operation found it: RocksDB also fails a write because
+    /// of what one of its own compactions has read.
     fn failed(&self, action: &'static str, table: Option<Table>, error: rocksdb::Error) -> LogError {
         let is_damage = error.kind() == ErrorKind::Corruption;
         let reason = error.into_string();
@@ -318,7 +318,7 @@ impl RocksDisk {
             return LogError::Unreadable { path: self.paths.database.clone(), reason };
         };
         if table.is_cache() && self.mark.is_some() {
-            // Without this note the next start would end in the same way.
+            // Without this marker the next start would fail in the same way.
             if let Err(error) = std::fs::write(&self.paths.corrupt_checkpoints, &reason) {
                 tracing::error!(%error, "cannot note that a cache is damaged");
             }
@@ -354,7 +354,7 @@ impl Disk for RocksDisk {
         }
         let mut options = ReadOptions::default();
         options.set_iterate_range(from.encode().to_vec()..to.encode().to_vec());
-        // A scan touches each block once: it would only push out what is read again.
+        // A scan reads each block once: caching it would only evict blocks that are read again.
         options.fill_cache(false);
         for pair in self.db.iterator_cf_opt(self.family(table)?, options, IteratorMode::Start) {
             let (key, value) = pair.map_err(|error| self.failed("read the log", Some(table), error))?;
@@ -442,7 +442,7 @@ impl Disk for RocksDisk {
 
     fn purge(&self) -> Result<(), LogError> {
         let mut options = CompactOptions::default();
-        // Without this a file that nothing was deleted from would only be moved.
+        // Without this, a file without deletions would only be moved.
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         options.set_exclusive_manual_compaction(false);
         for table in Table::ALL {
@@ -468,7 +468,7 @@ impl Disk for RocksDisk {
     }
 }
 
-/// The one place that says how a write reaches the disk. RocksDB does not sync by default.
+/// The only place that defines how a write reaches the disk. RocksDB does not sync by default.
 fn write_options(durability: Durability) -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(false);
@@ -483,7 +483,7 @@ fn database_options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // Opens with a torn end of the write-ahead log, which a power cut leaves; the high-water mark and the hash chain tell
+    // Opens with a torn end of the write-ahead log, which a power failure leaves; the high-water mark and the hash chain detect
     // whether more than that was lost.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     // A write-ahead log that disappeared, or is shorter than when it was synced, is refused.
@@ -498,7 +498,7 @@ fn database_options() -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(DIARY_BYTES);
     options.set_keep_log_file_num(DIARY_FILES);
-    // No thread for statistics that nobody reads.
+    // No thread for statistics, which are not used.
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
     options
@@ -513,14 +513,14 @@ fn column_families(tables: &[Table]) -> impl Iterator<Item = ColumnFamilyDescrip
 fn table_options(cache: &Cache) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
-    // Within the cache's bound, or their memory would grow with history.
+    // Charged to the cache, or their memory would grow with history.
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
-    // Sealed values are noise: compressing them costs time and saves nothing.
+    // Sealed values do not compress: compressing them costs time and saves nothing.
     options.set_compression_type(DBCompressionType::None);
     options
 }
@@ -535,7 +535,7 @@ fn decode_key(table: Table, key: &[u8]) -> Result<Key, LogError> {
 fn not_opened(path: &Path, error: rocksdb::Error) -> LogError {
     let kind = error.kind();
     let reason = error.into_string();
-    // RocksDB tells this only by its words: for another process, and for this one.
+    // RocksDB reports this only in its message: for another process, and for this one.
     let says = |words: &str| reason.contains(words);
     match kind {
         ErrorKind::IOError if says("While lock file") || says("lock hold by current process") => {
@@ -543,7 +543,7 @@ fn not_opened(path: &Path, error: rocksdb::Error) -> LogError {
         }
         ErrorKind::IOError if says("No such file") => LogError::Unreadable { path: path.to_owned(), reason },
         ErrorKind::Corruption => LogError::Unreadable { path: path.to_owned(), reason },
-        // The kinds are the database's; all others are for its own words to tell.
+        // These kinds are reported as damage; all others by their message.
         _ => LogError::Storage { action: "open the log", reason },
     }
 }
@@ -556,7 +556,7 @@ impl RocksDisk {
         files.map(|file| file.name.trim_start_matches('/').to_owned()).collect()
     }
 
-    /// Lets the database compact a table now, as it would some day.
+    /// Compacts a table now, as the database would do eventually.
     pub fn compact(&self, table: Table) {
         let mut options = CompactOptions::default();
         // Without this a single file would only be moved, unread.

@@ -1,5 +1,5 @@
-//! Verifying all of history while a manager runs, piece by piece: damage to what nobody has read for long is found while a
-//! backup still has it. When the pieces are read is for the caller; how far it came is kept in the log.
+//! Verification of all of history while a manager runs, piece by piece: damage to frames that were not read for a long time is
+//! found while a backup still has them. The caller decides when the pieces are read; progress is recorded in the log.
 
 use events::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,15 +10,15 @@ use super::heal::{HealError, Healed, OtherHistory, Wound, heal, heal_archive};
 use super::history::{HistoryReader, PageSize};
 use super::{LogError, LogStore};
 
-/// What is read at a time: little enough to be gone from the caches soon, and from the disk's queue at once.
+/// Bytes read at a time: few enough to leave the caches soon, and the disk's queue at once.
 const PAGE: PageSize = PageSize { frames: 1_024, bytes: 1024 * 1024 };
-/// Damaged places that stay after which a pass ends: history is damaged beyond what one by one could tell more of.
+/// Unhealed places after which a pass ends: with more damage, listing single places is no longer useful.
 const FINDINGS_MAX: u32 = 16;
 
-/// How far a pass over history came.
+/// Progress of a pass over history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScrubProgress {
-    /// When the pass began, in nanoseconds of Unix time.
+    /// When the pass started, in nanoseconds of Unix time.
     begun_ns: i64,
     next: u64,
     last: Option<FrameLink>,
@@ -33,21 +33,21 @@ pub struct ScrubProgress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     begun_ns: i64,
-    /// How many damaged places it left.
+    /// Number of places that stayed damaged.
     pub findings: u32,
-    /// How many damaged places were healed.
+    /// Number of places that were healed.
     pub healed: u32,
 }
 
 impl Pass {
-    /// When it began: what was written later, it may not have read.
+    /// When it started: frames written later may not have been read.
     pub fn begun(&self) -> Timestamp {
         Timestamp::from_unix_ns(self.begun_ns)
     }
 }
 
 impl ScrubProgress {
-    /// The last pass that read all of history; nothing before the first has.
+    /// The last pass that read all of history; `None` before the first one has.
     pub fn last_pass(&self) -> Option<Pass> {
         let own = Pass { begun_ns: self.begun_ns, findings: self.findings, healed: self.healed };
         if self.over { Some(own) } else { self.before }
@@ -59,30 +59,30 @@ impl ScrubProgress {
 pub struct Scrub {
     reader: HistoryReader,
     progress: ScrubProgress,
-    /// Where it healed last: what is damaged there again stays so.
+    /// The place that was healed last: if it is damaged again, it is not healed again.
     healed_after: Option<u64>,
 }
 
-/// What came of one step.
+/// The result of one step.
 #[derive(Debug)]
 pub enum Scrubbed {
-    /// So many frames are as they were written.
+    /// This many frames are intact.
     Intact(u64),
-    /// An archive is not there, and its frames were left out. Whoever took it away knows where it is.
+    /// An archive is missing, and its frames were skipped. An operator moved it away.
     Absent(LogError),
-    /// Something is damaged. It may be healed; or else [`Scrub::step_over`] goes on behind it.
+    /// Damage was found. It can be healed; otherwise [`Scrub::step_over`] continues after it.
     Found(LogError),
-    /// The pass is over.
+    /// The pass has ended.
     Over {
-        /// How many damaged places it left.
+        /// Number of places that stayed damaged.
         findings: u32,
-        /// How many it healed.
+        /// Number of places that were healed.
         healed: u32,
     },
 }
 
 impl Scrub {
-    /// A pass that begins at the first frame, after an earlier one if there was any.
+    /// A pass from the first frame on, after an earlier one if there was any.
     pub fn begin(now: Timestamp, earlier: Option<ScrubProgress>) -> Self {
         let before = earlier.and_then(|earlier| earlier.last_pass());
         let (begun_ns, next, last, over) = (now.unix_ns(), 0, None, false);
@@ -90,7 +90,7 @@ impl Scrub {
         Self { reader: HistoryReader::after(None), progress, healed_after: None }
     }
 
-    /// Goes on with a pass.
+    /// Resumes a pass.
     pub fn resume(progress: ScrubProgress) -> Self {
         let reader = match progress.last.filter(|last| last.index + 1 == progress.next) {
             Some(last) => HistoryReader::after(Some(last)),
@@ -99,17 +99,17 @@ impl Scrub {
         Self { reader, progress, healed_after: None }
     }
 
-    /// What [`Scrub::resume`] needs.
+    /// The progress to pass to [`Scrub::resume`].
     pub fn progress(&self) -> ScrubProgress {
         self.progress
     }
 
-    /// When the pass began.
+    /// When the pass started.
     pub fn begun(&self) -> Timestamp {
         Timestamp::from_unix_ns(self.progress.begun_ns)
     }
 
-    /// Whether all has been read.
+    /// Whether all of history has been read.
     pub fn is_over(&self) -> bool {
         self.progress.over
     }
@@ -145,10 +145,10 @@ impl Scrub {
         self.progress.last = self.reader.last();
     }
 
-    /// Heals damage that a step found with what another manager has; the next step reads that place again.
+    /// Heals the damage that a step found with another manager's history; the next step reads that place again.
     ///
     /// # Errors
-    /// When that manager cannot help; or the process must end.
+    /// When that manager cannot help; or the process must stop.
     pub fn heal(
         &mut self,
         store: &dyn LogStore,
@@ -160,7 +160,7 @@ impl Scrub {
         if self.healed_after == Some(before) {
             return Err(HealError::InVain);
         }
-        // Should this be cut short, a pass goes on before it.
+        // If this is interrupted, a pass resumes before it.
         self.reader = HistoryReader::after(wound.after);
         self.note_place();
         store.save_scrub_progress(self.progress).map_err(HealError::Write)?;
@@ -177,13 +177,14 @@ impl Scrub {
         Ok(healed)
     }
 
-    /// Goes on behind damage that stays. Where the database cannot tell which frame it is, a whole piece or file is left out.
+    /// Continues after damage that cannot be healed. If the database cannot tell which frame is damaged, a whole piece or file is
+    /// skipped.
     pub fn step_over(&mut self, store: &dyn LogStore, damage: &LogError) {
         self.progress.findings += 1;
         let next = self.reader.next();
         match damage {
             LogError::Damaged { table: Table::History, index, .. } => {
-                // The frames before it open, or they would have been reported instead: here they are followed as well.
+                // The frames before it open, or they would have been reported instead: here their chain is followed as well.
                 if let Some(before) = index.checked_sub(1).filter(|before| *before >= next) {
                     let read = self.reader.page(store, before, PAGE).map(|page| page.len());
                     tracing::debug!(index, before = ?read, "continuing to verify after the damage");
@@ -207,7 +208,7 @@ mod tests {
     use super::super::memory::MemoryDisk;
     use super::*;
 
-    /// Where damage was found, until the pass is over.
+    /// Where damage was found, until the pass ends.
     fn findings(scrub: &mut Scrub, store: &dyn LogStore) -> Vec<u64> {
         let mut found = Vec::new();
         loop {
@@ -249,7 +250,7 @@ mod tests {
         assert!(matches!(scrub.step(&*store), Scrubbed::Intact(1_024)));
         store.save_scrub_progress(scrub.progress()).unwrap();
         let next = scrub.progress().next;
-        // The frame before the place: only the chain can tell.
+        // The frame before the place: only the chain detects it.
         let (from, to) = (Key::at(next), Key::at(next + 1));
         machine.tamper(&|_| vec![Change::DeleteRange { table: Table::History, from, to }]);
         let mut resumed = Scrub::resume(store.scrub_progress().unwrap().unwrap());
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(pass(&scrub), Some((at(7), 1)));
         machine.flip_bit(Table::History, 700);
         for _ in 0..2 {
-            // Also one that is given up for another does not hide it.
+            // A pass that is aborted for another does not hide it either.
             scrub = Scrub::begin(at(8), Some(scrub.progress()));
             assert_eq!(pass(&scrub), Some((at(7), 1)));
         }

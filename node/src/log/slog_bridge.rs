@@ -16,7 +16,7 @@ impl Drain for ToTracing {
     type Err = slog::Never;
 
     fn log(&self, record: &Record<'_>, context: &OwnedKVList) -> Result<(), slog::Never> {
-        // What raft calls info is a line for each of its inner steps: detail, to an operator.
+        // Raft's info level has a line for each internal step: detail, for an operator.
         match record.level() {
             Level::Critical | Level::Error => tracing::error!(target: "raft", "{}", line(record, context)),
             Level::Warning => tracing::warn!(target: "raft", "{}", line(record, context)),
@@ -27,7 +27,7 @@ impl Drain for ToTracing {
     }
 }
 
-/// The message and its fields; called only if the line is wanted.
+/// The message and its fields; called only if the line is logged.
 fn line(record: &Record<'_>, context: &OwnedKVList) -> String {
     let mut fields = Fields(record.msg().to_string());
     let serialized = record.kv().serialize(record, &mut fields).and_then(|()| context.serialize(record, &mut fields));

@@ -1,4 +1,4 @@
-//! The log on a disk: what is kept where, and what is written together. The one implementation of [`LogStore`]; RocksDB
+//! The log on a disk: where everything is stored, and what is written together. The only implementation of [`LogStore`]; RocksDB
 //! and the simulated disk differ only below [`Disk`].
 
 use std::collections::VecDeque;
@@ -24,18 +24,18 @@ use super::{
 };
 use crate::security::seal::Seal;
 
-/// The records of [`Table::Meta`]. Numbers are never used again.
+/// The records of [`Table::Meta`]. Numbers are never reused.
 pub(super) const HARD_STATE: Key = Key::at(1);
 pub(super) const MEMBERSHIP: Key = Key::at(2);
 pub(super) const APPLIED: Key = Key::at(3);
 pub(super) const CUT: Key = Key::at(4);
-/// Its record had other numbers, 5 and 6, while [`ScrubProgress`] said less.
+/// Older formats of [`ScrubProgress`] had the numbers 5 and 6.
 const SCRUB: Key = Key::at(8);
-/// The last frame of history that was fetched, while that does not count as applied.
+/// The last frame of fetched history, while that does not count as applied.
 pub(super) const FETCHED: Key = Key::at(7);
 
-/// A new cluster's log begins as if this one entry had been cut already: so a manager that joins, whose log is empty, finds that
-/// it does not reach back to the beginning and begins with a state, which is where it learns the members.
+/// A new cluster's log starts as if this one entry had already been compacted: so a manager that joins, whose log is empty, finds
+/// that it does not reach back to the beginning and starts from a state, which contains the members.
 pub(super) const BEGINNING: Cut = Cut { index: 1, term: 1 };
 
 /// The log on a disk.
@@ -49,26 +49,26 @@ pub struct Store<D> {
     pub(super) permits: KnownPermits,
 }
 
-/// What is known without reading. It runs ahead of the disk by what is staged and not written yet.
+/// State that needs no read from disk. It is ahead of the disk by what is staged and not written yet.
 #[derive(Default)]
 pub(super) struct State {
     pub tail: Tail,
     pub applied: Applied,
-    /// What was applied last, as the disk has it.
+    /// What was applied last, as recorded on disk.
     pub(super) written: Applied,
-    /// Frames of history that the disk does not have yet, those that were fetched last.
+    /// Frames of history that are not on disk yet, fetched ones last.
     unwritten: VecDeque<(u64, Bytes)>,
     /// The last frame that was fetched and does not count as applied.
     fetched: Option<FrameLink>,
-    /// Whether the log was verified, so that it is known how far it was applied.
+    /// Whether the log was verified, so that its applied index is known.
     pub(super) loaded: bool,
 }
 
-/// What a staged write does.
+/// The effect of a staged write.
 pub(super) enum Step {
     Append {
         entries: Vec<Entry>,
-        /// Whether they take the place of others.
+        /// Whether they replace others.
         replaces: bool,
         hard_state: Option<HardState>,
         sync: bool,
@@ -76,7 +76,7 @@ pub(super) enum Step {
     Apply {
         frames: Vec<AppliedFrame>,
         applied: Applied,
-        /// History after this index was fetched in vain.
+        /// History after this index was fetched, and is discarded.
         discards: Option<u64>,
     },
     Fetch {
@@ -94,12 +94,12 @@ pub(super) enum Step {
 }
 
 impl State {
-    /// All of it is on the disk.
+    /// The initial state, all of which is on disk.
     pub(super) fn new(tail: Tail, applied: Applied) -> Self {
         Self { tail, applied, written: applied, unwritten: VecDeque::new(), fetched: None, loaded: true }
     }
 
-    /// What was staged up to this index and counts as applied.
+    /// Frames staged up to this index that count as applied.
     pub(super) fn unwritten(&self) -> VecDeque<(u64, Bytes)> {
         let counts = |(index, _): &&(u64, Bytes)| !self.loaded || *index <= self.applied.index;
         self.unwritten.iter().filter(counts).cloned().collect()
@@ -111,7 +111,7 @@ impl State {
         }
     }
 
-    /// The disk has this.
+    /// Records that a step is on disk.
     fn take_written(&mut self, step: &Step) {
         match step {
             Step::Append { entries, .. } => self.take_written_entries(entries),
@@ -172,7 +172,7 @@ impl<D: Disk> Store<D> {
         self.decode(table, key, sealed).map(Some)
     }
 
-    /// The record in a sealed value.
+    /// Decodes the record in a sealed value.
     pub(super) fn decode<T: DeserializeOwned>(&self, table: Table, key: Key, sealed: Vec<u8>) -> Result<T, LogError> {
         let stored = self.unseal(table, key, sealed)?;
         let damaged = |reason| LogError::Damaged { table, index: key.index, reason };
@@ -185,7 +185,7 @@ impl<D: Disk> Store<D> {
         Entry::decode(key.index, stored).map_err(damaged)
     }
 
-    /// Adds what a step changes on the disk.
+    /// Adds the changes of a step to a batch.
     fn add_step(&self, step: &Step, batch: &mut Batch) -> Result<(), LogError> {
         let table = Table::History;
         match step {
@@ -259,7 +259,7 @@ impl<D: Disk> Store<D> {
         Ok(entries)
     }
 
-    /// Cuts raft entries up to an index, as far as a checkpoint covers them.
+    /// Removes raft entries up to an index, as far as a checkpoint covers them.
     pub(super) fn cut(&self, to: u64, covered: u64) -> Result<u64, LogError> {
         let to = to.min(covered).min(self.state().written.index);
         let first = self.state().tail.first();
@@ -272,7 +272,7 @@ impl<D: Disk> Store<D> {
             self.put_record(Table::Meta, CUT, &cut)?,
             Change::DeleteRange { table: Table::Raft, from: Key::at(first), to: Key::at(to + 1) },
         ];
-        // Synced, and with it the history that takes over: the entries go only when the frames are safe.
+        // Synced, and with it the history that replaces them: the entries are removed only when the frames are safe.
         self.disk.write(batch, Durability::Synced)?;
         self.state().tail.compact(cut);
         Ok(to + 1)
@@ -341,7 +341,7 @@ impl<D: Disk> LogStore for Store<D> {
             }
         }
         let last = state.applied.index;
-        // Only what is durable in the raft log is ever applied.
+        // Only entries that are durable in the raft log are ever applied.
         if applied < chain.last().map_or(last, |frame| frame.index.max(last)) || applied > state.tail.written() {
             return Err(LogError::OutOfOrder { table: Table::History, index: applied, last });
         }
@@ -438,7 +438,7 @@ impl<D: Disk> LogStore for Store<D> {
             let state = self.state();
             (state.tail.entries(from, to, bytes_max), state.tail.in_memory())
         };
-        // What follows on the disk may have been replaced in memory; whoever wants it asks again.
+        // Later entries on disk may have been replaced in memory; the caller asks again for them.
         in_memory.map_or_else(|| self.entries_on_disk(from, to.min(oldest), bytes_max), Ok)
     }
 
@@ -503,7 +503,8 @@ impl<D: Disk> LogStore for Store<D> {
     }
 
     fn compact(&self, to: u64) -> Result<u64, LogError> {
-        // The older one of those that a start uses: should the newer prove to be damaged, what a start needs instead is there twice.
+        // The older one of those that a start uses: if the newer turns out to be damaged, the data that a start needs instead
+        // still exists.
         self.cut(to, self.checkpoints()?.into_iter().rev().take(NEWEST_KEPT).min().unwrap_or(0))
     }
 

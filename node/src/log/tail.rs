@@ -1,18 +1,18 @@
-//! Where the raft log stands, and its newest entries in memory: raft reads back what it has just written, to hand it out
-//! as committed, and the disk should not have to unseal it for that.
+//! The end of the raft log, with its newest entries in memory: raft reads back what it has just written, to return it as
+//! committed, and this saves reading and unsealing it from disk.
 
 use std::collections::VecDeque;
 
 use super::entry::{Cut, Entry};
 
-/// Bytes of payload that are kept; raft returns what is committed in pieces of this size too.
+/// Bytes of payload that are kept; raft also returns committed entries in pieces of this size.
 pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(Default)]
 pub(super) struct Tail {
     cut: Cut,
     last: u64,
-    /// The disk has the entries up to here; those after it are only in memory, and stay there until it does.
+    /// Entries up to here are on disk; later ones are only in memory, and are kept there until they are written.
     written: u64,
     /// The entries up to `last`, as far back as they are kept.
     recent: VecDeque<Entry>,
@@ -32,17 +32,17 @@ impl Tail {
         self.last
     }
 
-    /// The last index that the disk has.
+    /// The last index on disk.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// The first index that is in memory; from there on the disk may have what was replaced since.
+    /// The first index in memory; from there on the disk may have entries that were replaced since.
     pub fn in_memory(&self) -> u64 {
         self.recent.front().map_or(self.last + 1, |entry| entry.index)
     }
 
-    /// Takes over what is to be written, in place of the entries from its first index on.
+    /// Adds entries to write, replacing those from their first index on.
     pub fn append(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first().map(|entry| entry.index) else { return };
         while self.recent.back().is_some_and(|entry| entry.index >= first) {
@@ -57,7 +57,7 @@ impl Tail {
         self.trim();
     }
 
-    /// The disk has the entries up to this one, unless it was replaced since.
+    /// Records that the entries up to this one are on disk, unless it was replaced since.
     pub fn set_written(&mut self, index: u64, term: u64) {
         if self.term(index) == Some(term) {
             self.written = self.written.max(index);
@@ -84,7 +84,7 @@ impl Tail {
         self.recent.get(usize::try_from(at).ok()?).map(|entry| entry.term)
     }
 
-    /// Entries up to `index` are not read again soon: they have been applied.
+    /// Drops entries up to `index` from memory: they were applied, and are not read again soon.
     pub fn forget(&mut self, index: u64) {
         let index = index.min(self.written);
         while self.recent.front().is_some_and(|entry| entry.index <= index) {
@@ -92,7 +92,7 @@ impl Tail {
         }
     }
 
-    /// Entries up to the cut are gone from the disk.
+    /// Drops entries up to the cut, which are removed from the disk.
     pub fn compact(&mut self, cut: Cut) {
         self.forget(cut.index);
         self.cut = cut;
@@ -109,7 +109,7 @@ impl Tail {
     }
 }
 
-/// Allows values until their bytes are used up, but always the first.
+/// Admits values until their bytes are used up, but always the first.
 pub(super) struct Budget {
     left: u64,
     untouched: bool,
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!((tail.in_memory(), tail.written()), (2, 1));
         tail.set_written(3, 1);
         assert_eq!((tail.in_memory(), tail.written()), (4, 3));
-        // A write that ends after its entries were replaced says nothing of the new ones.
+        // A write that completes after its entries were replaced does not count for the new ones.
         tail.append(entries(4..6, 2));
         tail.set_written(4, 1);
         assert_eq!(tail.written(), 3);

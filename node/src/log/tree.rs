@@ -1,7 +1,8 @@
-//! The tree of frames on the disk, in tiles as C2SP's tlog-tiles cuts them: 256 hashes a tile, those of level 0 the leaves, and each of
-//! a higher level the root of a tile of the level below. Only whole tiles of leaves are kept; the leaves after them are made of
-//! history when somebody asks. Every manager has all of history, so the leaf of a number is the same everywhere: the first frame of the
-//! cluster is 0. Frames' own indexes have gaps, so each tile of leaves has a list of them beside it. All of it can be made again.
+//! The Merkle tree of frames on disk, in tiles as defined by C2SP's tlog-tiles: 256 hashes per tile, those of level 0 the leaves,
+//! and each of a higher level the root of a tile of the level below. Only whole tiles of leaves are stored; the leaves after them
+//! are computed from history on demand. Every manager has all of history, so a leaf number means the same everywhere: the first
+//! frame of the cluster is 0. Frame indexes have gaps, so each tile of leaves has a list of them beside it. All of it can be
+//! rebuilt.
 
 use std::collections::BTreeMap;
 
@@ -19,22 +20,23 @@ use super::{HistoryReader, LogError, LogStore, PageSize};
 pub const TILE: u64 = 256;
 /// Levels of the tree that one level of tiles covers.
 const TILE_LEVELS: u32 = TILE.ilog2();
-/// Levels of tiles that any number of leaves needs at most.
+/// Maximum number of levels of tiles.
 const LEVELS: u32 = u64::BITS.div_ceil(TILE_LEVELS);
-/// Leaves at most that are made of history for one answer: the thread that makes tiles is never that far behind for long.
+/// Maximum number of leaves that are computed from history for one answer: the thread that adds tiles is never that far behind
+/// for long.
 const TAIL_MAX: usize = 4_096;
 /// Bytes of history in memory at a time.
 const PAGE: PageSize = PageSize { frames: TILE as usize, bytes: 4 * 1024 * 1024 };
-/// Changes when tiles are kept in another form.
+/// Changes with the storage format of tiles.
 const VERSION: u32 = 1;
 
-/// Parts of keys beside the levels of tiles: the indexes of the frames in a tile of leaves, and how far the tree reaches.
+/// Key parts other than the levels of tiles: the indexes of the frames in a tile of leaves, and the extent of the tree.
 const INDEXES: u32 = LEVELS;
 const REACH: Key = Key { index: 0, part: LEVELS + 1 };
-/// The record of [`Table::Meta`] with the seed of the manager's key.
+/// The record of [`Table::Meta`] with the seed of the manager's signing key.
 const SEED: Key = Key::at(9);
 
-/// How far the tiles reach.
+/// The extent of the tiles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
     version: u32,
@@ -44,18 +46,18 @@ pub struct Reach {
     pub next: u64,
 }
 
-/// Where a manager keeps the tiles, and the key with which it vouches for them.
+/// Storage of the tiles, and of the key that signs them.
 pub trait TileStore: Send + Sync {
-    /// How far the tiles reach.
+    /// The extent of the tiles.
     ///
     /// # Errors
     /// When the record is damaged or cannot be read.
     fn tiles_reach(&self) -> Result<Reach, LogError>;
 
-    /// The index up to which the disk has history: what it does not have yet might be lost, and its leaf not.
+    /// The index up to which history is on disk: later frames might be lost while their leaves are not.
     fn durable_history(&self) -> u64;
 
-    /// The hashes of a tile, as far as there are any.
+    /// The hashes of a tile, as far as they exist.
     ///
     /// # Errors
     /// When the tile is damaged or cannot be read.
@@ -67,25 +69,25 @@ pub trait TileStore: Send + Sync {
     /// When they are damaged or cannot be read.
     fn tile_indexes(&self, number: u64) -> Result<Vec<u64>, LogError>;
 
-    /// Adds a whole tile of leaves with the indexes of their frames. Not synced: it comes after the history that it is of.
+    /// Adds a whole tile of leaves with the indexes of their frames. Not synced: it is written after the history that it covers.
     ///
     /// # Errors
     /// When a tile above it is damaged, or the write fails.
     fn save_tile(&self, reach: Reach, leaves: &[(u64, Hash)]) -> Result<(), LogError>;
 
-    /// Removes the tiles, so that they are made again.
+    /// Removes the tiles, so that they are rebuilt.
     ///
     /// # Errors
     /// When the write fails.
     fn discard_tiles(&self) -> Result<(), LogError>;
 
-    /// The seed of the key with which this manager signs checkpoints of the tree; nothing before there is one.
+    /// The seed of the key with which this manager signs checkpoints of the tree; `None` before there is one.
     ///
     /// # Errors
     /// When it is damaged or cannot be read.
     fn audit_seed(&self) -> Result<Option<Zeroizing<[u8; 32]>>, LogError>;
 
-    /// Keeps the seed of that key, durably.
+    /// Stores the seed of that key, durably.
     ///
     /// # Errors
     /// When the write fails.
@@ -118,7 +120,7 @@ impl<D: Disk> TileStore for Store<D> {
         };
         let mut batch = Vec::new();
         if number == 0 {
-            // What an older build, or one that was interrupted, left.
+            // Leftovers of an older build or of an interrupted one.
             batch.push(Change::DeleteRange { table, from: Key::MIN, to: Key::MAX });
         }
         let _sealing = self.seal.hold();
@@ -190,7 +192,7 @@ fn root_of(hashes: &[Hash]) -> Hash {
 /// Leaves, each with the index of its frame.
 pub type Leaves = Vec<(u64, Hash)>;
 
-/// The leaves of the next tile, and where it goes; nothing before history has all of them.
+/// The leaves of the next tile, and its position; `None` before history has all of them.
 ///
 /// # Errors
 /// When history or the tree cannot be read.
@@ -203,7 +205,7 @@ pub fn next_tile(store: &dyn LogStore) -> Result<Option<(Reach, Leaves)>, LogErr
     Ok((leaves.len() as u64 == TILE).then_some((reach, leaves)))
 }
 
-/// The leaves of the frames with these indexes, at most so many.
+/// The leaves of the frames with these indexes, at most `most`.
 fn leaves(store: &dyn LogStore, from: u64, to: u64, most: usize) -> Result<Leaves, LogError> {
     let (mut reader, mut leaves) = (HistoryReader::starting_at(from), Vec::new());
     while leaves.len() < most {
@@ -217,16 +219,16 @@ fn leaves(store: &dyn LogStore, from: u64, to: u64, most: usize) -> Result<Leave
     Ok(leaves)
 }
 
-/// Why the tree does not answer.
+/// Why the tree cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// Something cannot be read.
+    /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// Its tiles are still being made.
+    /// Its tiles are still being built.
     #[error("the tree of frames is still being made: it has {made} of them so far")]
     Behind {
-        /// Frames that it has.
+        /// Frames in the tree so far.
         made: u64,
     },
 }
@@ -255,12 +257,12 @@ impl<'a> TreeReader<'a> {
         Ok(Self { store, reach, tail, tiles: BTreeMap::new() })
     }
 
-    /// How many leaves it has.
+    /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.reach.leaves + self.tail.len() as u64
     }
 
-    /// The number of the leaf that the frame at this index is; nothing if there is no frame there.
+    /// The leaf number of the frame at this index; `None` if there is no frame there.
     ///
     /// # Errors
     /// When the tree is damaged or cannot be read.
@@ -279,7 +281,7 @@ impl<'a> TreeReader<'a> {
         Ok(self.indexes(low)?.binary_search(&index).ok().map(|place| low * TILE + place as u64))
     }
 
-    /// The index of the frame that the leaf with this number is; nothing if there is no such leaf.
+    /// The index of the frame with this leaf number; `None` if there is no such leaf.
     ///
     /// # Errors
     /// When the tree is damaged or cannot be read.

@@ -1,5 +1,5 @@
-//! The file of an archive: blocks of frames, compressed and sealed, then a table of the blocks. Whatever is read of it was sealed with
-//! a key of the cluster for this archive and this place in it; which frames they have to be, the hash of the last one says.
+//! The file of an archive: blocks of frames, compressed and sealed, then a table of the blocks. Everything read from it was
+//! sealed with a key of the cluster, for this archive and this position in it; the hash of the last frame verifies all frames.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use crate::log::entry::{FrameLink, decode_record, encode_record};
 use crate::security::seal::{Seal, SealError};
 
-/// The first bytes of a file, with the version of its form.
+/// The first bytes of a file, with the format version.
 const MAGIC: &[u8; 16] = b"swarmlog arch. 1";
-/// The last bytes: the length of the table before them, and a mark.
+/// The last bytes: the length of the table before them, and a marker.
 const END: &[u8; 8] = b"swarmend";
 const END_BYTES: u64 = 4 + END.len() as u64;
-/// Bytes of frames after which a block ends, but never before its first: so much is unpacked to read a single frame.
+/// Bytes of frames after which a block ends, but never before its first: reading a single frame decompresses one block.
 const BLOCK_BYTES: usize = 256 * 1024;
-/// The level of compression: a third of the time of the next ones, for a few per cent.
+/// The compression level: a third of the time of the next ones, for a few per cent more bytes.
 const LEVEL: i32 = 3;
 /// The number under which the table of blocks is sealed. No block has it.
 const TABLE: u32 = u32::MAX;
-/// Longest table that is read: one of an archive whose frames are a block each takes a tenth of it.
+/// The longest table that is read: an archive with one frame per block needs a tenth of it.
 const TABLE_BYTES_MAX: u32 = 1024 * 1024;
 /// Bytes before each frame in a block: its index and its length.
 const FRAME_HEAD_BYTES: usize = 12;
 
-/// Which archive a file is of. Its name says so, and what is in it is sealed for it.
+/// Identifies the archive that a file belongs to. It is in the file name, and the contents are sealed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id {
     /// The first index of its range.
@@ -60,16 +60,16 @@ struct Block {
     bytes: u32,
 }
 
-/// Why a file does not give what was asked for.
+/// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    /// It is not there, or its directory is not.
+    /// It, or its directory, does not exist.
     #[error("it is not there")]
     Absent,
     /// The file system failed.
     #[error("cannot {0}: {1}")]
     Io(&'static str, io::Error),
-    /// It is not what was written.
+    /// Its contents are not what was written.
     #[error("{0}")]
     Damaged(String),
     /// It cannot be sealed.
@@ -89,7 +89,7 @@ fn writing(error: io::Error) -> FileError {
     FileError::Io("write", error)
 }
 
-/// A file in the making. It has its name once all of it is durable; until then a start finds nothing of it.
+/// A file that is being written. It gets its name once all of it is durable; until then a start ignores it.
 pub(super) struct Writer<'a> {
     id: Id,
     seal: &'a Seal,
@@ -98,13 +98,13 @@ pub(super) struct Writer<'a> {
     file: BufWriter<File>,
     offset: u64,
     blocks: Vec<Block>,
-    /// The frames of the block in the making.
+    /// The frames of the current block.
     block: Vec<u8>,
     indexes: Option<(u64, u64)>,
 }
 
 impl<'a> Writer<'a> {
-    /// Begins the file in this directory, in place of what an earlier attempt left.
+    /// Starts the file in this directory, replacing what an earlier attempt left.
     pub fn begin(dir: &Path, id: Id, seal: &'a Seal) -> Result<Self, FileError> {
         let path = dir.join(id.file_name());
         let aside = path.with_extension("archive.new");
@@ -141,7 +141,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Ends the file and gives it its name, durably.
+    /// Completes the file and gives it its name, durably.
     pub fn finish(mut self) -> Result<(), FileError> {
         self.end_block()?;
         let table = self.seal.seal(&self.id.place(TABLE), &[], &encode_record(&self.blocks))?;
@@ -156,7 +156,7 @@ impl<'a> Writer<'a> {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(writing)
     }
 
-    /// Gives up what is not finished. The disk gets its room back; that it cannot is nothing worse than the reason for this.
+    /// Removes an unfinished file to free its space; if that fails, the error that caused this is the one to report.
     pub fn discard(dir: &Path, id: Id) {
         let aside = dir.join(id.file_name()).with_extension("archive.new");
         if let Err(error) = fs::remove_file(&aside)
@@ -167,7 +167,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A file that is read.
+/// A file that is open for reading.
 pub(super) struct Reader<'a> {
     id: Id,
     seal: &'a Seal,
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
         Ok(self.file.metadata().map_err(reading)?.len())
     }
 
-    /// The frames of the block with the first frame from an index on, those before it left out; nothing behind the last.
+    /// The frames, from an index on, of the block that holds the first of them; empty after the last.
     pub fn frames_from(&self, index: u64) -> Result<Vec<(u64, Bytes)>, FileError> {
         let number = self.blocks.partition_point(|block| block.last < index);
         let mut frames = self.block(number)?;
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
         Ok(frames)
     }
 
-    /// The last frame before an index; nothing before the first.
+    /// The last frame before an index; `None` before the first.
     pub fn frame_before(&self, index: u64) -> Result<Option<(u64, Bytes)>, FileError> {
         let Some(number) = self.blocks.partition_point(|block| block.first < index).checked_sub(1) else {
             return Ok(None);

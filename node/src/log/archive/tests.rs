@@ -1,5 +1,5 @@
-//! Archives on both kinds of disk: what is moved reads as before, whatever is cut short is finished by the next attempt, and what is
-//! missing or damaged is told.
+//! Archives on both kinds of disk: archived history reads as before, the next attempt completes an interrupted one, and missing
+//! or damaged files are reported.
 
 use std::os::unix::fs::symlink;
 
@@ -14,7 +14,7 @@ use super::super::{
 use super::*;
 use crate::security::{KeyLock, UnlockKey};
 
-/// Where the log of these tests ends: two whole ranges may be archived.
+/// The end of the log in these tests: two whole ranges can be archived.
 const TO: u64 = 11_000;
 
 /// A manager with a directory for archives.
@@ -64,7 +64,7 @@ impl Shelf {
         names
     }
 
-    /// A log of which two ranges may be archived.
+    /// A log with two ranges that can be archived.
     fn filled(&self) -> Arc<dyn LogStore> {
         let store = self.start();
         apply_secrets(&*store, vec![VolatilePayload::keep(format!("{ARCHIVE_KEY}7"), STANDARD.encode([7; 32]))]);
@@ -129,7 +129,7 @@ fn what_was_archived_reads_as_before() {
         check(&*store);
         assert!(store.table_bytes(Table::History).unwrap() < table_before, "the database gives room back");
         drop(store);
-        // A start needs none of them; and another unlock key would not touch them.
+        // A start needs none of them; and a change of the unlock key does not affect them.
         let store = shelf.open();
         assert_eq!(store.load().unwrap().last_frame.unwrap().index, TO - 1);
         check(&*store);
@@ -196,7 +196,7 @@ fn a_crash_at_any_write_loses_nothing_and_the_next_attempt_finishes() {
             shelf.disk().crash(crash);
             let store = shelf.start();
             assert!(all(&*store) == before, "{crash:?} after {writes} writes");
-            // The file may be there already; it is taken as it is.
+            // If the file already exists, it is used.
             assert_eq!(archive_all(&*store).len(), if archived.is_ok() { 1 } else { 2 });
             assert!(all(&*store) == before);
             if archived.is_ok() {
@@ -235,7 +235,7 @@ fn what_stands_in_the_way_is_told_and_nothing_is_moved() {
     assert!(refused.to_string().contains("No space left"), "{refused}");
     assert!(!aside.is_symlink(), "what is not finished is given up");
     drop(store);
-    // A directory that went away, none, and no key.
+    // A directory that was removed, none, and no key.
     let open = |dir: Option<PathBuf>| {
         let store = MemoryStore::open(shelf.disk()).unwrap().with_archives(dir);
         store.load().unwrap();
@@ -268,7 +268,7 @@ fn what_is_not_there_is_told_and_the_rest_reads() {
         format!("frames 0 to 4095 were archived in {}, which is not there", path.display())
     );
     assert!(HistoryReader::starting_at(RANGE).page(&*store, u64::MAX, PageSize::WHOLE_HISTORY).is_ok());
-    // The verification leaves it out, and goes on behind it with the chain.
+    // The verification skips it, and resumes the chain after it.
     let mut scrub = Scrub::begin(Default::default(), None);
     assert!(matches!(scrub.step(&*store), Scrubbed::Absent(_)));
     assert!(matches!(scrub.step(&*store), Scrubbed::Intact(_)));
@@ -291,7 +291,7 @@ fn every_flipped_bit_and_every_cut_shows() {
             assert!(matches!(found, LogError::ArchiveDamaged { start: 0, .. }) && found.is_damage(), "{at}: {found}");
         }
     }
-    // That of another range, under this name.
+    // The file of another range, under this name.
     std::fs::copy(shelf.dir.path().join(store.archives().unwrap()[1].file_name()), &path).unwrap();
     assert!(matches!(verify_all::<LogError>(&*store, |_, _| Ok(())), Err(LogError::ArchiveDamaged { .. })));
 }
@@ -309,7 +309,7 @@ fn a_damaged_archive_is_made_again_of_what_another_manager_has() {
     flip();
     let mut scrub = Scrub::begin(Default::default(), None);
     let Scrubbed::Found(damage) = scrub.step(&*store) else { panic!("it is damaged") };
-    // One that has not come so far is of no use; nor is the damaged file given up for it.
+    // One that is behind is of no use; and the damaged file is kept.
     let behind = Shelf::in_memory().start();
     fill(&*behind, 100);
     assert!(scrub.clone().heal(&*store, &damage, &Other(behind)).is_err());
@@ -318,7 +318,7 @@ fn a_damaged_archive_is_made_again_of_what_another_manager_has() {
     let healed = scrub.heal(&*store, &damage, &Other(whole)).unwrap();
     assert_eq!((healed.first, healed.last, healed.frames), (0, 4_095, 4_094));
     assert!(verify_all::<LogError>(&*store, |_, _| Ok(())).is_ok());
-    // Where nobody can help, the pass goes on behind it.
+    // If no manager can help, the pass continues after it.
     flip();
     let mut scrub = Scrub::begin(Default::default(), None);
     let Scrubbed::Found(damage) = scrub.step(&*store) else { panic!("it is damaged") };
@@ -333,7 +333,7 @@ fn frames_in_archives_are_redacted_where_they_are() {
         let shelf = Shelf::new(log);
         let store = shelf.filled();
         let (before, archived) = (all(&*store), archive_all(&*store));
-        // In either archive, the last of one, which history has as well, and one behind them.
+        // In each of the archives, the last frame of one, which history holds as well, and one after them.
         let indexes = [7, 4_095, 5_000, TO - 5];
         let redacted = |index: u64, stored: &Bytes| -> Result<Bytes, LogError> {
             let hashes = [&[0x7a, 68, 0x0a, 32][..], &frame::hash(stored), &[0x12, 32], &frame::leaf(stored)].concat();
@@ -369,7 +369,7 @@ fn frames_in_archives_are_redacted_where_they_are() {
         for index in indexes {
             assert_eq!(frame_at(&*store, index).unwrap(), Some(redacted(index, &of(index)).unwrap()), "at {index}");
         }
-        // An archive that another manager redacted, before this one heard of it, waits for that.
+        // An archive that another manager redacted is refused until this one has seen the announcement.
         let elsewhere = Shelf { log: Log::Memory(MemoryDisk::default()), dir: tempfile::tempdir().unwrap() };
         let other = elsewhere.filled();
         archive_all(&*other);

@@ -1,4 +1,4 @@
-//! What every log must do with secrets: keep them beside history, and destroy them with the frame that says so.
+//! The contract of every log about secrets: store them beside history, and destroy them with the frame that says so.
 
 use events::VolatilePayload;
 
@@ -8,7 +8,7 @@ use super::super::fixtures::{apply_secrets, entry, fill, frame, frames, on_both}
 use super::super::{LogError, LogStore, keyring};
 use super::{all_history, checkpoint};
 
-/// The secrets of a log: their names and what they are.
+/// The secrets of a log: their names and values.
 fn kept(store: &dyn LogStore) -> Vec<(String, Vec<u8>)> {
     let mut kept: Vec<_> = store
         .keyring()
@@ -31,7 +31,7 @@ fn secrets_are_kept_replaced_and_destroyed_with_their_frames() {
         apply_secrets(&*store, vec![VolatilePayload::keep("b", "2"), VolatilePayload::keep("a", "1")]);
         assert_eq!(kept(&*store), pairs(&[("a", "1"), ("b", "2")]));
         apply_secrets(&*store, vec![VolatilePayload::destroy("a"), VolatilePayload::keep("b", "new")]);
-        // In one frame, the last word counts.
+        // Within one frame, the last operation counts.
         apply_secrets(&*store, vec![VolatilePayload::keep("c", "3"), VolatilePayload::destroy("c")]);
         apply_secrets(&*store, vec![VolatilePayload::destroy("d"), VolatilePayload::keep("d", "")]);
         assert_eq!(kept(&*store), pairs(&[("b", "new"), ("d", "")]));
@@ -84,7 +84,7 @@ fn secrets_of_frames_that_are_applied_again_end_the_same() {
         ];
         words.iter().for_each(|word| apply_secrets(&*store, vec![word.clone()]));
         drop(store);
-        // Frames 4 and 5 are torn off, what they said of secrets is not.
+        // Frames 4 and 5 are torn off, their operations on secrets are not.
         machine.flip_bit(Table::History, 4);
         machine.flip_bit(Table::History, 5);
         let store = machine.open();

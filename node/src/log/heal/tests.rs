@@ -1,4 +1,4 @@
-//! Damage of every kind, healed from another log with the same history; and others that must not be believed.
+//! Damage of every kind, healed from another log with the same history; and other managers that cannot be trusted.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::super::memory::{MemoryDisk, MemoryStore};
 use super::super::{HistoryReader, PageSize, Scrub, Scrubbed, verify_all};
 use super::*;
 
-/// The last frame of each log here, before the next index.
+/// The index after the last frame of each log here.
 const END: u64 = 60;
 
 fn machine(to: u64) -> (MemoryMachine, Arc<dyn LogStore>) {
@@ -23,7 +23,7 @@ fn contents(store: &dyn LogStore) -> Vec<(u64, Bytes)> {
     HistoryReader::after(None).page(store, u64::MAX, PageSize::WHOLE_HISTORY).unwrap()
 }
 
-/// Another frame in the place of the one at `index`, sealed as it should be.
+/// Replaces the frame at `index` by another one, correctly sealed.
 fn exchange(disk: &dyn Disk, index: u64, previous: Option<FrameLink>) -> Batch {
     let other = MemoryStore::open(&MemoryDisk::default()).unwrap();
     let _ = disk;
@@ -41,7 +41,8 @@ fn remove(from: u64, to: u64) -> Change {
     Change::DeleteRange { table: Table::History, from: Key::at(from), to: Key::at(to) }
 }
 
-/// Verifies everything, and heals with what this other manager has; how many places were healed, and what stays.
+/// Verifies everything, and heals it with this other manager's history; returns how many places were healed, and which remain
+/// damaged.
 fn pass(store: &dyn LogStore, other: &dyn OtherHistory) -> (u32, Vec<String>) {
     let (mut scrub, mut stays) = (Scrub::begin(events::Timestamp::default(), None), Vec::new());
     loop {
@@ -84,7 +85,7 @@ fn every_kind_of_damage_is_healed_to_the_byte() {
     }
 }
 
-/// A history that is not the one that was asked for, from an index on.
+/// A manager that serves a different history from an index on.
 struct Liar(Arc<dyn LogStore>, u64);
 
 impl OtherHistory for Liar {

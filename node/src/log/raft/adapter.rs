@@ -1,4 +1,4 @@
-//! The log as raft wants to see it, and the translation between raft's types and ours.
+//! The log as raft's storage, and the conversion between raft's types and ours.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::log::{Entry, EntryKind, HardState, LogError, LogStore, MemberChange, 
 
 use super::Offer;
 
-/// Raft reads through this and never writes. It takes an error of the disk for the end: the process aborts.
+/// Raft reads through this and never writes. It treats a disk error as fatal: the process aborts.
 pub struct Adapter {
     store: Arc<dyn LogStore>,
     hard_state: HardState,
     members: ConfState,
-    /// The state that a manager may begin with whom entries alone do not bring up to date.
+    /// The state offered to managers that entries alone cannot bring up to date.
     pub offer: Option<Offer>,
     /// Whether raft asked for a state, and there was none to offer.
     pub offer_wanted: Cell<bool>,
@@ -27,13 +27,13 @@ impl Adapter {
     /// The log as it was loaded.
     pub fn new(store: Arc<dyn LogStore>, hard_state: HardState, membership: &Membership) -> Self {
         let (offer, offer_wanted) = (None, Cell::new(false));
-        // Raft knows no configuration without a voter: who joins begins with none at all.
+        // Raft has no configuration without voters: a manager that joins starts with an empty one.
         let is_joining = membership.voters.is_empty();
         let members = if is_joining { ConfState::default() } else { to_conf_state(membership) };
         Self { store, hard_state, members, offer, offer_wanted }
     }
 
-    /// The answer to a question about an index that is not there.
+    /// The answer for an index that does not exist.
     fn absent(&self, index: u64) -> Error {
         Error::Store(if index < self.store.first_index() { StorageError::Compacted } else { StorageError::Unavailable })
     }
@@ -72,8 +72,8 @@ impl Storage for Adapter {
         Ok(self.store.last_index())
     }
 
-    /// Only what a state is called: the history that leads to it travels between managers on a way of its own. It must be one in
-    /// which the receiver is a member, or raft there refuses it.
+    /// Only the description of a state: the history that leads to it is transferred between managers separately. The receiver
+    /// must be a member in it, or its raft refuses it.
     fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
         let fits = |offer: &&Offer| offer.index >= request_index && offer.names(to);
         let Some(offer) = self.offer.as_ref().filter(fits) else {
@@ -104,15 +104,15 @@ fn to_conf_state(membership: &Membership) -> ConfState {
     state
 }
 
-/// Ours from raft's.
+/// Converts from raft's type.
 pub fn to_hard_state(state: &eraftpb::HardState) -> HardState {
     HardState { term: state.term, vote: state.vote, commit: state.commit }
 }
 
-/// Ours from raft's; the payload is shared.
+/// Converts from raft's type; the payload is shared.
 ///
 /// # Errors
-/// When a change of members is not one.
+/// When a membership change is malformed.
 pub fn from_raft(entry: eraftpb::Entry) -> std::result::Result<Entry, LogError> {
     let (index, term) = (entry.index, entry.term);
     let (kind, payload) = match entry.get_entry_type() {
@@ -144,7 +144,7 @@ fn to_raft(entry: Entry) -> std::result::Result<eraftpb::Entry, LogError> {
     Ok(raft)
 }
 
-/// Raft's form of a change of members, which carries these bytes.
+/// Raft's form of a membership change, with this frame.
 pub fn to_conf_change(change: MemberChange, carried: Bytes) -> ConfChange {
     let (kind, raft_id) = match change {
         MemberChange::AddLearner(raft_id) => (ConfChangeType::AddLearnerNode, raft_id),

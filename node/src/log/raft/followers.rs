@@ -1,27 +1,27 @@
-//! What a manager knows of the others, and says to raft about them.
+//! What a manager records about the others, and reports to raft about them.
 
 use raft::{INVALID_ID, ProgressState};
 
 use super::{Consensus, HEARTBEAT_TICKS};
 
-/// Ticks for which a leader whose connection broke is still waited for: it has sent a heartbeat by then if it lives.
+/// Ticks during which a leader whose connection broke is still expected: it has sent a heartbeat by then if it is alive.
 const DOUBT_TICKS: usize = HEARTBEAT_TICKS + 1;
-/// Ticks between the elections of two voters that lost the leader at the same time, so that they do not split the votes.
+/// Ticks between the elections of two voters that lost the leader at the same time, so that the votes are not split.
 const TURN_TICKS: usize = 2;
 
-/// How far another manager is, as a leader knows it.
+/// The progress of another manager, as recorded by a leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FollowerProgress {
     /// Its raft id.
     pub raft_id: u64,
     /// It has all entries up to this index.
     pub matched: u64,
-    /// It was offered a state, and did not say that it has it.
+    /// It was offered a state, and has not confirmed it.
     pub is_offered: bool,
 }
 
 impl Consensus {
-    /// How far the others are, if this manager leads.
+    /// The progress of the others, if this manager leads.
     pub fn followers(&self) -> impl Iterator<Item = FollowerProgress> {
         let own = self.node.raft.id;
         let others = self.node.raft.prs().iter().filter(move |(id, _)| self.is_leader() && **id != own);
@@ -32,13 +32,13 @@ impl Consensus {
         })
     }
 
-    /// Lets another voter lead. While it is about to, nothing can be proposed; if it does not within an election timeout, this
-    /// manager goes on.
+    /// Hands leadership to another voter. Meanwhile nothing can be proposed; if that voter does not take over within an election
+    /// timeout, this manager continues to lead.
     pub fn hand_over(&mut self, raft_id: u64) {
         self.node.transfer_leader(raft_id);
     }
 
-    /// Hears that messages for another manager do not get there.
+    /// Reports that messages for another manager cannot be delivered.
     pub fn unreachable(&mut self, raft_id: u64) {
         self.node.report_unreachable(raft_id);
         if self.leader() == Some(raft_id) && !self.is_leader() {
@@ -46,9 +46,9 @@ impl Consensus {
         }
     }
 
-    /// The connection to the leader broke, most often because its process ended. It is forgotten until it is heard again, so that
-    /// this manager does not refuse others an election; and soon there is one. A leader that the others still hear stays: they
-    /// refuse.
+    /// The connection to the leader broke, most often because its process ended. The leader is forgotten until it is heard from
+    /// again, so that this manager does not refuse others an election; and soon there is one. A leader that the others can still
+    /// reach stays: they refuse.
     fn doubt_leader(&mut self, leader: u64) {
         let raft = &mut self.node.raft;
         let (own, term) = (raft.id, raft.term);

@@ -1,22 +1,23 @@
-//! Raft's read index: up to where everything is committed that was so when the question was asked.
+//! Raft's read index: the index up to which everything is committed at the time of the request.
 
 use raft::ReadState;
 
 use super::Consensus;
 
-/// Names a question among those of all managers: the run of the manager that asks, its raft id, a number. No name is used twice.
+/// Identifies a request among those of all managers: the run of the requesting manager, its raft id, a number. No name is used
+/// twice.
 pub type ReadName = [u64; 3];
 
 impl Consensus {
-    /// Asks the leader up to which index everything is committed by now. [`Consensus::take_read_states`] has the answer, under
-    /// this name; raft drops the question where there is no leader, or one that has not committed anything in its term.
+    /// Asks the leader for the index up to which everything is committed. [`Consensus::take_read_states`] returns the answer,
+    /// under this name; raft drops the request if there is no leader, or one that has not committed anything in its term.
     pub fn read_index(&mut self, name: ReadName) {
         let mut context = Vec::with_capacity(size_of::<ReadName>());
         name.iter().for_each(|part| context.extend_from_slice(&part.to_be_bytes()));
         self.node.read_index(context);
     }
 
-    /// The answers to such questions so far.
+    /// The answers to such requests so far.
     pub fn take_read_states(&mut self) -> Vec<(ReadName, u64)> {
         let named = |state: ReadState| {
             let (parts, rest) = state.request_ctx.as_chunks::<8>();

@@ -1,4 +1,4 @@
-//! Consensus on simulated disks: alone, and with the messages that more managers will exchange.
+//! Consensus on simulated disks: with a single manager, and with messages between several.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::log::{
     ProposeError, RoleChange, StepError, write_all,
 };
 
-/// More rounds of ticks than any election takes.
+/// More rounds of ticks than any election needs.
 const TICKS_MAX: usize = 1_000;
 
 #[test]
@@ -122,7 +122,7 @@ fn a_power_cut_takes_nothing_that_was_committed_and_all_that_was_not_written() {
     manager.consensus.propose(b"not written".to_vec()).unwrap();
     let second = manager.consensus.ready().unwrap().unwrap();
     manager.take(first).unwrap();
-    // Committed, and history does not have it yet.
+    // Committed, but not in history yet.
     let progress = manager.consensus.ready().unwrap().unwrap();
     let unwritten = manager.apply(progress).unwrap();
     drop((manager, second, unwritten));
@@ -180,11 +180,11 @@ fn foreign_messages_are_dropped() {
     let mut manager = Manager::start(&machine, 1).unwrap();
     manager.settle().unwrap();
     assert!(matches!(manager.consensus.step(&[0xff; 40]), Err(StepError::Malformed(_))));
-    // An empty message is raft's own signal to campaign, which is not for others to give.
+    // An empty message is raft's internal signal to campaign, which peers must not send.
     assert!(matches!(manager.consensus.step(&[]), Err(StepError::Refused(_))));
 }
 
-/// Three managers that hear each other at once.
+/// Three managers whose messages arrive at once.
 struct Cluster(Vec<Manager>);
 
 impl Cluster {
@@ -225,7 +225,7 @@ impl Cluster {
         roles
     }
 
-    /// Lets time pass until a manager other than `away` leads, and says which.
+    /// Advances time until a manager other than `away` leads, and returns its number.
     fn elect(&mut self, away: Option<u64>) -> u64 {
         for _ in 0..TICKS_MAX {
             for manager in &mut self.0 {

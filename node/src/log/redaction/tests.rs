@@ -1,4 +1,4 @@
-//! A value on both kinds of disk: erased wherever the log had it, in whatever order that comes about.
+//! A value on both kinds of disk: erased wherever the log held it, in whatever order that happens.
 
 use events::codec;
 use events::redaction::{Field, digest, redact};
@@ -20,7 +20,7 @@ use crate::manager::redactor::{Erased, erase};
 
 const SERVICE: ServiceId = ServiceId::MAX;
 const PASSWORD: &str = "correct horse battery staple";
-/// The frame that gave the value, and the one that announces that it is erased.
+/// The frame that introduced the value, and the one that announces its erasure.
 const GIVEN: u64 = 3;
 const ANNOUNCED: u64 = 9;
 
@@ -35,7 +35,7 @@ fn spec(password: &str) -> ServiceSpec {
     ServiceSpec { annotations, task, ..ServiceSpec::default() }
 }
 
-/// A log, the state that it makes, and the bytes of the frame that gave the value.
+/// A log, its state, and the bytes of the frame that introduced the value.
 struct Log<S> {
     store: S,
     folded: Folded,
@@ -43,7 +43,7 @@ struct Log<S> {
 }
 
 impl<D: Disk> Log<Store<D>> {
-    /// A log whose raft entries, history and checkpoints have a value, that is to be erased.
+    /// A log whose raft entries, history and checkpoints contain a value to erase.
     fn with_value(store: Store<D>) -> Self {
         store.load().unwrap();
         store.initialize(&Membership::single(1)).unwrap();
@@ -106,7 +106,7 @@ impl<D: Disk> Log<Store<D>> {
         self.store.compact_redacted(index, self.folded.cluster.redacted_at()).unwrap();
     }
 
-    /// The tables that have the value.
+    /// The tables that contain the value.
     fn tables_with_value(&self) -> Vec<Table> {
         let has_it = |table: &Table| {
             let mut found = false;
@@ -121,7 +121,7 @@ impl<D: Disk> Log<Store<D>> {
         Table::ALL.into_iter().filter(has_it).collect()
     }
 
-    /// The state that a start makes of the log, from its first frame and as a start usually does.
+    /// The state that a start folds from the log, from its first frame and as a start usually does.
     fn makes(&self) -> Cluster {
         let mut whole = Folded::default();
         whole.fold_history(&self.store, |_, _| {}).unwrap();
@@ -162,7 +162,7 @@ fn a_value_goes_from_every_table_and_the_state_stays() {
 fn nothing_of_it_is_left_in_the_files_of_the_database() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::with_value(RocksStore::open(dir.path()).unwrap());
-    // What is sealed is noise: the noise itself has to go.
+    // Sealed values look random: the sealed bytes themselves must be gone.
     let sealed = |table, key| log.store.disk.get(table, key).unwrap().expect("a value");
     let noise = [
         sealed(Table::History, Key::at(GIVEN)),

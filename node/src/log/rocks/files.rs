@@ -1,4 +1,4 @@
-//! The files that RocksDB keeps a table in: which one is damaged, and how to be rid of it.
+//! The files in which RocksDB keeps a table: which one is damaged, and how to remove it.
 
 use super::{DB, LogError, RocksDisk};
 use crate::log::disk::{Key, Table};
@@ -18,8 +18,8 @@ impl RocksDisk {
         files(&self.db).ok()?.into_iter().find(|file| message.contains(&file.name))
     }
 
-    /// Removes a file with everything in it. A file that was written last (level 0) is not removed where it is: it goes a level
-    /// down first, which RocksDB does without reading it as long as it does not overlap with another one.
+    /// Removes a file with all its values. A recently written file (level 0) cannot be removed in place: it is first moved down a
+    /// level, which RocksDB does without reading it as long as it does not overlap with another one.
     pub(super) fn drop_file_of(&self, table: Table, first: Key, last: Key) -> Result<(), LogError> {
         let failed = |reason: String| LogError::Storage { action: "remove a damaged file of the log", reason };
         let of_table = || {

@@ -1,4 +1,4 @@
-//! What only a real database can do wrong: files that are missing, damaged or in use.
+//! Failures that only a real database has: files that are missing, damaged or in use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ fn a_flipped_bit_in_the_write_ahead_log_does_not_lose_commits_silently() {
     let mut stored = fs::read(&path).unwrap();
     stored[middle] ^= 1;
     fs::write(&path, &stored).unwrap();
-    // RocksDB takes the log up to the bad record and opens; only the mark knows that there was more.
+    // RocksDB reads the log up to the bad record and opens; only the mark shows that there was more.
     let refused =
         RocksStore::open_to_verify(machine.0.path(), &Default::default()).unwrap().unwrap().examine().unwrap_err();
     assert!(matches!(refused, LogError::Shortened { known: 59, .. }), "{refused}");
@@ -166,7 +166,7 @@ fn a_database_without_its_first_file_is_not_begun_anew() {
 #[test]
 fn a_first_start_that_was_cut_short_is_begun_again() {
     let machine = machine();
-    // The key comes first, then the database without all tables, then the mark.
+    // The key is created first, then the database without all tables, then the mark.
     drop(machine.open());
     fs::remove_dir_all(machine.0.path().join("log")).unwrap();
     fs::remove_file(machine.0.path().join("log.mark")).unwrap();
@@ -195,11 +195,11 @@ fn a_log_without_one_of_its_tables_is_told_as_such() {
     }
 }
 
-/// A log whose history is in several files, of which the database has opened none, and the largest of them.
+/// A log whose history is in several files, none of which the database has opened, and the largest of them.
 fn flushed() -> (RocksMachine, PathBuf) {
     let machine = machine();
     for to in [1_500, 3_000, 4_500] {
-        // Each start moves what the one before has written into tables.
+        // Each start moves what the previous one wrote into tables.
         fill(&*machine.start(), to);
     }
     let disk = RocksStore::open(machine.0.path()).unwrap().disk;
@@ -237,7 +237,7 @@ fn a_damaged_file_of_history_is_healed_while_the_database_is_open() {
         verify_all::<LogError>(&store, |_, _| Ok(())).unwrap(),
         verify_all::<LogError>(&*other, |_, _| Ok(())).unwrap()
     );
-    // Neither what the database does beside it nor the next start meets the file again.
+    // Neither the database's background work nor the next start reads the file again.
     fill(&store, 4_600);
     store.disk.compact(Table::History);
     fill(&store, 4_700);

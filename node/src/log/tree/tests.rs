@@ -1,4 +1,4 @@
-//! Trees of many sizes on both disks, held to one that is made leaf by leaf.
+//! Trees of many sizes on both disks, compared with one that is computed leaf by leaf.
 
 use verify::path;
 
@@ -6,7 +6,7 @@ use super::super::fixtures::{Machine, fill, on_both};
 use super::super::{LogStore, Table};
 use super::*;
 
-/// Makes all tiles that are whole; how many there are.
+/// Adds all whole tiles; returns how many there are.
 fn catch_up(store: &dyn LogStore) -> u64 {
     while let Some((reach, leaves)) = next_tile(store).unwrap() {
         store.save_tile(reach, &leaves).unwrap();
