@@ -6,7 +6,7 @@ use events::TaskState;
 
 use crate::{Cluster, Instance, configs, members, secrets, settings};
 
-/// Everything that is wrong with a state, one sentence each; empty when all is well.
+/// Returns every violation found in a state, one sentence each; empty if it is valid.
 pub fn check(cluster: &Cluster) -> Vec<String> {
     let mut faults = Vec::new();
     check_tasks(cluster, &mut faults);
@@ -75,7 +75,7 @@ fn check_services(cluster: &Cluster, faults: &mut Vec<String>) {
 
 fn check_capacity(cluster: &Cluster, faults: &mut Vec<String>) {
     for node in cluster.nodes.values() {
-        // Tasks that are told to leave may still be over what a node offers after it shrank.
+        // After a node shrank, tasks that are shutting down may still exceed its resources.
         let wanted = cluster.tasks_of_node(node.id).filter(|task| task.is_live() && task.occupies_node());
         let (cpus, memory) =
             wanted.fold((0, 0), |(cpus, memory), task| (cpus + task.nano_cpus, memory + task.memory_bytes));
@@ -87,7 +87,7 @@ fn check_capacity(cluster: &Cluster, faults: &mut Vec<String>) {
     }
 }
 
-/// What is remembered of a place is forgotten with its last task.
+/// The record of a place is removed with its last task.
 fn check_records(cluster: &Cluster, faults: &mut Vec<String>) {
     for ((service, instance), _) in cluster.restarts.iter() {
         if cluster.tasks_of_instance(service, instance).next().is_none() {
@@ -107,7 +107,7 @@ fn check_records(cluster: &Cluster, faults: &mut Vec<String>) {
     }
 }
 
-/// What is kept up to date must equal what is derived again.
+/// Indices that are maintained incrementally must equal those derived from scratch.
 fn check_indices(cluster: &Cluster, faults: &mut Vec<String>) {
     let untrue = cluster.untrue_indices().into_iter();
     faults.extend(untrue.map(|what| format!("the index of {what} is not true to its table")));

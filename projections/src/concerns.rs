@@ -1,8 +1,9 @@
-//! How it is declared what a change concerns, and what is looked at because of it.
+//! Declares which objects a change affects, and so what is reconciled because of it.
 
 use std::collections::BTreeSet;
 
-/// Adds one set to another at the cost of the smaller one: what is left to look at may be large, and a turn adds little to it.
+/// Adds one set to another at the cost of the smaller one: what remains to be reconciled may be large, and a turn adds little to
+/// it.
 pub fn unite<K: Ord>(all: &mut BTreeSet<K>, mut other: BTreeSet<K>) {
     if all.len() < other.len() {
         std::mem::swap(all, &mut other);
@@ -10,7 +11,7 @@ pub fn unite<K: Ord>(all: &mut BTreeSet<K>, mut other: BTreeSet<K>) {
     all.extend(other);
 }
 
-/// Declares what a change concerns: sets of keys by noun, and flags. Each row is all that a noun needs here.
+/// Declares what a change affects: sets of keys by noun, and flags. Each row is all that a noun needs here.
 #[macro_export]
 macro_rules! concerns {
     (
@@ -27,12 +28,12 @@ macro_rules! concerns {
         }
 
         impl $name {
-            /// Whether there is nothing in it.
+            /// Whether it is empty.
             pub fn is_empty(&self) -> bool {
                 $(self.$set.is_empty())&&+ $(&& !self.$flag)*
             }
 
-            /// Adds what another holds.
+            /// Adds the contents of another.
             pub fn merge(&mut self, mut other: Self) {
                 $($crate::concerns::unite(&mut self.$set, ::std::mem::take(&mut other.$set));)+
                 $(self.$flag |= other.$flag;)*

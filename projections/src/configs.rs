@@ -1,4 +1,4 @@
-//! Configs: files that containers are given. The data of a revision never changes, and is in history.
+//! Configs: files that are mounted into containers. The data of a revision never changes, and is in history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::services::name_key;
 use crate::{Cluster, Stamp};
 
-/// The number of the data that a config is created with.
+/// The revision number of a config's initial data.
 const FIRST_REVISION: u64 = 1;
 
 /// One config.
@@ -22,20 +22,20 @@ pub struct Config {
     pub spec: Arc<ConfigSpec>,
     /// The revisions of its data that are kept; never empty.
     pub revisions: BTreeMap<u64, ConfigRevision>,
-    /// Index of the frame that changed it last.
+    /// Index of the frame that last changed it.
     pub version: u64,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// When it was last changed.
     pub updated_at: Timestamp,
 }
 
 /// One revision of a config's data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfigRevision {
-    /// What is in it.
+    /// Its contents.
     pub data: Arc<[u8]>,
-    /// When it came.
+    /// When it was added.
     pub created_at: Timestamp,
 }
 
@@ -45,24 +45,24 @@ impl Config {
         self.revisions.last_key_value().map_or(FIRST_REVISION, |(revision, _)| *revision)
     }
 
-    /// What is in the newest revision.
+    /// The contents of the newest revision.
     pub fn data(&self) -> &[u8] {
         self.revisions.last_key_value().map_or(&[], |(_, revision)| &revision.data)
     }
 }
 
-/// The configs that a spec refers to, each with the revision.
+/// The configs that a spec refers to, each with its revision.
 pub fn referenced(spec: &ServiceSpec) -> impl Iterator<Item = ConfigKey> {
     spec.template().container().configs.iter().filter_map(ConfigReference::key)
 }
 
 impl Cluster {
-    /// The config with this name, without regard to case.
+    /// The config with this name, ignoring case.
     pub fn config_named(&self, name: &str) -> Option<&Config> {
         self.config_names.get(&name_key(name)).and_then(|id| self.configs.get(*id))
     }
 
-    /// Names of the services that still need a config: for what they are, for what their tasks run, or for a rollback.
+    /// Names of the services that still need a config: for their spec, for running tasks, or for a rollback.
     pub fn users_of_config(&self, config: ConfigId) -> BTreeSet<&str> {
         self.needed_specs().filter(|spec| referenced(spec).any(|(id, _)| id == config)).map(ServiceSpec::name).collect()
     }
@@ -130,7 +130,7 @@ pub(crate) fn removed(cluster: &mut Cluster, id: ConfigId) {
     cluster.config_names.remove(&name_key(config.spec.name()));
 }
 
-/// Makes the index of names.
+/// Builds the index of names.
 pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.config_names = cluster.configs.values().map(|config| (name_key(config.spec.name()), config.id)).collect();
 }

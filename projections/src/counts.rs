@@ -1,16 +1,16 @@
-//! Counts by key. What there is none of has no count, so that equal contents are equal maps.
+//! Counts by key. A key without objects has no entry, so that equal contents are equal maps.
 
 use imbl::OrdMap;
 
-/// One more.
+/// Increments a count.
 pub(crate) fn up<K: Ord + Copy>(counts: &mut OrdMap<K, u64>, key: K) {
-    // Most are the first of their kind: putting it in and looking whether it was there is one walk down the tree.
+    // Most are the first of their kind: inserting and checking whether it existed is one descent of the tree.
     if let Some(count) = counts.insert(key, 1) {
         counts.insert(key, count + 1);
     }
 }
 
-/// One less.
+/// Decrements a count.
 ///
 /// # Panics
 /// When there was none.

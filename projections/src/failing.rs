@@ -1,5 +1,5 @@
-//! The places that fail again and again: how many of a service do, and which failed most. Derived from what is remembered of
-//! restarts and from the tasks that are wanted, so that nobody walks the places of a service to say how it stands.
+//! The places that fail repeatedly: how many of each service, and which failed most. Derived from the records of restarts and
+//! from the wanted tasks, so that the status of a service can be shown without visiting all its places.
 
 use std::cmp::Reverse;
 
@@ -10,24 +10,24 @@ use crate::counts;
 use crate::instance::Instance;
 use crate::{Cluster, Restarts, Task};
 
-/// How it stands with one place.
+/// The status of one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// A task that is wanted there does not run. How often its tasks failed and ended in a row, most first.
+    /// A wanted task in it is not running. How often its tasks failed and exited in a row, most first.
     Down(Reverse<(u64, u64)>),
-    /// It runs again, since then, the newest first.
+    /// It has been running again since this time, the newest first.
     Running(Reverse<Timestamp>),
 }
 
-/// The service of a place, and the record of restarts that its failures belong to.
+/// The service of a place, and the restart record that its failures belong to.
 type Record = (ServiceId, u64);
 
-/// The places of all services that fail again and again.
+/// The repeatedly failing places of all services.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Failing {
     by_place: OrdMap<(ServiceId, Instance), (u64, Rank)>,
     by_rank: OrdSet<(ServiceId, u64, Rank, Instance)>,
-    /// How many of them do not run.
+    /// How many of them are not running.
     down: OrdMap<Record, u64>,
 }
 
@@ -56,19 +56,19 @@ impl Failing {
 }
 
 impl Cluster {
-    /// How many places of a service failed again and again and do not run.
+    /// How many repeatedly failing places of a service are not running.
     pub fn failing_down(&self, service: ServiceId) -> u64 {
         let record = self.services.get(service).map(|known| (service, known.record()));
         record.and_then(|record| self.failing.down.get(&record).copied()).unwrap_or(0)
     }
 
-    /// The places of a service that failed again and again and do not run, those first that failed most often in a row.
+    /// The repeatedly failing places of a service that are not running, those with most failures in a row first.
     pub fn failing_places(&self, service: ServiceId) -> impl Iterator<Item = Instance> {
         let (most, none) = (Rank::Down(Reverse((u64::MAX, u64::MAX))), Rank::Down(Reverse((0, 0))));
         self.ranked(service, most, none)
     }
 
-    /// The places of a service that run again since a time or later, the last first.
+    /// The places of a service that have been running again since a time or later, the newest first.
     pub fn recovered_places(&self, service: ServiceId, since: Timestamp) -> impl Iterator<Item = Instance> {
         let last = Timestamp::from_unix_ns(i64::MAX);
         self.ranked(service, Rank::Running(Reverse(last)), Rank::Running(Reverse(since)))
@@ -95,13 +95,13 @@ impl Cluster {
     }
 }
 
-/// Looks at a place again whose tasks or restarts changed.
+/// Updates the entry of a place whose tasks or restarts changed.
 pub(crate) fn changed(cluster: &mut Cluster, place: (ServiceId, Instance)) {
     let rank = cluster.rank(place);
     cluster.failing.set(place, rank);
 }
 
-/// Makes the index.
+/// Builds the index.
 pub(crate) fn derive(cluster: &mut Cluster) {
     let places: Vec<(ServiceId, Instance)> = cluster.restarts.iter().map(|(place, _)| place).collect();
     for place in places {

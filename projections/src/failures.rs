@@ -1,7 +1,7 @@
 //! Failures of services on nodes, which the scheduler counts against the nodes for a while.
 //!
-//! What is too old to count is dropped as new failures come, some at a time. Nothing else has to be: a failure counts for the spec
-//! that failed alone, and neither a service nor a node that is gone is placed or chosen any more.
+//! Expired failures are dropped as new ones arrive, a few at a time. Nothing else is needed: a failure counts only for the spec
+//! that failed, and a removed service or node is no longer scheduled.
 
 use std::time::Duration;
 
@@ -10,19 +10,20 @@ use imbl::OrdSet;
 
 use crate::{Cluster, Stamp, Task};
 
-/// Failures of a service on a node from which on they count against the node; SwarmKit's `maxFailures`.
+/// Number of failures of a service on a node from which they count against the node; SwarmKit's `maxFailures`.
 pub const COUNT_FROM: usize = 5;
-/// Most failures remembered of a service on a node: nodes that have more are equally bad.
+/// Maximum of failures recorded for a service on a node: nodes that have more are equally bad.
 pub const KEPT: usize = 64;
 /// How long a failure counts against a node; SwarmKit's `monitorFailures`.
 pub const WINDOW: Duration = Duration::from_secs(300);
-/// Old rows that are dropped for each new failure: more than one, so that they become fewer.
+/// Expired rows that are dropped for each new failure: more than one, so that their number decreases.
 const DROPPED: usize = 2;
 
 /// The rows by the time of their last failure.
 pub(crate) type ByAge = OrdSet<(Timestamp, ServiceId, NodeId)>;
 
-/// Remembers that a task failed on its node. Where a task has to be was not the scheduler's choice in a global service.
+/// Records that a task failed on its node. Failures of global services do not count, since the scheduler does not choose their
+/// nodes.
 pub(crate) fn remember(cluster: &mut Cluster, task: &Task, at: &Stamp) {
     let failed = matches!(task.state, TaskState::Failed | TaskState::Rejected);
     let Some(node) = task.node.filter(|node| failed && !task.is_bound() && cluster.nodes.contains(*node)) else {
@@ -58,7 +59,7 @@ fn drop_oldest(cluster: &mut Cluster, now: Timestamp) {
     }
 }
 
-/// Makes the index of failures.
+/// Builds the index of failures.
 pub(crate) fn derive(cluster: &mut Cluster) {
     let rows = cluster.failures.iter();
     let last = rows.filter_map(|((service, node), failures)| Some((failures.last()?.1, service, node)));

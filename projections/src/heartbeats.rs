@@ -1,21 +1,21 @@
-//! How often nodes say that they are there: as often as their number allows, so that the loss of one is noticed soon.
+//! The heartbeat period of nodes: as short as their number allows, so that the loss of a node is detected soon.
 
 use std::time::Duration;
 
 use crate::Cluster;
 
-/// Heartbeats that all nodes together may send in a second: a few per cent of one processor.
+/// Maximum of heartbeats per second from all nodes together: a few per cent of one CPU.
 const HEARTBEATS_PER_SECOND: u64 = 2_000;
 
 impl Cluster {
-    /// Time between two heartbeats of a node: 1 s up to 2,000 nodes and a second more for each further 2,000, but never more than
-    /// the configured period.
+    /// Time between two heartbeats of a node: 1 s up to 2,000 nodes and one second more for each further 2,000, but never more
+    /// than the configured period.
     pub fn heartbeat_period(&self) -> Duration {
         let seconds = (self.nodes.len() as u64).div_ceil(HEARTBEATS_PER_SECOND).max(1);
         Duration::from_secs(seconds).min(self.spec().heartbeat_period())
     }
 
-    /// Silence after which a node is down.
+    /// Time without a heartbeat after which a node is down.
     pub fn heartbeat_timeout(&self) -> Duration {
         self.heartbeat_period() * self.spec().heartbeats_missed()
     }
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn heartbeats_are_as_frequent_as_the_number_of_nodes_allows() {
-        // Nodes, the configured period and grace, the period, and the silence after which a node is down; all in milliseconds.
+        // Nodes, the configured period and grace, the period, and the timeout after which a node is down; all in milliseconds.
         let table = [
             (1, None, None, 1_000, 3_000),
             (2_000, None, None, 1_000, 3_000),

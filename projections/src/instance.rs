@@ -1,4 +1,4 @@
-//! The places of a service that tasks fill.
+//! The places of a service, which tasks fill.
 
 use events::NodeId;
 use serde::{Deserialize, Serialize};
@@ -13,12 +13,12 @@ pub enum Instance {
 }
 
 impl Instance {
-    /// Before every instance in their order.
+    /// Sorts before every instance.
     pub const FIRST: Instance = Instance::Slot(0);
-    /// After every instance in their order.
+    /// Sorts after every instance.
     pub const LAST: Instance = Instance::Node(NodeId::MAX);
 
-    /// Where an event says that a task is: a task of a global service names its node, any other its slot.
+    /// The place that an event assigns to a task: for a global service its node, for any other its slot.
     pub fn of(event: &events::TaskCreated) -> Self {
         event.node.map_or(Instance::Slot(event.slot), Instance::Node)
     }

@@ -1,4 +1,4 @@
-//! Secrets that travel with frames and are kept nowhere but here: never in history, in a checkpoint or in the state hash.
+//! Secrets that travel with frames and are stored only here: never in history, in a checkpoint or in the state hash.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 use crate::Cluster;
 use crate::settings::UNLOCK_KEY;
 
-/// A secret; prints as nothing, and is wiped from memory when the last of its clones, which share it, is dropped.
+/// A secret; it is redacted in debug output, and wiped from memory when the last of its clones, which share it, is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
 
 impl ZeroizeOnDrop for Secret {}
 
 impl Secret {
-    /// The secret itself.
+    /// The secret value.
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }
@@ -29,14 +29,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Secrets by name. Clones share what they have in common, so that a change costs no copy of all secrets.
+/// Secrets by name. Clones share their common secrets, so that a change does not copy all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keyring {
     secrets: OrdMap<Arc<str>, Secret>,
 }
 
 impl Keyring {
-    /// Keeps or destroys what the volatile section of an entry says.
+    /// Stores or destroys the secret in the volatile section of an entry.
     pub fn apply(&mut self, mut payload: VolatilePayload) {
         match payload.value.take() {
             Some(value) => self.secrets.insert(payload.key.as_str().into(), Secret(Arc::new(Zeroizing::new(value)))),
@@ -44,7 +44,7 @@ impl Keyring {
         };
     }
 
-    /// The name of a secret without which a cluster in this state cannot go on, and which is not here.
+    /// The name of a missing secret that a cluster in this state needs.
     pub fn missing(&self, cluster: &Cluster) -> Option<String> {
         if cluster.id() == ClusterId::default() {
             return None;
@@ -56,7 +56,7 @@ impl Keyring {
         needed.find(|name| !self.secrets.contains_key(name.as_str()))
     }
 
-    /// All secrets, as entries that keep them.
+    /// All secrets, as payloads that store them.
     pub fn payloads(&self) -> Vec<VolatilePayload> {
         self.secrets.iter().map(|(name, secret)| VolatilePayload::keep(name.as_ref(), secret.reveal())).collect()
     }

@@ -1,10 +1,10 @@
-//! What is: the state of the cluster as a fold of its events.
+//! The state of the cluster, as a fold of its events.
 //!
-//! [`Cluster`] holds one persistent ordered table a noun; [`Cluster::apply`] is the only way it changes. A clone costs a few
+//! [`Cluster`] holds one persistent ordered table per noun; [`Cluster::apply`] is the only way to change it. A clone costs a few
 //! pointers, so that a reader, a plan or the leader's tip each hold a version of their own.
 //!
-//! Absent on purpose: clocks, randomness, I/O, and any way to fail. An event that cannot have happened stops the process,
-//! because a manager that goes on with another state than its peers is worse than one that is away.
+//! Absent on purpose: clocks, randomness, I/O, and any way to fail. An impossible event stops the process, because a manager
+//! whose state differs from that of its peers is worse than one that is down.
 
 pub mod table;
 
@@ -80,7 +80,7 @@ use events::spec::defaults;
 /// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
 pub const FOLD_VERSION: u32 = 23;
 
-/// Where in the log an event stands.
+/// The position of an event in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Index of its frame.
@@ -94,7 +94,7 @@ parts::state! {
     #[derive(Debug, Clone, Default)]
     pub struct Cluster
     parts {
-        /// What holds for the whole cluster.
+        /// Cluster-wide settings.
         pub settings: Arc<Settings>,
         /// The members.
         pub nodes: Table<NodeId, Node>,
@@ -104,11 +104,11 @@ parts::state! {
         pub operators: Table<OperatorId, Operator>,
         /// The managers that replicate the log.
         pub members: Table<NodeId, Member>,
-        /// Managers that wait to become members, or to be members again after they lost their log.
+        /// Managers that wait to become members, or to become members again after they lost their log.
         pub announced: Table<NodeId, Announced>,
         /// Raft ids of former members, which are never used again, with the index of the frame that removed them.
         pub former_members: Table<u64, u64>,
-        /// With what signatures of managers were verified until some frame: keys of those that are gone, and keys that were replaced.
+        /// Keys that verify signatures of managers up to some frame: those of removed managers, and replaced keys.
         pub former_audit_keys: Table<(u64, NodeId), FormerAuditKey>,
         /// The services.
         pub services: Table<ServiceId, Service>,
@@ -120,39 +120,39 @@ parts::state! {
         pub secrets: Table<SecretId, ClusterSecret>,
         /// The sinks.
         pub sinks: Table<SinkId, Sink>,
-        /// What was erased from history, by the index of the frame that announced it.
+        /// Values erased from history, by the index of the frame that announced it.
         pub redactions: Table<u64, Redaction>,
         /// The tasks.
         pub tasks: Table<TaskId, Task>,
-        /// The last restarts in a place, for limits on attempts and for the delay before the next.
+        /// The last restarts in each place, for limits on attempts and for the delay before the next one.
         restarts: Table<(ServiceId, Instance), Restarts>,
         /// Last failures of a service on a node: spec version and time.
         pub failures: Table<(ServiceId, NodeId), Vec<(u64, Timestamp)>>,
         /// The places that rollouts took.
         rollout_steps: Table<(ServiceId, Instance), Step>,
-        /// The numbers of rollouts that are not completed.
+        /// The counters of rollouts that are not completed.
         pub rollout_tallies: Table<ServiceId, Tally>,
         /// Commands that took effect.
         pub requests: Requests,
     }
     indices {
-        /// The services by name, without regard to case.
+        /// The services by name, ignoring case.
         service_names: OrdMap<Arc<str>, ServiceId> = "names of services",
-        /// Services that keep apart from others, by the names of those.
+        /// Services with anti-affinity to others, by the names of those.
         apart: OrdSet<(Arc<str>, ServiceId)> = "services that keep apart from others",
         /// Services that start after others, by the names of those.
         dependents: OrdSet<(Arc<str>, ServiceId)> = "services that start after others",
-        /// Host names of nodes, and names of what tasks run.
+        /// Host names of nodes, and names of the services of tasks.
         lookup: Lookup = "names that references are looked up by",
-        /// The configs by name, without regard to case.
+        /// The configs by name, ignoring case.
         config_names: OrdMap<Arc<str>, ConfigId> = "names of configs",
-        /// The secrets by name, without regard to case.
+        /// The secrets by name, ignoring case.
         secret_names: OrdMap<Arc<str>, SecretId> = "names of secrets",
-        /// The services that want a task on every node.
+        /// The services that run a task on every node.
         global_services: OrdSet<ServiceId> = "global services",
         /// The services whose tasks are moved to nodes that have fewer of them.
         rebalancing: OrdSet<ServiceId> = "services that rebalance",
-        /// The services whose number of replicas follows from what their tasks use.
+        /// The services with autoscaling, whose number of replicas follows the resource use of their tasks.
         autoscaling: OrdSet<ServiceId> = "services that are autoscaled",
         /// How many nodes there are in each state.
         nodes_by_liveness: OrdMap<Liveness, u64> = "nodes by liveness",
@@ -162,7 +162,7 @@ parts::state! {
         tasks_by_node: OrdSet<(NodeId, TaskId)> = "tasks by node",
         /// The tasks in the places of services.
         tasks_by_instance: OrdSet<(ServiceId, Instance, TaskId)> = "tasks by instance",
-        /// How many tasks run a revision; only of those that some task runs.
+        /// How many tasks run each revision; without revisions that no task runs.
         tasks_by_revision: RevisionTasks = "tasks by revision",
         /// How many tasks there are in each state.
         tasks_by_state: OrdMap<TaskState, u64> = "tasks by state",
@@ -170,13 +170,13 @@ parts::state! {
         places: Places = "places",
         /// The tasks that the scheduler has to place or confirm.
         unplaced: Unplaced = "unplaced tasks",
-        /// Workers that joined and never registered.
+        /// Workers that joined but never registered.
         newcomers: OrdSet<NodeId> = "workers that never registered",
-        /// Failures by the time of the last.
+        /// Failures by the time of the last one.
         failures_by_age: failures::ByAge = "failures by age",
-        /// The places that fail again and again.
+        /// The places that fail repeatedly.
         failing: failing::Failing = "places that fail again and again",
-        /// What tasks take from their nodes.
+        /// Resources that tasks use on their nodes.
         pub usage: Usage = "usage of nodes",
     }
     derived by [nodes::derive, services::fold::derive, configs::derive, secrets::derive, tasks::derive::derive, lookup::derive, failures::derive, failing::derive]
@@ -189,66 +189,69 @@ impl Default for Stamp {
 }
 
 concerns! {
-    /// What a change of state concerns: the scope of the reconcilers.
+    /// What a change of state affects: the scope of the reconcilers.
     pub struct Touched
     sets {
-        /// Services that changed themselves.
+        /// Services whose own rows changed.
         services: ServiceId,
-        /// Places a task of which changed.
+        /// Places with a changed task.
         places: (ServiceId, Instance),
-        /// Nodes that changed themselves.
+        /// Nodes whose own rows changed.
         nodes: NodeId,
-        /// Nodes whose session, certificate or liveness changed, without a difference to the tasks that are there.
+        /// Nodes whose session, certificate or liveness changed, without an effect on their tasks.
         contacts: NodeId,
-        /// Nodes a task of which changed.
+        /// Nodes with a changed task.
         tasks_of_nodes: NodeId,
-        /// Nodes that did not change, but whose time to be heard of may be over.
+        /// Nodes that did not change, but whose heartbeat timeout may have expired.
         overdue: NodeId,
         /// Operators whose certificates are refused from now on.
         operators: OperatorId,
-        /// Services that miss tasks which a turn had no room to make. No event says so; who counts the tasks does.
+        /// Services that lack tasks which a turn had no room to create. Set by the reconciler that counts the tasks, not by an
+        /// event.
         unfilled: ServiceId,
-        /// Services whose tasks waited in vain and are to be tried again, for which a full turn had no room. No event says
-        /// so; the scheduler does.
+        /// Services whose unplaceable tasks should be tried again, for which a full turn had no room. Set by the scheduler, not
+        /// by an event.
         waiting: ServiceId,
-        /// Services whose rollout may go on, because the time has come for it. No event says so; the rollout's timer does.
+        /// Services whose rollout may continue, because its time has come. Set by the rollout's timer, not by an event.
         rollouts: ServiceId,
-        /// Services whose tasks may be moved to other nodes, because the time has come for it. No event says so; the timer does.
+        /// Services whose tasks may be moved to other nodes, because the time has come. Set by the timer, not by an event.
         balances: ServiceId,
-        /// Services whose number of replicas may follow from what their tasks use now. No event says so; the timer does.
+        /// Services whose number of replicas may be adjusted to the current resource use of their tasks. Set by the timer, not by
+        /// an event.
         scalings: ServiceId,
-        /// Large services of which a part is looked at in each turn, each with the place to go on from. No event says so; who
-        /// divides the work among turns does.
+        /// Large services that are reconciled in parts, one in each turn, with the place to continue from. Set when the work is
+        /// divided among turns, not by an event.
         sweeps: (ServiceId, Instance),
-        /// Nodes that may have changed before anybody looked, and whose tasks are judged again. No event says so; who divides
-        /// a look at everything among turns does.
+        /// Nodes that may have changed before they were reconciled, and whose tasks are judged again. Set when a full
+        /// reconciliation is divided among turns, not by an event.
         unjudged: NodeId,
     }
     flags {
-        /// New tasks wait for a place that a full turn could not give them. No event says so; the scheduler does.
+        /// New tasks wait to be placed, for which a full turn had no room. Set by the scheduler, not by an event.
         placement,
-        /// The members changed, or who is to be one. What a manager knows of the others, and no event says, concerns them too.
+        /// The members changed, or the managers that should be members. Also affected by what a manager records about its peers,
+        /// which is in no event.
         members,
-        /// Everything may be concerned: settings changed, or leadership.
+        /// Everything may be affected: settings or leadership changed.
         everything,
     }
 }
 
 impl Cluster {
-    /// Folds one event into the state and says what it concerns.
+    /// Folds one event into the state and returns what it affects.
     ///
     /// # Panics
-    /// When the event cannot have happened in this state.
+    /// When the event is impossible in this state.
     pub fn apply(&mut self, event: &Event, at: &Stamp) -> Touched {
         let mut touched = Touched::default();
         self.apply_into(event, at, &mut touched);
         touched
     }
 
-    /// Like [`Cluster::apply`], adding to what earlier events of the turn concern.
+    /// Like [`Cluster::apply`], but adds to what earlier events of the turn affect.
     ///
     /// # Panics
-    /// When the event cannot have happened in this state.
+    /// When the event is impossible in this state.
     pub fn apply_into(&mut self, event: &Event, at: &Stamp, touched: &mut Touched) {
         let kind = event.kind.as_ref().expect("unknown events are dropped or refused when a frame is decoded");
         match kind {
@@ -330,7 +333,7 @@ impl Cluster {
         }
     }
 
-    /// Folds a whole frame: its events, then its commands, then its place in the log.
+    /// Folds a whole frame: its events, then its commands, then its position in the log.
     ///
     /// # Panics
     /// When the frame does not follow this state.
@@ -344,7 +347,7 @@ impl Cluster {
         touched
     }
 
-    /// Ends a frame whose events were applied one by one.
+    /// Completes a frame whose events were applied one by one.
     ///
     /// # Panics
     /// When the frame does not follow this state.
@@ -362,12 +365,12 @@ impl Cluster {
         self.settings.id
     }
 
-    /// The service with this name, without regard to case.
+    /// The service with this name, ignoring case.
     pub fn service_named(&self, name: &str) -> Option<&Service> {
         self.service_names.get(&services::name_key(name)).and_then(|id| self.services.get(*id))
     }
 
-    /// The services whose tasks must not be on a node with tasks of this one, because they say so.
+    /// The services with an anti-affinity rule against this one, so that their tasks must not share its nodes.
     pub fn kept_apart_from(&self, name: &str) -> impl Iterator<Item = ServiceId> {
         let name = services::name_key(name);
         let first = (Arc::clone(&name), ServiceId::default());
@@ -381,7 +384,7 @@ impl Cluster {
         self.dependents.range(first..=(name, ServiceId::MAX)).map(|(_, service)| *service)
     }
 
-    /// The services that want a task on every node.
+    /// The services that run a task on every node.
     pub fn global_services(&self) -> impl Iterator<Item = &Service> {
         self.global_services.iter().filter_map(|id| self.services.get(*id))
     }
@@ -391,7 +394,7 @@ impl Cluster {
         &self.rebalancing
     }
 
-    /// The services whose number of replicas follows from what their tasks use.
+    /// The services with autoscaling, whose number of replicas follows the resource use of their tasks.
     pub fn autoscaling(&self) -> &OrdSet<ServiceId> {
         &self.autoscaling
     }
@@ -408,7 +411,7 @@ impl Cluster {
         self.tasks_by_instance.range(range).filter_map(|(_, _, id)| self.tasks.get(*id))
     }
 
-    /// How many tasks a service has, or `most` if it has more.
+    /// How many tasks a service has, at most `most`.
     pub fn task_count(&self, service: ServiceId, most: usize) -> usize {
         self.instances(service).take(most).count()
     }
@@ -424,13 +427,13 @@ impl Cluster {
         self.tasks_by_instance.range(range).filter_map(|(_, _, id)| self.tasks.get(*id))
     }
 
-    /// The places of the tasks of a service, in their order.
+    /// The places of the tasks of a service, in order.
     fn instances(&self, service: ServiceId) -> impl DoubleEndedIterator<Item = Instance> {
         let range = (service, Instance::FIRST, TaskId::default())..=(service, Instance::LAST, TaskId::MAX);
         self.tasks_by_instance.range(range).map(|(_, instance, _)| *instance)
     }
 
-    /// How many tasks there are in each state; no states without any.
+    /// How many tasks there are in each state; only states with any.
     pub fn tasks_by_state(&self) -> impl Iterator<Item = (TaskState, u64)> {
         self.tasks_by_state.iter().map(|(state, count)| (*state, *count))
     }
@@ -440,7 +443,7 @@ impl Cluster {
         self.nodes_by_liveness.get(&liveness).copied().unwrap_or(0)
     }
 
-    /// How many services have a rollout in such a state.
+    /// How many services have a rollout in a matching state.
     pub fn count_updates(&self, is_such: impl Fn(UpdateState) -> bool) -> u64 {
         self.services_by_update.iter().filter(|(state, _)| is_such(**state)).map(|(_, count)| count).sum()
     }
@@ -451,7 +454,7 @@ impl Cluster {
         self.tasks_by_node.range(range).filter_map(|(_, id)| self.tasks.get(*id))
     }
 
-    /// How many workers have joined and never registered.
+    /// How many workers have joined but never registered.
     pub fn newcomers(&self) -> usize {
         self.newcomers.len()
     }
@@ -461,7 +464,7 @@ impl Cluster {
         &self.unplaced
     }
 
-    /// A task's name: `<service>.<slot>.<id>`, with the node's id for the slot of a global service.
+    /// A task's name: `<service>.<slot>.<id>`, with the node's id instead of the slot for a global service.
     pub fn task_name(&self, task: &Task) -> String {
         let service = self.spec_of(task).name();
         match task.instance() {
@@ -470,12 +473,12 @@ impl Cluster {
         }
     }
 
-    /// How many dead tasks a slot keeps and the like: the settings of the cluster.
+    /// The cluster's settings, such as how many dead tasks a slot keeps.
     pub fn spec(&self) -> &events::ClusterSpec {
         &self.settings.spec
     }
 
-    /// The hash of everything that events say, equal on every manager after the same frame.
+    /// The hash of everything that events determine, equal on every manager after the same frame.
     pub fn state_hash(&self) -> [u8; 16] {
         let parts: Vec<u64> = self.parts().into_iter().map(|(_, part)| part.hash()).collect();
         let bytes = postcard::to_allocvec(&(parts, self.position.index)).expect("numbers always encode");
@@ -483,7 +486,7 @@ impl Cluster {
     }
 }
 
-/// The name of the one cluster object.
+/// The name of the only cluster object.
 pub const CLUSTER_NAME: &str = defaults::CLUSTER_NAME;
 
 #[cfg(test)]

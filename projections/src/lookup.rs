@@ -1,6 +1,5 @@
-//! Names that references are looked up by: host names of nodes, and names of the services that tasks belong to, also of those
-//! that are gone. Derived from the tables, kept up to date with each change, so that no reference costs a walk over all nodes
-//! or tasks.
+//! Names by which references are resolved: host names of nodes, and names of the services that tasks belong to, including removed
+//! services. Derived from the tables and updated with each change, so that no reference costs a walk over all nodes or tasks.
 
 use std::sync::Arc;
 
@@ -10,17 +9,17 @@ use imbl::OrdSet;
 use crate::services::name_key;
 use crate::{Cluster, Node};
 
-/// The names, each with what bears it.
+/// The names, each with the object that has it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Lookup {
     /// Machines choose their own names, so several may have the same.
     hostnames: OrdSet<(Arc<str>, NodeId)>,
-    /// Names of kept revisions: tasks outlive their service for a while, a revision lives as long as its tasks.
+    /// Names of retained revisions: tasks outlive their service for a while, and a revision is retained as long as its tasks.
     revisions: OrdSet<(Arc<str>, ServiceId, u64)>,
 }
 
 impl Lookup {
-    /// Notes what a node is called after a change of it, or that it is gone.
+    /// Records the host name of a node after a change of it, or its removal.
     pub(crate) fn node_changed(&mut self, before: Option<&Node>, after: Option<&Node>) {
         if before.map(Node::hostname) == after.map(Node::hostname) {
             return;
@@ -33,12 +32,12 @@ impl Lookup {
         }
     }
 
-    /// Notes a revision that is kept from now on.
+    /// Records a revision that is retained from now on.
     pub(crate) fn revision_kept(&mut self, name: &str, service: ServiceId, version: u64) {
         self.revisions.insert((name_key(name), service, version));
     }
 
-    /// Forgets a revision.
+    /// Removes a revision.
     pub(crate) fn revision_dropped(&mut self, name: &str, service: ServiceId, version: u64) {
         self.revisions.remove(&(name_key(name), service, version));
     }
@@ -52,7 +51,7 @@ impl Cluster {
         self.lookup.hostnames.range(range).filter_map(|(_, id)| self.nodes.get(*id))
     }
 
-    /// The services of which tasks are left that have or had this name, without regard to case.
+    /// The services with remaining tasks that have or had this name, ignoring case.
     pub fn services_remembered_as(&self, name: &str) -> impl Iterator<Item = ServiceId> {
         let name = name_key(name);
         let range = (Arc::clone(&name), ServiceId::default(), 0)..=(name, ServiceId::MAX, u64::MAX);
@@ -62,7 +61,7 @@ impl Cluster {
     }
 }
 
-/// Makes the index of names.
+/// Builds the index of names.
 pub(crate) fn derive(cluster: &mut Cluster) {
     let hostnames = cluster.nodes.values().map(|node| (node.hostname().into(), node.id)).collect();
     let revisions = cluster.revisions.iter().map(|((service, version), revision)| {

@@ -1,4 +1,4 @@
-//! The managers that replicate the log: raft's configuration, as the log itself says it.
+//! The managers that replicate the log: raft's configuration, as recorded in the log itself.
 
 use std::sync::Arc;
 
@@ -12,46 +12,46 @@ use crate::{Cluster, Stamp, Touched};
 pub struct Member {
     /// Its node.
     pub node: NodeId,
-    /// Its number in raft, which no other manager ever had or will have.
+    /// Its raft id, which is unique over the lifetime of the cluster.
     pub raft_id: u64,
     /// Where other managers reach it.
     pub addr: String,
     /// Whether it votes; one that does not is catching up.
     pub votes: bool,
-    /// Index of the frame that made it what it is.
+    /// Index of the frame that last changed it.
     pub since: u64,
-    /// The highest feature level that it knows, as it last said.
+    /// The highest feature level that it supports, according to its last report.
     pub feature_level_max: u32,
-    /// With what its signatures below checkpoints of history are verified; nothing before it said so.
+    /// The key that verifies its signatures on checkpoints of history; `None` before it announced one.
     pub audit_key: Option<String>,
-    /// Index of the frame that said so.
+    /// Index of the frame that announced it.
     pub audit_key_since: u64,
-    /// When it last noted what it refused.
+    /// When it last recorded refused requests.
     pub refusals_noted_at: Option<Timestamp>,
 }
 
-/// Keys of former managers that are kept: the last ones. Those before them are in history only.
+/// Number of keys of former managers that are retained, newest first. Older ones are in history only.
 pub const FORMER_AUDIT_KEYS_MAX: usize = 256;
 
-/// With what signatures were verified of a manager that is gone, or that has another key.
+/// A key that verifies earlier signatures of a manager that was removed, or that has another key now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormerAuditKey {
     /// The key.
     pub key: String,
-    /// Index of the frame from which on it was the manager's.
+    /// Index of the frame from which on the manager used it.
     pub since: u64,
 }
 
-/// A manager whose log is ready to follow.
+/// A manager whose log is ready to follow the leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announced {
-    /// The number that it wants in raft.
+    /// The raft id that it requests.
     pub raft_id: u64,
     /// Where other managers reach it.
     pub addr: String,
-    /// The highest feature level that it knows.
+    /// The highest feature level that it supports.
     pub feature_level_max: u32,
-    /// With what its signatures are verified.
+    /// The key that verifies its signatures.
     pub audit_key: Option<String>,
 }
 
@@ -62,12 +62,12 @@ impl Cluster {
         changed.chain(self.former_members.values().copied()).max().unwrap_or(0)
     }
 
-    /// The member with this number in raft.
+    /// The member with this raft id.
     pub fn member_with(&self, raft_id: u64) -> Option<&Member> {
         self.members.values().find(|member| member.raft_id == raft_id)
     }
 
-    /// Whether a manager has, wants or had this number in raft.
+    /// Whether a manager has, requests or had this raft id.
     pub fn knows_raft_id(&self, raft_id: u64) -> bool {
         self.former_members.contains(raft_id)
             || self.member_with(raft_id).is_some()
@@ -97,7 +97,7 @@ pub(crate) fn announced(cluster: &mut Cluster, event: &events::ManagerAnnounced,
     }
 }
 
-/// Who leads says which build it is.
+/// The leader records its version.
 pub(crate) fn leads(cluster: &mut Cluster, event: &events::LeadershipAssumed) {
     if cluster.members.contains(event.node) {
         cluster.members.update(event.node, |member| member.feature_level_max = event.feature_level_max);
@@ -151,7 +151,7 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::MemberRemoved, at: 
     touched.members = true;
 }
 
-/// What was signed with the key of a manager that is gone, or has another one now, can be verified by it still.
+/// Retains the key of a manager that was removed or has a new key, so that its earlier signatures can be verified.
 fn keep_key(cluster: &mut Cluster, member: &Member, at: &Stamp) {
     let Some(key) = member.audit_key.clone() else { return };
     let former = FormerAuditKey { key, since: member.audit_key_since };
@@ -162,14 +162,14 @@ fn keep_key(cluster: &mut Cluster, member: &Member, at: &Stamp) {
     }
 }
 
-/// A manager that is gone by now leaves nothing to note it of.
+/// Nothing is recorded for a manager that was removed meanwhile.
 pub(crate) fn access_refused(cluster: &mut Cluster, event: &events::AccessRefused, at: &Stamp) {
     if cluster.members.contains(event.manager) {
         cluster.members.update(event.manager, |member| member.refusals_noted_at = Some(at.time));
     }
 }
 
-/// A manager goes on alone: the others, and its own number of before, are former members.
+/// A manager continues alone: the others, and its own earlier raft id, become former members.
 pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &Stamp, touched: &mut Touched) {
     let (node, raft_id) = (event.node, event.raft_id);
     assert!(cluster.nodes.contains(node), "node {node}, which goes on alone, is no member of the cluster");
@@ -180,7 +180,7 @@ pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &S
         cluster.former_members.insert(member.raft_id, at.index);
         keep_key(cluster, &member, at);
     }
-    // It reads this log, so it knows as much; that it knows more it says when it leads.
+    // It reads this log, so it supports this level; it reports a higher one when it leads.
     let feature_level_max = cluster.feature_level();
     let (addr, since) = (event.addr.clone(), at.index);
     let member = Member {
@@ -202,7 +202,7 @@ pub(crate) fn forced(cluster: &mut Cluster, event: &events::QuorumForced, at: &S
     (touched.members, touched.everything) = (true, true);
 }
 
-/// What a node that is removed had announced.
+/// Drops the announcement of a node that is removed.
 pub(crate) fn node_removed(cluster: &mut Cluster, node: NodeId) {
     cluster.announced.remove(node);
 }
@@ -360,7 +360,7 @@ mod tests {
             (1, added(NODE, 7, false), "was used before"),
             (0, Kind::MemberPromoted(MemberPromoted { node: NodeId::from_bits(NODE), raft_id: 7 }), "without a vote"),
             (0, removed(8), "without a vote"),
-            // A voter goes in two steps.
+            // A voter is removed in two steps.
             (0, removed(7), "without a vote"),
             (0, demoted(8), "does not vote"),
             (1, demoted(7), "does not vote"),

@@ -1,4 +1,4 @@
-//! Nodes: what operators want of them, what they say of themselves, and whether they are heard of.
+//! Nodes: the desired state set by operators, what they report about themselves, and their liveness.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 use crate::settings::RootRotation;
 use crate::{Cluster, Stamp, Touched, counts, members, settings};
 
-/// Losses of a node that count when it comes back: a node that was lost more often than twice in this time flaps, and takes no
-/// tasks before it has been there for a while.
+/// Period in which losses of a node count when it returns: a node that was lost more than twice in it is flapping, and takes no
+/// tasks before it has been back for a while.
 const FLAP_WINDOW: std::time::Duration = std::time::Duration::from_secs(600);
 const FLAPS_MIN: usize = 3;
-/// Losses that are remembered: with these the hold is as long as it gets.
+/// Losses that are recorded: with this many the hold has its maximum length.
 const LOSSES_MAX: usize = 8;
-/// How long a node that flaps has to be there; twice as long for each further loss, up to the longest.
+/// How long a flapping node must stay connected; doubled for each further loss, up to the maximum.
 const HOLD_MIN: std::time::Duration = std::time::Duration::from_secs(30);
 const HOLD_MAX: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// How long a removed node is remembered after its certificate expired, in case of clocks that differ; SwarmKit's.
+/// How long a removed node stays banned after its certificate expired, to tolerate clock differences; as in SwarmKit.
 const BAN_OUTLIVES: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
 
 /// One member of the cluster.
@@ -28,7 +28,7 @@ const BAN_OUTLIVES: std::time::Duration = std::time::Duration::from_secs(7 * 24 
 pub struct Node {
     /// The node's id.
     pub id: NodeId,
-    /// What operators want of it.
+    /// The desired state set by operators.
     pub spec: Arc<NodeSpec>,
     /// Index of the frame that last changed the spec.
     pub version: u64,
@@ -36,7 +36,7 @@ pub struct Node {
     pub created_at: Timestamp,
     /// When its spec last changed.
     pub updated_at: Timestamp,
-    /// The role that its certificate gives it.
+    /// The role in its certificate.
     pub role: Role,
     /// When its certificate expires; `None` before it has one.
     pub certificate_not_after: Option<Timestamp>,
@@ -44,88 +44,88 @@ pub struct Node {
     pub certificate_index: u64,
     /// The digest of its certificate; `None` before it has one.
     pub certificate_digest: Option<CertificateDigest>,
-    /// Index of the frame by which it had moved to the root that a rotation brought; 0 if there was none.
+    /// Index of the frame in which it had moved to the new root of a rotation; 0 if there was none.
     pub moved_at: u64,
-    /// What it called itself when it joined.
+    /// The name that it gave when it joined.
     pub joined_as: String,
-    /// What it says of itself; `None` before it registered for the first time.
+    /// What it reports about itself; `None` before its first registration.
     pub description: Option<Arc<NodeDescription>>,
-    /// Whether it is heard of.
+    /// Its liveness.
     pub liveness: Liveness,
-    /// Since when its liveness is what it is.
+    /// When its liveness last changed.
     pub liveness_since: Timestamp,
-    /// Where its own API can be reached.
+    /// The address of its own API.
     pub addr: String,
     /// Its open session.
     pub session: Option<SessionId>,
-    /// When it was last declared down, the last time at the end; only what counts for whether it flaps.
+    /// When it was declared down, the last time at the end; only losses that count as flapping.
     pub losses: Vec<Timestamp>,
-    /// It flaps: it is back, and counts as down until this time, if it stays.
+    /// It is flapping: it is back, and counts as down until this time, provided that it stays connected.
     pub held_until: Option<Timestamp>,
-    /// It is drained: when tasks that still wait for their replacements to run are stopped.
+    /// It is being drained: the deadline at which tasks that still wait for their replacements to run are stopped.
     pub drain_deadline: Option<Timestamp>,
-    /// How many were stopped then.
+    /// How many were stopped at the deadline.
     pub stopped_at_deadline: u64,
 }
 
-/// Whether a node is heard of.
+/// The liveness of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Liveness {
-    /// Not heard of since it joined, or since the leader changed.
+    /// No heartbeat since it joined, or since the leader changed.
     Unknown,
     /// Its session is open.
     Ready,
-    /// Its session ended; the grace period runs.
+    /// Its session ended; the grace period is running.
     Disconnected,
-    /// Silent for longer than the grace period.
+    /// No heartbeat for longer than the grace period.
     Down,
 }
 
 impl Node {
-    /// Whether it joined as a worker and has never registered: nobody may hold its certificate.
+    /// Whether it joined as a worker and never registered: its certificate may be unused.
     pub fn is_newcomer(&self) -> bool {
         self.description.is_none() && self.spec.role() == Role::Worker
     }
 
-    /// Whether it has moved to the root that this rotation brings.
+    /// Whether it has moved to the new root of this rotation.
     pub fn has_moved(&self, rotation: &RootRotation) -> bool {
         self.moved_at > rotation.started
     }
 
-    /// What it is called: by its operator, or else by itself.
+    /// Its display name: the one set by the operator, or else its own.
     pub fn name(&self) -> &str {
         let given = self.spec.annotations.as_ref().map_or("", |annotations| &annotations.name);
         if given.is_empty() { self.hostname() } else { given }
     }
 
-    /// The name that its machine gives it.
+    /// The host name of its machine.
     pub fn hostname(&self) -> &str {
         self.description.as_ref().map_or(&self.joined_as, |description| &description.hostname)
     }
 
-    /// Whether it may be given new tasks.
+    /// Whether it accepts new tasks.
     pub fn takes_tasks(&self) -> bool {
         self.liveness == Liveness::Ready && self.spec.availability() == Availability::Active
     }
 
-    /// Whether the tasks on it have to go elsewhere. A node of which nothing is known is spared: it may be back at once.
+    /// Whether its tasks must be moved elsewhere. A node with unknown liveness is spared: it may return at once.
     pub fn must_be_left(&self) -> bool {
         self.is_down() || self.spec.availability() == Availability::Drain
     }
 
-    /// Whether it is drained and its tasks may stay until their replacements run.
+    /// Whether it is drained and its tasks may stay until their replacements are running.
     pub fn is_left_gently(&self, now: Timestamp) -> bool {
         let in_time = self.drain_deadline.is_none_or(|deadline| now < deadline);
         self.spec.availability() == Availability::Drain && !self.is_down() && in_time
     }
 
-    /// Whether what ran on it is held to be lost.
+    /// Whether its tasks count as lost.
     pub fn is_down(&self) -> bool {
         self.liveness == Liveness::Down
     }
 
-    /// Whether tasks that are on it may stay just as well as on what it was, and what replaces them waits for them just as
-    /// long: when all agents of a cluster come back at once, only that much has to be looked at.
+    /// Whether the change from this node to the other makes no difference for its tasks and for those that replace them: when all
+    /// agents of a cluster reconnect at once, only nodes with a difference are reconciled.
     fn is_same_to_tasks(&self, other: &Node) -> bool {
         let same_spec = Arc::ptr_eq(&self.spec, &other.spec) && self.role == other.role && self.addr == other.addr;
         let same_description = match (&self.description, &other.description) {
@@ -136,19 +136,19 @@ impl Node {
         same_spec && same_description && self.is_down() == other.is_down()
     }
 
-    /// CPU, memory and generic resources that it offers; `None` before it registered.
+    /// Its CPU, memory and generic resources; `None` before it registered.
     pub fn offers(&self) -> Option<&Resources> {
         self.description.as_ref().and_then(|description| description.resources.as_ref())
     }
 
-    /// How long it has to be there before it counts as back; nothing if it does not flap.
+    /// How long it must stay connected before it counts as back; `None` if it is not flapping.
     fn hold(&self, now: Timestamp) -> Option<std::time::Duration> {
         let recent = self.losses.iter().filter(|lost| **lost + FLAP_WINDOW > now).count();
         let further = u32::try_from(recent.checked_sub(FLAPS_MIN)?).unwrap_or(u32::MAX);
         Some(HOLD_MIN.saturating_mul(2_u32.saturating_pow(further)).min(HOLD_MAX))
     }
 
-    /// Notes by when it is to be drained. A deadline that was set before goes on unless another one is wanted.
+    /// Sets the drain deadline. An existing deadline is kept unless a different one is requested.
     fn drain(&mut self, spec: &NodeSpec, at: &Stamp) {
         let wanted = |spec: &NodeSpec| (spec.availability(), spec.drain_deadline_ns);
         if wanted(&self.spec) != wanted(spec) {
@@ -159,7 +159,7 @@ impl Node {
         }
     }
 
-    /// Why its liveness is what it is, in words.
+    /// The reason for its liveness, as a message.
     pub fn liveness_message(&self) -> String {
         match self.liveness {
             Liveness::Unknown => "not heard of since the leader changed or the node joined".to_owned(),
@@ -176,7 +176,7 @@ impl Node {
         }
     }
 
-    /// What a constraint can ask about this node.
+    /// The facts about this node that constraints can refer to.
     pub fn facts(&self) -> NodeFacts<'_> {
         let description = self.description.as_deref();
         let platform = description.and_then(|description| description.platform.as_ref());
@@ -194,7 +194,7 @@ impl Node {
     }
 }
 
-/// The host of an address, which has a port where the node named one. One of IPv6 alone has colons, too.
+/// The host of an address, which may have a port. A bare IPv6 address contains colons, too.
 pub fn host(addr: &str) -> &str {
     let bare = addr.parse::<std::net::IpAddr>().is_ok();
     addr.rsplit_once(':').filter(|_| !bare).map_or(addr, |(host, _)| host)
@@ -261,7 +261,7 @@ pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::NodeSpecUpdate
         node.updated_at = at.time;
         is_newcomer = node.is_newcomer();
     });
-    // Another role makes another of a node that never registered.
+    // A change of role replaces a node that never registered.
     if is_newcomer {
         cluster.newcomers.insert(event.node);
     } else {
@@ -269,7 +269,7 @@ pub(crate) fn spec_updated(cluster: &mut Cluster, event: &events::NodeSpecUpdate
     }
 }
 
-/// A task was stopped because its node was to be drained by now.
+/// Counts a task that was stopped at its node's drain deadline.
 pub(crate) fn task_stopped_at_deadline(cluster: &mut Cluster, node: NodeId) {
     cluster.nodes.update(node, |node| node.stopped_at_deadline += 1);
 }
@@ -306,7 +306,7 @@ pub(crate) fn heard(cluster: &mut Cluster, node: NodeId, liveness: Liveness, at:
     });
 }
 
-/// A new leader has heard no node: each has the whole grace period to be heard of.
+/// A new leader has received no heartbeats: each node gets the whole grace period.
 pub(crate) fn leader_changed(cluster: &mut Cluster, at: &Stamp, touched: &mut Touched) {
     let heard_before = cluster.nodes.values().filter(|node| match node.liveness {
         Liveness::Ready | Liveness::Disconnected => true,
@@ -334,8 +334,8 @@ pub(crate) fn removed(cluster: &mut Cluster, event: &events::NodeRemoved, at: &S
     }
     cluster.lookup.node_changed(Some(&node), None);
     counts::down(&mut cluster.nodes_by_liveness, node.liveness);
-    // Who is no member can do no more than who is banned; and bans of all that a leaked token let in would be kept for as long
-    // as their certificates last.
+    // A certificate of a non-member is refused like a banned one; and bans of all nodes admitted by a leaked token would be kept
+    // for as long as their certificates last.
     if !event.forgotten {
         cluster.banned.insert(event.node, node.certificate_not_after.unwrap_or_default());
     }
@@ -357,7 +357,7 @@ fn change(cluster: &mut Cluster, id: NodeId, touched: &mut Touched, change: impl
     };
 }
 
-/// Makes the indices of nodes.
+/// Builds the indices of nodes.
 pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.newcomers = cluster.nodes.values().filter(|node| node.is_newcomer()).map(|node| node.id).collect();
     for node in cluster.nodes.values() {
@@ -396,7 +396,7 @@ mod tests {
             (&ready, ["Ready", "Ready*", "Ready", "Ready"]),
             (&disconnected, ["Disconnected", "Disconnected", "Disconnected", "Disconnected"]),
             (&down, ["Down", "Down", "Down", "Down"]),
-            // A session outlives a change of leader; who was lost stays lost.
+            // A session outlives a change of leader; a lost node stays lost.
             (&led, ["Unknown", "Unknown*", "Unknown", "Down"]),
         ];
         for (event, expected) in table {
@@ -416,7 +416,7 @@ mod tests {
         let second = |second: u64| Timestamp::default() + std::time::Duration::from_secs(second);
         let registered = Kind::NodeRegistered(NodeRegistered { node, session, addr: String::new() });
         let down = Kind::NodeDeclaredDown(NodeDeclaredDown { node, ..NodeDeclaredDown::default() });
-        // When it was lost, when it comes back, and until when it is held.
+        // When it was lost, when it returns, and until when it is held.
         let table = [
             (vec![], 5, None),
             (vec![10, 20], 30, None),
@@ -424,7 +424,7 @@ mod tests {
             (vec![10, 20, 30, 40], 50, Some(110)),
             (vec![10, 20, 30, 40, 50, 60, 70], 80, Some(380)),
             (vec![10; 20], 80, Some(380)),
-            // What is long past does not count.
+            // Old losses do not count.
             (vec![10, 20, 600], 611, None),
             (vec![10, 500, 605], 609, Some(639)),
         ];

@@ -1,4 +1,4 @@
-//! Operators with a certificate: who may operate the cluster from elsewhere, and what.
+//! Operators with a certificate: who may operate the cluster remotely, and with which role.
 
 use events::{OperatorId, OperatorRole, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use crate::services::name_key;
 use crate::{Cluster, Stamp, Touched};
 
-/// Somebody who may operate the cluster with a certificate.
+/// A person or tool with an operator certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operator {
-    /// The operator's id, which the certificate names.
+    /// The operator's id, which is in the certificate.
     pub id: OperatorId,
     /// The name that the audit log shows.
     pub name: String,
-    /// What they may do.
+    /// Their permissions.
     pub role: OperatorRole,
     /// When the certificate expires.
     pub not_after: Timestamp,

@@ -1,5 +1,5 @@
-//! How the parts of the state are declared: once, in one list, from which follow the fields of
-//! [`Cluster`](crate::Cluster), its hash, its snapshot and the check of its indices.
+//! Declaration of the parts of the state: one list defines the fields of [`Cluster`](crate::Cluster), its hash, its snapshot and
+//! the check of its indices.
 
 use postcard::Error;
 use serde::Serialize;
@@ -8,18 +8,18 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{Requests, Settings, Table};
 
-/// A part of the state that events determine: what the state hash covers and a snapshot holds.
+/// A part of the state that events determine: it is covered by the state hash and contained in snapshots.
 pub(crate) trait Part {
     /// The hash of all its rows.
     fn hash(&self) -> u64;
 
-    /// Its rows in their order, each as bytes.
+    /// Its rows in order, each encoded.
     fn rows(&self) -> Box<dyn Iterator<Item = Vec<u8>> + '_>;
 
-    /// Adds the row at the start of `bytes`; returns the bytes after it.
+    /// Decodes the row at the start of `bytes` and adds it; returns the remaining bytes.
     ///
     /// # Errors
-    /// When there is no row of this part.
+    /// When there is no valid row of this part.
     fn read_row<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error>;
 }
 
@@ -60,7 +60,7 @@ impl Part for std::sync::Arc<Settings> {
     }
 }
 
-/// The newest command stands for all of them in the hash: they follow from the frames.
+/// The newest command represents all of them in the hash: the others follow from the frames.
 impl Part for Requests {
     fn hash(&self) -> u64 {
         xxh3_64(&encoded(&self.newest()))
@@ -94,12 +94,12 @@ macro_rules! state {
         pub struct $state {
             $($(#[$about_part])* $part_visibility $part: $part_type,)+
             $($(#[$about_index])* $index_visibility $index: $index_type,)+
-            /// Where the log stood when this was the state.
+            /// The position in the log of this state.
             pub position: $crate::Stamp,
         }
 
         impl $state {
-            /// What events determine, by name.
+            /// The parts determined by events, by name.
             pub(crate) fn parts(&self) -> Vec<(&'static str, &dyn $crate::parts::Part)> {
                 vec![$((stringify!($part), &self.$part)),+]
             }
@@ -112,12 +112,12 @@ macro_rules! state {
                 None
             }
 
-            /// Makes everything that follows from the parts, on a state that has only those.
+            /// Derives all indices, on a state that has only parts.
             pub(crate) fn derive_indices(&mut self) {
                 $($derive(self);)+
             }
 
-            /// What the indices are of that differ from those derived again from the parts.
+            /// The indices that differ from those derived from the parts.
             pub(crate) fn untrue_indices(&self) -> Vec<&'static str> {
                 let mut derived = Self { $($part: self.$part.clone(),)+ ..Self::default() };
                 derived.derive_indices();

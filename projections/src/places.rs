@@ -1,5 +1,5 @@
-//! The places of services: how many are wanted, and which have tasks that are not. Derived from the tasks, kept up to date with
-//! each change of one, so that nobody walks the tasks of a service to count its places.
+//! The places of services: how many have wanted tasks, and which have only unwanted ones. Derived from the tasks and updated with
+//! each change of one, so that counting the places of a service does not require visiting its tasks.
 
 use events::{ServiceId, TaskId, TaskState};
 use imbl::{OrdMap, OrdSet};
@@ -9,48 +9,47 @@ use crate::instance::Instance;
 use crate::tasks::End;
 use crate::{Cluster, Task};
 
-/// What the tasks in a place make of it.
+/// The status of a place, derived from its tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlaceStatus {
     /// It has no task.
     Empty,
-    /// All of its tasks are to be removed.
+    /// All of its tasks are being removed.
     Leaving,
-    /// None of its tasks is wanted; not all are to be removed. The template version that the newest of the others ran, and how it
-    /// ended.
+    /// None of its tasks is wanted; some are not being removed. The template version of the newest of these, and how it ended.
     Ended(u64, End),
-    /// Some task of it is wanted.
+    /// It has a wanted task.
     Wanted,
 }
 
 /// The places of all services.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Places {
-    /// How many places have a task that is wanted; only of services that have any.
+    /// How many places have a wanted task; only services with any.
     wanted: OrdMap<ServiceId, u64>,
-    /// Places with tasks of which none is wanted.
+    /// Places with tasks, none of which is wanted.
     idle: OrdSet<(ServiceId, Instance)>,
-    /// How many of these have a task that is not to be removed, by what the newest ran, and how it ended.
+    /// How many of these have a task that is not being removed, by the template version of the newest, and how it ended.
     ended: OrdMap<(ServiceId, u64, End), u64>,
 }
 
 impl Places {
-    /// How many places of a service have a task that is wanted.
+    /// How many places of a service have a wanted task.
     pub fn wanted(&self, service: ServiceId) -> u64 {
         self.wanted.get(&service).copied().unwrap_or(0)
     }
 
-    /// How many places of a service have no task that is wanted, and one that is not to be removed, whose newest ended so.
+    /// How many places of a service have no wanted task, and one that is not being removed, the newest of which ended like this.
     pub fn ended(&self, service: ServiceId, end: End) -> u64 {
         self.ended_of(service).filter(|(of, _)| *of == end).map(|(_, count)| count).sum()
     }
 
-    /// The same of those whose newest ran this template version.
+    /// The same, for those whose newest ran this template version.
     pub fn ended_at(&self, service: ServiceId, version: u64, end: End) -> u64 {
         self.ended.get(&(service, version, end)).copied().unwrap_or(0)
     }
 
-    /// How many places of a service have no task that is wanted, and one that is not to be removed.
+    /// How many places of a service have no wanted task, and one that is not being removed.
     pub fn all_ended(&self, service: ServiceId) -> u64 {
         self.ended_of(service).map(|(_, count)| count).sum()
     }
@@ -60,17 +59,17 @@ impl Places {
         self.ended.range(range).map(|((_, _, end), count)| (*end, *count))
     }
 
-    /// The places of a service that have tasks of which none is wanted, in their order, from one on.
+    /// The places of a service that have only unwanted tasks, in order, starting from one.
     pub fn idle_from(&self, service: ServiceId, from: Instance) -> impl Iterator<Item = Instance> {
         self.idle.range((service, from)..=(service, Instance::LAST)).map(|(_, instance)| *instance)
     }
 
-    /// Whether a place has tasks, and none of them is wanted.
+    /// Whether a place has tasks, none of which is wanted.
     pub fn is_idle(&self, service: ServiceId, instance: Instance) -> bool {
         self.idle.contains(&(service, instance))
     }
 
-    /// Notes what became of a place.
+    /// Records the new status of a place.
     pub(crate) fn change(&mut self, place: (ServiceId, Instance), from: PlaceStatus, to: PlaceStatus) {
         if from == to {
             return;
@@ -107,17 +106,17 @@ impl PlaceStatus {
 }
 
 impl Cluster {
-    /// What is known of the places of services.
+    /// The status of the places of all services.
     pub fn places(&self) -> &Places {
         &self.places
     }
 
-    /// The places of a service that have tasks, in their order.
+    /// The places of a service that have tasks, in order.
     pub fn places_of_service(&self, service: ServiceId) -> impl Iterator<Item = Instance> {
         self.places_of_service_from(service, Instance::FIRST)
     }
 
-    /// The same from one place on.
+    /// The same, starting from one place.
     pub fn places_of_service_from(&self, service: ServiceId, from: Instance) -> impl Iterator<Item = Instance> {
         let mut last = None;
         let range = (service, from, TaskId::default())..=(service, Instance::LAST, TaskId::MAX);
@@ -130,21 +129,21 @@ impl Cluster {
         self.instances(service).next_back()
     }
 
-    /// Whether a task of a job has completed in a place, in its present run: also one that was told to leave its node and was through
-    /// before it did. Nothing has to run there again.
+    /// Whether a task of a job has completed in a place, in the current run: even one that was asked to leave its node and
+    /// finished before it did. Nothing has to run there again.
     pub fn has_completed(&self, (service, instance): (ServiceId, Instance)) -> bool {
         let version = self.services.get(service).map(|service| service.template_version);
         version.is_some_and(|version| self.has_completed_run((service, instance), version))
     }
 
-    /// The same for one of its runs. Says nothing that does not follow from the tasks in the place.
+    /// The same for one of its runs. Depends only on the tasks in the place.
     fn has_completed_run(&self, (service, instance): (ServiceId, Instance), version: u64) -> bool {
         let is_job = self.revisions.get((service, version)).is_some_and(|revision| revision.spec.is_job());
         let is_over = |task: &Task| task.desired != TaskState::Remove && task.state == TaskState::Complete;
         is_job && self.tasks_of_instance(service, instance).any(|task| task.spec_version == version && is_over(task))
     }
 
-    /// What the tasks in a place make of it.
+    /// The status of a place, derived from its tasks.
     pub(crate) fn standing(&self, (service, instance): (ServiceId, Instance)) -> PlaceStatus {
         let (mut newest, mut is_empty): (Option<&Task>, bool) = (None, true);
         for task in self.tasks_of_instance(service, instance) {

@@ -1,8 +1,8 @@
-//! What was erased from history: by which frame that was announced, which frames it is about, and what their bytes are since.
+//! Values erased from history: the frame that announced the redaction, the affected frames, and the hashes of their new bytes.
 //!
-//! The state needs none of the erased values: who decides on a redaction makes sure that no spec has the value that counts or may count
-//! again. Only specs that are kept for finished tasks lose it here. So a history whose frames were redacted already makes the same
-//! state, from the frame on that announces the redaction.
+//! The state needs none of the erased values: the command that decides on a redaction checks that no spec that is or may become
+//! current contains the value. Only specs that are retained for finished tasks lose it here. So a history whose frames are
+//! already redacted yields the same state, from the announcing frame on.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, Stamp};
 
-/// One value that was erased.
+/// One erased value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redaction {
-    /// The service that had it.
+    /// The service whose spec contained it.
     pub service: ServiceId,
-    /// The field that had it.
+    /// The field that contained it.
     pub field: String,
-    /// What is there instead.
+    /// The digest that replaces it.
     pub digest: String,
-    /// The frames, each with the SHA-256 of its bytes from then on, in their order.
+    /// The frames, each with the SHA-256 of its new bytes, in order.
     pub frames: Vec<(u64, FrameHash)>,
 }
 
 impl Redaction {
-    /// The hash of the bytes of the frame at this index; nothing if the redaction is not about it.
+    /// The hash of the frame at this index; `None` if the redaction does not affect it.
     pub fn sha256_at(&self, index: u64) -> Option<FrameHash> {
         let place = self.frames.binary_search_by_key(&index, |(index, _)| *index).ok()?;
         Some(self.frames[place].1)
@@ -40,7 +40,7 @@ impl Cluster {
         self.redactions.values().filter(move |redaction| redaction.sha256_at(index).is_some())
     }
 
-    /// The hashes that the bytes of redacted frames may have, by index: one for each value that was erased from a frame.
+    /// The hashes that the bytes of redacted frames may have, by index: one for each value erased from a frame.
     pub fn redacted_frames(&self) -> BTreeMap<u64, Vec<FrameHash>> {
         let mut frames: BTreeMap<u64, Vec<FrameHash>> = BTreeMap::new();
         for (index, sha256) in self.redactions.values().flat_map(|redaction| &redaction.frames) {
@@ -94,7 +94,7 @@ mod tests {
         spec
     }
 
-    /// A service that had this value, then others, with a finished task of that time.
+    /// A service that had this value, then others, with a finished task from that time.
     fn cluster(value: &str) -> Cluster {
         let mut sample = Sample::told(&[]);
         let update = |spec| {

@@ -1,8 +1,8 @@
 //! Commands that took effect, so that a repeated one gets the first answer instead of a second effect.
 //!
-//! There are many and nobody changes them, so they are kept in blocks: the newest ones in a tree, older ones in sorted arrays,
-//! which take little more than what is in them. The oldest block is forgotten as a whole. Most commands are asked for once, so
-//! that what is looked for is in no block: a filter over all blocks says in which ones it may be.
+//! There are many and they are immutable, so they are stored in blocks: the newest ones in a tree, older ones in sorted arrays
+//! without overhead. The oldest block is dropped as a whole. Most commands are submitted once, so that most lookups find nothing:
+//! a filter over all blocks returns those that may contain a command.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Stamp;
 
-/// Most commands remembered; the oldest are forgotten first. At a thousand commands a second this is a minute.
+/// Maximum number of recorded commands; the oldest are dropped first. At a thousand commands a second this is a minute.
 pub const REQUESTS_MAX: usize = 65_536;
-/// Commands in a block: those that are forgotten together.
+/// Commands in a block: those that are dropped together.
 const BLOCK: usize = 2_048;
-/// Full blocks that are kept beside the one that fills up.
+/// Full blocks that are kept beside the one being filled.
 const BLOCKS_MAX: usize = REQUESTS_MAX / BLOCK - 1;
 
-/// Who asked (by hash) and the id that they gave.
+/// The actor (by hash) and the id that it gave.
 pub(crate) type Key = (u64, CommandId);
 
 /// The answers of the last commands.
@@ -38,30 +38,30 @@ pub struct Requests {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Filter(Arc<Vec<u32>>);
 
-/// Bits of the filter, sixteen for each key of a block: of four hundred blocks without a key, one is searched for it in vain.
-/// All blocks together are, for one in fourteen commands.
+/// Bits of the filter, sixteen for each key of a block: one of four hundred blocks without a key is searched unnecessarily. Over
+/// all blocks, this affects one in fourteen commands.
 const FILTER_BITS: usize = BLOCK * 16;
 /// Bits of a key.
 const KEY_BITS: usize = 4;
 const _: () = assert!(BLOCKS_MAX < u32::BITS as usize, "a block is a bit");
 
-/// What a command was answered.
+/// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Index of the frame that holds its events.
     pub index: u64,
-    /// Id of the object that was made or changed.
+    /// Id of the object that was created or changed.
     pub subject: Option<String>,
 }
 
-/// An answer as it is kept.
+/// An answer in its stored form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Brief {
     index: u64,
     subject: Subject,
 }
 
-/// What was made or changed: most often an object with an id, whatever its noun.
+/// The object that was created or changed: usually one with an id, of any noun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Subject {
     None,
@@ -70,7 +70,7 @@ enum Subject {
 }
 
 impl Requests {
-    /// The answer that this actor got for this command, if it took effect not too long ago.
+    /// The answer that this actor got for this command, if it took effect recently enough.
     pub fn answer(&self, actor: &ActorRecord, id: CommandId) -> Option<Answer> {
         let key = key(actor, id);
         let open = self.open.get(&key).map(Brief::answer);
@@ -83,7 +83,7 @@ impl Requests {
         })
     }
 
-    /// Remembers the commands of a frame. A zero id is no id: reports of nodes repeat without harm.
+    /// Records the commands of a frame. A zero id is no id: reports of nodes are harmless to repeat.
     pub(crate) fn remember(&mut self, command: &CommandRecord, at: &Stamp) {
         if command.id == CommandId::default() {
             return;
@@ -92,7 +92,7 @@ impl Requests {
         self.insert(key(&command.actor, command.id), brief);
     }
 
-    /// Remembers an answer as the newest.
+    /// Adds an answer as the newest.
     pub(crate) fn insert(&mut self, key: Key, brief: Brief) {
         self.open.insert(key, brief);
         self.newest = Some(key);
@@ -106,7 +106,7 @@ impl Requests {
         }
     }
 
-    /// The answers, block by block, so that who inserts them in this order has the same blocks and the same newest answer.
+    /// The answers, block by block: inserting them in this order gives the same blocks and the same newest answer.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Brief)> {
         let last = if self.open.is_empty() { BLOCK } else { self.open.len() };
         let older = (self.blocks.len() * BLOCK + self.open.len()).saturating_sub(last);
@@ -119,7 +119,7 @@ impl Requests {
         rows().take(older).chain(others).chain(rows().skip(older).filter(newest))
     }
 
-    /// The newest command remembered, which stands for all of them in the state hash.
+    /// The newest recorded command, which represents all of them in the state hash.
     pub(crate) fn newest(&self) -> Option<(u64, u128)> {
         self.newest.map(|(actor, id)| (actor, id.bits()))
     }
@@ -135,19 +135,19 @@ impl Filter {
         }
     }
 
-    /// The first block is gone, and the second one is the first.
+    /// Removes the first block; the second one becomes the first.
     fn forget_first(&mut self) {
         Arc::make_mut(&mut self.0).iter_mut().for_each(|mask| *mask >>= 1);
     }
 
-    /// All blocks that have a key, and few others.
+    /// All blocks that contain a key, and few others.
     fn blocks_that_may_have(&self, key: &Key) -> impl Iterator<Item = usize> + use<> {
         let blocks =
             Self::bits(key).map(|bit| self.0.get(bit).copied().unwrap_or(0)).into_iter().fold(u32::MAX, |a, b| a & b);
         (0..u32::BITS).filter(move |block| blocks >> block & 1 == 1).map(|block| block as usize)
     }
 
-    /// Ids are random unless a client chooses them; one that chooses them badly makes its own commands slower.
+    /// Ids are random unless a client chooses them; a client that chooses them badly slows down its own commands.
     fn bits((actor, id): &Key) -> [usize; KEY_BITS] {
         let id = id.bits();
         // The golden ratio's bits spread the lower ones of an id over the upper ones of the product.
@@ -203,7 +203,7 @@ mod tests {
         Stamp { index, time: Timestamp::default() }
     }
 
-    /// So many commands with ids in no order, each in the frame of its number.
+    /// This many commands with unordered ids, each in the frame with its number.
     fn remembered(commands: usize) -> Requests {
         let mut requests = Requests::default();
         for number in 1..=commands {
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn a_full_memory_takes_four_mebibytes() {
         let rows = BLOCKS_MAX * BLOCK * size_of::<(Key, Brief)>() + FILTER_BITS * size_of::<u32>();
-        // A row of a tree takes up to three times its size: nodes are a third full at worst.
+        // A row of a tree takes up to three times its size: nodes are a third full in the worst case.
         let open = BLOCK * 3 * size_of::<(Key, Brief)>();
         assert!(rows + open <= 4 << 20, "{rows} and {open} bytes");
     }

@@ -1,12 +1,12 @@
-//! How many tasks run each revision of a service, and how many of these are wanted and run: derived from the tasks, kept up to
-//! date with each change of one, so that nobody walks the tasks of a service to count them.
+//! How many tasks run each revision of a service, and how many of these are wanted and running: derived from the tasks and
+//! updated with each change of one, so that counting them does not require visiting them.
 
 use events::{ServiceId, TaskState};
 use imbl::OrdMap;
 
 use crate::Task;
 
-/// How many tasks there are.
+/// Numbers of tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TaskCounts {
     /// All of them.
@@ -15,20 +15,20 @@ pub struct TaskCounts {
     pub open: u64,
     /// Those among them that are wanted.
     pub wanted: u64,
-    /// Those that are wanted and are not over.
+    /// Those that are wanted and have not ended.
     pub live: u64,
-    /// Those that are wanted and run.
+    /// Those that are wanted and running.
     pub running: u64,
 }
 
-/// The tasks of each revision that some task runs.
+/// The tasks of each revision that any task runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RevisionTasks {
     counts: OrdMap<(ServiceId, u64), TaskCounts>,
 }
 
 impl RevisionTasks {
-    /// The revisions of a service that some task runs, by template version, with how many do.
+    /// The revisions of a service that any task runs, by template version, with the number of tasks.
     pub fn of_service(&self, service: ServiceId) -> impl Iterator<Item = (u64, TaskCounts)> {
         self.counts.range((service, 0)..=(service, u64::MAX)).map(|((_, version), counts)| (*version, *counts))
     }
@@ -38,7 +38,7 @@ impl RevisionTasks {
         self.of_service(service).fold(TaskCounts::default(), |total, (_, counts)| total.with(counts))
     }
 
-    /// Whether some task runs a revision.
+    /// Whether any task runs a revision.
     pub fn is_run(&self, service: ServiceId, version: u64) -> bool {
         self.counts.contains_key(&(service, version))
     }

@@ -1,10 +1,11 @@
-//! What a rollout did so far: the places that it took, and how many of its tasks failed.
+//! The progress of a rollout: the places that it took, and how many of its tasks failed.
 //!
-//! A rollout begins with the frame that changes what tasks run, so that the template's version is its identity. Its facts are
+//! A rollout starts with the frame that changes what tasks run, so that the template's version identifies it. Its facts are
 //! folded from the events of its own tasks, once each; they do not depend on which tasks history still holds.
 //!
-//! A place stays taken until no rollout that took one of the service's places is under way: then nothing of them counts any more. What
-//! they did in a place is dropped when a task of it changes, so that the end of a rollout does not cost what it took.
+//! A place stays taken until no rollout that took a place of the service is in progress: then none of them counts. The record of
+//! a place is dropped when a task of it changes, so that the cost of ending a rollout does not depend on the number of its
+//! places.
 
 use std::time::Duration;
 
@@ -14,24 +15,24 @@ use serde::{Deserialize, Serialize};
 use crate::instance::Instance;
 use crate::{Cluster, Service, Stamp, Task, Touched};
 
-/// How much longer than its delay a rollout watches its tasks where it would not notice failures otherwise: SwarmKit's
-/// allowance for a delay that is not shorter than the monitor.
+/// How much longer than its delay a rollout monitors its tasks where it would not notice failures otherwise: as SwarmKit does for
+/// a delay that is not shorter than the monitor.
 const WATCH_BEYOND_DELAY: Duration = Duration::from_secs(1);
 
 /// A place that a rollout took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// The task that it made there, or the one that replaces it because its node was lost before it ran.
+    /// The task that it created there, or the one that replaced it because its node was lost before it ran.
     pub task: TaskId,
     /// The rollout: the template version that it rolls out.
     pub rollout: u64,
-    /// When that task first ran or ended by itself, whichever came first; or when it was overdue.
+    /// When that task first ran or ended by itself, whichever came first; or when it became overdue.
     pub settled_at: Option<Timestamp>,
-    /// Whether it was overdue, and so counts as failed already.
+    /// Whether it was overdue, and so already counts as failed.
     pub is_overdue: bool,
 }
 
-/// The numbers of the last rollout of a service, until it is completed.
+/// The counters of the last rollout of a service, until it is completed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// The first of the rollouts that superseded each other up to this one: none of them was completed.
@@ -40,47 +41,47 @@ pub struct Tally {
     pub slots: Option<u64>,
     /// Places that it took.
     pub taken: u64,
-    /// Tasks of it that failed while they were watched.
+    /// Tasks of it that failed while they were monitored.
     pub failed: u64,
     /// The last of these.
     pub culprit: Option<TaskId>,
-    /// Whether that one neither ran nor ended, but was overdue.
+    /// Whether that one was overdue, rather than running or ended.
     pub is_overdue: bool,
     /// When it last took a place, or a task of it first ran or ended.
     pub last_step_at: Option<Timestamp>,
 }
 
-/// How long a rollout watches a task from its start on.
+/// How long a rollout monitors a task from its start.
 pub fn watch(rollout: &events::spec::Rollout) -> Duration {
     if rollout.delay >= rollout.monitor { rollout.delay + WATCH_BEYOND_DELAY } else { rollout.monitor }
 }
 
 impl Cluster {
-    /// What the rollout under way, or one that it superseded, did in one place.
+    /// What the current rollout, or one that it superseded, did in one place.
     pub fn rollout_step(&self, service: ServiceId, instance: Instance) -> Option<&Step> {
         let since = self.rollout_tallies.get(service)?.since;
         self.rollout_steps.get((service, instance)).filter(|step| step.rollout >= since)
     }
 
-    /// The places in which rollouts did something since the state was `earlier`. Costs what changed.
+    /// The places in which rollouts made a step since the state was `earlier`. The cost depends on the number of changes.
     pub fn rollout_steps_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (ServiceId, Instance)> {
         self.rollout_steps.changed_since(&earlier.rollout_steps).map(|(place, _)| place)
     }
 }
 
-/// A rollout of this version begins, in place of the one before it.
+/// Starts a rollout of this version, superseding the one before it.
 pub(crate) fn begin(cluster: &mut Cluster, id: ServiceId, version: u64) {
     let since = cluster.rollout_tallies.get(id).map_or(version, |superseded| superseded.since);
     cluster.rollout_tallies.insert(id, Tally { since, ..Tally::default() });
 }
 
-/// The places to replace are counted.
+/// Records the number of places to replace.
 pub(crate) fn count_slots(cluster: &mut Cluster, id: ServiceId, slots: u64) {
     let counted = cluster.rollout_tallies.update(id, |tally| tally.slots = Some(slots));
     assert!(counted.is_some(), "service {id} has no rollout to count the slots of");
 }
 
-/// A paused rollout goes on: what failed before counts no more.
+/// Resumes a paused rollout: earlier failures no longer count.
 pub(crate) fn resume(cluster: &mut Cluster, id: ServiceId, at: &Stamp) {
     let resumed = cluster.rollout_tallies.update(id, |tally| {
         *tally = Tally { failed: 0, culprit: None, is_overdue: false, last_step_at: Some(at.time), ..*tally };
@@ -88,7 +89,7 @@ pub(crate) fn resume(cluster: &mut Cluster, id: ServiceId, at: &Stamp) {
     assert!(resumed.is_some(), "service {id} has no rollout to resume");
 }
 
-/// Tasks of a rollout did not run in time: they count as failed, and what becomes of them later does not.
+/// Tasks of a rollout did not run in time: they count as failed, and their later fate does not count.
 pub(crate) fn tasks_overdue(
     cluster: &mut Cluster,
     event: &events::UpdateTasksOverdue,
@@ -114,19 +115,19 @@ pub(crate) fn tasks_overdue(
     touched.services.insert(event.service);
 }
 
-/// A rollout is completed, or its service is gone: nothing of it is in flight.
+/// A rollout is completed, or its service was removed: nothing of it is in flight.
 pub(crate) fn end(cluster: &mut Cluster, id: ServiceId) {
     cluster.rollout_tallies.remove(id);
 }
 
-/// Drops what is left in a place of rollouts that are over.
+/// Drops the remains of ended rollouts in a place.
 fn drop_void(cluster: &mut Cluster, (service, instance): (ServiceId, Instance)) {
     if cluster.rollout_steps.contains((service, instance)) && cluster.rollout_step(service, instance).is_none() {
         cluster.rollout_steps.remove((service, instance));
     }
 }
 
-/// A task was made: by the rollout, or in place of one of its tasks that never got to run.
+/// A task was created: by the rollout, or to replace one of its tasks that never ran.
 pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: Instance, at: &Stamp) {
     let place = (event.service, instance);
     let open = cluster.services.get(event.service).is_some_and(Service::is_rolling);
@@ -148,7 +149,7 @@ pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: In
     }
 }
 
-/// A task that is wanted runs for the first time, or ended by itself.
+/// A wanted task runs for the first time, or ended by itself.
 pub(crate) fn task_moved_on(cluster: &mut Cluster, task: &Task, ended: bool, at: &Stamp) {
     let place = (task.service, task.instance());
     drop_void(cluster, place);

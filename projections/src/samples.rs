@@ -1,4 +1,4 @@
-//! Small clusters for the tables of cases beside the projections, written in words.
+//! Small clusters for the tables of cases beside the projections, described in a few words.
 
 use events::service_spec::Mode;
 use events::{
@@ -14,15 +14,15 @@ use crate::{Cluster, Instance, Service, Stamp, Task};
 
 /// The one service.
 pub const SERVICE: ServiceId = ServiceId::MAX;
-/// The node of all tasks that have no other when they are reported.
+/// The node of all tasks that have no other when they report.
 const NODE: NodeId = NodeId::MAX;
 
-/// So many seconds after the epoch.
+/// This many seconds after the epoch.
 pub fn at(seconds: u64) -> Timestamp {
     Timestamp::default() + std::time::Duration::from_secs(seconds)
 }
 
-/// A cluster with one service, made in the frame 1, and its time in seconds.
+/// A cluster with one service, created in frame 1, and its time in seconds.
 #[derive(Default)]
 pub struct Sample {
     pub cluster: Cluster,
@@ -48,21 +48,21 @@ impl Sample {
         sample
     }
 
-    /// The same under the policy that is the default, after these words.
+    /// The same under the default policy, after these steps.
     pub fn told(words: &[&str]) -> Self {
         let mut sample = Self::new(RestartPolicy::default());
         words.iter().for_each(|words| sample.say(words));
         sample
     }
 
-    /// Applies an event as a frame of its own.
+    /// Applies an event as a separate frame.
     pub fn tell(&mut self, kind: Kind) {
         let stamp = Stamp { index: self.cluster.position.index + 1, time: at(self.now) };
         self.cluster.apply(&Event::by_reconciler(Reconciler::Replicated, kind), &stamp);
         self.cluster.position = stamp;
     }
 
-    /// Lets happen what a word says, which is followed by a number or a name: of a slot, of a node, of seconds.
+    /// Applies the event for a word, which is followed by a number or a name: of a slot, of a node, of seconds.
     pub fn say(&mut self, words: &str) {
         let (word, of) = words.split_once(' ').unwrap_or((words, ""));
         let number = || of.parse::<u64>().unwrap_or_else(|_| panic!("a number: {words}"));
@@ -140,14 +140,14 @@ impl Sample {
         self.tell(Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
     }
 
-    /// What is wrong with the state, but for the tasks of a service that is gone: to let go of them is what reconcilers do next.
+    /// Violations in the state, except for the tasks of a removed service: releasing them is the reconcilers' next step.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = check(&self.cluster);
         faults.retain(|fault| !fault.ends_with("is wanted by a service that is gone"));
         faults
     }
 
-    /// The service, unless it is gone.
+    /// The service, unless it was removed.
     pub fn service(&self) -> Option<&Service> {
         self.cluster.services.get(SERVICE)
     }
@@ -175,7 +175,7 @@ impl Sample {
         }));
     }
 
-    /// Wants less of the tasks of a slot.
+    /// Lowers the desired state of the tasks of a slot.
     fn want(&mut self, slot: u64, desired: TaskState) {
         let tasks = self.cluster.tasks_of_instance(SERVICE, Instance::Slot(slot)).filter(|task| task.desired < desired);
         let (tasks, cause) = (tasks.map(|task| task.id).collect(), DesiredCause::ScaleDown.into());
@@ -210,7 +210,7 @@ fn set_image(spec: &mut ServiceSpec, image: &str) {
     spec.task.get_or_insert_default().container.get_or_insert_default().image = image.to_owned();
 }
 
-/// How many rows of what is remembered of services, places and nodes differ between two states.
+/// How many rows of the records of services, places and nodes differ between two states.
 pub fn changed_rows(before: &Cluster, after: &Cluster) -> usize {
     after.services.changed_since(&before.services).count()
         + after.revisions.changed_since(&before.revisions).count()

@@ -1,5 +1,5 @@
-//! Secrets: files that containers are given in memory. The state knows what they are called and which revisions there are; the
-//! data is in the keyring.
+//! Secrets: files that are mounted into containers, in memory. The state has their names and revisions; the data is in the
+//! keyring.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::services::name_key;
 use crate::{Cluster, Stamp};
 
-/// The number of the data that a secret is created with.
+/// The revision number of a secret's initial data.
 const FIRST_REVISION: u64 = 1;
 
 /// One secret, without its data.
@@ -23,20 +23,20 @@ pub struct ClusterSecret {
     pub spec: Arc<SecretSpec>,
     /// The revisions of its data that are kept; never empty.
     pub revisions: BTreeMap<u64, SecretRevision>,
-    /// Index of the frame that changed it last.
+    /// Index of the frame that last changed it.
     pub version: u64,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// When it was last changed.
     pub updated_at: Timestamp,
 }
 
-/// What is known of one revision of a secret's data.
+/// The metadata of one revision of a secret's data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SecretRevision {
     /// Its size in KiB, rounded up.
     pub size_kib: u32,
-    /// When it came.
+    /// When it was added.
     pub created_at: Timestamp,
 }
 
@@ -46,7 +46,7 @@ impl ClusterSecret {
         self.revisions.last_key_value().map_or(FIRST_REVISION, |(revision, _)| *revision)
     }
 
-    /// The names of the payloads that the keyring has for it.
+    /// The names of its payloads in the keyring.
     pub fn keys(&self) -> impl Iterator<Item = String> {
         self.revisions.keys().map(|revision| secret_key(self.id, *revision))
     }
@@ -58,12 +58,12 @@ pub fn referenced(spec: &ServiceSpec) -> impl Iterator<Item = &SecretReference> 
 }
 
 impl Cluster {
-    /// The secret with this name, without regard to case.
+    /// The secret with this name, ignoring case.
     pub fn secret_named(&self, name: &str) -> Option<&ClusterSecret> {
         self.secret_names.get(&name_key(name)).and_then(|id| self.secrets.get(*id))
     }
 
-    /// Names of the services that still need a secret: for what they are, for what their tasks run, or for a rollback.
+    /// Names of the services that still need a secret: for their spec, for running tasks, or for a rollback.
     pub fn users_of_secret(&self, secret: SecretId) -> BTreeSet<&str> {
         let refers = |spec: &&ServiceSpec| referenced(spec).any(|reference| reference.secret == Some(secret));
         self.needed_specs().filter(refers).map(ServiceSpec::name).collect()
@@ -118,7 +118,7 @@ pub(crate) fn removed(cluster: &mut Cluster, id: SecretId) {
     cluster.secret_names.remove(&name_key(secret.spec.name()));
 }
 
-/// Makes the index of names.
+/// Builds the index of names.
 pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.secret_names = cluster.secrets.values().map(|secret| (name_key(secret.spec.name()), secret.id)).collect();
 }

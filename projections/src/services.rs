@@ -1,4 +1,4 @@
-//! Services: the spec that counts, the one before it, and how far its rollout is.
+//! Services: the current spec, the previous one, and the progress of the rollout.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,102 +17,102 @@ pub(crate) mod fold;
 pub struct Service {
     /// The service's id.
     pub id: ServiceId,
-    /// What the user asks for.
+    /// The spec that the user set.
     pub spec: Arc<ServiceSpec>,
-    /// Index of the frame that last changed the spec: what an update has to name.
+    /// Index of the frame that last changed the spec: an update must state it.
     pub version: u64,
-    /// Index of the frame that last changed what tasks run; a task with another one is out of date.
+    /// Index of the frame that last changed what tasks run; a task with a different one is outdated.
     pub template_version: u64,
-    /// The last spec before this one whose rollout was completed: what a rollback goes back to.
+    /// The last earlier spec whose rollout was completed: the target of a rollback.
     pub previous: Option<Arc<ServiceSpec>>,
-    /// Index of the frame that last brought registry credentials.
+    /// Index of the frame with the last registry credentials.
     pub credentials_version: u64,
-    /// When the service was made.
+    /// When the service was created.
     pub created_at: Timestamp,
     /// When its spec last changed.
     pub updated_at: Timestamp,
-    /// The last rollout. One that is completed is forgotten with the next change of spec.
+    /// The last rollout. A completed one is dropped with the next change of the spec.
     pub update: Option<Update>,
-    /// The present run of a job; nothing for any other service.
+    /// The current run of a job; `None` for any other service.
     pub run: Option<Run>,
     /// When the next run of a scheduled job is due.
     pub next_run: Option<Timestamp>,
-    /// The last change of its number of replicas that followed from what its tasks use.
+    /// The last change of its number of replicas by autoscaling.
     pub autoscaled: Option<Autoscaled>,
-    /// The last of its tasks that was moved to a node with fewer.
+    /// The last of its tasks that was moved to a node with fewer tasks of it.
     pub rebalanced: Option<Rebalanced>,
-    /// Names of the volatile payloads with values of its secret variables, of the present spec and of earlier ones.
+    /// Names of the volatile payloads with values of its secret variables, of the current spec and of earlier ones.
     pub env_secrets: BTreeSet<String>,
-    /// Indexes of the frames that changed its spec, oldest first: there history has its revisions. The last of them, if there were more
-    /// than [`SPEC_CHANGES_MAX`].
+    /// Indexes of the frames that changed its spec, oldest first, where history has its revisions. Only the last
+    /// [`SPEC_CHANGES_MAX`] of them.
     pub spec_changes: Vec<u64>,
 }
 
-/// The present run of a job. Its tasks are those of the present template version.
+/// The current run of a job. Its tasks are those of the current template version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// How many runs there were, this one included.
+    /// The number of runs so far, including this one.
     pub iteration: u64,
-    /// When it began.
+    /// When it started.
     pub started_at: Timestamp,
-    /// How many runs are under way as one: 1, and one more for each that began beside those before it.
+    /// How many runs are in progress together: 1, and one more for each that started while earlier ones were running.
     pub abreast: u64,
 }
 
-/// That the number of replicas was changed because of what tasks use.
+/// An autoscaling change of the number of replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Autoscaled {
     /// When.
     pub at: Timestamp,
-    /// The number before.
+    /// The earlier number.
     pub from: u64,
-    /// What they used, in words.
+    /// The resource use, as a message.
     pub reason: String,
 }
 
-/// That a task was moved to a node with fewer of the service.
+/// A move of a task to a node with fewer tasks of the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rebalanced {
     /// When.
     pub at: Timestamp,
-    /// How many tasks there were on either side.
+    /// The number of tasks on either node, as a message.
     pub reason: String,
 }
 
-/// How far a rollout is.
+/// The progress of a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Update {
-    /// What it does.
+    /// Its state.
     pub state: UpdateState,
-    /// When it began.
+    /// When it started.
     pub started_at: Timestamp,
-    /// When it ended well.
+    /// When it was completed.
     pub completed_at: Option<Timestamp>,
-    /// The state in words.
+    /// The state as a message.
     pub message: String,
-    /// Whether it is a rollback that an operator asked for.
+    /// Whether it is a rollback requested by an operator.
     pub requested: bool,
 }
 
-/// What a rollout does.
+/// The state of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum UpdateState {
     /// Tasks are being replaced.
     Updating,
-    /// It stopped after failures, or was asked to.
+    /// It stopped after failures, or on request.
     Paused,
     /// Every task has the new spec.
     Completed,
-    /// Tasks are being put back to the previous spec.
+    /// Tasks are being returned to the previous spec.
     RollingBack,
-    /// The rollback stopped after failures, or was asked to.
+    /// The rollback stopped after failures, or on request.
     RollbackPaused,
     /// Every task has the previous spec again.
     RolledBack,
 }
 
 impl UpdateState {
-    /// Whether tasks are being replaced, forwards or back.
+    /// Whether tasks are being replaced, forwards or backwards.
     pub fn is_open(self) -> bool {
         matches!(self, UpdateState::Updating | UpdateState::RollingBack)
     }
@@ -127,7 +127,7 @@ impl UpdateState {
         matches!(self, UpdateState::Completed | UpdateState::RolledBack)
     }
 
-    /// What it does once it is resumed, if it is paused.
+    /// The state after it is resumed, if it is paused.
     pub fn resumed(self) -> Option<Self> {
         match self {
             UpdateState::Paused => Some(UpdateState::Updating),
@@ -136,14 +136,14 @@ impl UpdateState {
         }
     }
 
-    /// Whether it leads back to the previous spec.
+    /// Whether it returns to the previous spec.
     pub fn is_rollback(self) -> bool {
         matches!(self, UpdateState::RollingBack | UpdateState::RollbackPaused | UpdateState::RolledBack)
     }
 }
 
 impl Service {
-    /// The rules of the rollout under way: the rollback's own while it rolls back.
+    /// The configuration of the current rollout: the rollback's own while it rolls back.
     pub fn rollout(&self) -> events::spec::Rollout {
         match &self.update {
             Some(update) if update.state.is_rollback() => self.spec.rollback_rollout(),
@@ -151,7 +151,7 @@ impl Service {
         }
     }
 
-    /// How many tasks of a job that is not tied to nodes run at the same time and have to complete, of all runs that are under way.
+    /// How many tasks of a job that is not bound to nodes run at the same time and must complete, over all runs in progress.
     /// Before the first run of a scheduled job, none.
     pub fn completions(&self) -> Option<Completions> {
         let of = self.spec.completions()?;
@@ -159,17 +159,17 @@ impl Service {
         Some(Completions { concurrent: of.concurrent.saturating_mul(runs), total: of.total.saturating_mul(runs) })
     }
 
-    /// Whether tasks are to be made for it: of a scheduled job not before its first run.
+    /// Whether tasks are to be created for it: for a scheduled job not before its first run.
     pub fn is_begun(&self) -> bool {
         self.run.is_some() || !self.spec.is_job()
     }
 
-    /// What its rollout does, if it has one.
+    /// The state of its rollout, if it has one.
     pub fn update_state(&self) -> Option<UpdateState> {
         self.update.as_ref().map(|update| update.state)
     }
 
-    /// Whether a rollout is under way.
+    /// Whether a rollout is in progress.
     pub fn is_rolling(&self) -> bool {
         self.update.as_ref().is_some_and(|update| update.state.is_open())
     }
@@ -179,19 +179,19 @@ impl Service {
         self.update.as_ref().is_some_and(|update| update.state.is_paused())
     }
 
-    /// Index of the frame that began the present record of restarts: when what tasks run changed, or the credentials did.
+    /// Index of the frame that started the current record of restarts: when what tasks run changed, or the credentials did.
     pub fn record(&self) -> u64 {
         self.template_version.max(self.credentials_version)
     }
 
-    /// Whether what tasks run was rolled out before: a rollback may go back to it. While it rolls back, that is so where nothing else
-    /// is there to go back to.
+    /// Whether what tasks run was completely rolled out before, so that a rollback may return to it. During a rollback, this
+    /// holds if there is no other spec to return to.
     fn is_rolled_out(&self) -> bool {
         let returns = |state: UpdateState| state.is_rollback() && self.previous.is_none();
         self.update.as_ref().is_none_or(|update| update.state.is_completed() || returns(update.state))
     }
 
-    /// A frame changed its spec. Of very many changes the oldest are not listed any more; history still has them.
+    /// Records a frame that changed its spec. The oldest of very many changes are dropped from the list; history still has them.
     fn note_change(&mut self, index: u64) {
         if self.spec_changes.last() == Some(&index) {
             return;
@@ -209,15 +209,15 @@ fn env_secrets(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
 }
 
 impl Cluster {
-    /// The spec of the tasks that a service is to have now. A scheduled job that was changed has the new one only from its next run on.
+    /// The spec for new tasks of a service. A scheduled job that was changed uses the new one only from its next run on.
     pub fn spec_in_force<'a>(&'a self, service: &'a Service) -> &'a ServiceSpec {
         let of_run =
             service.spec.schedule.as_ref().and_then(|_| self.revisions.get((service.id, service.template_version)));
         of_run.map_or(&service.spec, |revision| &revision.spec)
     }
 
-    /// The values of secret variables that nothing of a service can need again once it has this spec: neither the spec
-    /// itself, nor one that it may be rolled back to now or then, nor one that tasks run.
+    /// The values of secret variables that a service cannot need again once it has this spec: neither the spec itself, nor one
+    /// that it may be rolled back to now or later, nor one that tasks run.
     pub fn unused_env_secrets(&self, service: &Service, next: &ServiceSpec) -> Vec<String> {
         let past = service.previous.iter().map(|spec| &**spec);
         let run = self.revisions.range((service.id, 0)..=(service.id, u64::MAX)).map(|(_, revision)| &*revision.spec);
@@ -227,14 +227,14 @@ impl Cluster {
     }
 }
 
-/// A spec that tasks run, kept as long as one of them does.
+/// A spec that tasks run, retained as long as one of them does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
     /// The spec.
     pub spec: Arc<ServiceSpec>,
 }
 
-/// Names are unique without regard to case.
+/// Names are unique, ignoring case.
 pub(crate) fn name_key(name: &str) -> Arc<str> {
     name.to_ascii_lowercase().into()
 }

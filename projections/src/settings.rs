@@ -1,4 +1,4 @@
-//! The cluster itself: its identity, its settings, whom it trusts and whom it lets in.
+//! The cluster itself: its identity, its settings, its root certificates and its join tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cluster, Stamp, Touched};
 
-/// What holds for the whole cluster.
+/// Cluster-wide settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// The cluster's id; zero until it is initialised.
     pub id: ClusterId,
     /// Its name.
     pub name: String,
-    /// What operators set.
+    /// The settings of operators.
     pub spec: Arc<ClusterSpec>,
     /// Index of the frame that last changed the spec.
     pub version: u64,
@@ -34,19 +34,19 @@ pub struct Settings {
     pub manager_token_sha256: Vec<u8>,
     /// Whether managers wrap their keys with an unlock key.
     pub locked: bool,
-    /// How many roots the cluster had before this one; part of the names of its secrets.
+    /// How many roots the cluster had before this one; part of its secrets' names.
     pub root_generation: u32,
-    /// Whether the present root's key is outside the cluster, with an external certificate authority.
+    /// Whether the current root's key is outside the cluster, with an external certificate authority.
     pub root_key_outside: bool,
-    /// The rotation of the root that is under way.
+    /// The root rotation in progress.
     pub rotation: Option<RootRotation>,
-    /// The feature level that every manager knows, as far as it was raised; 0 before that.
+    /// The feature level that every manager supports, as far as it was raised; 0 before that.
     pub feature_level: u32,
-    /// Points of history that have a name.
+    /// Named points of history.
     pub tags: BTreeMap<String, Tag>,
 }
 
-/// A point of history that has a name.
+/// A named point of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {
     /// Index of its frame.
@@ -55,7 +55,7 @@ pub struct Tag {
     pub time: Timestamp,
 }
 
-/// A new root on its way into the place of the present one.
+/// A new root that is about to replace the current one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RootRotation {
     /// The new root certificate.
@@ -108,29 +108,29 @@ impl Settings {
         self.rotation.as_ref().map_or(self.root_key_outside, |rotation| rotation.key_outside)
     }
 
-    /// Name under which the keyring keeps the present root's key.
+    /// Name under which the keyring stores the current root's key.
     pub fn root_key(&self) -> String {
         of_generation(ROOT_KEY, self.root_generation)
     }
 
-    /// Name under which the keyring keeps the join token of a role.
+    /// Name under which the keyring stores the join token of a role.
     pub fn token_key(&self, role: Role) -> String {
         of_generation(token_key(role), self.root_generation)
     }
 
-    /// Names of the secrets that belong to the present root: the join tokens, and its key unless that is outside the cluster.
+    /// Names of the secrets that belong to the current root: the join tokens, and its key unless that is outside the cluster.
     pub fn root_secrets(&self) -> Vec<String> {
         secrets_of_generation(self.root_generation, self.root_key_outside)
     }
 
-    /// Names of those that belong to the root that a rotation brings.
+    /// Names of those that belong to the new root of a rotation.
     pub fn next_root_secrets(&self, key_outside: bool) -> Vec<String> {
         secrets_of_generation(self.root_generation + 1, key_outside)
     }
 }
 
 impl Cluster {
-    /// The feature level up to which events are written: every manager knows them.
+    /// The feature level for new events: every manager supports it.
     pub fn feature_level(&self) -> u32 {
         self.settings.feature_level.max(FEATURE_LEVEL_MIN)
     }
@@ -148,18 +148,18 @@ fn of_generation(name: &str, generation: u32) -> String {
     }
 }
 
-/// Name under which the keyring keeps the key of a cluster's first root.
+/// Name under which the keyring stores the key of a cluster's first root.
 pub const ROOT_KEY: &str = "root-ca/key";
 
-/// Name under which the keyring keeps the unlock key.
+/// Name under which the keyring stores the unlock key.
 pub const UNLOCK_KEY: &str = "unlock-key";
 
-/// What the names of the keys that archives of history are sealed with begin with. They are never changed, and none is destroyed.
+/// Prefix of the names of the keys that seal archives of history. These keys are never changed or destroyed.
 pub const ARCHIVE_KEY: &str = "archive-key/";
-/// The name of the payload with the key of the digests that are there in place of values erased from history.
+/// Name of the payload with the key for the digests that replace values erased from history.
 pub const REDACTION_KEY: &str = "redaction-key";
 
-/// Name under which the keyring keeps the join token of a role that goes with the first root.
+/// Name under which the keyring stores the join token of a role that belongs to the first root.
 pub fn token_key(role: Role) -> &'static str {
     match role {
         Role::Worker => "join-token/worker",
@@ -251,14 +251,14 @@ pub(crate) fn rotation_completed(cluster: &mut Cluster) {
     settings.root_generation += 1;
 }
 
-/// Counts a node that has moved, or one that had and is gone.
+/// Updates the count of moved nodes, for a node that has moved or was removed after it had.
 pub(crate) fn count_moved(cluster: &mut Cluster, count: impl FnOnce(u64) -> u64) {
     if let Some(rotation) = &mut Arc::make_mut(&mut cluster.settings).rotation {
         rotation.moved = count(rotation.moved);
     }
 }
 
-/// What is wrong with a rotation: its count of nodes.
+/// Violations that concern a rotation: its count of nodes.
 pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
     let Some(rotation) = &cluster.settings.rotation else { return };
     let moved = cluster.nodes.values().filter(|node| node.has_moved(rotation)).count();

@@ -1,4 +1,4 @@
-//! Sinks: where events go besides history, how far they have come, and whether they arrive.
+//! Sinks: additional destinations of events, their progress, and whether delivery works.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::{Cluster, Stamp};
 pub struct Sink {
     /// The sink's id.
     pub id: SinkId,
-    /// Where events go, and which.
+    /// The destination of events, and the selection of events.
     pub spec: Arc<SinkSpec>,
     /// Whether requests are signed with a key of the keyring.
     pub signed: bool,
-    /// Index of the last frame of which all that is wanted has arrived.
+    /// Index of the last frame that was delivered completely.
     pub position: u64,
-    /// What it does.
+    /// Its state.
     pub state: SinkState,
-    /// Why nothing arrives, if that is so.
+    /// Why delivery fails, if it does.
     pub failing: Option<SinkFailure>,
-    /// When the last progress was noted.
+    /// When progress was last recorded.
     pub progressed_at: Option<Timestamp>,
     /// Index of the frame that created it.
     pub version: u64,
@@ -31,14 +31,14 @@ pub struct Sink {
     pub created_at: Timestamp,
 }
 
-/// What a sink does.
+/// The state of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SinkState {
-    /// Events are sent.
+    /// Events are delivered.
     Active,
-    /// An operator stopped it.
+    /// Paused by an operator.
     Paused,
-    /// It failed for so long that it was stopped.
+    /// Stopped because it failed for too long.
     Parked,
 }
 
@@ -53,22 +53,22 @@ impl SinkState {
     }
 }
 
-/// Why nothing arrives.
+/// Why delivery fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkFailure {
-    /// Since when.
+    /// Since when it fails.
     pub since: Timestamp,
-    /// What the last attempt that was noted met with.
+    /// The error of the last recorded attempt.
     pub reason: String,
 }
 
-/// The name of the payload with which a sink's requests are signed.
+/// Name of the payload with the key that signs a sink's requests.
 pub fn sink_key(sink: SinkId) -> String {
     format!("sink/{sink}")
 }
 
 impl Cluster {
-    /// The sink with this name, without regard to case. There are few: all are looked at.
+    /// The sink with this name, ignoring case. There are few, so a linear search is enough.
     pub fn sink_named(&self, name: &str) -> Option<&Sink> {
         let key = name_key(name);
         self.sinks.values().find(|sink| name_key(&sink.spec.name) == key)
@@ -130,7 +130,7 @@ fn change(cluster: &mut Cluster, id: SinkId, act: impl FnOnce(&mut Sink)) {
     cluster.sinks.update(id, act);
 }
 
-/// Whether events of this kind tell of nothing but the sending of others: no sink is given them, or each would be the cause of the next.
+/// Whether events of this kind only report delivery to sinks: they are sent to no sink, or each of them would cause the next.
 pub fn is_about_sending(kind: &events::Kind) -> bool {
     use events::Kind;
     matches!(kind, Kind::SinkProgressed(_) | Kind::SinkFailed(_) | Kind::SinkParked(_))

@@ -1,9 +1,9 @@
-//! A state as a stream of chunks, and back. A snapshot is a cache of the fold: one of another fold version is ignored, and the
+//! A state as a stream of chunks, and back. A snapshot is a cache of the fold: one with another fold version is ignored, and the
 //! state is folded again from history.
 //!
 //! Each chunk is its length, then its bytes. The first holds the [`Header`]; each of the others the name of a part of the state
-//! and some of its rows, part by part in the order of their declaration; the last is empty. So neither who writes nor who
-//! reads ever holds more than a chunk beside the state.
+//! and some of its rows, part by part in the order of their declaration; the last is empty. So neither the writer nor the reader
+//! ever holds more than one chunk beside the state.
 
 use std::fmt;
 
@@ -13,25 +13,25 @@ use serde::{Deserialize, Serialize};
 use crate::parts::Part;
 use crate::{Cluster, FOLD_VERSION, Stamp};
 
-/// A chunk ends with the first row that reaches so many bytes: small enough to be sealed and written without a pause.
+/// A chunk ends with the first row that reaches this many bytes: small enough to be sealed and written without a pause.
 pub const CHUNK_BYTES: usize = 256 * 1024;
-/// Longest chunk in bytes: more is damage. A single row, such as a spec or a config, has at most 2 MiB.
+/// Maximum length of a chunk in bytes: more is damage. A single row, such as a spec or a config, has at most 2 MiB.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of a chunk's length before it.
+/// Bytes of the length before each chunk.
 const LENGTH_BYTES: usize = 4;
 
-/// Why bytes are not a snapshot that can be used.
+/// Why bytes are not a usable snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotError {
-    /// Made by a build that folds events in another way.
+    /// Created by a build with another fold version.
     FoldVersion(u32),
-    /// It holds a part of the state that this build does not know.
+    /// It contains a part of the state that this build does not have.
     UnknownTable(String),
     /// It lacks a part of the state.
     MissingTable(&'static str),
-    /// Not the bytes of a snapshot.
+    /// The bytes are malformed.
     Malformed(String),
-    /// The state in it does not have the hash that was written beside it.
+    /// The state in it does not have the hash that was stored beside it.
     Hash,
 }
 
@@ -59,7 +59,7 @@ impl From<postcard::Error> for SnapshotError {
     }
 }
 
-/// The header is read first, alone, because the rest has another form in another fold version.
+/// The header is read first, separately, because the format of the rest depends on the fold version.
 #[derive(Serialize, Deserialize)]
 struct Header {
     fold_version: u32,
@@ -81,7 +81,7 @@ pub fn chunks(cluster: &Cluster) -> impl Iterator<Item = Vec<u8>> {
     std::iter::once(framed(header)).chain(parts).chain(std::iter::once(framed(Vec::new())))
 }
 
-/// The chunks of one part: one at least, so that a part without rows is not missing.
+/// The chunks of one part: at least one, so that an empty part is not missing.
 fn chunks_of<'a>(name: &'static str, part: &'a dyn Part) -> impl Iterator<Item = Vec<u8>> + use<'a> {
     let mut rows = part.rows().peekable();
     let mut is_first = true;
@@ -97,7 +97,7 @@ fn chunks_of<'a>(name: &'static str, part: &'a dyn Part) -> impl Iterator<Item =
     })
 }
 
-/// A chunk with its length before it.
+/// A chunk, preceded by its length.
 fn framed(mut chunk: Vec<u8>) -> Vec<u8> {
     let length = u32::try_from(chunk.len()).expect("a chunk is far shorter than 4 GiB");
     chunk.splice(..0, length.to_le_bytes());
@@ -107,29 +107,29 @@ fn framed(mut chunk: Vec<u8>) -> Vec<u8> {
 /// The state in the chunks of a snapshot.
 ///
 /// # Errors
-/// When they are damaged or come from a build that folds events in another way.
+/// When they are damaged or come from a build with another fold version.
 pub fn read<B: AsRef<[u8]>>(chunks: impl IntoIterator<Item = B>) -> Result<Cluster, SnapshotError> {
     let mut reader = Reader::default();
     chunks.into_iter().for_each(|chunk| reader.push(chunk.as_ref()));
     reader.finish()
 }
 
-/// Reads a state while its bytes come, in pieces of any size.
+/// Reads a state from a stream of bytes, in pieces of any size.
 #[derive(Default)]
 pub struct Reader {
     cluster: Cluster,
     header: Option<Header>,
     /// Names of the parts that were read.
     seen: Vec<String>,
-    /// The beginning of a chunk that is not there as a whole.
+    /// The start of an incomplete chunk.
     rest: Vec<u8>,
     ended: bool,
-    /// What the first thing wrong is; the bytes after it say nothing.
+    /// The first error; bytes after it are ignored.
     fault: Option<SnapshotError>,
 }
 
 impl Reader {
-    /// Takes the next bytes. What is wrong with them is said at the end.
+    /// Takes the next bytes. Errors are reported at the end.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.fault.is_none() {
             self.rest.extend_from_slice(bytes);
@@ -186,7 +186,7 @@ impl Reader {
     /// The state that was read.
     ///
     /// # Errors
-    /// When the bytes are damaged, do not end, or come from a build that folds events in another way.
+    /// When the bytes are damaged or incomplete, or come from a build with another fold version.
     pub fn finish(self) -> Result<Cluster, SnapshotError> {
         let Self { mut cluster, header, seen, ended, fault, .. } = self;
         let header = match (fault, header) {

@@ -1,8 +1,7 @@
-//! One persistent ordered table: rows by key, a clone in constant time, and a hash of all rows that is kept up to date with
-//! every change.
+//! One persistent ordered table: rows by key, a clone in constant time, and a hash of all rows that is updated with every change.
 //!
-//! The hash of a table is the sum of its rows' hashes, so that it does not depend on the order of changes. It finds bugs and
-//! rotten bits; it does not stop somebody who chooses the rows (that is what the hash chain of the log is for).
+//! The hash of a table is the sum of its rows' hashes, so that it does not depend on the order of changes. It detects bugs and
+//! bit rot; it does not protect against an attacker who chooses the rows (the hash chain of the log does).
 
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -12,10 +11,10 @@ use imbl::ordmap::DiffItem;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Longest encoded row that is hashed from the stack.
+/// Maximum length of an encoded row that is hashed from the stack.
 const ROW_BYTES: usize = 512;
 
-/// Rows by key, in the order of their keys.
+/// Rows by key, in key order.
 #[derive(Debug, Clone)]
 pub struct Table<K: Ord, V> {
     rows: OrdMap<K, Row<V>>,
@@ -34,7 +33,7 @@ impl<V> Clone for Row<V> {
     }
 }
 
-/// Rows are the same if they were never changed apart: what they hold is not compared.
+/// Rows are equal if they share their memory: their contents are not compared.
 impl<V> PartialEq for Row<V> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.value, &other.value)
@@ -53,12 +52,12 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
         self.rows.get(&key).map(|row| &*row.value)
     }
 
-    /// The row with this key, to keep.
+    /// The row with this key, shared.
     pub fn share(&self, key: K) -> Option<Arc<V>> {
         self.rows.get(&key).map(|row| Arc::clone(&row.value))
     }
 
-    /// Puts a row in, in place of the one that had its key.
+    /// Inserts a row, replacing the one with its key.
     pub fn insert(&mut self, key: K, value: V) {
         let hash = row_hash(&key, &value);
         let old = self.rows.insert(key, Row { value: Arc::new(value), hash });
@@ -70,7 +69,7 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
         self.change(key, |value| change(Arc::make_mut(value)))
     }
 
-    /// Changes the row with this key, if there is one; also returns the row as it was and as it is.
+    /// Changes the row with this key, if there is one; also returns the row before and after.
     pub fn replace<R>(&mut self, key: K, change: impl FnOnce(&mut V) -> R) -> Option<(R, Arc<V>, Arc<V>)> {
         self.change(key, |value| {
             let before = Arc::clone(value);
@@ -88,7 +87,7 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
         Some(result)
     }
 
-    /// Takes the row with this key out.
+    /// Removes the row with this key.
     pub fn remove(&mut self, key: K) -> Option<Arc<V>> {
         let row = self.rows.remove(&key)?;
         self.hash = self.hash.wrapping_sub(row.hash);
@@ -100,7 +99,7 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
         self.rows.contains_key(&key)
     }
 
-    /// All rows, in the order of their keys.
+    /// All rows, in key order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (K, &V)> {
         self.rows.iter().map(|(key, row)| (*key, &*row.value))
     }
@@ -110,13 +109,13 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
         self.rows.range(keys).map(|(key, row)| (*key, &*row.value))
     }
 
-    /// The rows, in the order of their keys.
+    /// The rows, in key order.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
         self.rows.values().map(|row| &*row.value)
     }
 
-    /// The keys whose rows were put in, changed or taken out since the table was `earlier`, each with its row if it has one
-    /// now. Costs what changed, not what the tables hold, as long as one was made from the other.
+    /// The keys whose rows were inserted, changed or removed since the table was `earlier`, each with its current row, if any.
+    /// The cost depends on the number of changes, not on the size of the tables, as long as one was derived from the other.
     pub fn changed_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (K, Option<&'a V>)> {
         earlier.rows.diff(&self.rows).map(|change| match change {
             DiffItem::Add(key, row) | DiffItem::Update { new: (key, row), .. } => (*key, Some(&*row.value)),

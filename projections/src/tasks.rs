@@ -1,4 +1,4 @@
-//! Tasks: one-shot runs of a service's spec in a slot or on a node. A task's state only ever rises.
+//! Tasks: single runs of a service's spec in a slot or on a node. A task's state only ever rises.
 
 use std::sync::Arc;
 
@@ -18,45 +18,45 @@ pub struct Task {
     pub id: TaskId,
     /// The service it belongs to.
     pub service: ServiceId,
-    /// The slot that it fills; of a global service's task, which fills its node, none.
+    /// The slot that it fills; `None` for a task of a global service, which fills its node.
     slot: Option<u64>,
     /// The node that runs it, once one is chosen.
     pub node: Option<NodeId>,
     /// The revision of the service's spec that it runs.
     pub spec_version: u64,
-    /// What is wanted of it.
+    /// Its desired state.
     pub desired: TaskState,
-    /// Why that is wanted, when it is not what the task was made for.
+    /// The reason for its desired state, if that has changed since the task was created.
     pub desired_cause: Option<DesiredCause>,
-    /// How far it is.
+    /// Its observed state.
     pub state: TaskState,
-    /// Why it was made.
+    /// Why it was created.
     pub cause: TaskCause,
     /// The task whose place it takes.
     pub replaces: Option<TaskId>,
-    /// Not to be started before this time.
+    /// The earliest time at which it may start.
     pub start_after: Option<Timestamp>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// Where in the log it was made, which orders the tasks of a slot.
+    /// Index of the frame that created it, which orders the tasks of a slot.
     pub created_index: u64,
     /// Index of the frame that last changed it.
     pub version: u64,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// When the cluster learned that it runs.
+    /// When its running state was recorded.
     pub running_at: Option<Timestamp>,
-    /// When the cluster learned that it is over.
+    /// When its end was recorded.
     pub ended_at: Option<Timestamp>,
     /// CPU that it reserves, in billionths of a core.
     pub nano_cpus: u64,
     /// Memory that it reserves.
     pub memory_bytes: u64,
-    /// Generic resources that it took from its node.
+    /// Generic resources that it claims from its node.
     pub claims: Box<[GenericResource]>,
     /// Its node's last report.
     pub status: Option<Arc<TaskStatus>>,
-    /// Why it is not placed, while it is not.
+    /// Why it cannot be placed, while that is so.
     pub waiting: Option<Arc<str>>,
 }
 
@@ -65,9 +65,9 @@ pub struct Task {
 pub enum End {
     /// Without an error.
     Finished,
-    /// With one.
+    /// With an error.
     Failed,
-    /// It was stopped, or is about to be.
+    /// It was stopped, or is about to be stopped.
     Stopped,
 }
 
@@ -80,44 +80,44 @@ impl Task {
         }
     }
 
-    /// Whether its node was chosen before the scheduler, as for a global service.
+    /// Whether its node was chosen before scheduling, as for a global service.
     pub fn is_bound(&self) -> bool {
         self.slot.is_none()
     }
 
-    /// Whether it has run for so long that what failed before is over.
+    /// Whether it has run for long enough that earlier failures no longer count.
     pub fn is_healthy(&self, now: Timestamp) -> bool {
         self.running_at.is_some_and(|since| now.since(since) >= defaults::RESTART_HEALTHY_AFTER)
     }
 
-    /// Whether it is wanted, or will be: not told to stop.
+    /// Whether it is wanted: its desired state is not to stop.
     pub fn is_wanted(&self) -> bool {
         self.desired.is_wanted()
     }
 
-    /// Whether it is wanted and not over.
+    /// Whether it is wanted and has not ended.
     pub fn is_live(&self) -> bool {
         self.is_wanted() && !self.state.is_terminal()
     }
 
-    /// Whether it was stopped because it could not stay on its node, and for no reason of its own.
+    /// Whether it was stopped only because it could not stay on its node.
     pub fn had_to_leave(&self) -> bool {
         use DesiredCause::{ConstraintsNoLongerMet, DrainDeadlinePassed, NodeDown, NodeDrained, NodeRemoved};
         let causes = [ConstraintsNoLongerMet, DrainDeadlinePassed, NodeDown, NodeDrained, NodeRemoved];
         self.desired_cause.is_some_and(|cause| causes.contains(&cause))
     }
 
-    /// Whether it takes resources of its node: placed there and not over.
+    /// Whether it uses resources of its node: assigned there and not ended.
     pub fn occupies_node(&self) -> bool {
         self.node.is_some() && self.state >= TaskState::Assigned && !self.state.is_terminal()
     }
 
-    /// Whether the scheduler has to find a node for it, or to confirm the one it is bound to.
+    /// Whether the scheduler has to find a node for it, or to confirm its bound one.
     pub fn awaits_placement(&self) -> bool {
         self.state < TaskState::Assigned && self.is_wanted()
     }
 
-    /// How it ended; of one that has not ended, that it was or will be stopped.
+    /// How it ended; for one that has not ended, that it was or will be stopped.
     pub fn end(&self) -> End {
         match self.state {
             TaskState::Complete => End::Finished,
@@ -136,7 +136,7 @@ impl Task {
         }
     }
 
-    /// When its end counts as having happened.
+    /// The time that counts as its end.
     pub fn ended_or_updated_at(&self) -> Timestamp {
         self.ended_at.unwrap_or(self.updated_at)
     }

@@ -1,6 +1,6 @@
-//! Tasks that wait for a node, in groups of the same service and spec: derived from the tasks, kept up to date with each
-//! change of one. Those that were never tried are apart from those that waited in vain, so that a turn in which nothing became
-//! roomier looks at the former alone.
+//! Tasks that wait for a node, in groups of the same service and spec: derived from the tasks and updated with each change of
+//! one. Those that were never tried are separate from those that could not be placed, so that a turn in which no room became free
+//! visits only the former.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::tasks::Task;
 /// A service and the version of its spec.
 pub type Group = (ServiceId, u64);
 
-/// In the order of groups, and in it in that of places, which is one that people see.
+/// Ordered by group, then by place, the order that users see.
 type Key = (ServiceId, u64, Instance, TaskId);
 
 /// The tasks that the scheduler has to place or confirm.
@@ -22,9 +22,9 @@ type Key = (ServiceId, u64, Instance, TaskId);
 pub struct Unplaced {
     /// Never tried.
     fresh: OrdSet<Key>,
-    /// Tried in vain.
+    /// Tried without success.
     tried: OrdSet<Key>,
-    /// For what these wait, and how many of a group for the same.
+    /// The reasons for which these wait, and how many of a group have each reason.
     reasons: OrdMap<(ServiceId, u64, Arc<str>), usize>,
 }
 
@@ -34,7 +34,7 @@ impl Unplaced {
         self.len() == 0
     }
 
-    /// Number of tasks that wait.
+    /// Number of waiting tasks.
     pub fn len(&self) -> usize {
         self.fresh.len() + self.tried.len()
     }
@@ -44,17 +44,17 @@ impl Unplaced {
         groups(&self.fresh, (ServiceId::default(), 0), (ServiceId::MAX, u64::MAX))
     }
 
-    /// Groups with tasks that waited in vain.
+    /// Groups with tasks that could not be placed.
     pub fn tried_groups(&self) -> impl Iterator<Item = Group> {
         groups(&self.tried, (ServiceId::default(), 0), (ServiceId::MAX, u64::MAX))
     }
 
-    /// Groups of one service with tasks that waited in vain.
+    /// Groups of one service with tasks that could not be placed.
     pub fn tried_groups_of(&self, service: ServiceId) -> impl Iterator<Item = Group> {
         groups(&self.tried, (service, 0), (service, u64::MAX))
     }
 
-    /// The first task of a service that waited in vain.
+    /// The first task of a service that could not be placed.
     pub fn first_tried_of(&self, service: ServiceId) -> Option<TaskId> {
         let group = self.tried_groups_of(service).next()?;
         keys_of(&self.tried, group).next().map(|(_, _, _, task)| task)
@@ -67,15 +67,15 @@ impl Unplaced {
         groups.into_iter().map(|group| self.tasks_of(group, true).count() as u64).sum()
     }
 
-    /// Whether all tasks of a group that waited in vain wait for this reason. Costs no look at any of them.
+    /// Whether all tasks of a group that could not be placed wait for this reason, without visiting them.
     pub fn all_wait_for(&self, (service, version): Group, reason: &str) -> bool {
         let first = (service, version, Arc::from(""));
         let of_group = self.reasons.range(first..).take_while(|((of, at, _), _)| (*of, *at) == (service, version));
         of_group.take(2).all(|((_, _, known), _)| **known == *reason)
     }
 
-    /// The new tasks of a group with their places, and those that waited in vain if `all` are asked for, in the order of
-    /// their places.
+    /// The new tasks of a group with their places, and with `all` also those that could not be placed, in the order of their
+    /// places.
     pub fn tasks_of(&self, group: Group, all: bool) -> impl Iterator<Item = (Instance, TaskId)> {
         let mut fresh = keys_of(&self.fresh, group).peekable();
         let mut tried = keys_of(&self.tried, group).take(if all { usize::MAX } else { 0 }).peekable();
@@ -87,7 +87,7 @@ impl Unplaced {
         keys.map(|(_, _, instance, task)| (instance, task))
     }
 
-    /// The tasks of a group in one place that waited in vain.
+    /// The tasks of a group in one place that could not be placed.
     pub fn tried_at(&self, (service, version): Group, instance: Instance) -> impl Iterator<Item = (Instance, TaskId)> {
         let first = (service, version, instance, TaskId::default());
         self.tried.range(first..=(service, version, instance, TaskId::MAX)).map(|(_, _, place, task)| (*place, *task))
@@ -130,13 +130,13 @@ fn keys_of(keys: &OrdSet<Key>, (service, version): Group) -> impl Iterator<Item 
     keys.range(first..=(service, version, Instance::LAST, TaskId::MAX)).copied()
 }
 
-/// The groups from `first` to `last` that have keys: one look for each group, however many tasks are in it.
+/// The groups from `first` to `last` that have keys: one lookup for each group, however many tasks are in it.
 fn groups(keys: &OrdSet<Key>, first: Group, last: Group) -> impl Iterator<Item = Group> {
     let end = (last.0, last.1, Instance::LAST, TaskId::MAX);
     let mut next = Some((first.0, first.1, Instance::FIRST, TaskId::default()));
     std::iter::from_fn(move || {
         let (service, version, ..) = *keys.range(next?..=end).next()?;
-        // Versions are indices of frames, of which there is no last one.
+        // Versions are frame indexes, so they have no maximum in practice.
         next = version.checked_add(1).map(|version| (service, version, Instance::FIRST, TaskId::default()));
         next = next.filter(|next| *next <= end);
         Some((service, version))

@@ -1,4 +1,4 @@
-//! What tasks take from their nodes: derived from the tasks, kept up to date with each change of one.
+//! The resources that tasks use on their nodes: derived from the tasks and updated with each change of one.
 
 use events::{NodeId, ServiceId};
 use imbl::OrdMap;
@@ -15,27 +15,27 @@ pub struct Usage {
     active: OrdMap<(ServiceId, NodeId), u64>,
 }
 
-/// What the tasks of one node take.
+/// The resources used by the tasks of one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NodeUsage {
     /// Reserved CPU in billionths of a core.
     pub nano_cpus: u64,
     /// Reserved memory.
     pub memory_bytes: u64,
-    /// Tasks that take resources.
+    /// Tasks that use resources.
     pub tasks: u64,
     /// Tasks among them that should run.
     pub active: u64,
 }
 
 impl Usage {
-    /// What the tasks of a node take.
+    /// The resources used by the tasks of a node.
     pub fn of(&self, node: NodeId) -> NodeUsage {
         self.nodes.get(&node).copied().unwrap_or_default()
     }
 
-    /// The nodes whose tasks take other than they did when the usage was `earlier`, with what they take now. Costs what
-    /// changed, as long as one was made from the other.
+    /// The nodes whose usage differs from that in `earlier`, with the current usage. The cost depends on the number of changes,
+    /// as long as one was derived from the other.
     pub fn changed_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (NodeId, NodeUsage)> {
         earlier.nodes.diff(&self.nodes).map(|change| match change {
             DiffItem::Add(node, usage) | DiffItem::Update { new: (node, usage), .. } => (*node, *usage),
@@ -54,8 +54,8 @@ impl Usage {
         self.active.get(&(service, node)).copied().unwrap_or(0)
     }
 
-    /// The services and nodes of which this number is another than it was when the usage was `earlier`, with the number then and now.
-    /// Costs what changed, as long as one was made from the other.
+    /// The services and nodes for which this number differs from that in `earlier`, with the number then and now. The cost
+    /// depends on the number of changes, as long as one was derived from the other.
     pub fn active_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (ServiceId, u64, u64)> {
         earlier.active.diff(&self.active).map(|change| match change {
             DiffItem::Add((service, _), now) => (*service, 0, *now),
@@ -69,7 +69,7 @@ impl Usage {
         self.enter_service(task);
     }
 
-    /// Adds a task to what is known of its node.
+    /// Adds a task to the usage of its node.
     pub(crate) fn enter_node(&mut self, task: &Task) {
         let Some(node) = task.node.filter(|_| task.occupies_node()) else { return };
         match self.nodes.get_mut(&node) {
@@ -82,7 +82,7 @@ impl Usage {
         }
     }
 
-    /// Adds a task to what is known of its service.
+    /// Adds a task to the usage of its service.
     pub(crate) fn enter_service(&mut self, task: &Task) {
         if let Some(node) = task.node.filter(|_| task.occupies_node() && task.is_wanted()) {
             counts::up(&mut self.active, (task.service, node));

@@ -1,4 +1,4 @@
-//! What is said of a service whose places fail, by the index and by a walk over all of its places.
+//! The status of a service with failing places, from the index and from a walk over all of its places.
 
 use events::RestartPolicy;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::samples::{SERVICE, Sample, at};
 use crate::views::overview::{restarting, restarting_places};
 
-/// How many places wait for their next attempt, and the most failures in a row, as a walk over all places has it.
+/// How many places wait for their next attempt, and the most failures in a row, computed by a walk over all places.
 fn walked(sample: &Sample, now: Timestamp) -> (u64, u64) {
     let tasks = sample.cluster.tasks_of_service(SERVICE);
     let known = tasks.filter_map(|task| restarting(&sample.cluster, task, now)).filter(|known| !known.running_again);

@@ -1,17 +1,17 @@
-//! Which failures are remembered, and for how long.
+//! Which failures are recorded, and for how long.
 
 use super::*;
 use crate::samples::{SERVICE, Sample};
 
-/// The nodes with failures that are remembered, and how many.
+/// The nodes with recorded failures, and how many.
 fn known(sample: &Sample) -> Vec<(u128, usize)> {
     use events::Id;
     sample.cluster.failures.iter().map(|((_, node), failures)| (node.bits(), failures.len())).collect()
 }
 
-/// A failure of the service on a node, in the slot of the same number, after so many seconds.
+/// A failure of the service on a node, in the slot with the same number, at this second.
 type Failure = (u64, u64);
-/// Failures, and the nodes with failures that are remembered after them, and how many.
+/// Failures, and the recorded number for each node afterwards.
 type Row<'a> = (&'a [Failure], &'a [(u128, usize)]);
 
 #[test]
@@ -22,7 +22,7 @@ fn failures_are_remembered_by_node_until_they_are_too_old_to_count() {
         (&[(0, 1), (1, 2), (1, 1)], &[(1, 2), (2, 1)]),
         (&[(0, 1), (299, 1)], &[(1, 2)]),
         (&[(0, 1), (300, 1)], &[(1, 1)]),
-        // What is too old goes when others come, two rows at a time.
+        // Expired rows are removed when new ones arrive, two at a time.
         (&[(0, 1), (299, 2)], &[(1, 1), (2, 1)]),
         (&[(0, 1), (0, 2), (0, 3), (300, 4)], &[(3, 1), (4, 1)]),
     ];

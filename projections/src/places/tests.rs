@@ -1,4 +1,4 @@
-//! What the tasks in a place make of it, and how many tasks there are of each kind.
+//! The status of a place, and how many tasks there are of each kind.
 
 use super::*;
 use crate::samples::{SERVICE, Sample};
@@ -25,7 +25,7 @@ fn a_place_is_what_its_tasks_make_of_it() {
         (&[], "0 wanted, 0 idle: 0 finished, 0 failed, 0 stopped; 0 tasks, 0 live, 0 run"),
         (&["make 1"], "1 wanted, 0 idle: 0 finished, 0 failed, 0 stopped; 1 tasks, 1 live, 0 run"),
         (&["make 1", "run 1"], "1 wanted, 0 idle: 0 finished, 0 failed, 0 stopped; 1 tasks, 1 live, 1 run"),
-        // What ended is wanted until somebody says otherwise.
+        // A task that ended stays wanted until its desired state changes.
         (&["make 1", "run 1", "fail 1"], "1 wanted, 0 idle: 0 finished, 0 failed, 0 stopped; 1 tasks, 0 live, 0 run"),
         (&["make 1", "fail 1", "stop 1"], "0 wanted, 1 idle: 0 finished, 1 failed, 0 stopped; 1 tasks, 0 live, 0 run"),
         (&["make 1", "exit 1", "stop 1"], "0 wanted, 1 idle: 1 finished, 0 failed, 0 stopped; 1 tasks, 0 live, 0 run"),
@@ -35,7 +35,7 @@ fn a_place_is_what_its_tasks_make_of_it() {
             &["make 1", "run 1", "stop 1", "exit 1"],
             "0 wanted, 1 idle: 1 finished, 0 failed, 0 stopped; 1 tasks, 0 live, 0 run",
         ),
-        // The newest task says how its place ended.
+        // The newest task determines how its place ended.
         (
             &["make 1", "fail 1", "restart 1", "exit 1", "stop 1"],
             "0 wanted, 1 idle: 1 finished, 0 failed, 0 stopped; 2 tasks, 0 live, 0 run",
@@ -44,7 +44,7 @@ fn a_place_is_what_its_tasks_make_of_it() {
             &["make 1", "fail 1", "restart 1", "run 1"],
             "1 wanted, 0 idle: 0 finished, 0 failed, 0 stopped; 2 tasks, 1 live, 1 run",
         ),
-        // A place all of whose tasks are to be removed is idle, and has not ended.
+        // A place all of whose tasks are being removed is idle, and has not ended.
         (
             &["make 1", "run 1", "abandon 1"],
             "0 wanted, 1 idle: 0 finished, 0 failed, 0 stopped; 1 tasks, 0 live, 0 run",

@@ -1,4 +1,4 @@
-//! What each event makes of what is remembered of a place's restarts.
+//! The effect of each event on the restart record of a place.
 
 use events::RestartPolicy;
 
@@ -24,7 +24,7 @@ fn known(sample: &Sample) -> String {
 #[test]
 fn ends_are_counted_in_a_row_until_a_task_was_healthy_or_a_new_record_begins() {
     use RestartCondition::{Any, OnFailure};
-    // The policy's condition and limit, what happens, and what is remembered.
+    // The policy's condition and limit, the events, and the record.
     let table: [(_, u64, &[&str], &str); 17] = [
         (Any, 0, &["make 1"], "nothing"),
         (Any, 0, &["make 1", "run 1"], "nothing"),
@@ -45,7 +45,7 @@ fn ends_are_counted_in_a_row_until_a_task_was_healthy_or_a_new_record_begins() {
             &["make 1", "fail 1", "restart 1", "fail 1", "restart 1", "fail 1", "restart 1"],
             "3 failed and 0 ended in a row, 2 restarts: no such file",
         ),
-        // A failure after ten minutes of health is the first of its row.
+        // A failure after ten healthy minutes is the first of its row.
         (
             Any,
             0,
@@ -58,7 +58,7 @@ fn ends_are_counted_in_a_row_until_a_task_was_healthy_or_a_new_record_begins() {
             &["make 1", "fail 1", "restart 1", "run 1", "wait 600", "fail 1"],
             "1 failed and 0 ended in a row, 0 restarts: no such file",
         ),
-        // Another image and new credentials begin a new record; nothing else does.
+        // A different image and new credentials start a new record; nothing else does.
         (Any, 0, &["make 1", "fail 1", "image b"], "nothing"),
         (Any, 0, &["make 1", "fail 1", "login"], "nothing"),
         (Any, 0, &["make 1", "fail 1", "label x"], "1 failed and 0 ended in a row, 0 restarts: no such file"),

@@ -1,4 +1,4 @@
-//! What each event makes of what is known of a rollout.
+//! The effect of each event on the record of a rollout.
 
 use events::NodeRemoved;
 use events::{Id, Kind, NodeId};
@@ -6,7 +6,7 @@ use events::{Id, Kind, NodeId};
 use super::*;
 use crate::samples::{SERVICE, Sample, changed_rows};
 
-/// The numbers of the rollout under way, and the places that it or one that it superseded took.
+/// The counters of the current rollout, and the places that it or one that it superseded took.
 fn known(sample: &Sample) -> String {
     let Some(tally) = sample.cluster.rollout_tallies.get(SERVICE) else { return "nothing".to_owned() };
     let own = sample.service().map(|service| service.template_version);
@@ -32,25 +32,26 @@ fn a_rollout_is_known_by_the_events_of_its_own_tasks() {
         (&["image b", "take 1", "run 1"], "1 taken, 0 failed, 1 settled by task 1"),
         (&["image b", "take 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
         (&["image b", "take 1", "exit 1"], "1 taken, 1 failed, 1 settled by task 1"),
-        // A task is watched for five seconds.
+        // A task is monitored for five seconds.
         (&["image b", "take 1", "run 1", "wait 5", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
         (&["image b", "take 1", "run 1", "wait 6", "fail 1"], "1 taken, 0 failed, 1 settled by task 1"),
-        // The task that replaces one which lost its node stands for it; a restart and a task of a new slot do not.
+        // A task that replaces one which lost its node takes its role; a restart and a task of a new slot do not.
         (&["image b", "take 1", "move 1"], "1 taken, 0 failed, 1 in flight by task 2"),
         (&["image b", "take 1", "move 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 2"),
         (&["image b", "take 1", "fail 1", "restart 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
         (&["image b", "make 1", "fail 1"], "0 taken, 0 failed"),
-        // What a rollout took stays taken when another supersedes it, also after a pause, and is over with its end.
+        // A place stays taken when another rollout supersedes the one that took it, even after a pause, and is released when that
+        // ends.
         (&["image b", "take 1", "pause", "image c"], "0 taken, 0 failed, 1 in flight of another by task 1"),
         (
             &["image b", "take 1", "run 1", "undo a", "take 2"],
             "1 taken, 0 failed, 1 settled of another by task 1, 2 in flight by task 2",
         ),
-        // What was overdue counts as failed, once.
+        // An overdue task counts as failed, once.
         (&["image b", "take 1", "overdue 1"], "1 taken, 1 failed, 1 settled by task 1"),
         (&["image b", "take 1", "overdue 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
         (&["image b", "take 1", "overdue 1", "run 1", "fail 1"], "1 taken, 1 failed, 1 settled by task 1"),
-        // After a pause, only what fails from then on counts.
+        // After a pause, only later failures count.
         (&["image b", "take 1", "fail 1", "pause", "resume"], "1 taken, 0 failed, 1 settled by task 1"),
         (
             &["image b", "take 1", "fail 1", "pause", "resume", "take 2", "fail 2"],
@@ -67,7 +68,7 @@ fn a_rollout_is_known_by_the_events_of_its_own_tasks() {
     }
 }
 
-/// So many places, each of which failed on a node of its own, was taken by a rollout, and failed again.
+/// This many places, each of which failed on a node of its own, was taken by a rollout, and failed again.
 fn large(places: u64) -> Sample {
     let mut sample = Sample::told(&[]);
     for place in 1..=places {

@@ -1,4 +1,4 @@
-//! What events make of services.
+//! The effect of events on services.
 
 use std::mem::discriminant;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub(crate) fn spec_updated(
     index_rules(cluster, id, &spec);
     let revision = (id, old.template_version);
     if cluster.revisions.get(revision).is_some_and(|revision| revision.spec.same_template(&spec)) {
-        // Tasks to come find the present credentials.
+        // Future tasks use the current credentials.
         cluster.revisions.update(revision, |revision: &mut Revision| revision.spec = Arc::clone(&spec));
         replace(cluster, id, |service| keep_template(service, spec, at));
     } else if awaits_next_run(&old.spec, &spec) {
@@ -79,7 +79,7 @@ pub(crate) fn spec_updated(
         forget_revision(cluster, id, old.template_version);
         let is_job = spec.is_job();
         keep_revision(cluster, id, at.index, spec);
-        // A job runs again, all at once.
+        // A job runs again, with all tasks at once.
         if !is_job {
             rollouts::begin(cluster, id, at.index);
         }
@@ -87,7 +87,7 @@ pub(crate) fn spec_updated(
     touched.services.insert(id);
 }
 
-/// Notes what is done to a service beside what was asked for.
+/// Updates the indices of services with special rules.
 fn index_rules(cluster: &mut Cluster, id: ServiceId, spec: &ServiceSpec) {
     let rules = [
         (&mut cluster.rebalancing, spec.rebalancing().is_some()),
@@ -102,22 +102,23 @@ fn index_rules(cluster: &mut Cluster, id: ServiceId, spec: &ServiceSpec) {
     }
 }
 
-/// Whether it is a job that runs without being told when.
+/// Whether it is a job that runs without being scheduled.
 fn runs_at_once(spec: &ServiceSpec) -> bool {
     spec.is_job() && spec.schedule.is_none()
 }
 
-/// Whether the tasks of a scheduled job go on as they are, and only its next run has the new spec. A forced update runs it at once.
+/// Whether the tasks of a scheduled job continue unchanged, and only its next run uses the new spec. A forced update runs it at
+/// once.
 fn awaits_next_run(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     let is_forced = old.template().force_update != new.template().force_update;
     new.is_job() && new.schedule.is_some() && !is_forced
 }
 
-/// Notes which other services a service names now.
+/// Updates the index of the other services that a service refers to.
 fn index_names(cluster: &mut Cluster, id: ServiceId, old: &ServiceSpec, new: &ServiceSpec, touched: &mut Touched) {
     let apart = kept_apart(id, new);
     for entry in kept_apart(id, old) {
-        // Tasks of a service from which this one keeps apart no longer may fit beside its tasks now.
+        // Tasks of a service to which this one no longer has an anti-affinity may now fit beside its tasks.
         let freed = cluster.service_names.get(&entry.0).filter(|_| !apart.contains(&entry));
         touched.waiting.extend(freed);
         cluster.apart.remove(&entry);
@@ -129,12 +130,12 @@ fn index_names(cluster: &mut Cluster, id: ServiceId, old: &ServiceSpec, new: &Se
     cluster.dependents.extend(awaited(id, new));
 }
 
-/// The names of the services that one starts after, each with the service.
+/// The names of the services that a service depends on, each with the service.
 fn awaited(id: ServiceId, spec: &ServiceSpec) -> impl Iterator<Item = (Arc<str>, ServiceId)> {
     spec.depends_on.iter().map(move |name| (name_key(name), id))
 }
 
-/// The names of the services that one keeps apart from, whatever becomes of those, each with the service.
+/// The names of the services to which a service has an anti-affinity, whether or not they exist, each with the service.
 fn kept_apart(id: ServiceId, spec: &ServiceSpec) -> Vec<(Arc<str>, ServiceId)> {
     let required = spec.template().placement().affinities.iter().filter(|affinity| affinity.weight.is_none());
     let names = required.filter_map(|affinity| match Affinity::parse(&affinity.expression) {
@@ -144,7 +145,7 @@ fn kept_apart(id: ServiceId, spec: &ServiceSpec) -> Vec<(Arc<str>, ServiceId)> {
     names.map(|name| (name, id)).collect()
 }
 
-/// What tasks run stays the same, so that a rollout goes on, or stays paused.
+/// What tasks run stays the same, so that a rollout continues, or stays paused.
 fn keep_template(service: &mut Service, spec: Arc<ServiceSpec>, at: &Stamp) {
     if service.spec.replicas() != spec.replicas() {
         keep_replicas_for_rollback(service, spec.replicas());
@@ -154,20 +155,20 @@ fn keep_template(service: &mut Service, spec: Arc<ServiceSpec>, at: &Stamp) {
     service.version = at.index;
     service.updated_at = at.time;
     service.update.take_if(|update| update.state.is_completed());
-    // Without its schedule, a job that never ran does so now.
+    // Without its schedule, a job that never ran runs now.
     if service.run.is_none() && runs_at_once(&service.spec) {
         service.run = Some(Run { iteration: 1, started_at: at.time, abreast: 1 });
     }
 }
 
-/// Another schedule says anew when the next run is due.
+/// A changed schedule determines the next run again.
 fn reschedule(service: &mut Service, spec: &ServiceSpec) {
     if service.spec.schedule != spec.schedule {
         service.next_run = None;
     }
 }
 
-/// What tasks run changes, and a rollout begins, or the next run of a job.
+/// What tasks run changes, and a rollout starts, or the next run of a job.
 fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecChange, at: &Stamp) {
     if spec.is_job() {
         reschedule(service, &spec);
@@ -187,12 +188,12 @@ fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecCh
             if service.is_rolled_out() {
                 service.previous = Some(Arc::clone(&service.spec));
             }
-            // Back at the spec that was rolled out last, nothing else is there to go back to.
+            // Back at the spec that was last rolled out, there is no other spec to return to.
             service.previous.take_if(|previous| previous.same_template(&spec));
             (UpdateState::RollingBack, "rollback in progress")
         }
         SpecChange::AutomaticRollback => {
-            // A rollback never rolls back.
+            // A rollback is never rolled back.
             service.previous = None;
             (UpdateState::RollingBack, "rollback in progress")
         }
@@ -215,7 +216,8 @@ pub(crate) fn run_scheduled(cluster: &mut Cluster, event: &events::RunScheduled,
     change_job(cluster, event.service, touched, |service| service.next_run = Some(event.due));
 }
 
-/// The tasks of a run have the present spec, and a version of their own. One beside another adds to the tasks that have to complete.
+/// The tasks of a run have the current spec, and a template version of their own. A concurrent run adds to the tasks that must
+/// complete.
 pub(crate) fn run_started(cluster: &mut Cluster, event: &events::RunStarted, at: &Stamp, touched: &mut Touched) {
     let renewed = cluster.services.get(event.service).map(|service| with_newest_files(cluster, &service.spec));
     let (spec, before) = change_job(cluster, event.service, touched, |service| {
@@ -273,7 +275,7 @@ fn change_job<R>(
     changed.unwrap_or_else(|| panic!("service {id} is not there to run"))
 }
 
-/// A number of replicas that was accepted during an update is not undone with it.
+/// A number of replicas that was set during an update survives a rollback.
 fn keep_replicas_for_rollback(service: &mut Service, replicas: Option<u64>) {
     let unfinished = service.update.as_ref().is_some_and(|update| !update.state.is_completed());
     if let (Some(replicas), Some(previous)) = (replicas, service.previous.as_mut().filter(|_| unfinished)) {
@@ -286,7 +288,7 @@ pub(crate) fn scaled(cluster: &mut Cluster, event: &events::ServiceScaled, at: &
         set_replicas(Arc::make_mut(&mut service.spec), event.to);
         keep_replicas_for_rollback(service, Some(event.to));
         if let Some(reason) = event.reason.clone() {
-            // Nobody asked for another spec: what was read of it is still true.
+            // No user changed the spec: versions read from it stay valid.
             service.autoscaled = Some(Autoscaled { at: at.time, from: event.from, reason });
             return;
         }
@@ -298,7 +300,7 @@ pub(crate) fn scaled(cluster: &mut Cluster, event: &events::ServiceScaled, at: &
     touched.services.insert(event.service);
 }
 
-/// Its tasks change by events of their own.
+/// Its tasks change by separate events.
 pub(crate) fn rebalanced(cluster: &mut Cluster, event: &events::ServiceRebalanced, at: &Stamp) {
     let rebalanced = cluster.services.update(event.service, |service| {
         service.rebalanced = Some(Rebalanced { at: at.time, reason: event.reason.clone() });
@@ -372,7 +374,7 @@ fn keep_revision(cluster: &mut Cluster, id: ServiceId, version: u64, spec: Arc<S
     cluster.revisions.insert((id, version), Revision { spec });
 }
 
-/// Drops a revision that no task runs and no service is at.
+/// Drops a revision that no task runs and that is not current.
 pub(crate) fn forget_revision(cluster: &mut Cluster, id: ServiceId, version: u64) {
     let current = cluster.services.get(id).is_some_and(|service| service.template_version == version);
     let is_used = current || cluster.tasks_by_revision.is_run(id, version);
@@ -381,7 +383,7 @@ pub(crate) fn forget_revision(cluster: &mut Cluster, id: ServiceId, version: u64
     }
 }
 
-/// Changes one service and keeps the count of updates true to it.
+/// Changes one service and keeps the count of updates consistent.
 fn replace<R>(cluster: &mut Cluster, id: ServiceId, change: impl FnOnce(&mut Service) -> R) -> Option<R> {
     let (result, before, after) = cluster.services.update(id, |service| {
         let before = service.update_state();
@@ -412,7 +414,7 @@ fn change_update(cluster: &mut Cluster, id: ServiceId, touched: &mut Touched, ch
     touched.services.insert(id);
 }
 
-/// Makes the indices of services.
+/// Builds the indices of services.
 pub(crate) fn derive(cluster: &mut Cluster) {
     let names = cluster.services.values().map(|service| (name_key(service.spec.name()), service.id));
     cluster.service_names = names.collect();

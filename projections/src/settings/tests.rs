@@ -1,4 +1,4 @@
-//! What each event makes of the settings.
+//! The effect of each event on the settings.
 
 use events::{ClusterInitialised, ClusterSpecUpdated, Event, Id, JoinTokenRotated, Kind, RootCaGenerated};
 
@@ -26,7 +26,7 @@ fn root() -> Kind {
     Kind::RootCaGenerated(RootCaGenerated { cert_pem, digest })
 }
 
-/// The settings after these events, a frame each, and whether the last of them concerns everything.
+/// The settings after these events, one frame each, and whether the last of them affects everything.
 fn known(events: &[Kind]) -> (String, bool) {
     let (mut cluster, mut everything) = (Cluster::default(), false);
     for (index, kind) in (1..).zip(events) {
@@ -90,7 +90,7 @@ fn a_root_whose_key_is_outside_has_no_secret_but_its_tokens() {
         Kind::RootRotationStarted(events::RootRotationStarted { key_outside, ..events::RootRotationStarted::default() })
     };
     let ended = || Kind::RootRotationCompleted(events::RootRotationCompleted::default());
-    // What happened, where the key that signs is, and whose keys the keyring has to have.
+    // The events, whether the signing key is outside, and the keys that must be in the keyring.
     let table: [(&[Kind], bool, &[&str]); 5] = [
         (&[], false, &["root-ca/key"]),
         (&[started(Some(true))], true, &["root-ca/key"]),

@@ -1,4 +1,4 @@
-//! A snapshot gives back the state that it was made of, and damage to any of its chunks is refused.
+//! A snapshot restores the state that it was created from, and damage to any of its chunks is rejected.
 
 use events::{CommandId, CommandRecord, Id, NodeId};
 
@@ -7,7 +7,7 @@ use super::*;
 /// A way to damage the chunks of a snapshot.
 type Damage<'a> = dyn Fn(&mut Vec<Vec<u8>>) + 'a;
 
-/// A state with rows in some parts, a part of many chunks among them, and none in others.
+/// A state with rows in some parts, one of which has many chunks, and none in others.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::default();
     let at = Stamp { index: 9, time: Timestamp::from_unix_ns(7) };

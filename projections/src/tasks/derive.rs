@@ -1,7 +1,7 @@
-//! The indices of all tasks at once, as after a state was read.
+//! Builds the indices of all tasks at once, as after a state was read.
 //!
-//! Each tree is filled in the order of its own keys, so that what is put in next lies beside what was put in last. In the order
-//! of the tasks' ids, which to the other trees is none, it takes twice as long.
+//! Each tree is filled in the order of its own keys, so that each insertion is next to the previous one. In the order of the
+//! tasks' ids, which is random for the other trees, it takes twice as long.
 
 use events::{NodeId, ServiceId, TaskId};
 
@@ -11,7 +11,7 @@ use crate::Cluster;
 use crate::instance::Instance;
 use crate::places::PlaceStatus;
 
-/// Makes the indices of tasks and of the places that they are in.
+/// Builds the indices of tasks and of the places that they are in.
 pub(crate) fn derive(cluster: &mut Cluster) {
     let tasks = cluster.tasks.clone();
     let mut by_place: Vec<((ServiceId, Instance, TaskId), &Task)> =
@@ -33,7 +33,7 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     }
 }
 
-/// Every second task, and then the others. A tree that only grows at its end splits each full node and never comes back to the
+/// Every second task, and then the others. A tree that only grows at its end splits each full node and never returns to the
 /// halves: the second half of the tasks fills them.
 fn in_turn<'a, K>(sorted: &[(K, &'a Task)]) -> impl Iterator<Item = &'a Task> {
     sorted.iter().step_by(2).chain(sorted.iter().skip(1).step_by(2)).map(|(_, task)| *task)
@@ -44,7 +44,7 @@ fn enter_places(cluster: &mut Cluster, by_place: &[((ServiceId, Instance, TaskId
         by_place.chunk_by(|((service, instance, _), _), ((other, of, _), _)| (service, instance) == (other, of))
     {
         let Some(((service, instance, _), _)) = tasks.first() else { continue };
-        // So are most, and it takes no look at the others in the place.
+        // Most are wanted, and this does not visit the others in the place.
         let is_wanted = tasks.iter().any(|(_, task)| task.is_wanted());
         let place = (*service, *instance);
         let status = if is_wanted { PlaceStatus::Wanted } else { cluster.standing(place) };

@@ -1,4 +1,4 @@
-//! What events make of tasks.
+//! The effect of events on tasks.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
 }
 
 pub(crate) fn assigned(cluster: &mut Cluster, event: &events::TaskAssigned, at: &Stamp, touched: &mut Touched) {
-    // Nothing more has to be done in its place: it is on its way.
+    // Nothing else has to be done in its place: it is being started.
     let ((), task) = replace(cluster, event.task, at, |task| {
         assert!(task.state < TaskState::Assigned, "task {} was assigned twice", task.id);
         task.node = Some(event.node);
@@ -113,7 +113,7 @@ fn set_desired(
         assert!(task.desired < desired, "the desired state of task {id} never goes back");
         task.desired = desired;
         task.desired_cause = Some(cause);
-        // No node ever had it, so nobody else will say that it is over.
+        // No node ever had it, so no node will report its end.
         if desired >= TaskState::Shutdown && task.state < TaskState::Assigned {
             task.state = TaskState::Shutdown;
             task.ended_at = Some(at.time);
@@ -125,7 +125,7 @@ fn set_desired(
 }
 
 pub(crate) fn reported(cluster: &mut Cluster, event: &events::TaskReported, at: &Stamp, touched: &mut Touched) {
-    // When it passed its phases is history's to say.
+    // The times of its phases stay in history only.
     let status = Arc::new(TaskStatus { phases: Vec::new(), ..event.status.clone() });
     end_or_advance(cluster, event.task, event.status.state(), at, touched, |task| task.status = Some(status));
 }
@@ -169,7 +169,7 @@ fn reap(cluster: &mut Cluster, id: TaskId, touched: &mut Touched) {
     touch(touched, &task);
 }
 
-/// Moves a task on; when that ends it too soon, the end counts against its rollout and its node.
+/// Advances a task; if that ends it too soon, the end counts against its rollout and its node.
 fn end_or_advance(
     cluster: &mut Cluster,
     id: TaskId,
@@ -179,7 +179,7 @@ fn end_or_advance(
     status: impl FnOnce(&mut Task),
 ) {
     let known = cluster.tasks.get(id).unwrap_or_else(|| panic!("task {id} is not there to be moved on"));
-    // What a task that is wanted does makes no difference to its place.
+    // A wanted task's progress makes no difference for its place.
     let idle = (!known.is_wanted()).then(|| (known.service, known.instance()));
     let before = idle.map(|place| (place, cluster.standing(place)));
     let ((started, ended), task) = change(cluster, id, at, touched, |task| {
@@ -210,7 +210,7 @@ fn end_or_advance(
     failing::changed(cluster, (task.service, task.instance()));
 }
 
-/// Changes one task, which concerns its place and its node.
+/// Changes one task, which affects its place and its node.
 fn change<R>(
     cluster: &mut Cluster,
     id: TaskId,
@@ -223,7 +223,7 @@ fn change<R>(
     changed
 }
 
-/// Changes one task and keeps the indices true to it.
+/// Changes one task and keeps the indices consistent.
 fn replace<R>(cluster: &mut Cluster, id: TaskId, at: &Stamp, change: impl FnOnce(&mut Task) -> R) -> (R, Arc<Task>) {
     let changed = cluster.tasks.replace(id, |task| {
         let result = change(task);
@@ -244,7 +244,7 @@ fn replace<R>(cluster: &mut Cluster, id: TaskId, at: &Stamp, change: impl FnOnce
     (result, after)
 }
 
-/// All that the derived indices say of a task's present; most reports change nothing of it.
+/// Everything in the derived indices that depends on a task's current state; most reports change none of it.
 fn place(task: &Task) -> (Option<NodeId>, bool, bool, bool, Option<&str>) {
     (task.node, task.occupies_node(), task.is_wanted(), task.awaits_placement(), task.waiting.as_deref())
 }
@@ -263,21 +263,21 @@ fn touch(touched: &mut Touched, task: &Task) {
     touched.tasks_of_nodes.extend(task.node);
 }
 
-/// Adds a task to what is known of its service: its places, and the specs that its tasks run.
+/// Adds a task to the indices of its service: its places, and the specs that its tasks run.
 pub(super) fn enter_service(cluster: &mut Cluster, task: &Task) {
     cluster.tasks_by_instance.insert((task.service, task.instance(), task.id));
     cluster.tasks_by_revision.enter(task);
     counts::up(&mut cluster.tasks_by_state, task.state);
 }
 
-/// Takes a task out of what is known of its service.
+/// Removes a task from the indices of its service.
 fn leave_service(cluster: &mut Cluster, task: &Task) {
     cluster.tasks_by_instance.remove(&(task.service, task.instance(), task.id));
     cluster.tasks_by_revision.leave(task);
     counts::down(&mut cluster.tasks_by_state, task.state);
 }
 
-/// Adds a task to the derived indices of its present.
+/// Adds a task to the indices of its current state.
 fn enter(cluster: &mut Cluster, task: &Task) {
     if let Some(node) = task.node {
         cluster.tasks_by_node.insert((node, task.id));
@@ -286,7 +286,7 @@ fn enter(cluster: &mut Cluster, task: &Task) {
     cluster.usage.enter(task);
 }
 
-/// Takes a task out of the derived indices of its present.
+/// Removes a task from the indices of its current state.
 fn leave(cluster: &mut Cluster, task: &Task) {
     if let Some(node) = task.node {
         cluster.tasks_by_node.remove(&(node, task.id));

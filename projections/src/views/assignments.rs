@@ -1,4 +1,4 @@
-//! What a node has to do: its tasks from the moment they are assigned until they are reaped, and what they need.
+//! The assignments of a node: its tasks from the moment they are assigned until they are reaped, and what they need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,37 +8,37 @@ use events::{NodeId, SecretReference, ServiceId, ServiceSpec, TaskId, TaskState}
 
 use crate::{Cluster, Task, configs};
 
-/// The name of a spec that tasks run: the service, and its template version.
+/// Identifies a spec that tasks run: the service, and its template version.
 pub type SpecKey = (ServiceId, u64);
 
-/// The part of a task that its node has to hear about when it changes.
+/// The part of a task whose changes must be sent to its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    /// What is wanted of the task.
+    /// The desired state of the task.
     pub desired: TaskState,
     /// The spec that it runs.
     pub spec_version: u64,
 }
 
-/// All that a node has to know.
+/// Everything that must be sent to a node.
 #[derive(Debug, Clone, Default)]
 pub struct Assigned {
-    /// Its tasks, dead ones only until their end is known here.
+    /// Its tasks, dead ones only until their end is recorded here.
     pub tasks: BTreeMap<TaskId, Wanted>,
     /// The specs that they run.
     pub specs: BTreeMap<SpecKey, Arc<ServiceSpec>>,
-    /// Names of the secrets that tasks need which have not ended.
+    /// Names of the secrets that tasks which have not ended need.
     pub secrets: BTreeSet<String>,
     /// Those of them that are templates.
     pub template_secrets: BTreeSet<String>,
-    /// The configs that tasks need which have not ended, each with its revision.
+    /// The configs that tasks which have not ended need, each with its revision.
     pub configs: BTreeSet<ConfigKey>,
 }
 
-/// What a node has to know.
+/// The assignments of a node.
 pub fn of_node(cluster: &Cluster, node: NodeId) -> Assigned {
     let mut assigned = Assigned::default();
-    // Most tasks of a node that run the same spec are looked at once.
+    // Most tasks of a node that run the same spec are processed together.
     let mut in_use: BTreeSet<SpecKey> = BTreeSet::new();
     for task in cluster.tasks_of_node(node).filter(|task| belongs(task)) {
         let key = (task.service, task.spec_version);
@@ -64,7 +64,7 @@ fn secrets(spec: &ServiceSpec) -> impl Iterator<Item = String> {
     credentials.into_iter().chain(variables).chain(container.secrets.iter().map(SecretReference::key))
 }
 
-/// Names of those that are templates.
+/// Names of those of them that are templates.
 fn template_secrets(cluster: &Cluster, spec: &ServiceSpec) -> impl Iterator<Item = String> {
     let is_template = |of: &&SecretReference| {
         of.secret.and_then(|id| cluster.secrets.get(id)).is_some_and(|secret| secret.spec.is_template())
@@ -72,8 +72,8 @@ fn template_secrets(cluster: &Cluster, spec: &ServiceSpec) -> impl Iterator<Item
     spec.template().container().secrets.iter().filter(is_template).map(SecretReference::key)
 }
 
-/// A task that ended stays assigned, so that its container can be looked at, until it is reaped; an orphan does not: its
-/// node, should it come back, has to remove what is left of it.
+/// A task that ended stays assigned until it is reaped, so that its container can be inspected; an orphan does not: its node,
+/// should it return, must remove it.
 fn belongs(task: &Task) -> bool {
     task.state >= TaskState::Assigned && task.state != TaskState::Orphaned
 }

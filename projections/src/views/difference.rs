@@ -1,4 +1,4 @@
-//! How two states of one history differ: which objects are in one of them only, or are not the same in both.
+//! The difference between two states of one history: objects that are in only one of them, or differ.
 
 use std::collections::BTreeSet;
 
@@ -21,12 +21,13 @@ pub enum Object {
     Secret(SecretId),
     /// A service.
     Service(ServiceId),
-    /// A place of a service, and the task that stands there.
+    /// A place of a service, and its current task.
     Place(ServiceId, Instance),
 }
 
-/// The objects whose rows changed from one state to a later one, in the order of nouns and names. Costs what changed where one state was
-/// made from the other, and at most a look at every row. Memory: a few bytes for each object that changed.
+/// The objects whose rows changed from one state to a later one, in the order of nouns and names. The cost depends on the number
+/// of changes if one state was derived from the other, and is at most a visit to every row. Memory: a few bytes for each changed
+/// object.
 pub fn changed(before: &Cluster, after: &Cluster) -> Vec<Object> {
     let mut objects = vec![Object::Cluster];
     objects.extend(after.nodes.changed_since(&before.nodes).map(|(id, _)| Object::Node(id)));
@@ -46,7 +47,7 @@ fn places(before: &Cluster, after: &Cluster) -> BTreeSet<(ServiceId, Instance)> 
     tasks.map(|task| (task.service, task.instance())).collect()
 }
 
-/// The task that stands in a place: the newest of those that are wanted and not over.
+/// The current task of a place: the newest of those that are wanted and have not ended.
 pub fn occupant(cluster: &Cluster, service: ServiceId, instance: Instance) -> Option<&Task> {
     let live = cluster.tasks_of_instance(service, instance).filter(|task| task.is_live());
     live.max_by_key(|task| (task.created_index, task.id))
@@ -64,7 +65,7 @@ fn rank(object: Object) -> u8 {
     }
 }
 
-/// What an object is called, in the later state if it is there; for a place, its service.
+/// The name of an object, in the later state if it exists there; for a place, that of its service.
 pub fn name<'a>(object: Object, before: &'a Cluster, after: &'a Cluster) -> &'a str {
     let name = |cluster: &'a Cluster| match object {
         Object::Cluster => Some(cluster.settings.name.as_str()),
@@ -77,7 +78,7 @@ pub fn name<'a>(object: Object, before: &'a Cluster, after: &'a Cluster) -> &'a 
     name(after).or_else(|| name(before)).unwrap_or_default()
 }
 
-/// The name of a service, also of one that is gone and has tasks that still stop.
+/// The name of a service, including a removed one with tasks that are still stopping.
 fn service_name(cluster: &Cluster, id: ServiceId) -> Option<&str> {
     let present = cluster.services.get(id).map(|service| service.spec.name());
     present.or_else(|| cluster.tasks_of_service(id).next().map(|task| cluster.spec_of(task).name()))

@@ -1,5 +1,5 @@
-//! The story of one object: which events are about it. The story of a service includes its tasks'. And what objects were
-//! called: history knows the names of those that are gone.
+//! The history of one object: which events concern it. The history of a service includes its tasks'. And names of objects:
+//! history has the names of removed ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -10,59 +10,59 @@ use events::{Cause, ConfigId, Event, Id, Kind, NodeId, OperatorId, SecretId, Ser
 use crate::views::terms;
 use crate::{Cluster, Instance, Task};
 
-/// A filter that is shown a history, frame by frame, and knows which events belong.
+/// A filter that processes a history, frame by frame, and selects events.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// The object's id as text; `None`: everything belongs.
+    /// The object's id as text; `None`: all events are selected.
     object: Option<String>,
-    /// The place whose tasks' events belong, where that is asked for.
+    /// The place whose tasks' events are selected, if requested.
     place: Option<(ServiceId, Instance)>,
-    /// Names of the kinds that belong; empty: all.
+    /// Names of the selected kinds; empty: all.
     kinds: BTreeSet<String>,
-    /// The tasks whose events belong, as far as the history was shown: the object itself, or the tasks of a service.
+    /// The tasks whose events are selected, as far as the history was processed: the object itself, or the tasks of a service.
     tasks: BTreeMap<TaskId, Home>,
-    /// Whether the tasks on a node belong to its story.
+    /// Whether the history of a node includes the tasks on it.
     tasks_of_nodes: bool,
-    /// The services of tasks that have no node yet, where that matters.
+    /// The services of tasks that have no node yet, if that matters.
     unplaced: BTreeMap<TaskId, ServiceId>,
 }
 
-/// What a task belongs to: what happens to that may be the cause of what happens to the task.
+/// The service and node of a task: events about these may be the cause of events about the task.
 #[derive(Debug, Clone, Copy)]
 struct Home {
-    /// Nothing where only its node was shown.
+    /// `None` if only its node was seen.
     service: Option<ServiceId>,
     node: Option<NodeId>,
 }
 
 impl EventFilter {
-    /// The story of the object with this id, or of everything; only events of these kinds, or of all.
+    /// The history of the object with this id, or of everything; only events of these kinds, or of all.
     pub fn of(object: Option<String>, kinds: impl IntoIterator<Item = String>) -> Self {
         Self { object, kinds: kinds.into_iter().collect(), ..Self::default() }
     }
 
-    /// The story of all tasks that ever stood in a place.
+    /// The history of all tasks that were ever in a place.
     pub fn of_place(service: ServiceId, instance: Instance) -> Self {
         Self { place: Some((service, instance)), ..Self::default() }
     }
 
-    /// The same, and if the object is a node, also what is about the tasks on it.
+    /// The same, and for a node also the events about its tasks.
     #[must_use]
     pub fn with_tasks_of_nodes(self) -> Self {
         Self { tasks_of_nodes: true, ..self }
     }
 
-    /// Whether everything belongs, but for kinds.
+    /// Whether it selects all objects, though maybe not all kinds.
     pub fn is_of_everything(&self) -> bool {
         self.object.is_none() && self.place.is_none()
     }
 
-    /// Whether it is known where this task belongs, or that it is none of interest.
+    /// Whether the service and node of this task are known, or it is known to be irrelevant.
     pub fn knows(&self, task: TaskId) -> bool {
         self.is_of_everything() || self.tasks.contains_key(&task)
     }
 
-    /// Hears where a task belongs of which the history that is shown does not say it.
+    /// Adds the service and node of a task that are not in the processed history.
     pub fn know(&mut self, task: TaskId, home: &terms::Home) {
         let is = |id: String| self.object.as_ref() == Some(&id);
         let there = self.tasks_of_nodes && home.node.is_some_and(|node| is(node.to_string()));
@@ -77,11 +77,11 @@ impl EventFilter {
         }
     }
 
-    /// Makes ready for a history that begins in the middle, not long before this state, with no task reaped in between; whether
-    /// that can be.
+    /// Prepares for a history that starts in the middle, shortly before this state, with no task reaped in between; returns
+    /// whether that is possible.
     pub fn begin_at(&mut self, cluster: &Cluster) -> bool {
         let Some(object) = &self.object else { return self.place.is_none() };
-        // Every noun's ids have the same form, and no two objects the same id.
+        // Ids of all nouns have the same form, and no two objects share an id.
         let Ok(bits) = object.parse::<TaskId>().map(TaskId::bits) else { return false };
         let service = ServiceId::from_bits(bits);
         if cluster.services.contains(service) {
@@ -103,8 +103,9 @@ impl EventFilter {
             || cluster.operators.contains(OperatorId::from_bits(bits))
     }
 
-    /// Which events of a frame belong: those about the object and its tasks, and those about something else that made the
-    /// managers change these tasks in the same turn, such as a drain. Must see every frame, also before the first one wanted.
+    /// Selects events of a frame: those about the object and its tasks, and those about another object that made the managers
+    /// change these tasks in the same turn, such as a drain. Must process every frame, including those before the first one of
+    /// interest.
     pub fn select<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) -> Vec<bool> {
         let events: Vec<&Event> = events.into_iter().collect();
         let about: Vec<bool> = events.iter().map(|event| self.is_about(event)).collect();
@@ -163,7 +164,7 @@ fn known(task: &Task) -> (TaskId, Home) {
     (task.id, Home { service: Some(task.service), node: task.node })
 }
 
-/// Whether an event about a service or a node may be the cause of what becomes of tasks.
+/// Whether an event about a service or a node may be the cause of changes of tasks.
 fn is_cause(kind: &Kind) -> bool {
     match kind {
         Kind::NodeRegistered(_)
@@ -241,21 +242,21 @@ fn is_cause(kind: &Kind) -> bool {
     }
 }
 
-/// Where a task belongs: its service, and the place in it.
+/// The service of a task, and its place.
 type Place = (ServiceId, Instance);
 
-/// What ids are called: learnt from a history as it goes by, and of living objects known without.
+/// Names of ids: collected from a history, and for existing objects taken from the state.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
-    /// Of nodes and services. Removed ones stay, because later events may mention them: a few dozen bytes for each that
-    /// ever was.
+    /// Names of nodes and services. Removed ones are kept, because later events may refer to them: a few dozen bytes for each
+    /// that ever existed.
     own: BTreeMap<u128, String>,
-    /// Of tasks that were made and not reaped yet.
+    /// Names of tasks that were created and not reaped yet.
     tasks: BTreeMap<TaskId, Place>,
 }
 
 impl Names {
-    /// Learns from an event, before it is shown.
+    /// Records names from an event, before it is shown.
     pub fn learn(&mut self, kind: &Kind) {
         if let Kind::TaskCreated(event) = kind {
             self.tasks.insert(event.task, (event.service, Instance::of(event)));
@@ -264,28 +265,28 @@ impl Names {
         }
     }
 
-    /// Learns where a task stands or stood.
+    /// Records the place of a task.
     pub fn place(&mut self, task: TaskId, service: ServiceId, instance: Instance) {
         self.tasks.insert(task, (service, instance));
     }
 
-    /// Forgets what an event says is over, after it was shown, so that memory is bounded by what lives.
+    /// Drops what an event removes, after it was shown, so that memory is bounded by existing objects.
     pub fn forget(&mut self, kind: &Kind) {
         for task in kind.reaped() {
             self.tasks.remove(task);
         }
     }
 
-    /// Adds what a later history knows; it knows better.
+    /// Adds the names from a later history, which take precedence.
     pub fn then(mut self, later: Self) -> Self {
         self.own.extend(later.own);
         self.tasks.extend(later.tasks);
         self
     }
 
-    /// What an id is or was called: a service's name, a node's host name, `web.1` for a task.
+    /// The current or former name of an id: a service's name, a node's host name, `web.1` for a task.
     pub fn of(&self, cluster: &Cluster, id: &str) -> Option<String> {
-        // Every noun's ids have the same form, and no two objects the same id.
+        // Ids of all nouns have the same form, and no two objects share an id.
         let id: TaskId = id.parse().ok()?;
         let living = Some(cluster);
         self.own(living, id.bits()).or_else(|| self.task(living, id)).filter(|name| !name.is_empty())
@@ -310,7 +311,7 @@ impl Names {
         let task = living.and_then(|cluster| cluster.tasks.get(id));
         let at_hand = || task.map(|task| (task.service, task.instance()));
         let (service, instance) = self.tasks.get(&id).copied().or_else(at_hand)?;
-        // The tasks of a service outlive it, and know its spec.
+        // The tasks of a service outlive it, and have its spec.
         let spec = || Some(living?.spec_of(task?).name().to_owned());
         let service = self.own(living, service.bits()).or_else(spec)?;
         let place = match instance {
@@ -342,8 +343,8 @@ pub fn naming(kind: &Kind) -> Option<(&'static str, u128, &str)> {
     }
 }
 
-/// Looks through a history for what had a name: a service, a node, or the task in a place such as `web.1`; if there were
-/// several, for the last one. Or for what has an id that begins so.
+/// Searches a history for an object that had a name: a service, a node, or the task in a place such as `web.1`; if there were
+/// several, for the last one. Or for an object whose id starts with it.
 #[derive(Debug, Clone)]
 pub struct NameLookup {
     name: String,
@@ -351,28 +352,28 @@ pub struct NameLookup {
     noun: Option<&'static str>,
     names: Names,
     found: Option<TaskId>,
-    /// The ids that begin with the name, if any can.
+    /// The ids that start with the name, if any can.
     range: Option<RangeInclusive<TaskId>>,
     /// The first few of them.
     begun: BTreeSet<TaskId>,
 }
 
-/// What a history knows of a reference.
+/// The result of resolving a reference in a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// The object with this id.
     One(String),
-    /// Several objects have ids that begin so: the first few.
+    /// Several objects have ids that start with it: the first few.
     Several(Vec<String>),
-    /// Nothing was ever called so.
+    /// No object ever had this name.
     Nothing,
 }
 
 impl NameLookup {
-    /// How many ids are listed where several begin so.
+    /// How many ids are listed if several start with the reference.
     const LISTED_MAX: usize = 5;
 
-    /// Looks for this name.
+    /// Searches for this name.
     pub fn of(name: impl Into<String>) -> Self {
         let name = name.into();
         let range = prefix_range::<TaskId>(&name).map(|(low, high)| low..=high);
@@ -384,15 +385,15 @@ impl NameLookup {
         Self { noun, ..self }
     }
 
-    /// Hears what something is called of which the history that is shown does not say it.
+    /// Adds the name of an object that is not in the processed history.
     pub fn know(&mut self, id: u128, name: &str) {
         self.names.own.insert(id, name.to_owned());
     }
 
-    /// Must see every event in its order.
+    /// Must process every event in order.
     pub fn see(&mut self, kind: &Kind) {
         if let Kind::TaskCreated(event) = kind {
-            // Only places have a dot after the name of a service; most names need not be put together.
+            // Only places have a dot after the name of a service; most names need not be formatted.
             self.names.learn(kind);
             let bears =
                 self.name.contains('.') && self.names.task(None, event.task).is_some_and(|name| self.is_called(&name));
@@ -415,22 +416,22 @@ impl NameLookup {
         }
     }
 
-    /// Services' names are the same whatever their case, and so are those of hosts.
+    /// Names of services and hosts are compared ignoring case.
     fn is_called(&self, name: &str) -> bool {
         name.eq_ignore_ascii_case(&self.name)
     }
 
-    /// The last thing that had this name, whatever ids begin so.
+    /// The last object that had this name, regardless of ids that start with it.
     pub fn named(&self) -> Option<String> {
         self.found.map(|id| id.to_string())
     }
 
-    /// Whether the reference can be the beginning of an id.
+    /// Whether the reference can be an id prefix.
     pub fn can_be_id(&self) -> bool {
         self.range.is_some()
     }
 
-    /// What was found; a name wins over the beginning of an id.
+    /// The result; a name takes precedence over an id prefix.
     pub fn found(&self) -> Found {
         let mut begun = self.begun.iter();
         match (self.found.as_ref().or_else(|| begun.next()), begun.next()) {

@@ -1,4 +1,4 @@
-//! Reads: what dispatchers, operators and auditors ask of a state.
+//! Read-only views of a state, for dispatchers, operators and auditors.
 
 pub mod assignments;
 pub mod awaited;

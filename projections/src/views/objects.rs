@@ -2,18 +2,18 @@
 
 use crate::Cluster;
 
-/// What is known of one object.
+/// The common properties of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object<'a> {
-    /// Such as `service`.
+    /// Its noun, such as `service`.
     pub kind: &'static str,
-    /// What it is called.
+    /// Its name.
     pub name: &'a str,
-    /// Index of the frame that last changed what users ask of it.
+    /// Index of the frame that last changed its spec.
     pub version: u64,
 }
 
-/// The object with this id, if it is one that users change.
+/// The object with this id, if users can change it.
 pub fn find<'a>(cluster: &'a Cluster, id: &str) -> Option<Object<'a>> {
     let service = id.parse().ok().and_then(|id| cluster.services.get(id));
     let service = service.map(|service| ("service", service.spec.name(), service.version));

@@ -1,4 +1,4 @@
-//! How services are doing, and what a reference means.
+//! The status of services, and the resolution of references.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::tasks::End;
 use crate::{Cluster, Instance, Service, Table, Task, TaskCounts};
 
-/// How many tasks a service should have and has.
+/// How many tasks a service should have, and how many are running.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Replicas {
     /// Tasks that should run.
@@ -21,7 +21,7 @@ pub struct Replicas {
     pub running: u64,
 }
 
-/// How many tasks a service should have and has.
+/// How many tasks a service should have, and how many are running.
 pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
     let TaskCounts { live, running, .. } = cluster.tasks_by_revision().total(service.id);
     let desired = match service.spec.mode() {
@@ -50,30 +50,29 @@ pub fn ended(cluster: &Cluster, service: &Service) -> Ended {
     Ended { finished: places.ended(service.id, End::Finished), failed: places.ended(service.id, End::Failed) }
 }
 
-/// Why a task of a service has no node: what the scheduler said of the first that waits in vain.
+/// Why a task of a service has no node: the scheduler's reason for the first one that could not be placed.
 pub fn unplaced(cluster: &Cluster, service: ServiceId) -> Option<&str> {
     cluster.tasks.get(cluster.unplaced().first_tried_of(service)?)?.waiting.as_deref()
 }
 
-/// How it stands with what fails again and again.
+/// The status of repeatedly failing places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restarting<'a> {
-    /// Places that wait for their next attempt, or make it now; where none does, those that run again.
+    /// Places that wait for their next attempt, or are in it; if there are none, those that are running again.
     pub tasks: u64,
-    /// Failures in a row; of several places the most.
+    /// Failures in a row; the maximum over the places.
     pub failures: u64,
-    /// Ends without an error in the same row; of several places the most.
+    /// Exits without an error in the same row; the maximum over the places.
     pub exits: u64,
     /// Why the last attempt failed.
     pub last_failure: &'a str,
-    /// When the next attempt begins, or began; of several the first.
+    /// When the next attempt starts, or started; the earliest over the places.
     pub next_attempt: Option<Timestamp>,
-    /// Whether they run, though not yet for long enough to count as healthy.
+    /// Whether they are running, though not yet long enough to count as healthy.
     pub running_again: bool,
 }
 
-/// How it stands with the restarts of a task, if its place fails again and again: until it has run for long enough to count
-/// as healthy.
+/// The restart status of a task, if its place fails repeatedly: until it has run long enough to count as healthy.
 pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Option<Restarting<'a>> {
     let running_again = task.state == TaskState::Running;
     if !task.is_wanted() || (running_again && task.is_healthy(now)) {
@@ -91,13 +90,13 @@ pub fn restarting<'a>(cluster: &'a Cluster, task: &Task, now: Timestamp) -> Opti
     })
 }
 
-/// Places of a service that are looked at to say how it stands with those that fail: a list of services costs no more for each,
-/// however many places fail.
+/// Maximum number of failing places of a service that are visited for its status: the cost of listing services does not grow with
+/// the number of failing places.
 const FAILING_LOOKED_AT_MAX: usize = 64;
 
-/// How it stands with all places of a service that fail again and again, if any does. Those that run again are listed only
-/// where all do, the newest 64 of them. How many wait and how often one failed at most is of all places; the next attempt is the first of
-/// the 64 that failed most.
+/// The status of all places of a service that fail repeatedly, if any. Those that are running again are listed only if all are,
+/// the newest 64 of them. The number of waiting places and the maximum of failures cover all places; the next attempt is the
+/// earliest of the 64 that failed most.
 pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service, now: Timestamp) -> Option<Restarting<'a>> {
     let of_places = |places: &mut dyn Iterator<Item = Instance>| {
         let tasks = places.take(FAILING_LOOKED_AT_MAX).flat_map(|at| cluster.tasks_of_instance(service.id, at));
@@ -111,7 +110,7 @@ pub fn restarting_places<'a>(cluster: &'a Cluster, service: &Service, now: Times
     Some(Restarting { tasks: down, ..looked_at })
 }
 
-/// Two places, or groups of them, as one.
+/// Combines two places, or groups of them.
 fn both<'a>(all: Restarting<'a>, one: Restarting<'a>) -> Restarting<'a> {
     match (all.running_again, one.running_again) {
         (true, false) => one,
@@ -127,21 +126,21 @@ fn both<'a>(all: Restarting<'a>, one: Restarting<'a>) -> Restarting<'a> {
     }
 }
 
-/// Why a reference names no single object.
+/// Why a reference does not resolve to a single object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReferenceError {
-    /// Nothing has this name or id.
+    /// No object has this name or id.
     NotFound {
         /// The noun: "service".
         noun: &'static str,
-        /// What was given.
+        /// The reference.
         reference: String,
     },
     /// Several objects do.
     Ambiguous {
         /// The noun: "service".
         noun: &'static str,
-        /// What was given.
+        /// The reference.
         reference: String,
         /// Ids of the first few.
         candidates: Vec<String>,
@@ -153,7 +152,7 @@ impl fmt::Display for ReferenceError {
         match self {
             Self::NotFound { noun, reference } => write!(f, "there is no {noun} \"{reference}\""),
             Self::Ambiguous { noun, reference, candidates } => {
-                // No more than these were looked for.
+                // The search stopped after these.
                 let or_more = if candidates.len() == LISTED_MAX { " or more" } else { "" };
                 let (count, candidates) = (candidates.len(), candidates.join(", "));
                 write!(f, "\"{reference}\" could be {count}{or_more} {noun}s: {candidates}")
@@ -164,10 +163,10 @@ impl fmt::Display for ReferenceError {
 
 impl std::error::Error for ReferenceError {}
 
-/// Objects listed when a reference could mean several.
+/// Objects listed when a reference is ambiguous.
 const LISTED_MAX: usize = 5;
 
-/// The service with this id, or else the one with this name, or else the one with this beginning of an id.
+/// The service with this id, or else the one with this name, or else the one with this id prefix.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -175,7 +174,7 @@ pub fn resolve_service(cluster: &Cluster, reference: &str) -> Result<ServiceId, 
     named_or_begun(&cluster.services, reference, cluster.service_named(reference).map(|service| service.id))
 }
 
-/// The config with this id, or else the one with this name, or else the one with this beginning of an id.
+/// The config with this id, or else the one with this name, or else the one with this id prefix.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -183,7 +182,7 @@ pub fn resolve_config(cluster: &Cluster, reference: &str) -> Result<ConfigId, Re
     named_or_begun(&cluster.configs, reference, cluster.config_named(reference).map(|config| config.id))
 }
 
-/// The secret with this id, or else the one with this name, or else the one with this beginning of an id.
+/// The secret with this id, or else the one with this name, or else the one with this id prefix.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -191,7 +190,7 @@ pub fn resolve_secret(cluster: &Cluster, reference: &str) -> Result<SecretId, Re
     named_or_begun(&cluster.secrets, reference, cluster.secret_named(reference).map(|secret| secret.id))
 }
 
-/// The sink with this id, or else the one with this name, or else the one with this beginning of an id.
+/// The sink with this id, or else the one with this name, or else the one with this id prefix.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -199,7 +198,7 @@ pub fn resolve_sink(cluster: &Cluster, reference: &str) -> Result<SinkId, Refere
     named_or_begun(&cluster.sinks, reference, cluster.sink_named(reference).map(|sink| sink.id))
 }
 
-/// The operator with this id, or else the one with this name, or else the one with this beginning of an id.
+/// The operator with this id, or else the one with this name, or else the one with this id prefix.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -207,8 +206,8 @@ pub fn resolve_operator(cluster: &Cluster, reference: &str) -> Result<OperatorId
     named_or_begun(&cluster.operators, reference, cluster.operator_named(reference).map(|operator| operator.id))
 }
 
-/// The node with this id, or else the one with this host name, or else the one with this beginning of an id (`self` is none of these).
-/// Machines choose their own host names: one that several have names none of them.
+/// The node with this id, or else the one with this host name, or else the one with this id prefix (`self` is none of these).
+/// Machines choose their own host names: a host name of several nodes resolves to none of them.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -217,8 +216,8 @@ pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, Refere
     named_or_begun(&cluster.nodes, reference, named)
 }
 
-/// The rule for all nouns: a whole id wins over every name, and a name over the beginning of an id. Otherwise a name would stop to
-/// work because another object was created.
+/// The rule for all nouns: a complete id takes precedence over every name, and a name over an id prefix. Otherwise a name would
+/// stop working because another object was created.
 fn named_or_begun<I: Id + Serialize, V: Clone + Serialize>(
     table: &Table<I, V>,
     reference: &str,
@@ -231,8 +230,8 @@ fn named_or_begun<I: Id + Serialize, V: Clone + Serialize>(
     if named.is_empty() { by_prefix(table, reference) } else { only(reference, &named) }
 }
 
-/// The task with this id, unique beginning of an id, or name: `<service>.<slot>.<id>`, or `<service>.<slot>` for the one that
-/// is live, or else the newest of the place. A place of a global service is its node, by host name or id.
+/// The task with this id, unique id prefix, or name: `<service>.<slot>.<id>`, or `<service>.<slot>` for the live one, or else the
+/// newest of the place. A place of a global service is its node, by host name or id.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -255,7 +254,7 @@ fn is_called(cluster: &Cluster, task: &Task, reference: &str) -> bool {
     cluster.nodes.get(node).is_some_and(shown)
 }
 
-/// The task that a place stands for: the live one, or else the newest.
+/// The task of a place: the live one, or else the newest.
 fn task_in_place(cluster: &Cluster, service: &str, place: &str) -> Option<TaskId> {
     let services: Vec<ServiceId> = match resolve_service(cluster, service) {
         Ok(service) => vec![service],
@@ -269,7 +268,7 @@ fn task_in_place(cluster: &Cluster, service: &str, place: &str) -> Option<TaskId
     tasks.max_by_key(|task| (task.is_live(), task.is_wanted(), task.created_index, task.id)).map(|task| task.id)
 }
 
-/// The places of a service that are called so: a slot by its number, a node by its id, also if it is gone, or by its host name.
+/// The places of a service that match: a slot by its number, a node by its id, even if it was removed, or by its host name.
 fn places_called(cluster: &Cluster, place: &str) -> Vec<Instance> {
     let slot = place.parse::<u64>().ok().filter(|slot| slot.to_string() == place).map(Instance::Slot);
     let node = place.parse::<NodeId>().ok().filter(|node| node.to_string() == place).map(Instance::Node);
@@ -277,7 +276,7 @@ fn places_called(cluster: &Cluster, place: &str) -> Vec<Instance> {
     slot.into_iter().chain(node).chain(called).collect()
 }
 
-/// The object whose whole id this is: it wins over every name.
+/// The object with this complete id, which takes precedence over every name.
 fn whole_id<I: Id + Serialize, V: Clone + Serialize>(table: &Table<I, V>, reference: &str) -> Option<I> {
     reference.parse().ok().filter(|id| table.contains(*id))
 }
@@ -289,7 +288,7 @@ fn by_prefix<I: Id + Serialize, V: Clone + Serialize>(
     only(reference, &beginning_with(table, reference).collect::<Vec<_>>())
 }
 
-/// The first few objects whose ids begin so.
+/// The first few objects whose ids have this prefix.
 fn beginning_with<'a, I: Id + Serialize, V: Clone + Serialize>(
     table: &'a Table<I, V>,
     reference: &str,
@@ -318,12 +317,12 @@ mod tests {
     use super::*;
     use crate::Stamp;
 
-    /// An id that begins with these characters.
+    /// An id with this prefix.
     fn id(beginning: &str) -> String {
         format!("{beginning:0<TEXT_LENGTH$}")
     }
 
-    /// Nodes and services with ids of these beginnings and these names.
+    /// Nodes and services with these id prefixes and names.
     fn cluster(nodes: &[(&str, &str)], services: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::default();
         let joined = nodes.iter().map(|(beginning, hostname)| {
@@ -357,7 +356,7 @@ mod tests {
             ("0xy", "b"),
         ];
         let cluster = cluster(&nodes, &services);
-        // What is given, and the beginnings of the ids that it could mean.
+        // The reference, and the prefixes of the ids that it could mean.
         let of_nodes: [(&str, &[&str]); 9] = [
             (&victim, &["0abc"]),
             ("db", &["0abc"]),

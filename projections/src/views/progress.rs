@@ -1,5 +1,5 @@
-//! How far a service is, for whoever waits for it: counts, and the tasks that say what is wrong. Neither costs what the service has
-//! tasks.
+//! The progress of a service, for clients that wait for it: counts, and the tasks that explain problems. The cost of neither
+//! grows with the number of tasks.
 
 use std::collections::BTreeSet;
 
@@ -8,28 +8,28 @@ use events::{TaskId, TaskState};
 use crate::tasks::End;
 use crate::{Cluster, Instance, Service, Task};
 
-/// Places of a service that are all listed. Of more, so many of each kind of trouble are.
+/// Number of places of a service up to which all are listed. For more, this many of each kind of problem are.
 pub const PLACES_MAX: usize = 100;
-/// Places that are looked at for each kind of trouble.
+/// Places that are visited for each kind of problem.
 const LOOKED_AT_MAX: usize = 1_000;
-/// Tasks of a place that are listed, the newest: what is tried now, and why it was tried again.
+/// Tasks of a place that are listed, the newest ones: the current attempt, and why earlier ones failed.
 const TASKS_OF_PLACE_MAX: usize = 5;
 
-/// How many tasks and places of a service are as they should be.
+/// How many tasks and places of a service have reached the desired state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Tasks that are wanted and not over.
+    /// Tasks that are wanted and have not ended.
     pub live: u64,
-    /// Those of them that run what the service asks for, or are to.
+    /// Those of them that run, or will run, the current spec.
     pub current: u64,
-    /// Those of these that run.
+    /// Those of these that are running.
     pub current_running: u64,
     /// Places whose task had such a spec, and ended without an error.
     pub current_finished: u64,
 }
 
-/// Whether tasks of a revision run what their service asks for. The version alone does not tell: an update and its rollback may end
-/// where they began.
+/// Whether tasks of a revision run the current spec of their service. The version alone does not show that: an update and its
+/// rollback may end where they started.
 pub fn is_current(cluster: &Cluster, service: &Service, version: u64) -> bool {
     version == service.template_version
         || cluster.revisions.get((service.id, version)).is_some_and(|revision| {
@@ -37,7 +37,7 @@ pub fn is_current(cluster: &Cluster, service: &Service, version: u64) -> bool {
         })
 }
 
-/// How many tasks and places of a service are as they should be.
+/// How many tasks and places of a service have reached the desired state.
 pub fn progress(cluster: &Cluster, service: &Service) -> Progress {
     let mut progress = Progress::default();
     for (version, counts) in cluster.tasks_by_revision().of_service(service.id) {
@@ -51,8 +51,8 @@ pub fn progress(cluster: &Cluster, service: &Service) -> Progress {
     progress
 }
 
-/// The tasks to tell of to whoever waits for a service: the newest of each place of a small one, of a large one those of places
-/// that are in trouble or on their way.
+/// The tasks to report to a client that waits for a service: for a small one the newest of each place, for a large one those of
+/// places with problems or in progress.
 pub fn watched<'a>(cluster: &'a Cluster, service: &Service) -> Vec<&'a Task> {
     let first: Vec<Instance> = cluster.places_of_service(service.id).take(LOOKED_AT_MAX).collect();
     let places: BTreeSet<Instance> =
@@ -67,7 +67,7 @@ fn newest<'a>(cluster: &'a Cluster, service: &Service, place: Instance) -> Vec<&
     tasks
 }
 
-/// Places of a large service that are in trouble or on their way, as far as a bounded look finds them; `first` are the first of all.
+/// Places of a large service with problems or in progress, as far as a bounded search finds them; `first` are the first of all.
 fn troubled(cluster: &Cluster, service: &Service, first: &[Instance]) -> BTreeSet<Instance> {
     let is_few = cluster.tasks_by_revision().total(service.id).live <= PLACES_MAX as u64;
     let is_shown = |task: &Task| task.is_live() && (is_few || task.state != TaskState::Running);
@@ -87,7 +87,7 @@ fn troubled(cluster: &Cluster, service: &Service, first: &[Instance]) -> BTreeSe
     places
 }
 
-/// The place of the task over which an update stopped: its message names it.
+/// The place of the task that made an update stop: the update's message names it.
 fn culprit(cluster: &Cluster, service: &Service) -> Option<Instance> {
     let message = &service.update.as_ref()?.message;
     let mut named = message.split(' ').filter_map(|word| word.parse::<TaskId>().ok());
@@ -119,7 +119,7 @@ mod tests {
             (&["make 1", "run 1", "fail 1"], counts(0, 0, 0, 0)),
             (&["make 1", "run 1", "image b"], counts(1, 0, 0, 0)),
             (&["make 1", "run 1", "image b", "take 2", "run 2"], counts(2, 1, 1, 0)),
-            // An update and its rollback may end where they began.
+            // An update and its rollback may end where they started.
             (&["make 1", "run 1", "image b", "undo a"], counts(1, 1, 1, 0)),
             (&["make 1", "exit 1", "stop 1"], counts(0, 0, 0, 1)),
             (&["make 1", "exit 1", "stop 1", "image b"], counts(0, 0, 0, 0)),
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// So many places, in each of which the same happens.
+    /// How many tasks are listed for this many places, with the same events in each.
     fn large(places: u64, words: &[&str], last: &[&str]) -> usize {
         let in_place = |place: u64| words.iter().map(move |word| format!("{word} {place}"));
         let all: Vec<String> =
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn of_a_large_service_a_bounded_number_of_tasks_is_told_of_and_those_in_trouble_are_among_them() {
-        // What happens in each place, what happens then, and how many tasks are listed of 50 and of 300 places.
+        // The events in each place, the events after them, and how many tasks are listed of 50 and of 300 places.
         let table: [(&[&str], &[&str], usize, usize); 6] = [
             (&["make", "run"], &[], 50, 0),
             (&["make"], &[], 50, PLACES_MAX),

@@ -1,8 +1,8 @@
-//! How many managers decide: a majority of those that vote.
+//! The quorum of managers: a majority of the voters.
 
 use crate::{Cluster, Member};
 
-/// How many of so many voters must be reached to decide anything.
+/// How many of this many voters must be reachable to decide anything.
 pub fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
@@ -12,7 +12,7 @@ pub fn voters(cluster: &Cluster) -> impl Iterator<Item = &Member> {
     cluster.members.values().filter(|member| member.votes)
 }
 
-/// What would be left without a voter that goes, if that is too few; in words that follow what goes.
+/// What prevents the removal of a voter, if too few would remain without it; as a clause for a message.
 pub fn loss(cluster: &Cluster, goes: &Member, reaches: impl Fn(&Member) -> bool) -> Option<String> {
     if !goes.votes {
         return None;
@@ -28,7 +28,7 @@ pub fn loss(cluster: &Cluster, goes: &Member, reaches: impl Fn(&Member) -> bool)
     }
 }
 
-/// What to know of a number of voters that is not a good one.
+/// A warning about an unfavourable number of voters.
 pub fn warning(voters: usize) -> Option<String> {
     (voters > 0 && voters.is_multiple_of(2)).then(|| {
         let (needed, lost) = (majority(voters), voters - majority(voters));
@@ -40,7 +40,7 @@ pub fn warning(voters: usize) -> Option<String> {
     })
 }
 
-/// The voters that are out of reach, in words; nothing if those in reach can decide.
+/// The unreachable voters, as text; `None` if the reachable ones form a majority.
 pub fn missing(cluster: &Cluster, reaches: impl Fn(&Member) -> bool) -> Option<String> {
     let all: Vec<&Member> = voters(cluster).collect();
     let away: Vec<String> = all.iter().filter(|voter| !reaches(voter)).map(|voter| described(cluster, voter)).collect();
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_manager_may_go_if_those_that_are_left_can_decide() {
-        // The managers, the one that goes, who is reached, and what is said.
+        // The managers, the one to be removed, which are reachable, and the message.
         let table = [
             ("V", 1, "+", Some("no other manager votes")),
             ("VV", 2, "++", None),

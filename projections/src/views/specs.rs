@@ -1,4 +1,4 @@
-//! The specs that a history has shown so far: what an event that changes one replaces.
+//! The specs in the history processed so far: what an event that changes a spec replaces.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use events::{ClusterSpec, Kind, NodeId, NodeSpec, ServiceId, ServiceSpec};
 
 use crate::{Cluster, services};
 
-/// The last spec of everything that lives.
+/// The last spec of every existing object.
 #[derive(Debug, Clone, Default)]
 pub struct Specs {
     services: BTreeMap<ServiceId, Arc<ServiceSpec>>,
@@ -18,9 +18,9 @@ pub struct Specs {
 /// A spec that an event replaces.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Before {
-    /// A service's.
+    /// That of a service.
     Service(Arc<ServiceSpec>),
-    /// A node's.
+    /// That of a node.
     Node(Arc<NodeSpec>),
     /// The cluster's settings.
     Cluster(Arc<ClusterSpec>),
@@ -32,7 +32,7 @@ impl Specs {
         matches!(kind, Kind::ServiceSpecUpdated(_) | Kind::NodeSpecUpdated(_) | Kind::ClusterSpecUpdated(_))
     }
 
-    /// The spec that an event replaces, as far as it was shown.
+    /// The spec that an event replaces, as far as the processed history has it.
     pub fn before(&self, kind: &Kind) -> Option<Before> {
         if let Kind::ServiceSpecUpdated(event) = kind {
             self.services.get(&event.service).cloned().map(Before::Service)
@@ -45,7 +45,7 @@ impl Specs {
         }
     }
 
-    /// Whether the present spec of what an event changes is known.
+    /// Whether the current spec of the object that an event changes is known.
     pub fn knows(&self, kind: &Kind) -> bool {
         if let Kind::ServiceScaled(event) = kind {
             self.services.contains_key(&event.service)
@@ -54,7 +54,7 @@ impl Specs {
         }
     }
 
-    /// Takes the spec that an event is about to change from the state before the history that is shown, unless that showed it.
+    /// Takes the spec that an event is about to change from the state before the processed history, unless that history has it.
     pub fn begin_at(&mut self, cluster: &Cluster, kind: &Kind) {
         if let Kind::ServiceSpecUpdated(event) = kind {
             self.begin_service(cluster, event.service);
@@ -75,7 +75,7 @@ impl Specs {
         }
     }
 
-    /// Learns from an event, after it was shown. Of what is gone nothing is kept.
+    /// Records the spec in an event, after it was shown. Specs of removed objects are dropped.
     pub fn learn(&mut self, kind: &Kind) {
         if let Kind::ServiceCreated(event) = kind {
             self.services.insert(event.service, Arc::new(event.spec.clone()));
@@ -100,7 +100,7 @@ impl Specs {
         }
     }
 
-    /// Adds what a later history showed; it knows better.
+    /// Adds the specs from a later history, which take precedence.
     pub fn then(mut self, later: Self) -> Self {
         self.services.extend(later.services);
         self.nodes.extend(later.nodes);

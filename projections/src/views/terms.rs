@@ -1,7 +1,7 @@
-//! What a frame of history can be found by: the objects that its events are about, their kinds, who asked for what. The index of
-//! history keeps, for each of these terms, the frames that have it; whoever searches reads those and no others.
+//! The terms by which a frame of history can be found: the objects that its events concern, their kinds, actors and commands. For
+//! each term, the index of history stores the frames that have it; a search reads only those.
 //!
-//! A term is a hash. Two terms that share one cost a frame read in vain, and nothing else: what is shown is chosen by the events.
+//! A term is a hash. A collision of two terms only costs reading a frame unnecessarily: the results are selected by the events.
 
 use events::{CommandId, Frame, Id, Kind, NodeId, ServiceId, TaskId};
 use serde::{Deserialize, Serialize};
@@ -10,17 +10,17 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Instance;
 use crate::views::history::naming;
 
-/// Raised when a frame gets other terms than before, or they are kept otherwise: an index of another version is made again.
+/// Raised when the terms of a frame or their storage change: an index with another version is rebuilt.
 pub const TERMS_VERSION: u32 = 4;
 
-/// Something that frames are found by.
+/// A property by which frames are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Term<'a> {
-    /// An event is about this object, or about a task of this service.
+    /// An event concerns this object, or a task of this service.
     Object(u128),
-    /// An event is about a task on this node.
+    /// An event concerns a task on this node.
     OnNode(NodeId),
-    /// An event is about a task in this place of a service.
+    /// An event concerns a task in this place of a service.
     Place(ServiceId, Instance),
     /// An event is of this kind.
     Kind(&'a str),
@@ -34,16 +34,16 @@ pub enum Term<'a> {
     Asked,
     /// A command of this operation was accepted.
     Operation(CommandId),
-    /// An event says what this object is called.
+    /// An event sets the name of this object.
     NameOf(u128),
-    /// An event gives something this name, whatever its case.
+    /// An event gives an object this name, ignoring case.
     Named(&'a str),
     /// An event sets or changes the spec of this object; of the cluster if it is 0.
     Spec(u128),
 }
 
 impl Term<'_> {
-    /// The number that stands for it in the index; never 0.
+    /// Its key in the index; never 0.
     pub fn key(&self) -> u64 {
         let text = |tag: u8, text: &str| hash(tag, text.as_bytes());
         let key = match self {
@@ -70,7 +70,7 @@ impl Term<'_> {
     }
 }
 
-/// The number under which the home of a task is kept; never that of a term, but by chance.
+/// The key under which the home of a task is stored; differs from that of any term, except by chance.
 pub fn home_key(task: TaskId) -> u64 {
     hash(12, &task.bits().to_le_bytes()).max(1)
 }
@@ -79,7 +79,7 @@ fn hash(tag: u8, bytes: &[u8]) -> u64 {
     xxh3_64(&[&[tag], bytes].concat())
 }
 
-/// Where a task belongs.
+/// The service, place and node of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
     /// Its service.
@@ -88,12 +88,12 @@ pub struct Home {
     pub instance: Instance,
     /// Its node, once it has one.
     pub node: Option<NodeId>,
-    /// Index of the frame that gave it the node.
+    /// Index of the frame that assigned it to the node.
     pub placed_at: u64,
 }
 
 impl Home {
-    /// As it was after the frame at this index.
+    /// The home after the frame at this index.
     #[must_use]
     pub fn as_of(self, index: u64) -> Self {
         Self { node: self.node.filter(|_| self.placed_at <= index), ..self }
@@ -102,23 +102,23 @@ impl Home {
 
 /// The homes of tasks, as far as history was read.
 pub trait Homes {
-    /// Why one cannot be told.
+    /// The error of a failed lookup.
     type Error;
 
-    /// Where a task belongs; nothing if this is no task.
+    /// The home of a task; `None` if this is no task.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When the lookup fails.
     fn get(&mut self, task: TaskId) -> Result<Option<Home>, Self::Error>;
 
-    /// Notes where a task belongs.
+    /// Records the home of a task.
     fn set(&mut self, task: TaskId, home: Home);
 }
 
-/// Notes what a frame says of the homes of tasks, and adds all its terms.
+/// Records the homes of tasks according to a frame, and adds all its terms.
 ///
 /// # Errors
-/// When a home cannot be told.
+/// When the lookup of a home fails.
 pub fn of_frame<H: Homes>(frame: &Frame, homes: &mut H, add: &mut impl FnMut(Term<'_>)) -> Result<(), H::Error> {
     for command in &frame.commands {
         add(Term::Command(&command.kind));
@@ -148,7 +148,7 @@ pub fn of_frame<H: Homes>(frame: &Frame, homes: &mut H, add: &mut impl FnMut(Ter
     Ok(())
 }
 
-/// Notes where an event puts a task.
+/// Records the home that an event gives a task.
 fn settle<H: Homes>(kind: &Kind, index: u64, homes: &mut H) -> Result<(), H::Error> {
     if let Kind::TaskCreated(event) = kind {
         let (service, instance, node) = (event.service, Instance::of(event), event.node);
@@ -164,7 +164,7 @@ fn settle<H: Homes>(kind: &Kind, index: u64, homes: &mut H) -> Result<(), H::Err
 
 fn add_subjects<H: Homes>(kind: &Kind, homes: &mut H, add: &mut impl FnMut(Term<'_>)) -> Result<(), H::Error> {
     for subject in kind.subjects() {
-        // Every noun's ids have the same form, and no two objects the same id.
+        // Ids of all nouns have the same form, and no two objects share an id.
         let Ok(id) = subject.parse::<TaskId>() else { continue };
         let Some(home) = homes.get(id)? else {
             add(Term::Object(id.bits()));

@@ -1,8 +1,8 @@
-//! What each event makes of a service.
+//! The effect of each event on a service.
 
 use crate::samples::{SERVICE, Sample};
 
-/// The frames that last changed the spec and what tasks run, the image that runs now and the one to go back to, the number of
+/// The frames that last changed the spec and what tasks run, the current image and the one to roll back to, the number of
 /// replicas, and the rollout.
 fn known(sample: &Sample) -> String {
     let Some(service) = sample.service() else { return "gone".to_owned() };
@@ -21,7 +21,7 @@ fn known(sample: &Sample) -> String {
 fn a_rollback_goes_to_the_last_spec_that_was_rolled_out_and_a_number_of_replicas_survives_it() {
     let table: [(&[&str], &str); 19] = [
         (&[], "1 1 a after -, 3 wanted, no update"),
-        // A label and a number of replicas change the spec, and nothing that tasks run.
+        // A label and a number of replicas change the spec, but nothing that tasks run.
         (&["label x"], "2 1 a after -, 3 wanted, no update"),
         (&["replicas 5"], "2 1 a after -, 5 wanted, no update"),
         (&["scale 5"], "2 1 a after -, 5 wanted, no update"),
@@ -29,18 +29,18 @@ fn a_rollback_goes_to_the_last_spec_that_was_rolled_out_and_a_number_of_replicas
         (&["image b"], "2 2 b after a, 3 wanted, Updating"),
         (&["image b", "count 3"], "2 2 b after a, 3 wanted, Updating"),
         (&["image b", "complete"], "2 2 b after a, 3 wanted, Completed"),
-        // What was never completed is not gone back to.
+        // A spec that was never completed is no target of a rollback.
         (&["image b", "image c"], "3 3 c after a, 3 wanted, Updating"),
         (&["image b", "pause", "image c"], "4 4 c after a, 3 wanted, Updating"),
         (&["image b", "complete", "image c"], "4 4 c after b, 3 wanted, Updating"),
-        // A change of nothing that tasks run leaves an update as it is, and forgets one that is completed.
+        // A change that does not affect tasks leaves an update unchanged, and drops a completed one.
         (&["image b", "pause", "label x"], "4 2 b after a, 3 wanted, Paused"),
         (&["image b", "complete", "label x"], "4 2 b after a, 3 wanted, no update"),
-        // A rollback never rolls back.
+        // A rollback is never rolled back.
         (&["image b", "undo a"], "3 3 a after -, 3 wanted, RollingBack"),
         (&["image b", "undo a", "pause"], "3 3 a after -, 3 wanted, RollbackPaused"),
         (&["image b", "undo a", "complete"], "3 3 a after -, 3 wanted, RolledBack"),
-        // A number of replicas that was accepted during an update is not undone with it.
+        // A number of replicas that was set during an update survives a rollback.
         (&["image b", "scale 5"], "3 2 b after a with 5, 5 wanted, Updating"),
         (&["image b", "complete", "scale 5"], "4 2 b after a, 5 wanted, Completed"),
         (&["remove"], "gone"),

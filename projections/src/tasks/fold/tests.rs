@@ -1,4 +1,4 @@
-//! What every event about a task makes of it, in each of its states.
+//! The effect of every task event on a task, in each of its states.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +13,7 @@ const TASK: TaskId = TaskId::MAX;
 const NODE: NodeId = NodeId::MAX;
 const SERVICE: ServiceId = ServiceId::MAX;
 
-/// The states that a task can be in, in their order.
+/// The states of a task, in order.
 const STATES: [TaskState; 13] = [
     TaskState::Pending,
     TaskState::Assigned,
@@ -65,7 +65,7 @@ fn cluster(state: TaskState) -> Cluster {
     cluster
 }
 
-/// The letter of the state that an event leads to: `.` for the state as it was, `-` for no task, and `!` if it cannot happen.
+/// The letter of the state after an event: `.` for an unchanged state, `-` for no task, and `!` if the event is impossible.
 fn after(state: TaskState, event: &Kind) -> char {
     let mut cluster = cluster(state);
     let applied = catch_unwind(AssertUnwindSafe(|| apply(&mut cluster, event.clone())));
@@ -109,10 +109,10 @@ fn every_event_has_its_effect_in_every_state() {
         (reported(TaskState::Failed), "FFFFFFFFF.!!!"),
         (Kind::TaskRejected(rejected), "JJJJJJJJJJ.!!"),
         (Kind::TaskOrphaned(TaskOrphaned { tasks: vec![TASK], message: message() }), "OOOOOOOOOOOO."),
-        // A task that no node ever had is over at once; any other is over when its node says so.
+        // A task that no node ever had ends at once; any other ends when its node reports it.
         (desired(TaskState::Shutdown), "S............"),
         (desired(TaskState::Remove), "S............"),
-        // What is wanted never goes back.
+        // The desired state never goes back.
         (desired(TaskState::Running), "!!!!!!!!!!!!!"),
         (Kind::TaskPlacementFailed(TaskPlacementFailed { tasks: vec![TASK], explanation: message() }), "............."),
         (Kind::TaskReaped(TaskReaped { tasks: vec![TASK] }), "-------------"),
@@ -123,7 +123,7 @@ fn every_event_has_its_effect_in_every_state() {
     }
 }
 
-/// What is derived from a task: whether it waits for a place, takes resources of its node, is counted there as one that should
+/// What is derived from a task: whether it waits to be placed, uses resources of its node, is counted there as one that should
 /// run, is listed at its node, and holds its slot.
 fn derived(cluster: &Cluster) -> String {
     let usage = cluster.usage.of(NODE);

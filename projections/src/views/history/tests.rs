@@ -1,4 +1,4 @@
-//! Which events belong to an object, and what is called what.
+//! Which events concern an object, and the names of objects.
 
 use events::{
     Annotations, NodeJoined, NodeSpec, NodeSpecUpdated, Reconciler, ServiceCreated, ServiceSpec, TaskAssigned,
