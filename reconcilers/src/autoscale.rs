@@ -1,8 +1,8 @@
-//! How many replicas a service has that says how much its tasks should use: as many as bring that to the target, as the Horizontal
-//! Pod Autoscaler of Kubernetes computes it.
+//! The number of replicas of a service with autoscaling: as many as bring the resource use of its tasks to the target, computed
+//! like the Horizontal Pod Autoscaler of Kubernetes does.
 //!
-//! What tasks use never enters the log, only what follows from it. It is averaged over the service's window where it is measured, so
-//! that nothing is kept here between two looks.
+//! Resource use never enters the log, only its consequences do. It is averaged over the service's window where it is measured, so
+//! that nothing is stored here between two evaluations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use projections::{Cluster, Service, Task};
 
 use crate::{Correction, Ctx, Scope, TimerKey};
 
-/// How often each autoscaled service is looked at.
+/// How often each autoscaled service is evaluated.
 const PERIOD: Duration = Duration::from_secs(15);
-/// A use that is this close to the target, in tenths of it, is as good as on it.
+/// A use within this many tenths of the target counts as on target.
 const TOLERANCE_TENTHS: u128 = 1;
-/// More than any task uses, in thousandths; what nodes say beyond that is taken for this.
+/// More than any task uses, in thousandths; higher reports are capped to this.
 const PERMILLE_MAX: u32 = 1_000_000;
 
-/// What the tasks of each node use, as they last said. This is the leader's memory of it.
+/// Resource use of the tasks of each node, according to its last report; recorded by the leader.
 pub type Uses = BTreeMap<NodeId, Arc<NodeUse>>;
 
-/// What the tasks of one node use.
+/// Resource use of the tasks of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeUse {
-    /// When it came.
+    /// When it was received.
     pub at: Timestamp,
     /// The tasks that were measured for a whole window.
     pub tasks: BTreeMap<TaskId, TaskUse>,
 }
 
-/// What a task uses, averaged over the window of its service, in thousandths of what it reserves.
+/// Resource use of a task, averaged over the window of its service, in thousandths of its reservation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TaskUse {
     /// Of CPU.
@@ -56,7 +56,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     }
 }
 
-/// Another number of replicas, if there is a reason for it.
+/// The new number of replicas, if it should change.
 fn decide(cluster: &Cluster, service: &Service, rule: &Autoscaling, ctx: &Ctx<'_>) -> Option<ServiceScaled> {
     let Outlook { from, metrics, wanted, cool_down_until, .. } = outlook(cluster, service, rule, ctx.uses, ctx.now)?;
     let to = wanted?;
@@ -65,33 +65,33 @@ fn decide(cluster: &Cluster, service: &Service, rule: &Autoscaling, ctx: &Ctx<'_
     changes.then_some(ServiceScaled { service: service.id, from, to, reason })
 }
 
-/// How it stands with the number of replicas of a service.
+/// The autoscaling status of a service.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outlook {
-    /// How many it has.
+    /// The current number of replicas.
     pub from: u64,
-    /// What it is scaled by.
+    /// The metrics that it is scaled by.
     pub metrics: Vec<Metric>,
-    /// How many bring the use to the targets, within the bounds; nothing where nothing is known.
+    /// The number that brings the use to the targets, within the bounds; `None` without measurements.
     pub wanted: Option<u64>,
-    /// Its tasks that count.
+    /// The number of its tasks that count.
     pub serving: u64,
-    /// Before this time there are not fewer.
+    /// It is not scaled down before this time.
     pub cool_down_until: Timestamp,
 }
 
-/// What is known of one metric.
+/// The status of one metric.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// What it measures.
+    /// The measured resource.
     pub what: &'static str,
-    /// How much tasks should use on average.
+    /// The target for the average use.
     pub target_percent: u32,
-    /// Tasks of which it is known.
+    /// The number of measured tasks.
     pub measured: u64,
-    /// What these use on average; nothing if there are none.
+    /// Their average use; `None` if there are none.
     pub percent: Option<u64>,
-    /// The replicas that bring it to the target, whatever the bounds are.
+    /// The number of replicas that brings it to the target, ignoring the bounds.
     replicas: Option<u64>,
 }
 
@@ -102,12 +102,12 @@ impl Metric {
     }
 }
 
-/// Of several metrics the one that asks for most counts.
+/// Of several metrics the one that requires the most replicas decides.
 fn deciding(metrics: &[Metric]) -> Option<&Metric> {
     metrics.iter().filter(|metric| metric.replicas.is_some()).max_by_key(|metric| metric.replicas)
 }
 
-/// How it stands with the number of replicas of an autoscaled service; nothing for a service without one.
+/// The autoscaling status of a service; `None` for a service without autoscaling.
 pub fn outlook(
     cluster: &Cluster,
     service: &Service,
@@ -133,7 +133,7 @@ pub fn outlook(
     Some(Outlook { from, metrics, wanted, serving, cool_down_until: since + rule.cool_down })
 }
 
-/// How many tasks the service has now, and what is known of them: of those that run, on nodes that were heard lately.
+/// The number of tasks that the service has now, and the measurements: those of running tasks on nodes with recent heartbeats.
 fn known_uses(cluster: &Cluster, service: &Service, uses: &Uses, now: Timestamp) -> (u64, Vec<TaskUse>) {
     let known = |task: &Task| {
         let of_node = uses.get(&task.node?)?;
@@ -148,17 +148,17 @@ fn known_uses(cluster: &Cluster, service: &Service, uses: &Uses, now: Timestamp)
     (serving, known_uses)
 }
 
-/// What one metric asks for.
+/// The result of one metric.
 #[derive(Debug, PartialEq, Eq)]
 struct Wish {
     replicas: u64,
-    /// What the measured tasks use on average.
+    /// The average use of the measured tasks.
     percent: u64,
 }
 
 impl Wish {
-    /// Nothing where nothing was measured. Of tasks that were not, nothing is taken for granted: they use nothing when it is about
-    /// more replicas, and all that they should when it is about fewer.
+    /// `None` without measurements. Tasks that were not measured are treated conservatively: as using nothing when scaling up,
+    /// and as using the target when scaling down.
     fn of(replicas: u64, uses: &[u32], target_percent: u32) -> Option<Self> {
         let (measured, target) = (uses.len() as u128, u128::from(target_percent) * 10);
         let unmeasured = u128::from(replicas).saturating_sub(measured);
@@ -167,7 +167,7 @@ impl Wish {
         let sum = if average > target { sum } else { sum + unmeasured * target };
         let whole = (measured + unmeasured) * target;
         let is_near = sum.abs_diff(whole) * 10 <= whole * TOLERANCE_TENTHS;
-        // Where those that were not measured make up for the others, the direction is not sure.
+        // If the assumption about unmeasured tasks reverses the direction, it is uncertain.
         let is_sure = (sum > whole) == (average > target);
         let wanted = sum.div_ceil(target.max(1));
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn as_many_replicas_as_bring_the_use_to_the_target() {
-        // How many there are, what the measured ones use in percent, and how many there should be for 70 %.
+        // The number of replicas, the use of the measured ones in percent, and the new number for 70 %.
         let table: [(u64, &[u32], Option<u64>); 14] = [
             (2, &[91, 91], Some(3)),
             (2, &[140, 140], Some(4)),
@@ -200,7 +200,7 @@ mod tests {
             (10, &[62; 10], Some(9)),
             (3, &[0, 0, 0], Some(0)),
             (4, &[35; 4], Some(2)),
-            // Of those that nobody measured the least is taken for more, and the most for fewer.
+            // Unmeasured tasks count as using least when scaling up, and most when scaling down.
             (4, &[140, 140], Some(4)),
             (4, &[210, 210], Some(6)),
             (4, &[10, 10], Some(3)),
@@ -231,7 +231,8 @@ mod tests {
         }
     }
 
-    /// A service of one to five replicas with these running tasks on a node that said this of them a second ago, in percent of CPU.
+    /// A service of one to five replicas with these running tasks on a node that reported this use a second ago, in percent of
+    /// CPU.
     fn sample(uses: &[Option<u32>], heard: u64) -> Sample {
         let rule = Autoscale { min_replicas: 2, max_replicas: 5, cpu_percent: Some(70), ..Autoscale::default() };
         let mode = Some(replicated(uses.len() as u64));
@@ -251,7 +252,7 @@ mod tests {
         sample
     }
 
-    /// What tasks use, when their node said it, when that is looked at, and what follows.
+    /// Resource use of tasks, when their node reported it, when that is evaluated, and the result.
     type Case = (&'static [Option<u32>], u64, u64, Option<String>);
 
     #[test]
@@ -265,7 +266,7 @@ mod tests {
             (&[Some(0); 5], 400, 401, Some(more(2, 0))),
             (&[Some(0); 5], 299, 299, None),
             (&[Some(0); 2], 400, 401, None),
-            // What was said too long ago is not known, and neither is what was never said.
+            // An old report counts as unknown, like a missing one.
             (&[Some(91); 2], 400, 420, None),
             (&[None; 3], 400, 401, None),
         ];

@@ -1,4 +1,4 @@
-//! How much a turn may still say: events and bytes, so that one frame never grows with the size of a service.
+//! The room left in a turn: events and bytes, so that one frame never grows with the size of a service.
 
 use events::{Kind, TaskId, frame};
 
@@ -17,39 +17,39 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// All that one frame holds.
+    /// The budget of one frame.
     pub const FRAME: Self = Self { events: frame::EVENTS_MAX, bytes: frame::BYTES_SOFT_MAX };
 
-    /// Whether nothing more fits, not even an event about one task. What is under way when this becomes true is finished:
-    /// a turn is longer than its room by one step at most.
+    /// Whether nothing more fits, not even an event about one task. A step in progress when this becomes true is completed: a
+    /// turn exceeds its budget by one step at most.
     pub fn is_spent(self) -> bool {
         self.events == 0 || self.bytes < EVENT_BYTES + ID_BYTES
     }
 
-    /// An equal share for the first of so many that have to share it; whatever the others get, one step fits into it.
+    /// An equal share for the first of `among` users; whatever the others get, one step fits into it.
     pub(crate) fn share(self, among: usize) -> Self {
         let bytes = self.bytes.div_ceil(among).max(EVENT_BYTES + ID_BYTES);
         Self { events: self.events.div_ceil(among), bytes: bytes.min(self.bytes) }
     }
 
-    /// What remains after a share of it was used, but for what is left of the share.
+    /// What remains after a share was used up to what is left of it.
     pub(crate) fn after(self, share: Self, left: Self) -> Self {
         let events = self.events.saturating_sub(share.events - left.events);
         Self { events, bytes: self.bytes.saturating_sub(share.bytes - left.bytes) }
     }
 
-    /// The first of these tasks, as many as one event may still list. If some are left out, listing these spends the room.
+    /// The first of these tasks, as many as one event may still list. If some are left out, listing these uses up the budget.
     pub(crate) fn first_of(self, mut tasks: Vec<TaskId>) -> Vec<TaskId> {
         tasks.truncate(self.most_tasks());
         tasks
     }
 
-    /// How many tasks one event may still list. Listing so many spends the room.
+    /// How many tasks one event may still list. Listing that many uses up the budget.
     pub(crate) fn most_tasks(self) -> usize {
         self.bytes.saturating_sub(EVENT_BYTES).div_ceil(ID_BYTES)
     }
 
-    /// Takes what an event needs.
+    /// Deducts an event.
     pub(crate) fn take(&mut self, event: &Kind) {
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(event.encoded_len() + EVENT_BYTES);

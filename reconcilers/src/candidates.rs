@@ -1,11 +1,11 @@
-//! What reconcilers keep between turns: caches of the state, which whoever leads owns and lends to each turn. What is decided does
-//! not depend on them, only how long that takes.
+//! Caches that reconcilers keep between turns, derived from the state; the leader owns them and lends them to each turn. They do
+//! not affect decisions, only how long these take.
 
 use crate::replicated::Fillings;
 use crate::schedule::{Crowds, Nodes};
 use crate::updates::Worklists;
 
-/// Nodes for tasks, places for rollouts, places to fill or to give up, and how unevenly tasks are spread.
+/// Nodes for tasks, places for rollouts, places to fill or to release, and the imbalance of tasks.
 #[derive(Debug, Default)]
 pub struct Candidates {
     pub(crate) nodes: Nodes,

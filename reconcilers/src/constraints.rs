@@ -1,7 +1,7 @@
-//! Tasks that their node no longer suits: its labels, role or resources changed under them.
+//! Tasks whose node is no longer suitable: its labels, role or resources changed.
 //!
-//! What counts is the service's present constraints, also for tasks of an older spec. Only while a rollout is not over, a task
-//! that still meets the constraints it was made with is left to it, and so to the pace that was asked for.
+//! The service's current constraints count, even for tasks of an older spec. Only during a rollout, a task that still meets the
+//! constraints that it was created with is left to the rollout, and so to the configured pace.
 
 use events::spec::generic;
 use events::{Availability, Kind, NodeId, TaskRejected, TaskState};
@@ -29,13 +29,13 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, ou
     }
 }
 
-/// On a paused node tasks stay whatever it is like, and from a drained one they go anyhow.
+/// On a paused node tasks stay in any case, and from a drained one they are removed anyway.
 fn is_enforced(node: &Node) -> bool {
     node.spec.availability() == Availability::Active
 }
 
-/// Tasks of a service that changed, on nodes that did not: a rollout that is over leaves them to its constraints, and those may
-/// have come back after having been others. That can only be so for tasks of an older spec.
+/// Tasks of a changed service on unchanged nodes: a completed rollout leaves them to the service's constraints, which may have
+/// been changed back and forth. That only concerns tasks of an older spec.
 fn misplaced<'a>(cluster: &'a Cluster, scope: &Scope, service: &Service) -> Vec<&'a Task> {
     let constraints = &cluster.spec_in_force(service).template().placement().constraints;
     if constraints.is_empty() || !slots::have_older_specs(cluster, service) {
@@ -50,7 +50,7 @@ fn misplaced<'a>(cluster: &'a Cluster, scope: &Scope, service: &Service) -> Vec<
     misplaced.collect()
 }
 
-/// Tasks that may not stay: the ones whose service's constraints do not hold, and the youngest ones that no longer fit.
+/// Tasks that must not stay: those whose service's constraints are not met, and the newest ones that no longer fit.
 fn unsuited<'a>(cluster: &'a Cluster, node: &Node) -> Vec<&'a Task> {
     let mut tasks: Vec<&Task> = settled_tasks(cluster, node.id).collect();
     tasks.sort_by_key(|task| (task.created_index, task.id));
@@ -112,7 +112,7 @@ mod tests {
         NodeSpec { annotations, availability: availability.into(), ..NodeSpec::default() }
     }
 
-    /// Tasks that have to be where there is an SSD, on a node that has one, in these states.
+    /// Tasks that require an SSD, on a node that has one, in these states.
     fn tasks(states: &[TaskState]) -> Sample {
         let sample = Sample::default().with_node(NODE, spec(Availability::Active, "ssd"));
         let sample = sample.with_service(replicated(3), &["node.labels.disk==ssd"]);
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_task_is_rejected_when_its_node_has_lost_what_it_was_chosen_for() {
         use Availability::{Active, Drain, Pause};
-        // What the node is now, how far the task is, and what follows.
+        // The node's current state, the task's state, and the result.
         let table: [(_, _, _, &[&str]); 9] = [
             (Active, "ssd", TaskState::Running, &[]),
             (Active, "hdd", TaskState::Assigned, &["reject 7"]),

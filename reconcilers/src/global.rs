@@ -1,4 +1,4 @@
-//! One task of a global service on every node that suits it.
+//! One task of a global service on every suitable node.
 
 use events::{Availability, ServiceId, TaskState};
 use projections::{Cluster, Instance, Liveness, Node, Service, Task};
@@ -24,7 +24,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     }
 }
 
-/// Makes the node's task, if it should have one.
+/// Creates the node's task, if it should have one.
 fn fill(cluster: &Cluster, service: &Service, node: &Node, ctx: &mut Ctx<'_>, out: &mut Correction) {
     if !out.is_full() && service.is_begun() && takes_task(cluster, service, node) && !is_filled(cluster, service, node)
     {
@@ -32,7 +32,7 @@ fn fill(cluster: &Cluster, service: &Service, node: &Node, ctx: &mut Ctx<'_>, ou
     }
 }
 
-/// Tasks on nodes that do not suit the service (any more) stop; those of nodes that are gone are removed.
+/// Tasks on nodes that are not (or no longer) suitable for the service stop; those of removed nodes are removed.
 fn leave_nodes<'a>(cluster: &Cluster, tasks: impl Iterator<Item = &'a Task>, service: &Service, out: &mut Correction) {
     for task in tasks {
         let Some(node) = task.node else { continue };
@@ -47,21 +47,20 @@ fn leave_nodes<'a>(cluster: &Cluster, tasks: impl Iterator<Item = &'a Task>, ser
     }
 }
 
-/// Whether the service wants a task on the node at all.
+/// Whether the service should have a task on the node at all.
 pub(crate) fn suits(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let placement = cluster.spec_in_force(service).template().placement();
     let platform = node.description.is_none() || Filters::platform_fits(&placement.platforms, node);
     !node.must_be_left() && meets_constraints(&placement.constraints, node) && platform
 }
 
-/// Whether a new task may be made for the node now.
+/// Whether a new task may be created for the node now.
 fn takes_task(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let open = node.spec.availability() == Availability::Active && node.liveness == Liveness::Ready;
     open && suits(cluster, service, node)
 }
 
-/// A node is filled by a task that is wanted, and by one that ended there for good. One that had to leave the node does not
-/// count.
+/// A node is filled by a wanted task, and by one that ended there permanently. One that had to leave the node does not count.
 fn is_filled(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let tasks = slots::at(cluster, service.id, Instance::Node(node.id));
     let wanted = tasks.iter().any(|task| task.is_wanted());
@@ -99,15 +98,15 @@ mod tests {
     fn each_node_that_suits_has_one_task_and_no_other_has_any() {
         use Availability::{Active, Drain, Pause};
         let running = Some(TaskState::Running);
-        // The node's availability, whether it is down, its task, and what follows.
+        // The node's availability, whether it is down, its task, and the result.
         let table: [(_, _, _, &[&str]); 9] = [
             (Active, false, None, &["make on 3"]),
             (Active, false, running, &[]),
-            // What ended by itself is the business of restarts.
+            // Tasks that ended by themselves are handled by `restarts`.
             (Active, false, Some(TaskState::Failed), &[]),
             (Active, true, None, &[]),
             (Active, true, running, &["shutdown 7"]),
-            // A paused node keeps what it has and gets nothing new.
+            // A paused node keeps its tasks and gets no new ones.
             (Pause, false, None, &[]),
             (Pause, false, running, &[]),
             (Drain, false, None, &[]),

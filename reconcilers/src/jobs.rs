@@ -1,9 +1,9 @@
-//! Jobs: as many tasks as have to complete, no more of them at the same time than may be, and none of an earlier run.
+//! Jobs: as many tasks as have to complete, at most as many at the same time as configured, and none of an earlier run.
 //!
-//! A run is a template version: whatever changes that, and be it by force, makes all tasks run again. When the runs of a scheduled job
-//! begin is the business of `runs`. What failed is restarted by the
-//! restart policy, which never restarts what completed; a place whose attempts are used up stays as it is, and so does what completed.
-//! One task on every node is the business of `global`, also for a job.
+//! A run is identified by the template version: any change of it, including a forced one, makes all tasks run again. `runs`
+//! decides when the runs of a scheduled job start. Failed tasks are restarted by the restart policy, which never restarts
+//! completed ones; a place without remaining attempts is left unchanged, and so are completed tasks. One task on every node is
+//! the responsibility of `global`, even for a job.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     }
 }
 
-/// Tasks of earlier runs are to be removed, whether they run or not.
+/// Tasks of earlier runs are removed, whether they are running or not.
 pub(crate) fn end_earlier_runs(cluster: &Cluster, service: &Service, out: &mut Correction) {
     if slots::have_older_specs(cluster, service) {
         let tasks = cluster.tasks_of_service(service.id);
@@ -34,14 +34,14 @@ pub(crate) fn end_earlier_runs(cluster: &Cluster, service: &Service, out: &mut C
     }
 }
 
-/// Tasks beyond the number that has to complete, after that became less.
+/// Tasks beyond the number that has to complete, after that was lowered.
 fn give_up_surplus(cluster: &Cluster, service: &Service, wanted: Completions, out: &mut Correction) {
     let places = cluster.places_of_service_from(service.id, Instance::Slot(wanted.total));
     let tasks = places.flat_map(|place| cluster.tasks_of_instance(service.id, place));
     out.want_first_of(tasks.filter(|task| task.is_live()), TaskState::Remove, DesiredCause::ScaleDown);
 }
 
-/// Makes the next tasks, as many as may run beside those that do.
+/// Creates the next tasks, as many as may run concurrently with the existing ones.
 fn fill(cluster: &Cluster, service: &Service, wanted: Completions, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let places = cluster.places();
     let (active, ended) = (places.wanted(service.id), places.all_ended(service.id));
@@ -58,8 +58,8 @@ fn fill(cluster: &Cluster, service: &Service, wanted: Completions, ctx: &mut Ctx
     }
 }
 
-/// Slots without a task of the present run, lowest first. As slots are filled in their order, those after the last one are all that are
-/// free, unless tasks were removed; only then the others are looked at.
+/// Slots without a task of the current run, lowest first. As slots are filled in order, those after the last one are the only
+/// free ones, unless tasks were removed; only then the others are searched.
 fn free_slots(cluster: &Cluster, service: &Service, total: u64, filled: u64) -> impl Iterator<Item = u64> {
     let last = cluster.last_place_of_service(service.id).and_then(Instance::slot);
     let next = last.map_or(0, |last| last + 1);
@@ -81,7 +81,7 @@ mod tests {
         Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent, total_completions })
     }
 
-    /// A job with these tasks of one node: their slots and states. Those that are over are let go of.
+    /// A job with these tasks of one node: their slots and states. Those that have ended are released.
     fn sample(mode: Mode, tasks: &[(u64, TaskState)]) -> Sample {
         let mut sample = Sample::default().with_node(1, NodeSpec::default()).with_service(mode, &[]);
         for (number, (slot, state)) in (1..).zip(tasks) {
@@ -106,7 +106,7 @@ mod tests {
             (mode(2, 3), &[(0, Running), (1, Running)], &[]),
             (mode(2, 3), &[(0, Running), (1, Complete)], &["make in 2"]),
             (mode(2, 3), &[(0, Complete), (1, Complete), (2, Complete)], &[]),
-            // What failed for good is not tried again by another name.
+            // A task that failed permanently is not retried in another slot.
             (mode(2, 3), &[(0, Failed), (1, Complete)], &["make in 2"]),
             // A slot whose task was removed is filled again.
             (mode(2, 3), &[(1, Complete), (2, Complete)], &["make in 0"]),

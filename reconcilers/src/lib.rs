@@ -1,8 +1,8 @@
-//! What is wrong, and when to look again.
+//! Reconcilers: they detect how the state differs from the desired one, and when to look again.
 //!
-//! Each reconciler is one pure function from a state to a [`Correction`]. [`settle`] runs them in the order of [`ALL`], over
-//! what a turn touched, until none has anything to say: the state is then as the specs want it, as far as it can be now.
-//! They know neither commands nor each other, keep nothing between calls, and read time only from their context.
+//! Each reconciler is one pure function from a state to a [`Correction`]. [`settle`] runs them in the order of [`ALL`], over what
+//! a turn touched, until none returns anything: the state then matches the specs, as far as possible now. They depend neither on
+//! commands nor on each other, keep nothing between calls, and read time only from their context.
 
 pub mod worker;
 
@@ -48,36 +48,36 @@ pub use members::{Follower, Peers};
 pub use scope::Scope;
 pub use settle::{Settled, settle, settle_without};
 
-/// When each node was last heard of. Heartbeats never enter the log; this is the leader's memory of them.
+/// When each node was last heard from. Heartbeats never enter the log; the leader records them.
 pub type Presence = BTreeMap<NodeId, LastSeen>;
 
 /// A sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastSeen {
-    /// When it came.
+    /// When it arrived.
     pub at: Timestamp,
-    /// How long a node that gave it then may be silent. A later change of settings is known to it only from its next one.
+    /// How long the node may then be silent. A later change of settings takes effect with its next heartbeat.
     pub patience: Duration,
 }
 
-/// What a turn gives to the reconcilers in it.
+/// The inputs of the reconcilers in a turn.
 #[derive(Debug)]
 pub struct Ctx<'a> {
     /// The turn's time.
     pub now: Timestamp,
-    /// Maker of ids.
+    /// Generator of ids.
     pub ids: &'a mut IdGenerator,
     /// Each node's last sign of life.
     pub presence: &'a Presence,
-    /// What the leader knows of the other managers.
+    /// The leader's view of the other managers.
     pub peers: &'a Peers,
-    /// What the tasks of autoscaled services use.
+    /// Resource use of the tasks of autoscaled services.
     pub uses: &'a Uses,
-    /// What reconcilers keep between turns. What they decide does not depend on it, only how long that takes.
+    /// Caches between turns. They do not affect decisions, only how long these take.
     pub candidates: &'a mut Candidates,
 }
 
-/// What to look at again at some time.
+/// What to reconcile again at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimerKey {
     /// A node.
@@ -86,59 +86,59 @@ pub enum TimerKey {
     Service(ServiceId),
     /// The rollout of a service.
     Rollout(ServiceId),
-    /// How evenly the tasks of a service are spread.
+    /// The balance of a service's tasks over the nodes.
     Balance(ServiceId),
-    /// What the tasks of a service use.
+    /// The autoscaling of a service.
     Scaling(ServiceId),
     /// One place of a service.
     Place(ServiceId, Instance),
 }
 
-/// What a reconciler wants changed, and when it wants to look again.
+/// The changes that a reconciler requests, and when it has to run again.
 #[derive(Debug)]
 pub struct Correction {
     events: Vec<Kind>,
-    /// When to look at what again although nothing was touched.
+    /// When to reconcile what again although nothing was touched.
     wakes: Vec<(Timestamp, TimerKey)>,
-    /// What the reconciler did not reach, because the turn or its share of it is full. `None` if it cannot tell: then a full
-    /// turn looks at everything again.
+    /// What the reconciler did not reach, because the turn or its share of it is full. `None` if it cannot tell: then a full turn
+    /// repeats everything.
     unreached: Option<Touched>,
-    /// What the reconciler left to the next turn, because it is too much for one look.
+    /// What the reconciler defers to the next turn, because it is too much for one pass.
     deferred: Touched,
-    /// Places that the reconciler looked at beside those of its scope.
+    /// Places that the reconciler visited in addition to those of its scope.
     places: usize,
     room: Budget,
 }
 
 impl Correction {
-    /// Nothing yet.
+    /// Empty.
     fn with_room(room: Budget) -> Self {
         Self { events: Vec::new(), wakes: Vec::new(), unreached: None, deferred: Touched::default(), places: 0, room }
     }
 
-    /// Whether the turn's bound is reached: the rest is the next turn's first work.
+    /// Whether the turn's limit is reached: the rest is the first work of the next turn.
     pub fn is_full(&self) -> bool {
         self.room.is_spent()
     }
 
-    /// How many events one of several may add, so that the others need not wait for the next turn because this one wants
-    /// much: one event at least, lest it never gets on.
+    /// How many events one of several may add, so that the others need not wait for the next turn because of it: at least one
+    /// event, so that it makes progress.
     fn share(&self) -> usize {
         (self.room.events / 2).max(1)
     }
 
-    /// Says what becomes true.
+    /// Adds an event.
     pub fn push(&mut self, event: Kind) {
         self.room.take(&event);
         self.events.push(event);
     }
 
-    /// Of how many tasks one event may still say something; if it does, that spends the room.
+    /// How many tasks one more event may list; listing that many uses up the budget.
     fn most_tasks(&self) -> usize {
         self.room.most_tasks()
     }
 
-    /// Says it of the first of these tasks, as many as the turn has room for; of none, nothing.
+    /// Adds an event about the first of these tasks, as many as the turn has room for; no event if there are none.
     pub fn push_about(&mut self, tasks: Vec<TaskId>, event: impl FnOnce(Vec<TaskId>) -> Kind) {
         let tasks = self.room.first_of(tasks);
         if !tasks.is_empty() {
@@ -146,7 +146,7 @@ impl Correction {
         }
     }
 
-    /// Wants less of a few tasks that belong together; of those that know already, nothing.
+    /// Lowers the desired state of a few tasks that belong together; skips those that already have it.
     pub fn want<'a>(&mut self, tasks: impl IntoIterator<Item = &'a Task>, desired: TaskState, cause: DesiredCause) {
         let tasks: Vec<TaskId> = tasks.into_iter().filter(|task| task.desired < desired).map(|task| task.id).collect();
         if !tasks.is_empty() {
@@ -158,7 +158,7 @@ impl Correction {
         }
     }
 
-    /// Wants less of any number of tasks, as many as the turn has room for.
+    /// Lowers the desired state of any number of tasks, as many as the turn has room for.
     pub fn want_first_of<'a>(
         &mut self,
         tasks: impl IntoIterator<Item = &'a Task>,
@@ -171,18 +171,18 @@ impl Correction {
         });
     }
 
-    /// Asks to look at `subject` again at `time`.
+    /// Requests to reconcile `subject` again at `time`.
     pub fn wake(&mut self, time: Timestamp, subject: TimerKey) {
         self.wakes.push((time, subject));
     }
 }
 
-/// One reconciler: adds what is wrong within the scope to the correction.
+/// One reconciler: adds corrections for everything within the scope.
 pub type Reconcile = fn(&Cluster, &Scope, &mut Ctx<'_>, &mut Correction);
 
-/// All reconcilers, in the order in which things are put right: first what is lost and who decides, then what is out of date, then what
-/// ended, then what is missing, then what may be forgotten, then what would be better elsewhere, then where tasks go. Placing comes last
-/// because it is what fills a turn: the others have then seen everything, and need not look again.
+/// All reconcilers, in order: first lost nodes and the membership, then what is outdated, then what ended, then what is missing,
+/// then what can be removed, then what would be better placed elsewhere, then the placement of tasks. Placement comes last
+/// because it is what fills a turn: the others have then processed everything, and need not run again.
 pub const ALL: [(Reconciler, Reconcile); 14] = [
     (Reconciler::Liveness, liveness::reconcile),
     (Reconciler::Members, members::reconcile),

@@ -1,4 +1,4 @@
-//! Which nodes are lost, when the tasks of a lost node are given up, and when a node that never came is forgotten.
+//! Which nodes are lost, when the tasks of a lost node are orphaned, and when a node that never registered is removed.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use projections::{Cluster, Liveness, Node};
 
 use crate::{Correction, Ctx, LastSeen, Scope, TimerKey};
 
-/// How long a task of a lost node may still come back; SwarmKit's orphan period.
+/// How long a task of a lost node may still return; SwarmKit's orphan period.
 pub const ORPHAN_PERIOD: Duration = Duration::from_secs(24 * 3600);
-/// How long a node that joined may take to register. Its agent does so as soon as it has its certificate.
+/// How long a joined node may take to register. Its agent does so as soon as it has its certificate.
 pub const NEWCOMER_PERIOD: Duration = Duration::from_secs(3600);
-/// How long a node may take to come back after its connection broke. Its agent tries at once, and again within a few seconds.
+/// How long a node may take to reconnect after its connection broke. Its agent tries at once, and again within a few seconds.
 pub const RECONNECT_PERIOD: Duration = Duration::from_secs(4);
-/// Grace periods that a node gets after a change of leader, and the time that it gets at least: it has to notice first, and to
-/// find another manager. All nodes do so at once.
+/// Number of grace periods that a node gets after a change of leader, and the minimum of that time: it has to detect the change
+/// first, and to find another manager. All nodes do so at once.
 const UNKNOWN_GRACE: u32 = 2;
 const UNKNOWN_PERIOD_MIN: Duration = Duration::from_secs(15);
 
@@ -53,8 +53,8 @@ fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> LastSeen {
     }
 }
 
-/// What the event says of a node of which nothing was heard since the leader took over: that what is taken for its last sign of life
-/// is none. A node that joined since then was heard.
+/// What the event records about a node without a heartbeat since the leader took over: that the last sign of life is only
+/// assumed. A node that joined since then was heard from.
 fn unheard(node: &Node, sign: &LastSeen) -> Option<bool> {
     let heard = node.liveness != Liveness::Unknown || node.is_newcomer() || sign.at > node.liveness_since;
     (!heard).then_some(true)
@@ -72,7 +72,7 @@ pub fn first_seen(cluster: &Cluster, node: &Node) -> LastSeen {
     LastSeen { at: node.held_until.unwrap_or(node.liveness_since), patience }
 }
 
-/// Removes a node that joined and never registered, so that a join token alone fills no cluster.
+/// Removes a node that joined and never registered, so that a join token alone cannot fill the cluster.
 fn forget(cluster: &Cluster, node: &Node, now: Timestamp, out: &mut Correction) {
     let deadline = node.created_at + NEWCOMER_PERIOD;
     if now < deadline {
@@ -107,7 +107,7 @@ mod tests {
     const DAY: u64 = 24 * HOUR;
     const NODE: u128 = 1;
 
-    /// What becomes of a node.
+    /// The last change of a node.
     enum Last {
         Joined,
         Ready,
@@ -118,7 +118,7 @@ mod tests {
         Flapping,
     }
 
-    /// A node that is that since this second, and was last heard of in the other one.
+    /// A node that is in this state since this second, and was last heard from in the other one.
     fn node(told: &Last, since: u64, heard: Option<u64>) -> Sample {
         let (node, session) = (NodeId::from_bits(NODE), SessionId::from_bits(NODE));
         let mut sample = match told {
@@ -162,18 +162,18 @@ mod tests {
             (Ready, 0, None, 15, "down, heard at 0"),
             (Ready, 0, Some(10), 15, "look at 25"),
             (Ready, 0, Some(10), 25, "down, heard at 10"),
-            // After a change of leader it has two grace periods to be heard of, and signs of before do not count.
+            // After a change of leader it has two grace periods, and earlier signs of life do not count.
             (Unknown, 100, None, 129, "look at 130"),
             (Unknown, 100, None, 130, "down, not heard since 100"),
             (Unknown, 100, Some(90), 129, "look at 130"),
             (Unknown, 100, Some(110), 124, "look at 125"),
             (Unknown, 100, Some(110), 125, "down, heard at 110"),
-            // Losing the session is no sign of life, unless nothing else is known.
+            // Losing the session is no sign of life, unless there is no other.
             (Disconnected, 20, Some(10), 24, "look at 25"),
             (Disconnected, 20, Some(10), 25, "down, heard at 10"),
             (Disconnected, 20, None, 23, "look at 24"),
             (Disconnected, 20, None, 24, "down, heard at 20"),
-            // Its tasks may come back for a day.
+            // Its tasks may return for a day.
             (Down, 20, Some(5), DAY, "look at 86420"),
             (Down, 20, Some(5), DAY + 20, "orphan 7"),
             // One that flaps is back, and is held until 70: it is lost again as any other, however long it is held.

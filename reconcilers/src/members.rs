@@ -1,11 +1,11 @@
 //! Which managers replicate the log: the next change of raft's configuration, one at a time.
 //!
-//! A manager that is ready follows without a vote, and votes once it has caught up. One that is not wanted any more goes, unless
-//! too few of the others could then be reached to decide anything; the leader hands over first.
+//! A manager that is ready becomes a learner, and votes once it has caught up. One that should no longer be a manager is removed,
+//! unless too few of the others would then be reachable to form a majority; the leader hands over first.
 //!
-//! A voter goes in two steps: it loses its vote, and once that is committed it is removed. So most of the voters that are left
-//! have it on their disks that they decide alone before the removal can be committed, and whoever was removed may forget
-//! everything at once: no vote of it is ever needed again, whatever crashes.
+//! A voter is removed in two steps: it loses its vote, and once that is committed it is removed. So most of the remaining voters
+//! have the new configuration on disk before the removal can be committed, and the removed manager may forget everything at once:
+//! its vote is never needed again, whatever crashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,13 +15,13 @@ use projections::{Cluster, Member};
 
 use crate::{Correction, Ctx, Scope};
 
-/// Entries that a manager may lack and count as caught up: the last of them are always on their way.
+/// Number of entries that a manager may lack and still count as caught up: the newest ones are always in flight.
 const LAG_MAX: u64 = 1_000;
 
-/// What the leader knows of the others. It never enters the log.
+/// The leader's view of the other managers. It never enters the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Peers {
-    /// The leader's own raft id; 0 if nobody leads.
+    /// The leader's own raft id; 0 without a leader.
     pub leader: u64,
     /// Everything up to this index is committed.
     pub committed: u64,
@@ -29,17 +29,17 @@ pub struct Peers {
     pub followers: BTreeMap<u64, Follower>,
 }
 
-/// What the leader knows of a follower.
+/// The leader's view of a follower.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Follower {
-    /// It has all entries up to this index, on its disk.
+    /// It has all entries up to this index on disk.
     pub matched: u64,
-    /// It was heard of within the last election timeout.
+    /// It was heard from within the last election timeout.
     pub reachable: bool,
 }
 
 impl Peers {
-    /// The raft ids of the managers that can be reached, the leader among them.
+    /// The raft ids of the reachable managers, including the leader.
     pub fn reached(&self) -> BTreeSet<u64> {
         let followers = self.followers.iter().filter(|(_, follower)| follower.reachable);
         followers.map(|(raft_id, _)| *raft_id).chain([self.leader]).collect()
@@ -49,7 +49,7 @@ impl Peers {
         member.raft_id == self.leader || self.followers.get(&member.raft_id).is_some_and(|peer| peer.reachable)
     }
 
-    /// Whether a manager has nearly all entries, its own addition among them.
+    /// Whether a manager has nearly all entries, including its own addition.
     fn caught_up(&self, member: &Member) -> bool {
         let matched = self.followers.get(&member.raft_id).map_or(0, |peer| peer.matched);
         matched >= member.since && matched + LAG_MAX >= self.committed
@@ -65,14 +65,14 @@ pub(crate) fn reconcile(cluster: &Cluster, _scope: &Scope, ctx: &mut Ctx<'_>, ou
     }
 }
 
-/// The feature level that every member knows, if it is higher than the cluster's.
+/// The feature level that every member supports, if it is higher than the cluster's.
 fn common_level(cluster: &Cluster) -> Option<u32> {
     let least = cluster.members.values().map(|member| member.feature_level_max).min()?;
     (least > cluster.feature_level()).then_some(least)
 }
 
-/// The next change of the members, if it can be made now. None while another is under way: raft would put an empty entry in the
-/// place of a second one, without a word.
+/// The next membership change, if it can be made now. None while another is in progress: raft would silently replace a second one
+/// by an empty entry.
 pub fn next_change(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
     if cluster.members_changed_at() > peers.committed {
         return None;
@@ -80,8 +80,8 @@ pub fn next_change(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
     removal(cluster, peers).or_else(|| addition(cluster)).or_else(|| promotion(cluster, peers))
 }
 
-/// The voter that the leader hands over to, if it is to go itself, or has no vote any more: it may have come to lead with the
-/// loss of its vote in its log.
+/// The voter that the leader hands over to, if it should be removed itself, or no longer has a vote: it may have been elected
+/// with the loss of its vote in its log.
 pub fn successor(cluster: &Cluster, peers: &Peers) -> Option<u64> {
     if cluster.member_with(peers.leader).is_some_and(|leader| leader.votes && !leaves(cluster, leader)) {
         return None;
@@ -89,8 +89,8 @@ pub fn successor(cluster: &Cluster, peers: &Peers) -> Option<u64> {
     heir(cluster, peers, |_| true)
 }
 
-/// The voter that is fit to lead in the leader's place: one that stays, is reached and may by its raft id, and of those the one that
-/// has most.
+/// The voter to succeed the leader: one that stays, is reachable and is allowed by its raft id, and of those the one with the
+/// most entries.
 pub fn heir(cluster: &Cluster, peers: &Peers, may: impl Fn(u64) -> bool) -> Option<u64> {
     let fit = |member: &&Member| {
         let other = member.raft_id != peers.leader && may(member.raft_id);
@@ -100,7 +100,7 @@ pub fn heir(cluster: &Cluster, peers: &Peers, may: impl Fn(u64) -> bool) -> Opti
     cluster.members.values().filter(fit).max_by_key(matched).map(|member| member.raft_id)
 }
 
-/// Why managers that are to go cannot go yet, in words, by raft id.
+/// Why managers that should be removed cannot be removed yet, as text, by raft id.
 pub fn obstacles(cluster: &Cluster, peers: &Peers) -> BTreeMap<u64, String> {
     let leaving = cluster.members.values().filter(|member| leaves(cluster, member));
     let stays = leaving.filter_map(|member| {
@@ -147,14 +147,14 @@ fn promotion(cluster: &Cluster, peers: &Peers) -> Option<Kind> {
     decides.then_some(Kind::MemberPromoted(MemberPromoted { node: member.node, raft_id: member.raft_id }))
 }
 
-/// Whether a member is not to be one any more: nobody wants it, or it has another log by now.
+/// Whether a member should be removed: it is no longer wanted, or it has another log by now.
 fn leaves(cluster: &Cluster, member: &Member) -> bool {
     let wanted = cluster.nodes.get(member.node).is_some_and(|node| node.spec.role() == Role::Manager);
     let lost_its_log = cluster.announced.get(member.node).is_some_and(|waits| waits.raft_id != member.raft_id);
     !wanted || lost_its_log
 }
 
-/// Whether the other voters that can be reached are a majority of those that are left.
+/// Whether the other reachable voters are a majority of those that remain.
 fn may_go(cluster: &Cluster, peers: &Peers, member: &Member) -> bool {
     quorum::loss(cluster, member, |member| peers.reaches(member)).is_none()
 }
@@ -174,8 +174,9 @@ mod tests {
         NodeSpec { role: role.into(), ..NodeSpec::default() }
     }
 
-    /// Managers by number, which are their raft ids as well: `V` votes, `l` follows, `a` announced itself, `w` was demoted and
-    /// votes, `n` votes and announced another log, `d` is a worker that announced itself, `o` was demoted and follows, `-` is gone.
+    /// Managers by number, which are their raft ids as well: `V` votes, `l` is a learner, `a` announced itself, `w` was demoted
+    /// and votes, `n` votes and announced another log, `d` is a worker that announced itself, `o` was demoted and is a learner,
+    /// `-` was removed.
     fn sample(managers: &str) -> Sample {
         let mut sample = Sample::default();
         for (number, kind) in (1..).zip(managers.chars()) {
@@ -210,7 +211,7 @@ mod tests {
         sample
     }
 
-    /// The leader's number, and the others': `+` is reached and has all, `-` is not reached, `<` is reached and behind.
+    /// The leader's number, and the others': `+` is reachable and up to date, `-` is unreachable, `<` is reachable and behind.
     fn peers(leader: u64, others: &str) -> Peers {
         let follower = |state| match state {
             '+' => Follower { matched: NOW, reachable: true },
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_next_change_is_one_that_leaves_a_majority_that_can_be_reached() {
-        // The managers, the leader, who is reached, and the next change; then whom the leader hands over to.
+        // The managers, the leader, the reachability, and the next change; then the manager to hand over to.
         let table = [
             ("V", 1, "+", "", None),
             ("Va", 1, "+-", "add 2", None),
@@ -251,12 +252,12 @@ mod tests {
             ("VVw", 1, "++-", "demote 3", None),
             ("VVw", 1, "+-+", "", None),
             ("Vw", 1, "++", "demote 2", None),
-            // Who lost its vote goes, whoever is reached.
+            // A manager that lost its vote is removed regardless of reachability.
             ("VVo", 1, "+--", "remove 3", None),
             ("VoV", 1, "+++", "remove 2", None),
-            // What has lost its log goes, and comes back under its new number.
+            // A manager that has lost its log is removed, and returns with its new raft id.
             ("VVn", 1, "++-", "demote 3", None),
-            // The leader goes when it leads no more.
+            // The leader is removed once it no longer leads.
             ("wVV", 1, "+++", "", Some(3)),
             ("wVV", 1, "+-+", "", Some(3)),
             ("wVV", 1, "+--", "", None),
@@ -271,7 +272,7 @@ mod tests {
             let case = format!("{managers} led by {leader}, {reached}");
             assert_eq!(said(next_change(&sample.cluster, &peers)), expected, "{case}");
             assert_eq!(successor(&sample.cluster, &peers), successor_expected, "{case}");
-            // While one is under way, there is no other.
+            // While one is in progress, there is no other.
             let pending = Peers { committed: sample.cluster.members_changed_at() - 1, ..peers };
             assert_eq!(said(next_change(&sample.cluster, &pending)), "", "{case}");
         }
@@ -321,7 +322,7 @@ mod tests {
             level.into_iter().for_each(|level| sample.tell(0, Kind::FeatureLevelRaised(FeatureLevelRaised { level })));
             raised.push(level);
         }
-        // It is never lowered: a build that does not know it cannot read the log.
+        // It is never lowered: a build that does not support it cannot read the log.
         assert_eq!(raised, [None, None, None, Some(2), Some(3), None]);
     }
 }

@@ -1,4 +1,4 @@
-//! What may be forgotten: tasks that are to be removed and are over, and old tasks beyond what history keeps in a slot.
+//! Removes tasks that have ended and should be removed, and old tasks beyond the task history of a slot.
 
 use events::{DesiredCause, Kind, TaskId, TaskReaped, TaskState};
 use projections::{Cluster, Service, Task};
@@ -14,7 +14,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, ou
         let service = cluster.services.get(id);
         let counts = cluster.tasks_by_revision().total(id);
         if service.is_some() && counts.all == counts.wanted {
-            continue; // What is wanted stays.
+            continue; // Wanted tasks stay.
         }
         let tasks: Vec<&Task> = scope.tasks_of(cluster, id).collect();
         let mut reaped: Vec<TaskId> = tasks.iter().filter(|task| is_removable(task)).map(|task| task.id).collect();
@@ -26,12 +26,12 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, ou
     }
 }
 
-/// To be removed, and nothing of it can still run.
+/// It should be removed, and cannot be running.
 fn is_removable(task: &Task) -> bool {
     task.desired == TaskState::Remove && (task.state < TaskState::Assigned || task.state.is_terminal())
 }
 
-/// The oldest dead tasks of each slot that has too many. The newest task of a slot stays: it says whether the slot is filled.
+/// The oldest dead tasks of each slot that has too many. The newest task of a slot stays: it shows whether the slot is filled.
 fn beyond_history(cluster: &Cluster, service: &Service, tasks: Vec<&Task>) -> Vec<TaskId> {
     let mut beyond = Vec::new();
     // Most places have one task.
@@ -46,7 +46,7 @@ fn beyond_history(cluster: &Cluster, service: &Service, tasks: Vec<&Task>) -> Ve
     beyond
 }
 
-/// The oldest dead tasks of the place of `ended` that have to leave once another task takes it over.
+/// The oldest dead tasks of the place of `ended` that must be removed once another task takes it over.
 pub(crate) fn pushed_out(cluster: &Cluster, service: &Service, ended: &Task) -> Vec<TaskId> {
     let Some(kept) = kept(cluster, service) else { return Vec::new() };
     let slot = slots::at(cluster, service.id, ended.instance());
@@ -55,7 +55,7 @@ pub(crate) fn pushed_out(cluster: &Cluster, service: &Service, ended: &Task) -> 
     dead.take(excess).map(|task| task.id).collect()
 }
 
-/// Tasks that a place keeps, the newest included; `None`: all.
+/// Number of tasks that a place keeps, including the newest; `None`: all.
 fn kept(cluster: &Cluster, service: &Service) -> Option<usize> {
     let attempts = service.spec.restart_policy().max_attempts;
     let limit = if attempts > 0 {
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::samples::{Sample, replicated, service};
 
-    /// A slot with tasks that are wanted less, each in this state with that desired state, oldest first.
+    /// A slot with unwanted tasks, each in this state with that desired state, oldest first.
     fn slot(tasks: &[(TaskState, TaskState)]) -> Sample {
         let mut sample = Sample::default().with_service(replicated(1), &[]);
         for (number, (state, desired)) in (1..).zip(tasks) {
@@ -96,7 +96,7 @@ mod tests {
         use TaskState::{Complete, Failed, Remove, Running, Shutdown};
         let (runs, stops, removes) = ((Running, Running), (Running, Shutdown), (Running, Remove));
         let (dead, removed) = ((Failed, Shutdown), (Shutdown, Remove));
-        // Of each slot five tasks are kept, the newest included.
+        // Five tasks of each slot are kept, including the newest.
         let table: [(&[_], &[&str]); 8] = [
             (&[runs], &[]),
             (&[removes], &[]),
@@ -104,7 +104,7 @@ mod tests {
             (&[dead, dead, dead, dead, runs], &[]),
             (&[dead, dead, dead, dead, dead, runs], &["reap 1"]),
             (&[dead, dead, dead, dead, dead, dead, dead], &["reap 1 2"]),
-            // One that still runs stays, however old it is; one that is over and wanted says how the slot ended.
+            // One that is still running stays, however old it is; one that ended and is wanted shows how the slot ended.
             (&[stops, dead, dead, dead, dead, runs], &["reap 2"]),
             (&[dead, dead, dead, dead, dead, (Complete, Running)], &["reap 1"]),
         ];

@@ -1,4 +1,4 @@
-//! As many tasks as a replicated service wants: missing ones are made, surplus ones removed.
+//! The tasks of replicated services: missing ones are created, surplus ones removed.
 
 mod filling;
 mod ranking;
@@ -27,12 +27,12 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     let replicated =
         services.into_iter().filter_map(|id| Missing::of(cluster, cluster.services.get(id)?, &mut fillings, out));
     let mut left: Vec<Missing<'_>> = replicated.collect();
-    // What misses least comes first, so that it never waits for what misses much.
+    // The service that lacks the fewest comes first, so that it never waits for one that lacks many.
     left.sort_by_key(|missing| (missing.tasks, missing.service.id));
     let mut left = left.as_slice();
     while let Some((first, rest)) = left.split_first().filter(|_| !out.is_full()) {
         first.make_up(cluster, &mut fillings, ctx, out);
-        // One that filled the turn may not be through.
+        // One that filled the turn may not be complete.
         if !out.is_full() {
             left = rest;
         }
@@ -44,18 +44,18 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     ctx.candidates.fillings = fillings;
 }
 
-/// How far a service is from the places that it wants filled.
+/// How far a service is from the desired number of filled places.
 struct Missing<'a> {
     service: &'a Service,
     replicas: u64,
-    /// Places that are filled.
+    /// Number of filled places.
     filled: u64,
-    /// Tasks to make.
+    /// Tasks to create.
     tasks: usize,
 }
 
 impl<'a> Missing<'a> {
-    /// Nothing of a service that is not replicated, that is as it should be, or of which not all is known yet.
+    /// `None` for a service that is not replicated, has the desired number, or is not fully known yet.
     fn of(cluster: &Cluster, service: &'a Service, fillings: &mut Fillings, out: &mut Correction) -> Option<Self> {
         let replicas = service.spec.replicas()?;
         let filling = fillings.of(cluster, service);
@@ -69,7 +69,7 @@ impl<'a> Missing<'a> {
         (filled != replicas).then_some(Self { service, replicas, filled, tasks })
     }
 
-    /// Makes what is missing, or gives up what is too much, as far as the turn has room.
+    /// Creates missing tasks, or removes surplus ones, as far as the turn has room.
     fn make_up(&self, cluster: &Cluster, fillings: &mut Fillings, ctx: &mut Ctx<'_>, out: &mut Correction) {
         let filling = fillings.of(cluster, self.service);
         if self.filled > self.replicas {
@@ -86,7 +86,7 @@ impl<'a> Missing<'a> {
     }
 }
 
-/// Gives up so many filled places, as far as the turn has room, once it is known which.
+/// Releases this many filled places, as far as the turn has room, once it is known which.
 fn give_up(cluster: &Cluster, service: &Service, surplus: u64, filling: &mut Filling, out: &mut Correction) {
     let mut tasks: Vec<&Task> = Vec::new();
     let mut places: Vec<Instance> = Vec::new();
@@ -95,7 +95,7 @@ fn give_up(cluster: &Cluster, service: &Service, surplus: u64, filling: &mut Fil
         return;
     };
     for _ in 0..surplus {
-        // One more says that the turn is full.
+        // One more means that the turn is full.
         if tasks.len() > out.most_tasks() {
             break;
         }
@@ -103,15 +103,16 @@ fn give_up(cluster: &Cluster, service: &Service, surplus: u64, filling: &mut Fil
         places.push(instance);
         let of_place = tasks.len();
         tasks.extend(cluster.tasks_of_instance(service.id, instance).filter(|task| task.desired < TaskState::Remove));
-        // What fills a place goes last, so that a turn that is cut in the middle of a place leaves it filled, and to be given up.
+        // The task that fills a place comes last, so that a turn that is cut within a place leaves it filled, to be released
+        // later.
         tasks[of_place..].sort_by_key(|task| (task.is_wanted(), task.created_index, task.id));
     }
     places.into_iter().for_each(|instance| filling.look_again_at(instance));
     out.want_first_of(tasks, TaskState::Remove, DesiredCause::ScaleDown);
 }
 
-/// A service that did not change itself has as many filled places as it wants, until one of them is not filled any more. One
-/// that was given up is looked at in vain.
+/// A service that did not change itself has the desired number of filled places, until one of them is no longer filled. For a
+/// place that was released, the check finds nothing to do.
 fn is_emptied(cluster: &Cluster, service: ServiceId, instance: Instance) -> bool {
     let service = cluster.services.get(service).filter(|service| service.spec.replicas().is_some());
     service.is_some_and(|service| {
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
     use crate::samples::{Sample, replicated, service};
 
-    /// A service of so many replicas, with tasks: the slot of each, its node if it has one, and its state.
+    /// A service with this many replicas and these tasks: the slot of each, its node if it has one, and its state.
     fn sample(replicas: u64, tasks: &[(u64, Option<u128>, TaskState)]) -> Sample {
         let nodes = [1, 2].into_iter();
         let sample = nodes.fold(Sample::default(), |sample, node| sample.with_node(node, NodeSpec::default()));
@@ -148,10 +149,11 @@ mod tests {
             (2, &[(1, Some(1), Running), (2, Some(2), Running)], &[]),
             (3, &[(1, Some(1), Running), (3, Some(2), Running)], &["make in 2"]),
             (1, &[(2, Some(1), Running)], &[]),
-            // What ended and is wanted is the business of restarts.
+            // Wanted tasks that ended are handled by `restarts`.
             (1, &[(1, Some(1), Failed)], &[]),
             (0, &[(1, Some(1), Running)], &["remove 1"]),
-            // What has no node goes first, then what the node with most holds, what does not run, and the highest slot.
+            // Tasks without a node are removed first, then those on the node with most tasks, those that are not running, and the
+            // highest slot.
             (1, &[(1, None, Pending), (2, Some(1), Running)], &["remove 1"]),
             (2, &[(1, Some(1), Running), (2, Some(2), Running), (3, Some(1), Running)], &["remove 3"]),
             (1, &[(1, Some(1), Assigned), (2, Some(1), Running)], &["remove 1"]),
@@ -168,9 +170,9 @@ mod tests {
         let table: [(_, &[_], _, &[&str]); 4] = [
             (1, &[(1, Some(1), Running), (2, Some(2), Running)], 1, &["remove 2"]),
             (2, &[(1, Some(1), Running), (2, Some(2), Running)], 2, &[]),
-            // What ended and is wanted fills its place too.
+            // A wanted task that ended fills its place too.
             (1, &[(1, Some(1), Running), (2, Some(2), Complete)], 1, &["remove 2"]),
-            // Only what was touched is looked at: too few are another's business.
+            // Only touched places are visited: missing ones are detected elsewhere.
             (3, &[(1, Some(1), Running), (2, Some(2), Running)], 2, &[]),
         ];
         for (replicas, tasks, touched, expected) in table {

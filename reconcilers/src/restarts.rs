@@ -1,4 +1,4 @@
-//! Tasks that ended or lost their node: what takes their place, and when it starts.
+//! Tasks that ended or lost their node: their replacements, and when these start.
 
 mod handover;
 
@@ -17,7 +17,7 @@ pub const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let concerned = scope.concerned();
     for service in concerned.into_iter().filter_map(|id| cluster.services.get(id)) {
-        // A rollout that begins in this turn takes its places first: what failed of the one before is its business.
+        // A rollout that starts in this turn takes its places first: it handles what failed of the previous one.
         if slots::awaits_count(cluster, service) {
             continue;
         }
@@ -50,7 +50,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     }
 }
 
-/// Lets go of a task that no other one replaces now.
+/// Releases a task without a replacement.
 fn give_up(cluster: &Cluster, task: &Task, now: Timestamp, out: &mut Correction) {
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     let is_late = node.is_some_and(|node| node.drain_deadline.is_some_and(|deadline| deadline <= now));
@@ -62,9 +62,9 @@ fn give_up(cluster: &Cluster, task: &Task, now: Timestamp, out: &mut Correction)
     out.want([task], TaskState::Shutdown, cause);
 }
 
-/// Lets go of a task and makes its successor, if there is to be one; whether there is.
+/// Releases a task and creates its successor, if there should be one; returns whether there is.
 fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) -> bool {
-    // What a global service wants on a node that it has left is settled when the node suits it again.
+    // What a global service needs on a node that it left is decided when the node becomes suitable again.
     let node = task.node.and_then(|node| cluster.nodes.get(node));
     let node_takes_more = node
         .is_some_and(|node| node.spec.availability() == Availability::Active && global::suits(cluster, service, node));
@@ -83,10 +83,10 @@ fn replace(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     true
 }
 
-/// Makes the successor of a task that ended: one fact that says as well that the ended one is not wanted any more, and which
-/// tasks it pushes out of the place's history.
+/// Creates the successor of a task that ended: a single event that also releases the ended one, and lists the tasks that it
+/// pushes out of the place's history.
 fn restart(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    // Where the delay was in front of this moment, none comes after it.
+    // If the delay was before this moment, none follows.
     let waited = cluster.tried_again_at(task).is_some_and(|at| at <= ctx.now);
     let delay = if waited || is_drained(cluster, task) { Duration::ZERO } else { cluster.restart_delay(task) };
     let mut new = NewTask::after(task, TaskCause::Restart, ctx.now + delay);
@@ -97,8 +97,8 @@ fn restart(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
     out.push(new.event(service, ctx));
 }
 
-/// When the successor of a task that loses its node starts: at once if the node is down or drained, which says nothing about the task, else
-/// after the usual delay; and no sooner than the task itself was to start.
+/// When the successor of a task that loses its node starts: at once if the node is down or drained, which is not the task's
+/// fault, otherwise after the usual delay; and no sooner than the task itself would have.
 fn relocated_at(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> Timestamp {
     let is_at_once = task.node.and_then(|node| cluster.nodes.get(node)).is_some_and(Node::must_be_left);
     let delay = if is_at_once { Duration::ZERO } else { service.spec.restart_policy().delay_after(0) };
@@ -111,7 +111,7 @@ fn is_drained(cluster: &Cluster, task: &Task) -> bool {
     node.is_some_and(|node| node.spec.availability() == Availability::Drain)
 }
 
-/// A task that was made ready starts once its delay is over and its place is free, or its predecessor had its time.
+/// A prepared task starts once its delay has passed and its place is free, or its predecessor's time to stop has expired.
 fn start_when_due(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp, out: &mut Correction) {
     let place = TimerKey::Place(task.service, task.instance());
     let earliest = task.start_after.unwrap_or(task.created_at);

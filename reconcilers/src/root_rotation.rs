@@ -1,4 +1,4 @@
-//! The end of a rotation of the root: once every node has moved to the new one, nobody trusts the old one any more.
+//! Completes a root rotation: once every node has moved to the new root, the old one is no longer trusted.
 
 use events::{Kind, RootRotationCompleted};
 use projections::Cluster;
@@ -11,7 +11,7 @@ pub(crate) fn reconcile(cluster: &Cluster, _scope: &Scope, _ctx: &mut Ctx<'_>, o
     }
 }
 
-/// The end of the rotation that is under way, if it has come.
+/// The completion of the current rotation, if it is due.
 fn completed(cluster: &Cluster) -> Option<Kind> {
     let rotation = cluster.settings.rotation.as_ref()?;
     if rotation.moved < cluster.nodes.len() as u64 {
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_rotation_ends_when_every_node_that_is_left_has_moved() {
-        // What happened, and whether that completes the rotation.
+        // The events, and whether they complete the rotation.
         let table: [(&[Kind], bool); 7] = [
             (&[], false),
             (&[started()], false),

@@ -1,4 +1,4 @@
-//! When the runs of scheduled jobs begin. Of several that were missed only the last one counts: it begins late, if it still may.
+//! Starts the runs of scheduled jobs. Of several missed runs only the last one counts: it starts late, if it still may.
 
 use events::spec::Timetable;
 use events::spec::limits::REPLICAS_MAX;
@@ -7,7 +7,7 @@ use projections::{Cluster, Run, Service};
 
 use crate::{Correction, Ctx, Scope, TimerKey};
 
-/// Runs that go on at the same time. A job that is slower than its schedule would have more and more of them.
+/// Maximum of concurrent runs. A job that is slower than its schedule would otherwise accumulate them.
 const ABREAST_MAX: u64 = 100;
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
@@ -17,7 +17,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             Some(due) if due > ctx.now => out.wake(due, TimerKey::Service(service.id)),
             Some(_) | None if out.is_full() => return,
             due => {
-                // The manager that took it understood it.
+                // The manager that accepted it could parse it.
                 let Ok(times) = Timetable::of(schedule) else { continue };
                 if let Some(due) = due {
                     let due = times.last_until(ctx.now).map_or(due, |last| last.max(due));
@@ -32,7 +32,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     }
 }
 
-/// What becomes of a run that is due.
+/// Starts or skips a run that is due.
 fn begin(cluster: &Cluster, service: &Service, schedule: &JobSchedule, due: Timestamp, now: Timestamp) -> Kind {
     let id = service.id;
     let skipped = |cause: SkipCause| Kind::RunSkipped(RunSkipped { service: id, due, cause: cause.into() });
@@ -48,13 +48,13 @@ fn begin(cluster: &Cluster, service: &Service, schedule: &JobSchedule, due: Time
     }
 }
 
-/// Whether one more run may go on beside those that do.
+/// Whether one more concurrent run is allowed.
 fn has_room(service: &Service, run: Run) -> bool {
     let total = service.spec.completions().map_or(0, |of| of.total);
     run.abreast < ABREAST_MAX && total.saturating_mul(run.abreast + 1) <= REPLICAS_MAX
 }
 
-/// Whether the present run is not over: tasks are wanted, or still to be made.
+/// Whether the current run is still in progress: tasks are wanted, or still to be created.
 fn goes_on(cluster: &Cluster, service: &Service) -> bool {
     let places = cluster.places();
     let (active, ended) = (places.wanted(service.id), places.all_ended(service.id));
@@ -71,10 +71,10 @@ mod tests {
 
     const MINUTE: u64 = 60;
 
-    /// A job, what becomes of overlaps, its deadline, the states of its tasks, when it is looked at, and what is said then.
+    /// A job, its overlap policy, its deadline, the states of its tasks, the time, and the result.
     type Case = (Mode, Overlap, Option<u64>, &'static [TaskState], u64, &'static [&'static str]);
 
-    /// A job that is due each hour, its present run with these tasks of one node, and its next one due after an hour.
+    /// A job that is due each hour, its current run with these tasks of one node, and its next one due after an hour.
     fn sample(mode: Mode, overlap: Overlap, deadline_secs: Option<u64>, tasks: &[TaskState]) -> Sample {
         let schedule = JobSchedule {
             cron: "@hourly".to_owned(),
@@ -108,10 +108,10 @@ mod tests {
             (one, Forbid, None, RUNNING, 60 * MINUTE, &["skip 3600 Overlap", "next at 7200", "look at 7200"]),
             (one, Replace, None, RUNNING, 60 * MINUTE, &["run of 3600", "next at 7200", "look at 7200"]),
             (one, Allow, None, RUNNING, 60 * MINUTE, &["run of 3600 beside", "next at 7200", "look at 7200"]),
-            // What is still to be made goes on as well.
+            // A run whose tasks are still to be created is in progress as well.
             (two, Forbid, None, RUNNING, 60 * MINUTE, &["skip 3600 Overlap", "next at 7200", "look at 7200"]),
             (global, Forbid, None, RUNNING, 60 * MINUTE, &["skip 3600 Overlap", "next at 7200", "look at 7200"]),
-            // Of those that were missed, the last one begins late.
+            // Of the missed runs, the last one starts late.
             (one, Forbid, None, &[], 250 * MINUTE, &["run of 14400", "next at 18000", "look at 18000"]),
             (one, Forbid, Some(600), &[], 250 * MINUTE, &["run of 14400", "next at 18000", "look at 18000"]),
             (one, Forbid, Some(599), &[], 250 * MINUTE, &["skip 14400 Late", "next at 18000", "look at 18000"]),

@@ -13,15 +13,15 @@ use projections::{Cluster, Stamp, Touched};
 
 use crate::{Budget, Candidates, Correction, Ctx, Presence, Reconcile, Scope};
 
-/// A core in billionths.
+/// One core in billionths.
 const CORE: u64 = 1_000_000_000;
 
-/// So many seconds after the epoch.
+/// This many seconds after the epoch.
 pub fn at(seconds: u64) -> Timestamp {
     Timestamp::default() + std::time::Duration::from_secs(seconds)
 }
 
-/// A cluster that is made of events.
+/// A cluster built from events.
 #[derive(Default)]
 pub struct Sample {
     pub cluster: Cluster,
@@ -32,7 +32,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Applies an event as a frame of its own, in this second.
+    /// Applies an event as a separate frame, in this second.
     pub fn tell(&mut self, second: u64, kind: Kind) {
         self.frames += 1;
         let stamp = Stamp { index: self.frames, time: at(second) };
@@ -47,7 +47,7 @@ impl Sample {
         touched
     }
 
-    /// A node that joined and registered in the second 0, and said that it offers four cores.
+    /// A node that joined and registered in second 0 with four cores.
     pub fn with_node(mut self, number: u128, spec: NodeSpec) -> Self {
         let node = NodeId::from_bits(number);
         let session = SessionId::from_bits(number);
@@ -57,7 +57,7 @@ impl Sample {
         self.offering(number, 4)
     }
 
-    /// A node says that it offers so many cores.
+    /// A node registers with this many cores.
     pub fn offering(mut self, number: u128, cores: u64) -> Self {
         let node = NodeId::from_bits(number);
         let resources = Some(Resources { nano_cpus: cores * CORE, ..Resources::default() });
@@ -67,18 +67,18 @@ impl Sample {
         self
     }
 
-    /// How the tasks of the service to come are restarted.
+    /// The restart policy of the service to create.
     pub fn with_policy(mut self, policy: RestartPolicy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// The service 1, made in the second 0, whose tasks reserve a core.
+    /// Service 1, created in second 0, whose tasks reserve one core.
     pub fn with_service(self, mode: Mode, constraints: &[&str]) -> Self {
         self.with_spec(ServiceSpec { mode: Some(mode), ..ServiceSpec::default() }, constraints)
     }
 
-    /// The service, of this spec.
+    /// The service with this spec.
     pub fn with_spec(mut self, mut spec: ServiceSpec, constraints: &[&str]) -> Self {
         let constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
         let template = spec.task.get_or_insert_default();
@@ -90,7 +90,7 @@ impl Sample {
         self
     }
 
-    /// A task of the service, in a slot or on a node, that is reported to be in this state.
+    /// A task of the service, in a slot or on a node, that is reported in this state.
     pub fn with_task(mut self, number: u128, slot: u64, node: Option<u128>, state: TaskState) -> Self {
         let task = TaskId::from_bits(number);
         let spec_version = self.cluster.services.get(service()).map_or(0, |service| service.template_version);
@@ -102,26 +102,26 @@ impl Sample {
         if state > TaskState::Pending { self.reported(number, state) } else { self }
     }
 
-    /// A task is reported to be in this state.
+    /// A task is reported in this state.
     pub fn reported(mut self, number: u128, state: TaskState) -> Self {
         let status = TaskStatus { state: state.into(), ..TaskStatus::default() };
         self.tell(0, Kind::TaskReported(TaskReported { task: TaskId::from_bits(number), status }));
         self
     }
 
-    /// A task gets a node.
+    /// A task is assigned to a node.
     pub fn assigned(mut self, task: u128, node: u128) -> Self {
         let (task, node) = (TaskId::from_bits(task), NodeId::from_bits(node));
         self.tell(0, Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
         self
     }
 
-    /// What a reconciler says of everything in this second: each event in a word or two, and when it wants to look again.
+    /// A reconciler's output for everything in this second: each event in a word or two, and when it wants to run again.
     pub fn ask(&self, reconcile: Reconcile, second: u64) -> Vec<String> {
         self.ask_about(&Scope::everything(&self.cluster), reconcile, second)
     }
 
-    /// What a reconciler says of a part of the cluster.
+    /// A reconciler's output for a part of the cluster.
     pub fn ask_about(&self, scope: &Scope, reconcile: Reconcile, second: u64) -> Vec<String> {
         let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
         let mut ctx = Ctx {
@@ -153,7 +153,7 @@ pub fn replicated(replicas: u64) -> Mode {
     Mode::Replicated(ReplicatedMode { replicas })
 }
 
-/// An event as the tables name it.
+/// An event in the notation of the tables.
 fn words(kind: &Kind) -> String {
     let numbers = |tasks: &[TaskId]| tasks.iter().map(|id| format!(" {}", id.bits())).collect::<String>();
     match kind {

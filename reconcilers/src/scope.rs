@@ -1,4 +1,4 @@
-//! The part of the state that a pass of the reconcilers looks at.
+//! The part of the state that a pass of the reconcilers covers.
 
 use std::collections::BTreeSet;
 
@@ -8,46 +8,46 @@ use projections::{Cluster, Instance, Task, Touched};
 use crate::slices::all_services;
 
 projections::concerns! {
-    /// Services, places in services, and nodes to look at.
+    /// Services, places in services, and nodes to reconcile.
     pub struct Scope
     sets {
-        /// Services of which any task may not be as it should, also ones that are gone and have tasks left.
+        /// Services of which any task may be wrong, including removed ones with remaining tasks.
         services: ServiceId,
-        /// Places of other services where a task may not be as it should.
+        /// Places of other services with a task that may be wrong.
         places: (ServiceId, Instance),
-        /// Nodes that changed themselves.
+        /// Nodes whose own rows changed.
         nodes: NodeId,
-        /// Other nodes that may take tasks now and did not before, or the other way round.
+        /// Other nodes that started or stopped accepting tasks.
         contacts: NodeId,
-        /// Nodes on which there may be more room than before.
+        /// Nodes that may have more room than before.
         roomier: NodeId,
-        /// Nodes whose liveness to look at: those that changed, and those whose time to be heard of may be over.
+        /// Nodes whose liveness to check: those that changed, and those whose heartbeat timeout may have expired.
         overdue: NodeId,
-        /// Services that miss tasks which the last turn had no room to make.
+        /// Services that lack tasks which the last turn had no room to create.
         unfilled: ServiceId,
-        /// Services whose tasks waited in vain and are to be tried again.
+        /// Services whose unplaceable tasks should be retried.
         waiting: ServiceId,
-        /// Other services whose rollout may go on.
+        /// Other services whose rollout may continue.
         rollouts: ServiceId,
         /// Other services whose tasks may be moved to other nodes now.
         balances: ServiceId,
-        /// Other services whose tasks may use another share of what they reserve now.
+        /// Other services whose tasks' resource use may have changed.
         scalings: ServiceId,
-        /// Other nodes whose tasks may not suit them any more.
+        /// Other nodes that may no longer be suitable for their tasks.
         unjudged: NodeId,
-        /// Services that are set aside: whatever else is to be looked at, their tasks stay as they are.
+        /// Quarantined services: whatever else is reconciled, their tasks stay unchanged.
         aside: ServiceId,
     }
     flags {
-        /// New tasks wait for a place that the last turn had no room to give them.
+        /// New tasks wait to be placed, for which the last turn had no room.
         placement,
     }
 }
 
 impl Scope {
-    /// What has to be looked at after a change: what was touched, the places that touched nodes have in services, and, since a
-    /// node may have become fit for it, the place of each global service there. What happens in one place of a service that
-    /// rolls decides when the next is due, and so concerns its rollout.
+    /// What must be reconciled after a change: what was touched, the places of services on touched nodes, and, since a node may
+    /// have become suitable, the place of each global service there. A change in one place of a service that rolls out determines
+    /// when the next is due, and so affects its rollout.
     pub fn of(cluster: &Cluster, touched: &Touched) -> Self {
         if touched.everything {
             return Self::everything(cluster);
@@ -89,7 +89,7 @@ impl Scope {
         }
     }
 
-    /// The same, but for services that are set aside.
+    /// The same, without quarantined services.
     pub(crate) fn without(mut self, aside: &BTreeSet<ServiceId>) -> Self {
         if !aside.is_empty() {
             self.services.retain(|service| !aside.contains(service));
@@ -104,20 +104,20 @@ impl Scope {
         self
     }
 
-    /// The services with anything to look at.
+    /// The services with anything to reconcile.
     pub fn concerned(&self) -> BTreeSet<ServiceId> {
         let mut services = services_of(&self.places);
         services.extend(&self.services);
         services
     }
 
-    /// How many places it has, those of whole services included.
+    /// How many places it covers, including those of whole services.
     pub fn places_in(&self, cluster: &Cluster) -> usize {
         let wanted = self.services.iter().map(|service| cluster.places().wanted(*service));
         self.places.len() + usize::try_from(wanted.sum::<u64>()).unwrap_or(usize::MAX)
     }
 
-    /// The tasks of a service to look at, in the order of their places.
+    /// The tasks of a service to reconcile, in the order of their places.
     pub fn tasks_of<'a>(&self, cluster: &'a Cluster, service: ServiceId) -> impl Iterator<Item = &'a Task> {
         let whole = self.services.contains(&service).then(|| cluster.tasks_of_service(service));
         let places = self.places.range((service, Instance::FIRST)..=(service, Instance::LAST));
@@ -125,7 +125,7 @@ impl Scope {
         whole.into_iter().flatten().chain(in_places)
     }
 
-    /// All there is. Services that are gone are known by the specs that their last tasks run.
+    /// Everything. Removed services are found by the specs that their remaining tasks run.
     pub fn everything(cluster: &Cluster) -> Self {
         let services = all_services(cluster);
         let nodes: BTreeSet<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
@@ -162,16 +162,16 @@ mod tests {
             let spec = NodeSpec { availability: Availability::Drain.into(), ..NodeSpec::default() };
             Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec })
         };
-        // What happened before, what happens now, and whether it concerns the tasks that are there.
+        // Earlier events, the event, and whether it affects the existing tasks.
         let table = [
             (vec![], disconnected(), false),
             (vec![disconnected()], registered(""), false),
             (vec![disconnected()], ready(), false),
             (vec![], down(), true),
             (vec![down()], ready(), true),
-            // Nobody waits any longer for what still stops there.
+            // Replacements no longer wait for tasks that are still stopping there.
             (vec![drain()], down(), true),
-            // Constraints may name the address.
+            // Constraints may refer to the address.
             (vec![], registered("10.0.0.9"), true),
             (vec![], drain(), true),
         ];

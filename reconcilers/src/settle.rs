@@ -1,6 +1,6 @@
 //! Settling: running the reconcilers until none has a correction.
 //!
-//! What was touched is settled slice by slice, each with its share of the turn's room, and within a slice no reconciler takes
+//! What was touched is settled slice by slice, each with its share of the turn's budget, and within a slice no reconciler uses
 //! more than half of what is left before tasks are placed: so neither a service nor a reconciler starves the others.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,41 +11,41 @@ use projections::{Cluster, Stamp, Touched};
 use crate::slices::{put_off_large, slices};
 use crate::{ALL, Budget, Correction, Ctx, Reconcile, Scope, TimerKey};
 
-/// Rounds after which reconcilers that still contradict each other are taken for a fault. Settling takes two or three.
+/// Rounds after which reconcilers that still contradict each other count as a bug. Settling takes two or three.
 const ROUNDS_MAX: usize = 16;
-/// Rounds after which that is so when they have used up the turn's room as well: what is only large does so in the first.
+/// The same if they have also used up the turn's budget: a large service does so in the first rounds.
 const ROUNDS_OF_A_FULL_TURN: usize = 8;
 
-/// What settling led to.
+/// The result of settling.
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// What became true, in order; the state has it already.
+    /// The new events, in order; they are already applied to the state.
     pub events: Vec<Event>,
-    /// Everything that any event of the turn concerns.
+    /// Everything that any event of the turn affects.
     pub touched: Touched,
-    /// For each subject that was looked at: when to look again, if at all.
+    /// For each processed subject: when to process it again, if at all.
     pub wakes: BTreeMap<TimerKey, Option<Timestamp>>,
-    /// What was not looked at because the turn was full; the next turn starts with it.
+    /// What was not processed because the turn was full; the next turn starts with it.
     pub left: Touched,
-    /// How many places were looked at, each as often as it was: the turn's work.
+    /// How many places were visited, counting repeated visits: the turn's work.
     pub places: usize,
-    /// Services over which the reconcilers do not come to rest, which is a fault in them. What they said is kept; the services
-    /// are to be left alone for some time.
+    /// Services on which the reconcilers do not converge, which is a bug in them. Their events are kept; the services must be
+    /// quarantined for some time.
     pub disputed: BTreeSet<ServiceId>,
-    /// Services with work left, although this turn began to put right what it had put right itself. What is only large does not;
-    /// if it goes on from turn to turn, these are disputed as well.
+    /// Services with work left, although this turn started to correct its own corrections. A service that is merely large does
+    /// not; if this continues from turn to turn, these are disputed as well.
     pub restless: BTreeSet<ServiceId>,
-    /// What reconcilers corrected in slices that were cut, but for the placing of tasks. Who is only large is corrected somewhere
-    /// else in the next turn; if it is the same from turn to turn although nobody asked for anything, that is a dispute.
+    /// What reconcilers corrected in slices that were cut, except for placing tasks. A service that is merely large is corrected
+    /// elsewhere in the next turn; if the same subject is corrected from turn to turn without a command, that is a dispute.
     pub corrected: BTreeSet<TimerKey>,
 }
 
-/// Puts right what is wrong within what was touched, and applies it, until `room` is spent.
+/// Corrects what was touched, and applies the corrections, until `room` is used up.
 pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &Stamp, room: Budget) -> Settled {
     settle_without(&BTreeSet::new(), cluster, touched, ctx, at, room)
 }
 
-/// The same, but for services that are set aside.
+/// The same, without quarantined services.
 pub fn settle_without(
     aside: &BTreeSet<ServiceId>,
     cluster: &mut Cluster,
@@ -57,7 +57,7 @@ pub fn settle_without(
     Settling { reconcilers: &ALL, aside, at, settled: Settled::default() }.run(cluster, touched, ctx, room)
 }
 
-/// One turn's settling under way.
+/// One turn's settling in progress.
 struct Settling<'a> {
     reconcilers: &'a [(Reconciler, Reconcile)],
     aside: &'a BTreeSet<ServiceId>,
@@ -65,19 +65,19 @@ struct Settling<'a> {
     settled: Settled,
 }
 
-/// What a run of all reconcilers left to look at, and whether that is because there was no more room.
+/// What a run of all reconcilers left to process, and whether that is because the budget was used up.
 #[derive(Default)]
 struct Pass {
     changed: Touched,
     cut: bool,
-    /// What was corrected, but for the placing of tasks.
+    /// What was corrected, except for placing tasks.
     corrected: BTreeSet<TimerKey>,
 }
 
 impl Settling<'_> {
     fn run(mut self, cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, mut room: Budget) -> Settled {
         self.settled.touched = touched.clone();
-        // All that was touched is looked at, now or in a later turn.
+        // Everything that was touched is processed, now or in a later turn.
         self.settled.wakes.extend(touched.services.iter().map(|service| (TimerKey::Service(*service), None)));
         let slices = slices(cluster, touched, self.at.index);
         self.settled.left.merge(slices.later);
@@ -94,7 +94,7 @@ impl Settling<'_> {
         self.settled
     }
 
-    /// Brings a slice to rest, or leaves it when its room is spent; returns what is left of the room.
+    /// Settles a slice, or leaves it when its budget is used up; returns what is left of the budget.
     fn rest(&mut self, cluster: &mut Cluster, slice: Touched, ctx: &mut Ctx<'_>, mut room: Budget) -> Budget {
         let mut next = Pass { changed: slice, ..Pass::default() };
         for round in 0..ROUNDS_MAX {
@@ -119,8 +119,8 @@ impl Settling<'_> {
         room
     }
 
-    /// Names the services to set aside, and leaves to the next turn what else there was to look at. If no service is to blame, it
-    /// is dropped: nothing would keep the next turn from going on like this one.
+    /// Records the services to quarantine, and leaves the remaining work to the next turn. If no service is to blame, it is
+    /// dropped: otherwise the next turn would continue like this one.
     fn dispute(&mut self, mut changed: Touched) {
         let disputed = named(&changed);
         if disputed.is_empty() {
@@ -152,8 +152,8 @@ impl Settling<'_> {
             *room = room.after(share, correction.room);
             self.settled.places += correction.places;
             if correction.is_full() {
-                // Whatever this one did not reach is looked at again. If it does not know, or the later ones have no room, that is
-                // all, also what the later ones did not see. Tasks are placed all the same.
+                // What this one did not reach is processed again. If it cannot tell, or the later ones have no room, that is
+                // everything, including what the later ones did not process. Tasks are placed anyway.
                 let known = correction.unreached.take().filter(|_| last || !room.is_spent());
                 skip |= known.is_none();
                 pass.changed.merge(known.unwrap_or_else(|| looked_at.clone()));
@@ -178,7 +178,7 @@ impl Settling<'_> {
         pass
     }
 
-    /// Applies a correction; what it touched.
+    /// Applies a correction; returns what it touched.
     fn take(&mut self, cluster: &mut Cluster, name: Reconciler, correction: Correction) -> Touched {
         for (time, subject) in correction.wakes {
             let wake = self.settled.wakes.entry(subject).or_default();
@@ -193,12 +193,12 @@ impl Settling<'_> {
         touched
     }
 
-    /// What is to be looked at, but for services that are set aside: also of everything, and of all that a node has.
+    /// The scope to process, without quarantined services: even if it is everything, or all places of a node.
     fn scope(&self, cluster: &Cluster, touched: &Touched) -> Scope {
         Scope::of(cluster, touched).without(self.aside)
     }
 
-    /// Leaves out services that are set aside. Timers of their places end: they are looked at as a whole when their time comes.
+    /// Removes quarantined services. Timers of their places end: they are processed as a whole when they are retried.
     fn leave_out(&mut self, touched: &mut Touched) {
         let (aside, wakes) = (self.aside, &mut self.settled.wakes);
         if !aside.is_empty() {
@@ -223,7 +223,7 @@ impl Settling<'_> {
         }
     }
 
-    /// A pass over a subject finds all of its timers again.
+    /// Forgets the timers of processed subjects: a pass over a subject sets all of its timers again.
     fn forget_wakes(&mut self, scope: &Scope, touched: &Touched) {
         let nodes = scope.overdue.iter().map(|node| TimerKey::Node(*node));
         let rollouts = scope.services.iter().chain(&scope.rollouts).chain(&touched.rollouts);
@@ -244,7 +244,7 @@ fn subjects(touched: &Touched) -> impl Iterator<Item = TimerKey> {
     services.chain(touched.places.iter().map(|(service, instance)| TimerKey::Place(*service, *instance)))
 }
 
-/// The services of which something was touched.
+/// The services with touched parts.
 fn named(touched: &Touched) -> BTreeSet<ServiceId> {
     let places = touched.places.iter().map(|(service, _)| service);
     places.chain(&touched.services).chain(&touched.rollouts).copied().collect()

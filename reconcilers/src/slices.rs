@@ -1,5 +1,5 @@
-//! What was touched, in slices that share a turn: small services together, of a large one a part in each turn. So a turn's work
-//! is bounded, and a service with very many tasks holds up no other.
+//! Divides what was touched into slices that share a turn: small services together, and one part of each large one per turn. So a
+//! turn's work is bounded, and a service with very many tasks delays no other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,13 +7,14 @@ use events::service_spec::Mode;
 use events::{NodeId, ServiceId};
 use projections::{Cluster, Instance, Touched};
 
-/// Places that one slice looks at.
+/// Places that one slice visits.
 const PLACES_MAX: usize = 1_000;
-/// Slices of a turn; the others are the next turn's. So many places are looked at in a fraction of an election timeout.
+/// Slices of a turn; the others are left to the next turn. This many places are visited in a fraction of an election timeout.
 pub(crate) const SLICES_MAX: usize = 16;
-/// Slices of a turn that may go to single places and nodes, so that others get on as well however many of these there are.
+/// Slices of a turn that may be used for single places and nodes, so that the rest makes progress however many of these there
+/// are.
 const SLICES_OF_PLACES_MAX: usize = SLICES_MAX / 2;
-/// Places that a turn may have left to the next; while there are more, no further part of a large service is begun.
+/// Places that a turn may leave to the next; beyond that, no further part of a large service is started.
 const PLACES_LEFT_MAX: usize = 4 * PLACES_MAX;
 
 /// What was touched, divided.
@@ -25,7 +26,7 @@ pub(crate) struct Slices {
     pub(crate) later: Touched,
 }
 
-/// Divides what was touched. What is small comes first; of what is large, another one is the first in each turn.
+/// Divides what was touched. Small services come first; of the large ones, a different one is first in each turn.
 pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> Slices {
     let services = if touched.everything { all_services(cluster) } else { touched.services.clone() };
     let mut costs: Vec<(usize, ServiceId)> = services.iter().map(|id| (cost(cluster, *id), *id)).collect();
@@ -39,7 +40,7 @@ pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> Slices {
     costs.sort_unstable();
     let large = costs.split_off(costs.partition_point(|(cost, _)| *cost <= PLACES_MAX));
     let mut slices = Slices::default();
-    // Of several places to go on from, the first one counts.
+    // Of several places to continue from, the first one counts.
     let mut sweeps: BTreeMap<ServiceId, Option<Instance>> =
         touched.sweeps.iter().rev().map(|(service, from)| (*service, Some(*from))).collect();
     sweeps.extend(large.into_iter().map(|(_, service)| (service, None)));
@@ -51,7 +52,8 @@ pub(crate) fn slices(cluster: &Cluster, touched: Touched, turn: u64) -> Slices {
     slices
 }
 
-/// Takes large services out of what a turn touched itself: they are looked at as such now, and their places part by part.
+/// Removes large services from what a turn touched itself: the services themselves are processed now, and their places part by
+/// part.
 pub(crate) fn put_off_large(cluster: &Cluster, touched: &mut Touched, later: &mut Touched) {
     let is_large = |service: &ServiceId| cost(cluster, *service) > PLACES_MAX;
     let large: Vec<ServiceId> = touched.services.iter().copied().filter(is_large).collect();
@@ -63,11 +65,11 @@ pub(crate) fn put_off_large(cluster: &Cluster, touched: &mut Touched, later: &mu
 }
 
 impl Slices {
-    /// All but the services, with as many of the nodes to judge as one slice may.
+    /// Everything except the services, with as many of the nodes to judge as fit into one slice.
     fn first(&mut self, cluster: &Cluster, mut touched: Touched, is_behind: bool) -> Touched {
         let mut unjudged = std::mem::take(&mut touched.unjudged);
         if touched.everything {
-            // All services are in other slices, and all places with them.
+            // All services, with all their places, are in other slices.
             let nodes = || cluster.nodes.iter().map(|(id, _)| id);
             unjudged = nodes().collect();
             touched = Touched { overdue: nodes().collect(), placement: true, ..Touched::default() };
@@ -80,8 +82,9 @@ impl Slices {
         Touched { services: BTreeSet::new(), sweeps: BTreeSet::new(), ..touched }
     }
 
-    /// Places and nodes, as many together as one slice may look at, beside all else that was touched. Of more than there are
-    /// slices for, others are the first in each turn. Returns the last slice, and how many more places it may look at.
+    /// Places and nodes, together as many as fit into one slice, in addition to everything else that was touched. If there are
+    /// more than the slices can hold, different ones are first in each turn. Returns the last slice, and how many more places it
+    /// may visit.
     fn add_places(&mut self, cluster: &Cluster, mut touched: Touched, turn: u64) -> (Touched, usize) {
         let single = Touched {
             nodes: std::mem::take(&mut touched.nodes),
@@ -108,7 +111,7 @@ impl Slices {
         (slice, room)
     }
 
-    /// Small services, as many together as one slice may look at.
+    /// Small services, together as many as fit into one slice.
     fn add_small(&mut self, mut slice: Touched, mut room: usize, services: Vec<(usize, ServiceId)>) {
         for (cost, service) in services {
             if cost > room {
@@ -121,8 +124,8 @@ impl Slices {
         self.add(slice);
     }
 
-    /// Of each large service the next part; of one that was touched as a whole (which has no place to go on from), the first
-    /// one and what concerns all of it.
+    /// The next part of each large service; for one that was touched as a whole (without a place to continue from), the first one
+    /// and what affects all of it.
     fn add_large(
         &mut self,
         cluster: &Cluster,
@@ -158,7 +161,7 @@ impl Slices {
     }
 }
 
-/// How many places a service has, or is to have.
+/// How many places a service has, or should have.
 fn cost(cluster: &Cluster, id: ServiceId) -> usize {
     let wanted = cluster.services.get(id).map_or(0, |service| match service.spec.mode() {
         Mode::Replicated(mode) => usize::try_from(mode.replicas).unwrap_or(usize::MAX / 2),
@@ -170,12 +173,12 @@ fn cost(cluster: &Cluster, id: ServiceId) -> usize {
     1 + wanted.min(PLACES_MAX).max(tasks)
 }
 
-/// How many places are looked at because of a node: itself, those of its tasks, and one in each global service.
+/// How many places are visited because of a node: itself, those of its tasks, and one in each global service.
 fn cost_of_node(cluster: &Cluster, node: NodeId, globals: usize) -> usize {
     1 + globals + usize::try_from(cluster.usage.of(node).tasks).unwrap_or(PLACES_MAX)
 }
 
-/// Nodes and places in parts of as many places as one slice may look at, each with how many they are. A node is in one part.
+/// Divides nodes and places into parts that fit into one slice, each with its number of places. A node is in one part.
 fn parts(cluster: &Cluster, touched: Touched) -> VecDeque<(usize, Touched)> {
     let globals = cluster.global_services().count();
     let (mut parts, mut cost, mut part) = (VecDeque::new(), 0, Touched::default());
@@ -203,7 +206,7 @@ fn parts(cluster: &Cluster, touched: Touched) -> VecDeque<(usize, Touched)> {
     parts
 }
 
-/// What there is to look at of a service but for its places.
+/// What to process for a service, apart from its places.
 fn as_such(service: ServiceId) -> Touched {
     let services: BTreeSet<ServiceId> = [service].into();
     Touched {
@@ -216,7 +219,7 @@ fn as_such(service: ServiceId) -> Touched {
     }
 }
 
-/// The next places of a service, those of its tasks and those that it may want filled, and the one to go on from.
+/// The next places of a service, those of its tasks and those that should be filled, and the one to continue from.
 fn part(cluster: &Cluster, service: ServiceId, from: Instance) -> (BTreeSet<(ServiceId, Instance)>, Option<Instance>) {
     let first = match from {
         Instance::Slot(_) => NodeId::default(),
@@ -230,7 +233,7 @@ fn part(cluster: &Cluster, service: ServiceId, from: Instance) -> (BTreeSet<(Ser
     (places.into_iter().take(PLACES_MAX).map(|place| (service, place)).collect(), next)
 }
 
-/// The node after as many of these as have the tasks that one slice looks at.
+/// The first node that no longer fits into a slice with the tasks of those before it.
 fn after_first_tasks(cluster: &Cluster, nodes: &BTreeSet<NodeId>) -> NodeId {
     let mut room = PLACES_MAX;
     let after = nodes.iter().find(|node| {
@@ -242,7 +245,7 @@ fn after_first_tasks(cluster: &Cluster, nodes: &BTreeSet<NodeId>) -> NodeId {
     after.copied().unwrap_or(NodeId::MAX)
 }
 
-/// All services. Those that are gone are known by the specs that their last tasks run.
+/// All services. Removed ones are found by the specs that their remaining tasks run.
 pub(crate) fn all_services(cluster: &Cluster) -> BTreeSet<ServiceId> {
     let mut services: BTreeSet<ServiceId> = cluster.services.iter().map(|(id, _)| id).collect();
     services.extend(cluster.revisions.iter().map(|((id, _), _)| id));

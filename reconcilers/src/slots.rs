@@ -1,4 +1,4 @@
-//! The places of a service and the tasks in them, and how a task for a place is made.
+//! The places of a service and the tasks in them, and how a task for a place is created.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use projections::{Cluster, Instance, Node, Service, Task};
 
 use crate::{Correction, Ctx};
 
-/// The tasks in one place, oldest first; without those that are to be removed.
+/// The tasks in one place, oldest first; without those being removed.
 pub(crate) type Slot<'a> = Vec<&'a Task>;
 
 /// The tasks in one place of a service.
@@ -21,7 +21,7 @@ pub(crate) fn at(cluster: &Cluster, service: ServiceId, instance: Instance) -> S
 
 /// Tasks of one service, in the order of their places, by place.
 pub(crate) fn grouped<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> BTreeMap<Instance, Slot<'a>> {
-    // Since they come in order, the map is built in one go.
+    // Since they are sorted, the map is built in one pass.
     let mut slots: Vec<(Instance, Slot<'a>)> = Vec::new();
     for task in tasks.into_iter().filter(|task| task.desired != TaskState::Remove) {
         match slots.last_mut().filter(|(instance, _)| *instance == task.instance()) {
@@ -35,23 +35,23 @@ pub(crate) fn grouped<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> BTreeMap
     slots.into_iter().collect()
 }
 
-/// Whether a task's node is lost, drained or gone.
+/// Whether a task's node is lost, drained or removed.
 pub(crate) fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
     task.node.is_some_and(|node| cluster.nodes.get(node).is_none_or(Node::must_be_left))
 }
 
-/// Whether a task is wanted and runs.
+/// Whether a task is wanted and running.
 pub(crate) fn serves(task: &Task) -> bool {
     task.is_live() && task.state == TaskState::Running
 }
 
-/// Whether a task gives way to one on a node with fewer tasks of the service, which has not ended.
+/// Whether a task is replaced by one on a node with fewer tasks of the service, and has not ended.
 pub(crate) fn is_rebalanced(cluster: &Cluster, task: &Task) -> bool {
     let mut others = cluster.tasks_of_instance(task.service, task.instance());
     others.any(|other| other.replaces == Some(task.id) && other.cause == TaskCause::Rebalanced && other.is_live())
 }
 
-/// Why a task cannot stay on its node, which is lost, drained or gone, or does not suit the task's service.
+/// Why a task cannot stay on its node, which is lost, drained, removed, or not suitable for the task's service.
 pub(crate) fn why_left(cluster: &Cluster, task: &Task) -> DesiredCause {
     match task.node.and_then(|node| cluster.nodes.get(node)) {
         None => DesiredCause::NodeRemoved,
@@ -61,36 +61,35 @@ pub(crate) fn why_left(cluster: &Cluster, task: &Task) -> DesiredCause {
     }
 }
 
-/// Whether any task of a service has another spec than the present one. Most of the time none has, which saves looking at
-/// each.
+/// Whether any task of a service has an outdated spec. Most of the time none has, which avoids visiting each.
 pub(crate) fn have_older_specs(cluster: &Cluster, service: &Service) -> bool {
     let mut revisions = cluster.revisions.range((service.id, 0)..=(service.id, u64::MAX));
     revisions.any(|((_, version), _)| version != service.template_version)
 }
 
-/// Whether tasks of another spec than the present one are wanted.
+/// Whether any wanted task has an outdated spec.
 pub(crate) fn have_older_wanted(cluster: &Cluster, service: &Service) -> bool {
     let mut revisions = cluster.tasks_by_revision().of_service(service.id);
     revisions.any(|(version, tasks)| version != service.template_version && tasks.wanted > 0)
 }
 
-/// Whether two tasks are wanted in some place of a service, one of which is to replace the other once it runs.
+/// Whether any place of a service has two wanted tasks, one of which will replace the other once it is running.
 pub(crate) fn are_doubled(cluster: &Cluster, service: &Service) -> bool {
     cluster.tasks_by_revision().total(service.id).wanted > cluster.places().wanted(service.id)
 }
 
-/// Whether a rollout was begun and has not looked at the service's places yet.
+/// Whether a rollout has started and not yet counted the service's places.
 pub(crate) fn awaits_count(cluster: &Cluster, service: &Service) -> bool {
     let tally = cluster.rollout_tallies.get(service.id).filter(|_| service.is_rolling());
     tally.is_some_and(|tally| tally.slots.is_none())
 }
 
-/// What orders the tasks in one place, the oldest first.
+/// Sort key of the tasks in one place, the oldest first.
 pub(crate) fn age(task: &Task) -> (u64, TaskId) {
     (task.created_index, task.id)
 }
 
-/// Whether a task that ended (or has to leave its node) is to be replaced under its service's policy.
+/// Whether a task that ended (or has to leave its node) should be replaced under its service's policy.
 pub(crate) fn may_restart(cluster: &Cluster, service: &Service, task: &Task) -> bool {
     let policy = service.spec.restart_policy();
     let called_for = match policy.condition {
@@ -102,7 +101,7 @@ pub(crate) fn may_restart(cluster: &Cluster, service: &Service, task: &Task) -> 
     called_for && !is_over && attempts_left(cluster, &policy, task)
 }
 
-/// Whether a task's slot is one of those that the present run of its job fills; of what is no job, all are.
+/// Whether the current run of a task's job fills its slot; always true for other services.
 fn is_in_run(service: &Service, task: &Task) -> bool {
     match (service.completions(), task.instance().slot()) {
         (Some(wanted), Some(slot)) => slot < wanted.total,
@@ -110,16 +109,16 @@ fn is_in_run(service: &Service, task: &Task) -> bool {
     }
 }
 
-/// Whether a place whose newest task is this one stays as it is: the policy wants no other. A task that never ran counts only
-/// until its service gets new registry credentials, which may be what it lacked.
+/// Whether a place with this newest task stays unchanged: the policy requires no other. A task that never ran counts only until
+/// its service gets new registry credentials, which may have been missing.
 pub(crate) fn ended_for_good(cluster: &Cluster, service: &Service, newest: &Task) -> bool {
     let never_ran = newest.state > TaskState::Shutdown && newest.running_at.is_none();
     let revived = never_ran && newest.created_index < service.credentials_version;
     !revived && !may_restart(cluster, service, newest)
 }
 
-/// Whether the limit on restarts within the window allows one more. The window ends when the task ended, not now, so that
-/// the answer does not change with time alone.
+/// Whether the limit on restarts within the window allows one more. The window ends when the task ended, not now, so that the
+/// result does not change with time alone.
 fn attempts_left(cluster: &Cluster, policy: &Restart, task: &Task) -> bool {
     if policy.max_attempts == 0 {
         return true;
@@ -130,8 +129,8 @@ fn attempts_left(cluster: &Cluster, policy: &Restart, task: &Task) -> bool {
     (restarts.iter().filter(counts).count() as u64) < policy.max_attempts
 }
 
-/// Whether the others in a task's place have let go of it, as far as they were told to: what is still wanted there runs
-/// beside it on purpose, until a start-first update is through.
+/// Whether the other tasks that should leave a task's place have done so: those that are still wanted run beside it on purpose,
+/// until a start-first update is complete.
 pub(crate) fn is_vacated(cluster: &Cluster, task: &Task) -> bool {
     let stopping = cluster.tasks_of_instance(task.service, task.instance()).filter(|other| !other.is_wanted());
     !stopping.into_iter().any(|other| {
@@ -140,26 +139,26 @@ pub(crate) fn is_vacated(cluster: &Cluster, task: &Task) -> bool {
     })
 }
 
-/// Whether another task of the present template is there to fill the place of this one, and may stay where it is.
+/// Whether another task of the current template fills the place of this one, and may stay on its node.
 pub(crate) fn has_successor(cluster: &Cluster, service: &Service, task: &Task) -> bool {
     successors(cluster, service, task).any(Task::is_live)
 }
 
-/// The other tasks of the present template that are wanted in a task's place and may stay where they are.
+/// The other wanted tasks of the current template in a task's place that may stay on their nodes.
 pub(crate) fn successors<'a>(cluster: &'a Cluster, service: &Service, task: &Task) -> impl Iterator<Item = &'a Task> {
     let (id, version) = (task.id, service.template_version);
     let others = cluster.tasks_of_instance(task.service, task.instance()).filter(move |other| other.id != id);
     others.filter(move |other| other.is_wanted() && other.spec_version == version && !has_to_leave(cluster, other))
 }
 
-/// A task to make.
+/// A task to create.
 pub(crate) struct NewTask {
     pub instance: Instance,
     pub desired: TaskState,
     pub cause: TaskCause,
     pub replaces: Option<TaskId>,
     pub start_after: Option<Timestamp>,
-    /// Old tasks of the place that leave the state with it.
+    /// Old tasks of the place that are removed from the state with it.
     pub reaped: Vec<TaskId>,
 }
 
@@ -169,7 +168,7 @@ impl NewTask {
         Self { instance, desired: TaskState::Running, cause, replaces: None, start_after: None, reaped: Vec::new() }
     }
 
-    /// A task that starts as soon as it is placed, and one of a job no sooner than what is left of an earlier run in its place is gone.
+    /// A task that starts as soon as it is placed; for a job no sooner than the tasks of an earlier run in its place are gone.
     pub(crate) fn first(cluster: &Cluster, service: &Service, instance: Instance, now: Timestamp) -> Self {
         let task = Self::at_once(instance, TaskCause::Scale);
         let is_taken = || cluster.tasks_of_instance(service.id, instance).any(Task::occupies_node);
@@ -180,18 +179,18 @@ impl NewTask {
         }
     }
 
-    /// A task that is made ready and starts when its predecessor has let go and `start_after` has come.
+    /// A task that is prepared and starts when its predecessor has stopped and `start_after` has passed.
     pub(crate) fn after(old: &Task, cause: TaskCause, start_after: Timestamp) -> Self {
         let (replaces, start_after) = (Some(old.id), Some(start_after));
         Self { instance: old.instance(), desired: TaskState::Ready, cause, replaces, start_after, reaped: Vec::new() }
     }
 
-    /// The event that makes it, with the service's present spec.
+    /// The event that creates it, with the service's current spec.
     pub(crate) fn event(self, service: &Service, ctx: &mut Ctx<'_>) -> Kind {
         Kind::TaskCreated(self.created(service, ctx))
     }
 
-    /// Makes it, and says which it is.
+    /// Creates it, and returns its id.
     pub(crate) fn make(self, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) -> TaskId {
         let created = self.created(service, ctx);
         let id = created.task;

@@ -1,4 +1,4 @@
-//! Which tasks run something else than their service wants now.
+//! Which tasks run a different template than the current one of their service.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use projections::{Cluster, Service, Task};
 
 use crate::schedule::filters::{Filters, meets_constraints};
 
-/// How the older specs that tasks run differ from the present one, each compared once.
+/// How the older specs that tasks run differ from the current one, each compared once.
 pub(crate) struct Templates {
     current: u64,
     differences: BTreeMap<u64, Difference>,
@@ -16,7 +16,7 @@ pub(crate) struct Templates {
 #[derive(Clone, Copy)]
 enum Difference {
     None,
-    /// Only where tasks may run: one that may stay where it is keeps its old spec.
+    /// Only the placement: a task that may stay on its node keeps its old spec.
     PlacementOnly,
     Other,
 }
@@ -29,7 +29,7 @@ impl Templates {
         Self { current: service.template_version, differences: differences.collect(), placement }
     }
 
-    /// Whether a task has to be replaced for its service to be as its spec says.
+    /// Whether a task must be replaced so that its service matches its spec.
     pub(crate) fn is_out_of_date(&self, cluster: &Cluster, task: &Task) -> bool {
         if task.spec_version == self.current {
             return false;

@@ -1,6 +1,6 @@
-//! Rollouts: tasks of an older spec give way to ones of the present spec, a few at a time.
+//! Rollouts: tasks of an older spec are replaced by tasks of the current spec, a few at a time.
 //!
-//! There are no workers that sleep. The projection knows which places a rollout took and when their new tasks first ran or
+//! There are no workers that sleep. The projection records which places a rollout took and when their new tasks first ran or
 //! ended: a place is in flight from the moment it is taken until then, and for the delay after, whatever becomes of the task.
 
 mod condition;
@@ -55,7 +55,7 @@ fn roll(cluster: &Cluster, service: &Service, tally: &Tally, ctx: &mut Ctx<'_>, 
     }
     let overdue = list.overdue(cluster, service, ctx.now);
     if !overdue.is_empty() {
-        // What becomes of the places is judged once they are known to have failed.
+        // The places are handled once the failures are recorded.
         let service = service.id;
         return out.push_about(overdue, |tasks| Kind::UpdateTasksOverdue(UpdateTasksOverdue { service, tasks }));
     }
@@ -71,7 +71,7 @@ fn roll(cluster: &Cluster, service: &Service, tally: &Tally, ctx: &mut Ctx<'_>, 
         let slots = list.due().len() as u64;
         out.push(Kind::UpdateStarted(UpdateStarted { service: service.id, slots, rollback: rollback(service) }));
     }
-    // Each place needs an event at least.
+    // Each place needs at least one event.
     let due: Vec<(Loss, Instance)> = list.due().iter().take(out.room.events).copied().collect();
     let in_flight = list.in_flight();
     if !due.is_empty() {
@@ -81,7 +81,7 @@ fn roll(cluster: &Cluster, service: &Service, tally: &Tally, ctx: &mut Ctx<'_>, 
     }
 }
 
-/// Stops old tasks beside which ones of the present spec serve.
+/// Stops old tasks next to serving ones of the current spec.
 fn stop_superseded(cluster: &Cluster, service: &Service, order: UpdateOrder, list: &Worklist, out: &mut Correction) {
     let templates = Templates::new(cluster, service);
     for instance in list.superseded() {
@@ -95,7 +95,7 @@ fn stop_superseded(cluster: &Cluster, service: &Service, order: UpdateOrder, lis
     }
 }
 
-/// Takes as many of the places that are due as may be in flight at the same time.
+/// Takes as many of the due places as may be in flight at the same time.
 fn take(
     cluster: &Cluster,
     service: &Service,
@@ -107,7 +107,7 @@ fn take(
     let limit = if rollout.parallelism == 0 { u64::MAX } else { rollout.parallelism };
     let (mut own, mut earlier) = in_flight;
     for (loss, instance) in due {
-        // A place that is in flight already is one of them before and after.
+        // A place that is already in flight is counted before and after.
         let others = if loss == Loss::InFlight { own } else { own + earlier };
         if others >= limit || out.is_full() {
             return;
@@ -118,8 +118,8 @@ fn take(
     }
 }
 
-/// Where no rollout is under way: a node that could not take part in it gets the present spec once it can, and old tasks that
-/// were left beside new ones stop once these run. So does what another task of the same spec replaces.
+/// Without a rollout in progress: a node that could not take part in it gets the current spec once it can, and old tasks that
+/// were left next to new ones stop once these are running. The same holds for tasks replaced by another one of the same spec.
 fn catch_up(cluster: &Cluster, scope: &Scope, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) {
     if !slots::have_older_specs(cluster, service) && !slots::are_doubled(cluster, service) {
         return;
@@ -142,7 +142,7 @@ fn catch_up(cluster: &Cluster, scope: &Scope, service: &Service, ctx: &mut Ctx<'
     }
 }
 
-/// Why a task stops beside which another one serves where no rollout is under way.
+/// Why a task stops that has a serving task next to it, without a rollout in progress.
 fn why_superseded(cluster: &Cluster, service: &Service, task: &Task) -> DesiredCause {
     match () {
         () if slots::has_to_leave(cluster, task) => slots::why_left(cluster, task),
@@ -165,8 +165,8 @@ fn replace(
         out.push(NewTask::at_once(instance, TaskCause::Update).event(service, ctx));
         return;
     };
-    // One task serves until the new one does: the one that has for longest, since what an earlier rollout put beside it may have
-    // been restarted just now. Where nothing serves, nothing is kept.
+    // One task serves until the new one does: the one that has been running longest, since one that an earlier rollout added may
+    // just have been restarted. If none serves, none is kept.
     let serving = wanted.iter().filter(|task| serves(task)).min_by_key(|task| (task.running_at, task.id));
     match serving.filter(|_| order == UpdateOrder::StartFirst).map(|task| task.id) {
         None => {
@@ -182,7 +182,7 @@ fn replace(
     }
 }
 
-/// Ends the rollout once the last new task has been watched for long enough, also if it never ran.
+/// Completes the rollout once the last new task has been monitored for long enough, even if it never ran.
 fn complete(service: &Service, rollout: &Rollout, tally: &Tally, now: Timestamp, out: &mut Correction) {
     match tally.last_step_at.map(|last| last + watch(rollout)).filter(|watched_until| now < *watched_until) {
         Some(watched_until) => out.wake(watched_until, TimerKey::Rollout(service.id)),
@@ -190,7 +190,7 @@ fn complete(service: &Service, rollout: &Rollout, tally: &Tally, now: Timestamp,
     }
 }
 
-/// Pauses or undoes a rollout too many of whose tasks failed; whether it did.
+/// Pauses or rolls back a rollout with too many failed tasks; returns whether it did.
 fn stop_after_failures(service: &Service, tally: &Tally, out: &mut Correction) -> bool {
     let rollout = service.rollout();
     let Some(culprit) = tally.culprit.filter(|_| has_failed(tally, &rollout)) else { return false };
@@ -227,7 +227,7 @@ fn stop_after_failures(service: &Service, tally: &Tally, out: &mut Correction) -
     true
 }
 
-/// What an event of its rollout says of it: that it is a rollback, if it is one.
+/// Marks an event of the rollout as one of a rollback, if it is.
 fn rollback(service: &Service) -> Option<bool> {
     service.update.as_ref().filter(|update| update.state.is_rollback()).map(|_| true)
 }
@@ -238,7 +238,7 @@ fn has_failed(tally: &Tally, rollout: &Rollout) -> bool {
     too_many && rollout.failure_action != FailureAction::Continue
 }
 
-/// The previous spec. Credentials belong to the service: the ones that it has now are the ones that there are.
+/// The previous spec with the current credentials, which belong to the service.
 fn with_credentials_of(previous: &ServiceSpec, service: &Service) -> ServiceSpec {
     let mut spec = previous.clone();
     if let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) {

@@ -1,4 +1,4 @@
-//! Turns that are full: what a cut turn did not come to is the next turn's first work, and nothing is lost on the way.
+//! Turns that are full: the next turn starts with what a cut turn did not reach, and nothing is lost.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn bytes(bytes: usize) -> Budget {
     Budget { bytes, ..Budget::FRAME }
 }
 
-/// Budget for one event and more, and for one id in a list and more.
+/// Budgets for one event and more, and for one id in a list and more.
 fn rooms() -> impl Iterator<Item = Budget> {
     [1, 3, 4, 10, 1_000].map(events).into_iter().chain([36, 37, 60, 100, 500].map(bytes))
 }
@@ -64,7 +64,7 @@ fn turn(cluster: &mut Cluster, index: u64, touched: Touched, room: Budget) -> Se
     settle(cluster, touched, &mut ctx, &at(index), room)
 }
 
-/// Turns of `room` until nothing is left; the index of the last.
+/// Turns with this budget until nothing is left; returns the index of the last.
 fn turns(cluster: &mut Cluster, first: u64, mut touched: Touched, room: Budget) -> u64 {
     for index in first..first + 1_000 {
         touched = turn(cluster, index, touched, room).left;
@@ -111,7 +111,7 @@ fn after_turns_that_were_cut_nothing_is_left_to_say() {
     assert_eq!(turn(&mut cluster, last + 1, everything, Budget::FRAME).events, Vec::new());
 }
 
-/// Scales the first service in turns of this room; the tasks that it then keeps.
+/// Scales the first service down in turns with this budget; returns the tasks that it keeps.
 fn scaled_down(room: Budget) -> Vec<TaskId> {
     let mut cluster = Cluster::default();
     fold(&mut cluster, 1, [node(1), node(2)].into_iter().flatten());
@@ -173,7 +173,7 @@ fn running(cluster: &Cluster, service: u128) -> usize {
     cluster.tasks_of_service(ServiceId::from_bits(service)).filter(|task| task.node.is_some()).count()
 }
 
-/// Both that small ones get all that they want at once, and that the large one gets on.
+/// Small services get everything at once, and the large one makes progress.
 #[test]
 fn a_large_service_holds_nobody_up() {
     let mut cluster = Cluster::default();
@@ -195,7 +195,7 @@ fn a_large_service_holds_nobody_up() {
     assert_eq!(cluster.unplaced().len(), 0);
 }
 
-/// A new leader looks at everything, part by part. A node that changed just before the old one ended is among it.
+/// A new leader reconciles everything, part by part, including a node that changed just before the old leader ended.
 #[test]
 fn a_look_at_everything_that_takes_several_turns_judges_the_tasks_of_each_node_again() {
     let labelled = |number: u128, zone: &str| {

@@ -1,4 +1,4 @@
-//! What a turn of a large service looks at: counts of places, since they tell how its cost grows without a clock.
+//! What a turn visits for a large service: counts of places, since these show how its cost grows without a clock.
 
 mod support;
 
@@ -15,14 +15,14 @@ use support::node;
 
 const SERVICE: u128 = 1;
 const NODES: u128 = 10;
-/// Tasks that are replaced at the same time.
+/// Tasks replaced at the same time.
 const PARALLELISM: u64 = 10;
-/// Turns that look at a service as a whole, part by part, and those that take the first places of a rollout.
+/// Turns that process a service as a whole, part by part, and those that take the first places of a rollout.
 const FIRST_TURNS: u64 = 20;
 /// Turns that are measured.
 const TURNS: u64 = 20;
 
-/// A manager that takes turns, and agents that do at once what they are told.
+/// A manager that takes turns, and agents that follow their assignments at once.
 struct World {
     cluster: Cluster,
     candidates: Candidates,
@@ -31,7 +31,7 @@ struct World {
 }
 
 impl World {
-    /// A service of so many replicas that run.
+    /// A service with this many running replicas.
     fn new(replicas: u64) -> Self {
         let mut world = Self::empty(NODES);
         world.create(spec(replicas, "old"));
@@ -39,7 +39,7 @@ impl World {
         world
     }
 
-    /// So many nodes.
+    /// This many nodes.
     fn empty(nodes: u128) -> Self {
         let mut world = Self {
             cluster: Cluster::default(),
@@ -99,7 +99,7 @@ impl World {
         settled
     }
 
-    /// Agents start what they were given and stop what they should; how many reports they make.
+    /// Agents start and stop their tasks as assigned; returns the number of their reports.
     fn report(&mut self) -> usize {
         let next = |task: &Task| match task.desired {
             TaskState::Running if task.state == TaskState::Assigned => Some(TaskState::Running),
@@ -115,7 +115,7 @@ impl World {
         count
     }
 
-    /// How many tasks run this image.
+    /// How many tasks are running this image.
     fn running(&self, image: &str) -> u64 {
         let runs = |task: &&Task| {
             let spec = self.cluster.spec_of(task);
@@ -161,7 +161,7 @@ fn spec(replicas: u64, image: &str) -> ServiceSpec {
     }
 }
 
-/// The most places that a turn of a rollout under way looks at.
+/// The maximum of places visited in a turn of a rollout in progress.
 fn most_places_in_a_turn(replicas: u64) -> usize {
     let mut world = World::new(replicas);
     world.update(replicas, "new");

@@ -1,4 +1,4 @@
-//! Nodes that join and never register: they are removed after an hour, and nothing is kept of them.
+//! Nodes that join and never register: they are removed after an hour, without a trace.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn turn(cluster: &mut Cluster, time: Timestamp, touched: Touched) -> Settled {
     settled
 }
 
-/// Turns at every time that one of these nodes asks for, up to `end`.
+/// Turns at every time that one of these nodes requests, up to `end`.
 fn pass(cluster: &mut Cluster, nodes: &[u128], end: Timestamp) {
     let overdue = nodes.iter().map(|number| NodeId::from_bits(*number)).collect();
     let touched = Touched { overdue, ..Touched::default() };

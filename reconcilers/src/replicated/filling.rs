@@ -1,8 +1,8 @@
-//! Which places of a service are filled, while it has more or fewer than it wants: kept between turns, so that a turn looks only at
-//! the places that changed since, however many the service has.
+//! Which places of a service are filled, while their number differs from the desired one: cached between turns, so that a turn
+//! visits only the places that changed since, however many the service has.
 //!
-//! This is a cache of the state, like the [worklists of rollouts](crate::updates): the tasks say what changed since it was last
-//! brought up to date, and one that was kept leads to the same decisions as one that is made again, which is tested.
+//! This is a cache of the state, like the [worklists of rollouts](crate::updates): the tables show what changed since it was last
+//! updated, and tests verify that a cached one leads to the same decisions as one built from scratch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use projections::{Cluster, Instance, Service, Table, Task};
 use super::ranking::Ranking;
 use crate::slots::{self, Slot, ended_for_good};
 
-/// Places that are looked at for the first time in one look. Nothing is made or given up before all are known.
+/// Places visited for the first time in one pass. Nothing is created or released before all are known.
 const NEW_PLACES_MAX: usize = 10_000;
 
-/// All services that have more or fewer places filled than they want, and the tasks that they were last brought up to date with.
+/// All services with more or fewer filled places than desired, and the tasks as of the last update.
 #[derive(Debug, Default)]
 pub(crate) struct Fillings {
     services: BTreeMap<ServiceId, Filling>,
@@ -24,7 +24,7 @@ pub(crate) struct Fillings {
 }
 
 impl Fillings {
-    /// Notes which places changed.
+    /// Records which places changed.
     pub(super) fn follow(&mut self, cluster: &Cluster) {
         self.services.retain(|id, filling| {
             let same = |service: &&Service| Rules::of(service) == filling.rules;
@@ -45,7 +45,7 @@ impl Fillings {
         }
     }
 
-    /// How a service is filled, as it is now.
+    /// The current filling of a service.
     pub(super) fn of(&mut self, cluster: &Cluster, service: &Service) -> &mut Filling {
         if self.services.is_empty() {
             self.seen = cluster.tasks.clone();
@@ -56,7 +56,7 @@ impl Fillings {
     }
 }
 
-/// What it depends on beside its tasks whether a place is filled.
+/// What determines whether a place is filled, in addition to its tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rules {
     policy: Restart,
@@ -75,19 +75,19 @@ impl Rules {
 #[derive(Debug)]
 pub(super) struct Filling {
     rules: Rules,
-    /// Places that changed since they were last looked at.
+    /// Places that changed since they were last visited.
     changed: BTreeSet<Instance>,
-    /// The first idle place that was never looked at.
+    /// The first idle place that was never visited.
     idle_from: Option<Instance>,
-    /// Idle places that are filled: their tasks ended for good.
+    /// Idle places that are filled: their tasks ended permanently.
     ended: BTreeSet<Instance>,
     /// All slots before this one are filled.
     free_from: u64,
-    /// The order in which places are given up, and the first that was never looked at; only while there are too many.
+    /// The order in which places are released, and the first that was never visited; only while there are too many.
     ranking: Option<(Ranking, Option<Instance>)>,
-    /// Whether as many places are filled as are wanted.
+    /// Whether the desired number of places is filled.
     is_settled: bool,
-    /// Places that were looked at and not yet counted.
+    /// Places that were visited and not yet counted.
     judged: usize,
 }
 
@@ -105,18 +105,18 @@ impl Filling {
         }
     }
 
-    /// How many places of the service are filled; `None` until all were looked at.
+    /// How many places of the service are filled; `None` until all were visited.
     pub(super) fn count(&self, cluster: &Cluster, service: &Service) -> Option<u64> {
         let ended = self.idle_from.is_none().then_some(self.ended.len() as u64)?;
         Some(ended + cluster.places().wanted(service.id))
     }
 
-    /// Notes whether as many places are filled as are wanted. A service that is so is forgotten.
+    /// Records whether the desired number of places is filled. Such a service is dropped from the cache.
     pub(super) fn settle(&mut self, is_settled: bool) {
         self.is_settled = is_settled;
     }
 
-    /// How many places were looked at since this was last asked.
+    /// How many places were visited since the last call.
     pub(super) fn take_judged(&mut self) -> usize {
         std::mem::take(&mut self.judged)
     }
@@ -128,7 +128,7 @@ impl Filling {
         service: &'a Service,
         filled: u64,
     ) -> impl Iterator<Item = Instance> + 'a {
-        // Most services have no gap, and need no looking for one.
+        // Most services have no gap, and need no search for one.
         let is_dense = cluster.last_place_of_service(service.id).is_none_or(|last| last <= Instance::Slot(filled));
         if is_dense {
             self.free_from = filled + 1;
@@ -151,7 +151,7 @@ impl Filling {
         })
     }
 
-    /// The order in which places are given up; `None` until all were looked at.
+    /// The order in which places are released; `None` until all were visited.
     pub(super) fn ranking(&mut self, cluster: &Cluster, service: &Service) -> Option<&mut Ranking> {
         if self.ranking.is_none() {
             self.ranking = Some((Ranking::default(), Some(Instance::FIRST)));
@@ -160,12 +160,12 @@ impl Filling {
         self.ranking.as_mut().filter(|(_, next)| next.is_none()).map(|(ranking, _)| ranking)
     }
 
-    /// Looks at a place again although its tasks may not change: what was decided of it may not come true.
+    /// Visits a place again although its tasks may not change: its planned change may not take effect.
     pub(super) fn look_again_at(&mut self, instance: Instance) {
         self.changed.insert(instance);
     }
 
-    /// Looks at what changed, and at some of the places that were never looked at.
+    /// Visits what changed, and some of the places that were never visited.
     fn look(&mut self, cluster: &Cluster, service: &Service) {
         while let Some(instance) = self.changed.pop_first() {
             self.judge(cluster, service, instance);
@@ -212,14 +212,14 @@ impl Filling {
     }
 }
 
-/// A place that was not filled any more may be filled again, as by a rollout, after another one was filled instead. Which of the
-/// places that ended are filled, only a closer look says.
+/// A place that was no longer filled may be filled again, as by a rollout, after another one was filled instead. Which of the
+/// places that ended are filled requires a visit to each.
 pub(super) fn may_have_too_many(cluster: &Cluster, service: &Service) -> bool {
     let at_most = cluster.places().wanted(service.id) + cluster.places().all_ended(service.id);
     service.spec.replicas().is_some_and(|replicas| at_most > replicas)
 }
 
-/// A slot is filled by a task that is wanted, and by one that ended for good: its policy does not want another.
+/// A slot is filled by a wanted task, and by one that ended permanently: its policy does not require another.
 pub(super) fn is_filled(cluster: &Cluster, service: &Service, slot: &Slot<'_>) -> bool {
     let wanted = slot.iter().any(|task| task.is_wanted());
     wanted || slot.last().is_some_and(|newest| ended_for_good(cluster, service, newest))

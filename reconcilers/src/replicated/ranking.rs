@@ -1,17 +1,17 @@
-//! Which place of a service is given up next when it has too many.
+//! Which place of a service is released next when it has too many.
 //!
-//! First go those without a single node, then those of the node that holds most; among them those that do not run, then the
-//! highest. What is given up changes the rank of no other place, so that several turns give up the same places as one would.
+//! First those without a single node, then those of the node with most places; among them those that are not running, then the
+//! highest. Releasing a place does not change the rank of any other, so that several turns release the same places as one would.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::{NodeId, TaskState};
 use projections::{Instance, Task};
 
-/// The order within a node: whether nothing runs there, and the place.
+/// The order within a node: whether nothing is running there, and the place.
 type Order = (bool, Instance);
 
-/// The filled places of a service, by how soon they are given up.
+/// The filled places of a service, in the order in which they are released.
 #[derive(Debug, Default)]
 pub(super) struct Ranking {
     places: BTreeMap<Instance, (Option<NodeId>, bool)>,
@@ -19,12 +19,12 @@ pub(super) struct Ranking {
     elsewhere: BTreeSet<Order>,
     /// The other places, by their node.
     on_node: BTreeMap<NodeId, BTreeSet<Order>>,
-    /// Of each node the place that goes first, after the number of its places.
+    /// For each node its first place to release, after the number of its places.
     last_of_nodes: BTreeSet<(usize, Order, NodeId)>,
 }
 
 impl Ranking {
-    /// Puts a place with these tasks where it belongs.
+    /// Adds a place with these tasks.
     pub(super) fn add(&mut self, instance: Instance, tasks: &[&Task]) {
         let runs = tasks.iter().any(|task| task.is_live() && task.state == TaskState::Running);
         let live: Vec<_> = tasks.iter().filter(|task| task.is_live()).collect();
@@ -42,7 +42,7 @@ impl Ranking {
         }
     }
 
-    /// Takes a place out.
+    /// Removes a place.
     pub(super) fn remove(&mut self, instance: Instance) {
         let Some((node, idles)) = self.places.remove(&instance) else { return };
         match node {
@@ -53,7 +53,7 @@ impl Ranking {
         }
     }
 
-    /// Takes the place out that is given up next.
+    /// Removes and returns the next place to release.
     pub(super) fn pop(&mut self) -> Option<Instance> {
         let on_node = || self.last_of_nodes.last().map(|(_, order, _)| order);
         let (_, instance) = *self.elsewhere.last().or_else(on_node)?;

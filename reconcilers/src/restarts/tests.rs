@@ -1,4 +1,4 @@
-//! What takes the place of a task that ended or lost its node, and when.
+//! What replaces a task that ended or lost its node, and when.
 
 use events::service_spec::Mode;
 use events::{
@@ -11,7 +11,7 @@ use crate::samples::{Sample, replicated, service};
 
 const NODE: u128 = 3;
 
-/// The task 7 in the slot 1, on a node, in these states one after the other, under this policy.
+/// Task 7 in slot 1, on a node, in these states one after the other, under this policy.
 fn sample(condition: RestartCondition, attempts: u64, states: &[TaskState]) -> Sample {
     let policy =
         RestartPolicy { condition: Some(condition.into()), max_attempts: attempts, ..RestartPolicy::default() };
@@ -29,7 +29,7 @@ fn version(sample: &Sample) -> u64 {
 fn what_ended_is_restarted_as_its_policy_says() {
     use RestartCondition::{Any, None, OnFailure};
     use TaskState::{Assigned, Complete, Failed, Orphaned, Rejected, Running};
-    // The policy's condition, the states of the task, and what follows.
+    // The policy's condition, the states of the task, and the result.
     let table: [(_, &[TaskState], &[&str]); 13] = [
         (Any, &[], &[]),
         (Any, &[Running], &[]),
@@ -40,7 +40,7 @@ fn what_ended_is_restarted_as_its_policy_says() {
         (None, &[Running, Failed], &["shutdown 7"]),
         (None, &[Running, Complete], &["shutdown 7"]),
         (Any, &[Running, Orphaned], &["make in 1"]),
-        // What failed before it ran keeps its place for the delay.
+        // A task that failed before it ran keeps its place during the delay.
         (Any, &[Failed], &["look at 5"]),
         (Any, &[Rejected], &["look at 5"]),
         (None, &[Failed], &["shutdown 7"]),
@@ -148,7 +148,7 @@ fn drain(node: u128, deadline: Option<u64>) -> Kind {
     Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec })
 }
 
-/// The task 7 of a service that updates start-first runs on a node that is drained.
+/// Task 7 of a service that updates start-first is running on a drained node.
 fn drained(deadline: Option<u64>) -> Sample {
     let policy = RestartPolicy { max_attempts: 1, ..RestartPolicy::default() };
     let sample = Sample::default().with_node(NODE, NodeSpec::default()).with_node(ELSEWHERE, NodeSpec::default());
@@ -158,7 +158,7 @@ fn drained(deadline: Option<u64>) -> Sample {
     sample
 }
 
-/// The same with the task 8, which is to replace it elsewhere and has come through these states.
+/// The same with task 8, which should replace it elsewhere and has gone through these states.
 fn replaced(deadline: Option<u64>, states: &[TaskState]) -> Sample {
     let mut sample = drained(deadline);
     let (task, replaces, cause) = (TaskId::from_bits(8), Some(TaskId::from_bits(7)), TaskCause::Moved.into());
@@ -172,7 +172,7 @@ fn replaced(deadline: Option<u64>, states: &[TaskState]) -> Sample {
 #[test]
 fn with_start_first_a_task_leaves_a_drained_node_once_its_replacement_runs() {
     use TaskState::{Failed, Preparing, Running};
-    // The sample, when it is looked at, and what follows.
+    // The sample, the time, and the result.
     let table: [(Sample, u64, &[&str]); 9] = [
         (drained(None), 10, &["make in 1"]),
         (drained(Some(60)), 10, &["make in 1", "look at 70"]),
@@ -181,9 +181,9 @@ fn with_start_first_a_task_leaves_a_drained_node_once_its_replacement_runs() {
         (replaced(Some(60), &[Preparing]), 20, &["look at 70"]),
         (replaced(Some(60), &[Preparing]), 70, &["shutdown 7"]),
         (replaced(None, &[Running]), 20, &["shutdown 7"]),
-        // One that failed is tried again, as its policy says, and no other one is made beside it.
+        // A failed replacement is retried, as its policy requires, and no other one is created beside it.
         (replaced(None, &[Running, Failed]), 20, &["make in 1"]),
-        // The other one is made in its place, too.
+        // The other one is replaced, too.
         (replaced(Some(60), &[Running, Failed]), 70, &["shutdown 7", "make in 1", "shutdown 8"]),
     ];
     for (number, (sample, second, expected)) in table.into_iter().enumerate() {
@@ -197,7 +197,7 @@ fn a_place_that_is_handed_over_has_two_tasks_at_most() {
     let mut both_leave = replaced(None, &[TaskState::Preparing, TaskState::Running]);
     both_leave.tell(20, drain(ELSEWHERE, None));
     assert_eq!(both_leave.ask(reconcile, 20), ["shutdown 7", "make in 1"]);
-    // The replacement does not run yet and has an older spec by now.
+    // The replacement is not running yet and has an older spec by now.
     let mut outdated = replaced(None, &[TaskState::Preparing]);
     let mut spec = start_first();
     spec.task.get_or_insert_default().container.get_or_insert_default().image = "web:2".to_owned();

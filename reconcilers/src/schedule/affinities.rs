@@ -1,7 +1,7 @@
-//! What tasks have to be near or apart from, or would rather be: services, images, and what nodes are like.
+//! Required and preferred affinities of tasks: to services, images, and properties of nodes.
 //!
-//! What a node is like is part of a layout. Where tasks of a service or an image are changes with every task: the nodes that have
-//! them are looked at one by one for each group, and all others are alike.
+//! Properties of a node are part of a layout. The locations of a service's or an image's tasks change with every task: the nodes
+//! that have them are visited one by one for each group, and all others are equal.
 
 use std::collections::BTreeSet;
 
@@ -16,24 +16,24 @@ use super::run::Run;
 #[derive(Debug, Default)]
 pub(super) struct Affinities {
     own: ServiceId,
-    /// What must hold of the node itself.
+    /// Required properties of the node itself.
     suited: Vec<Constraint>,
-    /// What the node has to have.
+    /// What must be on the node.
     near: Vec<Thing>,
-    /// What it must not have.
+    /// What must not be on the node.
     apart: Vec<Thing>,
-    /// What it had better be like, and how much so.
+    /// Preferred properties of the node, with their weights.
     liked: Vec<(Constraint, u64)>,
-    /// What it had better have, or not, and how much so.
+    /// What is preferably on the node, or not, with the weights.
     wishes: Vec<(Thing, Presence, u64)>,
-    /// One that does not parse is refused when the service is made; should one be there, no node will do.
+    /// One that does not parse is rejected when the service is created; if there is one anyway, no node is suitable.
     malformed: bool,
 }
 
-/// What is on some nodes and not on others.
+/// Something that is on some nodes and not on others.
 #[derive(Debug, PartialEq, Eq)]
 enum Thing {
-    /// Tasks of a service; of one that does not exist, there are none.
+    /// Tasks of a service; none of a service that does not exist.
     Tasks(Option<ServiceId>),
     Image(String),
 }
@@ -56,7 +56,7 @@ impl Thing {
 }
 
 impl Affinities {
-    /// The affinities of a service's spec, and those that other services have to it.
+    /// The affinities in a service's spec, and the anti-affinities that other services have to it.
     pub(super) fn of(cluster: &Cluster, own: ServiceId, spec: &ServiceSpec) -> Self {
         let mut all = Self { own, ..Self::default() };
         for affinity in &spec.template().placement().affinities {
@@ -88,7 +88,7 @@ impl Affinities {
         all
     }
 
-    /// Whether a node is what it has to be.
+    /// Whether a node has the required properties.
     pub(super) fn suit(&self, node: &Node) -> bool {
         if self.suited.is_empty() {
             return !self.malformed;
@@ -97,7 +97,7 @@ impl Affinities {
         !self.malformed && self.suited.iter().all(|constraint| constraint.matches(&facts))
     }
 
-    /// How much of what is preferred a node is not.
+    /// Weight of the preferred properties that a node lacks.
     pub(super) fn dislike(&self, node: &Node) -> u64 {
         if self.liked.is_empty() {
             return 0;
@@ -106,19 +106,19 @@ impl Affinities {
         self.liked.iter().filter(|(constraint, _)| !constraint.matches(&facts)).map(|(_, weight)| weight).sum()
     }
 
-    /// Whether a node has what it has to have, and nothing that it must not have.
+    /// Whether a node has everything that it must have, and nothing that it must not have.
     pub(super) fn hold(&self, number: usize, run: &mut Run<'_>) -> bool {
         let is_first = self.is_first(run);
         self.near.iter().all(|thing| (is_first && self.is_own(thing)) || thing.is_on(number, run))
             && !self.apart.iter().any(|thing| thing.is_on(number, run))
     }
 
-    /// Whether the tasks have to be near each other, and there is none yet: the first goes anywhere.
+    /// Whether the tasks must be near each other, and there is none yet: the first may go anywhere.
     pub(super) fn is_first(&self, run: &mut Run<'_>) -> bool {
         self.near.iter().any(|thing| self.is_own(thing)) && run.nodes_of(self.own).is_empty()
     }
 
-    /// Whether only nodes will do that have something: then only those are looked at.
+    /// Whether only nodes with certain tasks or images are suitable: then only those are visited.
     pub(super) fn is_limited(&self, run: &mut Run<'_>) -> bool {
         let is_first = self.is_first(run);
         self.near.iter().any(|thing| !(is_first && self.is_own(thing)))
@@ -128,7 +128,7 @@ impl Affinities {
         *thing == Thing::Tasks(Some(self.own))
     }
 
-    /// The nodes that have something of which an affinity speaks; where they have to have something, those that have it.
+    /// The nodes that are affected by an affinity; if something is required, those that have it.
     pub(super) fn nodes(&self, run: &mut Run<'_>) -> BTreeSet<usize> {
         let is_first = self.is_first(run);
         let near = self.near.iter().filter(|thing| !(is_first && self.is_own(thing)));
@@ -138,12 +138,12 @@ impl Affinities {
         self.wishes.iter().flat_map(|(thing, _, _)| thing.nodes(run)).collect()
     }
 
-    /// Whether a node has something of which a preferred affinity speaks.
+    /// Whether a node is affected by a preferred affinity.
     pub(super) fn concern(&self, number: usize, run: &mut Run<'_>) -> bool {
         self.wishes.iter().any(|(thing, _, _)| thing.is_on(number, run))
     }
 
-    /// How much of what is preferred a node does not have.
+    /// Weight of the preferences that a node does not meet.
     pub(super) fn lack(&self, number: usize, run: &mut Run<'_>) -> u64 {
         let unmet = |(thing, presence, _): &&(Thing, Presence, u64)| match presence {
             Presence::Near => !thing.is_on(number, run),
@@ -152,7 +152,7 @@ impl Affinities {
         self.wishes.iter().filter(unmet).map(|(_, _, weight)| weight).sum()
     }
 
-    /// How much of what is preferred a node lacks that has nothing of it.
+    /// Weight of the unmet preferences of a node that no affinity affects.
     pub(super) fn lack_of_others(&self) -> u64 {
         let near = self.wishes.iter().filter(|(_, presence, _)| *presence == Presence::Near);
         near.map(|(_, _, weight)| weight).sum()

@@ -1,24 +1,24 @@
-//! How many tasks of each service that rebalances its fullest node has: kept between turns, so that a node with more room than before
-//! is compared with one number a service, and not with all nodes that have tasks of it.
+//! For each service that rebalances, the number of its tasks on its fullest node: cached between turns, so that a node with more
+//! room than before is compared with one number per service, and not with all nodes that have tasks of it.
 //!
-//! This is a cache of the state: what changed since it was last brought up to date is read off the state. The properties settle each
-//! turn a second time with one that is made again, and hold the two to the same events.
+//! This is a cache of the state: it is updated from the differences between states. The property tests settle each turn a second
+//! time with a cache built from scratch, and require the same events.
 
 use std::collections::BTreeMap;
 
 use events::ServiceId;
 use projections::{Cluster, Usage};
 
-/// The numbers of all services that were asked for.
+/// The numbers of all services that were queried.
 #[derive(Debug, Default)]
 pub(crate) struct Crowds {
-    /// How many nodes of a service have so many of its tasks.
+    /// For each service and number of tasks, how many nodes have that many.
     nodes: BTreeMap<ServiceId, BTreeMap<u64, u64>>,
     seen: Usage,
 }
 
 impl Crowds {
-    /// Brings the numbers up to date; without any, no state is held.
+    /// Updates the numbers; without any, no state is retained.
     pub(super) fn follow(&mut self, cluster: &Cluster) {
         self.nodes.retain(|service, _| cluster.rebalancing().contains(service));
         if self.nodes.is_empty() && cluster.rebalancing().is_empty() {
@@ -37,7 +37,7 @@ impl Crowds {
         }
     }
 
-    /// How many tasks of the service its fullest node has.
+    /// The number of tasks on the service's fullest node.
     pub(super) fn most(&mut self, cluster: &Cluster, service: ServiceId) -> u64 {
         let nodes = self.nodes.entry(service).or_insert_with(|| {
             let mut nodes = BTreeMap::new();
@@ -48,7 +48,7 @@ impl Crowds {
     }
 }
 
-/// One more node has so many tasks, or one fewer. Those without any are not counted.
+/// Counts one node more, or one fewer, with this many tasks. Those without any are not counted.
 fn count(nodes: &mut BTreeMap<u64, u64>, tasks: u64, is_more: bool) {
     if tasks == 0 {
         return;

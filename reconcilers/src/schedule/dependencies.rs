@@ -1,5 +1,5 @@
-//! Services that start after others: their first tasks wait until those serve. Nothing that ran once waits again: a task that is
-//! restarted, moved or updated finds its own way back to what it depends on.
+//! Services with dependencies: their first tasks wait until the services that they depend on serve. Later tasks never wait: a
+//! restarted, moved or updated task handles missing dependencies by itself.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use projections::{Cluster, Service};
 
 use crate::Scope;
 
-/// For what the first tasks of a service wait, if any of the services that it depends on does not serve yet.
+/// What the first tasks of a service wait for, if any of its dependencies does not serve yet.
 pub(super) fn awaited(cluster: &Cluster, service: ServiceId) -> Option<Arc<str>> {
     let service = cluster.services.get(service)?;
     let unmet = service
@@ -26,7 +26,7 @@ pub(super) fn awaited(cluster: &Cluster, service: ServiceId) -> Option<Arc<str>>
     Some(reason.into())
 }
 
-/// Whether a task waits for the services that its own depends on.
+/// Whether a task waits for the dependencies of its service.
 pub(super) fn is_first(cluster: &Cluster, task: TaskId) -> bool {
     cluster.tasks.get(task).is_some_and(|task| match task.cause {
         TaskCause::Scale => task.replaces.is_none(),
@@ -34,7 +34,7 @@ pub(super) fn is_first(cluster: &Cluster, task: TaskId) -> bool {
     })
 }
 
-/// Services with tasks that waited for others, one of which changed, and which need not wait any longer.
+/// Services with tasks that waited for dependencies, one of which changed, and that no longer have to wait.
 pub(super) fn released(cluster: &Cluster, scope: &Scope) -> Vec<ServiceId> {
     let changed = scope.concerned().into_iter().filter_map(|id| cluster.services.get(id));
     let dependents = changed.flat_map(|service| cluster.dependents_of(service.spec.name()));
@@ -42,8 +42,8 @@ pub(super) fn released(cluster: &Cluster, scope: &Scope) -> Vec<ServiceId> {
     dependents.filter(waits).filter(|service| awaited(cluster, *service).is_none()).collect()
 }
 
-/// Whether all tasks run that should, and at least one does where there is to be one; of a job, whether it has completed. A task with a
-/// health check runs once it is healthy.
+/// Whether all tasks that should run are running, and at least one is if there should be any; for a job, whether it has
+/// completed. A task with a health check counts as running once it is healthy.
 fn serves(cluster: &Cluster, service: &Service) -> bool {
     let count = replicas(cluster, service);
     match service.spec.mode() {

@@ -1,4 +1,4 @@
-//! Which of the tasks that wait for a node are tried.
+//! Selects which of the tasks that wait for a node are tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,23 +11,23 @@ use super::filters::Filters;
 use super::run::Run;
 use crate::Scope;
 
-/// Nodes of which each is looked up in the groups whose tasks are bound to nodes. If more changed, all tasks of these groups are
-/// tried, as if every node had changed.
+/// Maximum of changed nodes that are looked up individually in the groups whose tasks are bound to nodes. If more changed, all
+/// tasks of these groups are tried, as if every node had changed.
 const NODES_LOOKED_UP_MAX: usize = 1_000;
 
-/// Which tasks of a group are tried, beside those that never were.
+/// Which tasks of a group are tried, in addition to those that never were.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Retried {
     /// None.
     None,
     /// Those that are bound to one of these nodes.
     OnNodes(BTreeSet<NodeId>),
-    /// All that waited in vain.
+    /// All that could not be placed.
     All,
 }
 
-/// The groups to place, in their order, but for services that are set aside: those with new tasks, and of those that waited in vain
-/// the ones for which a node changed, or one has more room now that would do.
+/// The groups to place, in order, except for quarantined services: those with new tasks, and of those that could not be placed
+/// the ones for which a node changed, or a suitable one has more room now.
 pub(super) fn due(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeMap<Group, Retried> {
     let unplaced = cluster.unplaced();
     let mut due: BTreeMap<Group, Retried> = unplaced.fresh_groups().map(|group| (group, Retried::None)).collect();
@@ -76,7 +76,7 @@ pub(super) fn tasks<'a>(
     }
 }
 
-/// Whether the tasks of a group that waited in vain have their node already: then no other one concerns them.
+/// Whether the tasks of a group that could not be placed are bound to a node: then other nodes do not matter.
 fn is_bound(unplaced: &Unplaced, group: Group) -> bool {
     unplaced.tasks_of(group, true).next().is_some_and(|(instance, _)| instance.node().is_some())
 }
@@ -90,7 +90,7 @@ fn on_nodes(unplaced: &Unplaced, group: Group, changed: &BTreeSet<NodeId>) -> Re
     if nodes.is_empty() { Retried::None } else { Retried::OnNodes(nodes) }
 }
 
-/// Whether one of these nodes would do for a group that waited in vain.
+/// Whether one of these nodes is suitable for a group that could not be placed.
 fn is_suited(cluster: &Cluster, group: Group, nodes: &[usize], run: &mut Run<'_>) -> bool {
     let first = cluster.unplaced().tasks_of(group, true).next();
     let Some(first) = first.and_then(|(_, id)| cluster.tasks.get(id)) else { return false };

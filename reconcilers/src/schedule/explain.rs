@@ -1,10 +1,10 @@
-//! Why tasks cannot be placed, counted over the nodes and said in one sentence.
+//! Why tasks cannot be placed, counted over the nodes and summarized in one sentence.
 
 use std::collections::BTreeMap;
 
 use super::filters::Unfit;
 
-/// How many nodes were refused for each reason.
+/// Number of nodes rejected for each reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Explanation {
     counts: BTreeMap<Unfit, u64>,

@@ -1,4 +1,4 @@
-//! Which nodes will do: each filter in order, with the reason of the first one that refuses.
+//! Which nodes are suitable: each filter in order, with the reason of the first one that rejects.
 
 use events::spec::{Constraint, generic};
 use events::{GenericResource, Placement, PlacementStrategy, Platform, Resources, ServiceId, ServiceSpec, TaskSpec};
@@ -12,7 +12,7 @@ use super::run::{HostPort, Run};
 const VOLUME_PLUGIN: &str = "Volume";
 const LOG_PLUGIN: &str = "Log";
 
-/// Why a node will not do; the order is the order of the filters.
+/// Why a node is not suitable, in the order of the filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unfit {
     /// Down, unknown, paused or drained.
@@ -23,24 +23,24 @@ pub enum Unfit {
     Memory,
     /// Too little of a generic resource.
     Generic,
-    /// A volume or log driver is not there.
+    /// A volume or log driver is missing.
     Plugin,
-    /// Tasks are plain processes there, which cannot be given a config or a secret of the task's.
+    /// Tasks are plain processes there, which cannot have configs or secrets.
     Files,
-    /// A constraint does not hold.
+    /// A constraint is not met.
     Constraint,
-    /// It is not near what the tasks have to be near, or near something that they keep away from.
+    /// A required affinity or anti-affinity is not met.
     Affinity,
     /// Another operating system or architecture.
     Platform,
     /// A host port is taken.
     HostPort,
-    /// As many tasks of the service as may be on one node.
+    /// The maximum of tasks of the service per node is reached.
     MaxReplicas,
 }
 
 impl Unfit {
-    /// The reason in words.
+    /// The reason as text.
     pub fn words(self) -> &'static str {
         match self {
             Unfit::NotReady => "not available for new tasks",
@@ -58,16 +58,16 @@ impl Unfit {
     }
 }
 
-/// What a group of tasks needs, read from its spec once.
+/// The requirements of a group of tasks, read from its spec once.
 pub struct Filters<'a> {
     service: ServiceId,
     reserved: &'a Resources,
     constraints: Vec<Constraint>,
-    /// A constraint that does not parse is refused when the service is made; should one be there, no node will do.
+    /// A constraint that does not parse is rejected when the service is created; if there is one anyway, no node is suitable.
     malformed: bool,
     /// Types and names of the engine's plugins that the tasks use.
     plugins: Vec<(&'static str, &'a str)>,
-    /// Whether the tasks have a config or a secret that only a container can be given.
+    /// Whether the tasks have a config or a secret, which requires a container.
     needs_container: bool,
     platforms: &'a [Platform],
     ports: Vec<HostPort>,
@@ -75,17 +75,17 @@ pub struct Filters<'a> {
     affinities: Affinities,
     placement: &'a Placement,
     strategy: PlacementStrategy,
-    /// Which of the nodes that will do is best.
+    /// The ranking of suitable nodes.
     order: Order,
 }
 
 impl<'a> Filters<'a> {
-    /// The needs of a task.
+    /// The requirements of a task.
     pub(crate) fn of(cluster: &'a Cluster, task: &Task) -> Self {
         Self::of_spec(cluster, task.service, cluster.spec_of(task))
     }
 
-    /// The needs of a service's tasks with this spec.
+    /// The requirements of a service's tasks with this spec.
     pub(super) fn of_spec(cluster: &'a Cluster, service: ServiceId, spec: &'a ServiceSpec) -> Self {
         let template = spec.template();
         let placement = template.placement();
@@ -108,43 +108,43 @@ impl<'a> Filters<'a> {
         }
     }
 
-    /// Which of the nodes that will do is best.
+    /// The ranking of suitable nodes.
     pub(super) fn order(&self) -> Order {
         self.order
     }
 
-    /// What one task takes of a node.
+    /// The resources that one task reserves.
     pub(super) fn reserved(&self) -> &Resources {
         self.reserved
     }
 
-    /// What the spec says of where tasks may and should run.
+    /// The placement in the spec.
     pub(super) fn placement(&self) -> &'a Placement {
         self.placement
     }
 
-    /// Which of the nodes that will do is best, as it was asked for.
+    /// The placement strategy in the spec.
     pub(super) fn strategy(&self) -> PlacementStrategy {
         self.strategy
     }
 
-    /// What the tasks are to be near or apart from.
+    /// The affinities of the tasks.
     pub(super) fn affinities(&self) -> &Affinities {
         &self.affinities
     }
 
-    /// Whether it matters how many tasks of the service a node has.
+    /// Whether the number of the service's tasks on a node matters.
     pub(super) fn count_service(&self) -> bool {
         self.max_replicas > 0
     }
 
-    /// Whether a node will do, or why not.
+    /// Whether a node is suitable, or why not.
     pub(super) fn judge(&self, number: usize, run: &mut Run<'_>) -> Result<(), Unfit> {
         let suits = run.pool.node(number).map_or(Err(Unfit::NotReady), |node| self.suits(node));
         self.judge_knowing(number, suits, run)
     }
 
-    /// Like [`Filters::judge`], where it is known already whether the node suits.
+    /// Like [`Filters::judge`], if the result of [`Filters::suits`] is already known.
     pub(super) fn judge_knowing(
         &self,
         number: usize,
@@ -159,7 +159,8 @@ impl<'a> Filters<'a> {
         self.judge_crowd(number, run)
     }
 
-    /// Whether a node suits, whatever runs on it: the filters whose answer depends on the placement and the plugins alone.
+    /// Whether a node is suitable regardless of what is running on it: the filters that depend on the placement and the plugins
+    /// alone.
     pub(super) fn suits(&self, node: &Node) -> Result<(), Unfit> {
         if !self.plugins.iter().all(|(kind, name)| has_plugin(node, kind, name)) {
             return Err(Unfit::Plugin);
@@ -176,7 +177,7 @@ impl<'a> Filters<'a> {
         if Self::platform_fits(self.platforms, node) { Ok(()) } else { Err(Unfit::Platform) }
     }
 
-    /// Whether one more task fits on a node that suits and takes tasks: the filters whose answer changes as tasks are placed.
+    /// Whether one more task fits on a suitable node that takes tasks: the filters whose result changes as tasks are placed.
     pub(super) fn judge_again(&self, number: usize, run: &mut Run<'_>) -> Result<(), Unfit> {
         self.judge_room(number, run).and_then(|()| self.judge_crowd(number, run))
     }
@@ -218,7 +219,7 @@ impl<'a> Filters<'a> {
         if self.affinities.hold(number, run) { Ok(()) } else { Err(Unfit::Affinity) }
     }
 
-    /// Takes what one of the tasks needs from a node that will do; returns the generic resources that it got.
+    /// Reserves one task's resources on a suitable node; returns the generic resources that it claims.
     pub(super) fn take(&self, number: usize, run: &mut Run<'_>) -> Vec<GenericResource> {
         run.give(number, self.service, self.reserved.nano_cpus, self.reserved.memory_bytes);
         if !self.ports.is_empty() {
@@ -235,12 +236,12 @@ impl<'a> Filters<'a> {
         &self.plugins
     }
 
-    /// Whether the tasks have a config or a secret that only a container can be given.
+    /// Whether the tasks have a config or a secret, which requires a container.
     pub(super) fn needs_container(&self) -> bool {
         self.needs_container
     }
 
-    /// Whether some platform of the list is the node's; an empty list or field matches any.
+    /// Whether a platform of the list matches the node's; an empty list or field matches any.
     pub(crate) fn platform_fits(platforms: &[Platform], node: &Node) -> bool {
         if platforms.is_empty() {
             return true;
@@ -251,7 +252,7 @@ impl<'a> Filters<'a> {
     }
 }
 
-/// The drivers of volumes and logs that tasks of a template use. Those that every engine has are not looked for.
+/// The volume and log drivers used by tasks of a template, except for those that every engine has.
 fn plugins(template: &TaskSpec) -> Vec<(&'static str, &str)> {
     let volumes = template.container().mounts.iter().filter_map(|mount| mount.volume.as_ref()?.driver.as_ref());
     let volumes = volumes.map(|driver| (VOLUME_PLUGIN, driver.name.as_str()));
@@ -259,8 +260,8 @@ fn plugins(template: &TaskSpec) -> Vec<(&'static str, &str)> {
     volumes.chain(logs).filter(|(_, name)| !["", "local", "none"].contains(name)).collect()
 }
 
-/// Whether a node's engine has a plugin, with or without the tag of its newest version. A node that says nothing of its engine,
-/// and an engine that says nothing of its log drivers, is taken to have it.
+/// Whether a node's engine has a plugin, with or without the tag of its newest version. A node that reports no engine, and an
+/// engine that reports no log drivers, is assumed to have it.
 fn has_plugin(node: &Node, kind: &str, name: &str) -> bool {
     let engine = node.description.as_ref().and_then(|description| description.engine.as_ref());
     let Some(engine) = engine else { return true };
@@ -270,13 +271,13 @@ fn has_plugin(node: &Node, kind: &str, name: &str) -> bool {
     untold || of_kind.any(|plugin| bare(&plugin.name) == bare(name))
 }
 
-/// Whether all constraints hold on a node.
+/// Whether a node meets all constraints.
 pub(crate) fn meets_constraints(constraints: &[String], node: &Node) -> bool {
     let facts = node.facts();
     constraints.iter().all(|text| Constraint::parse(text).is_ok_and(|constraint| constraint.matches(&facts)))
 }
 
-/// Docker's and uname's names of the same architecture.
+/// Maps Docker's and uname's names of the same architecture to one.
 fn canonical(name: &str) -> String {
     match name.to_ascii_lowercase().as_str() {
         "x86_64" => "amd64".to_owned(),
@@ -339,7 +340,7 @@ mod tests {
             (Some(known), VOLUME_PLUGIN, "json-file", false),
             (Some(known), LOG_PLUGIN, "json-file", true),
             (Some(known), LOG_PLUGIN, "fluentd", false),
-            // An engine that lists no log drivers says nothing about them; every engine lists its volume drivers.
+            // An engine that lists no log drivers may have any; every engine lists its volume drivers.
             (Some(&[]), LOG_PLUGIN, "fluentd", true),
             (Some(&[]), VOLUME_PLUGIN, "nfs", false),
             (None, VOLUME_PLUGIN, "nfs", true),

@@ -1,6 +1,7 @@
-//! What a placement says of the nodes, whatever runs on them: which of them its constraints and platforms refuse, and how
-//! the labels that it spreads tasks over part the others; and the nodes of each part in the order in which they would be chosen
-//! for a service that has no task yet. Shared by all services with the same placement and strategy whose tasks use the same plugins.
+//! How a placement partitions the nodes, regardless of what is running on them: which of them its constraints and platforms
+//! reject, and which leaf of the spread preferences each other belongs to; and the nodes of each leaf in the order in which they
+//! would be chosen for a service without tasks. Shared by all services with the same placement and strategy whose tasks use the
+//! same plugins.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,26 +12,26 @@ use super::filters::{Filters, Unfit};
 use super::order::Order;
 use super::pool::Pool;
 
-/// Most layouts that are kept: a turn places few kinds of services.
+/// Maximum number of cached layouts: a turn places few kinds of services.
 const LAYOUTS_MAX: usize = 64;
-/// Most nodes in all layouts together, each of which takes up to 64 bytes. A few layouts are kept whatever their size.
+/// Maximum number of nodes in all layouts together, each of which takes up to 64 bytes. A few layouts are cached regardless of
+/// their size.
 const NODES_MAX: usize = 1_000_000;
 const LAYOUTS_MIN: usize = 4;
 
-/// A node that takes tasks: how much the tasks would rather be elsewhere, its score, its id, which decides between equals, and its
-/// number.
+/// A node that takes tasks: the weight of unmet preferences, its score, its id as a tie-breaker, and its number.
 pub(super) type Rank = (u64, u64, NodeId, usize);
 
-/// One placement's view of the nodes.
+/// The nodes as seen by one placement.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// What it is the view of; how many replicas a node may have makes no difference to it.
+    /// The placement; the maximum of replicas per node makes no difference to the layout.
     placement: Placement,
-    /// The plugins without which a node will not do.
+    /// The required plugins.
     plugins: Vec<(&'static str, String)>,
-    /// Whether a node of plain processes will not do.
+    /// Whether nodes that run plain processes are unsuitable.
     needs_container: bool,
-    /// What the scores are.
+    /// How the scores are computed.
     order: Order,
     /// The label values that lead to each leaf.
     paths: Vec<Vec<String>>,
@@ -38,23 +39,23 @@ pub(super) struct Layout {
     /// The nodes of each leaf that take tasks, best first.
     orders: Vec<BTreeSet<Rank>>,
     stands: Vec<Stand>,
-    /// The changes of nodes before this one are in it.
+    /// It includes the changes of nodes before this one.
     seen: u64,
     /// When it was last used, in runs of the scheduler.
     used: u64,
 }
 
-/// Where one node stands in a layout.
+/// The position of one node in a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stand {
     leaf: Result<usize, Unfit>,
-    /// What preferred affinities have against what it is like.
+    /// Weight of the preferred properties that it lacks.
     dislike: u64,
-    /// Its score in the order of its leaf, if it takes tasks.
+    /// Its score in its leaf, if it takes tasks.
     score: Option<u64>,
 }
 
-/// The layouts that were of use lately.
+/// The recently used layouts.
 #[derive(Debug, Default)]
 pub(super) struct Layouts {
     known: Vec<Layout>,
@@ -62,7 +63,7 @@ pub(super) struct Layouts {
 }
 
 impl Layouts {
-    /// The layout of this placement, whose constraints and platforms the filters know, as the nodes are now.
+    /// The layout of this placement, whose constraints and platforms are in the filters, for the current nodes.
     pub(super) fn of(&mut self, placement: &Placement, filters: &Filters<'_>, pool: &Pool) -> &Layout {
         self.uses += 1;
         let position = self.known.iter().position(|layout| layout.is_of(placement, filters)).unwrap_or_else(|| {
@@ -78,7 +79,7 @@ impl Layouts {
         layout
     }
 
-    /// Forgets the layout that was not used for longest, if there are as many as may be.
+    /// Drops the least recently used layout, if the maximum is reached.
     fn make_room(&mut self, nodes: usize) {
         let most = NODES_MAX.checked_div(nodes).unwrap_or(LAYOUTS_MAX).clamp(LAYOUTS_MIN, LAYOUTS_MAX);
         while self.known.len() >= most {
@@ -116,12 +117,12 @@ impl Layout {
             && self.placement.affinities == placement.affinities
     }
 
-    /// The leaf that a node belongs to, or why it will not do.
+    /// The leaf of a node, or why it is not suitable.
     pub(super) fn leaf_of(&self, number: usize) -> Result<usize, Unfit> {
         self.stands[number].leaf
     }
 
-    /// How much of what the tasks would rather have a node is not.
+    /// Weight of the preferred properties that a node lacks.
     pub(super) fn dislike_of(&self, number: usize) -> u64 {
         self.stands[number].dislike
     }
@@ -143,7 +144,7 @@ impl Layout {
 
     fn follow(&mut self, filters: &Filters<'_>, pool: &Pool) {
         let changes = pool.changes();
-        // Leaves of label values that no node has any more stay until they are most of them.
+        // Leaves of label values that no node has any longer stay until they are the majority.
         if self.paths.len() > 2 * pool.len() {
             let (placement, plugins) = (std::mem::take(&mut self.placement), std::mem::take(&mut self.plugins));
             *self = Self { used: self.used, ..Self::new(placement, plugins, self.needs_container, self.order) };
@@ -160,8 +161,8 @@ impl Layout {
         self.seen = changes.end();
     }
 
-    /// Puts all nodes in, each order at once: that is much faster than one by one. Nodes that are what they were when they were
-    /// last placed are not judged again.
+    /// Adds all nodes, one order at a time: that is much faster than one by one. Nodes that did not change since they were last
+    /// added are not judged again.
     fn place_all(&mut self, filters: &Filters<'_>, pool: &Pool) {
         let old = std::mem::take(&mut self.stands);
         let mut ranks: Vec<Vec<Rank>> = Vec::new();
@@ -179,7 +180,7 @@ impl Layout {
         self.orders = ranks.into_iter().map(|ranks| ranks.into_iter().collect()).collect();
     }
 
-    /// Puts a node where it belongs now.
+    /// Updates the position of a node.
     fn place(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) {
         let old = self.stands[number];
         let is_other = pool.is_described_since(number, self.seen);
@@ -198,14 +199,14 @@ impl Layout {
         self.stands[number] = new;
     }
 
-    /// The leaf of a node, or why it will not do, and what preferred affinities have against it.
+    /// The leaf of a node, or why it is not suitable, and the weight of the preferred properties that it lacks.
     fn judge(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) -> (Result<usize, Unfit>, u64) {
         let Some(node) = pool.node(number) else { return (Err(Unfit::NotReady), 0) };
         let leaf = filters.suits(node).map(|()| self.leaf(node));
         (leaf, filters.affinities().dislike(node))
     }
 
-    /// The leaf with the values that a node's labels have.
+    /// The leaf for the values of a node's labels.
     fn leaf(&mut self, node: &Node) -> usize {
         let preferences = self.placement.preferences.iter();
         let path: Vec<String> = preferences.map(|preference| Label::of(preference).value(node).to_owned()).collect();
@@ -291,7 +292,7 @@ mod tests {
         ]
     }
 
-    /// A task that may not run in one zone and is spread over the others.
+    /// A task that must not run in one zone and is spread over the others.
     fn task() -> [Kind; 2] {
         let placement = Placement {
             constraints: vec!["node.labels.zone!=forbidden".to_owned()],
@@ -310,7 +311,7 @@ mod tests {
         [Kind::ServiceCreated(Box::new(ServiceCreated { service, spec })), Kind::TaskCreated(task)]
     }
 
-    /// Each label value with its nodes in their order, and the nodes that will not do.
+    /// Each label value with its nodes in order, and the unsuitable nodes.
     type View = (BTreeMap<String, Vec<(u64, u128)>>, Vec<u128>);
 
     fn view(cluster: &Cluster, candidates: &mut Nodes) -> View {
@@ -339,7 +340,7 @@ mod tests {
                 let node = NodeId::from_bits(number);
                 fold(&mut cluster, [Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(zone) })]);
                 kept.follow(&cluster);
-                // Tasks of other services, for which the layout is not looked at.
+                // Tasks of other services, for which the layout is not used.
                 (0..missed).for_each(|number| kept.pool.take(number % zones.len(), 0, 0));
             }
             fold(&mut cluster, node(6, "d"));

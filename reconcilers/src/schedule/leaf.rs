@@ -1,11 +1,11 @@
-//! The nodes with the same values of all preferred labels, and which of them is best.
+//! The nodes with the same values of all preferred labels, and their ranking.
 //!
-//! A better node has fewer recent failures of the service (once there are many); then more of what the tasks prefer to be near or
-//! apart from; then, to spread, fewer tasks of the service; then the smaller score of the strategy. Ties go to the smaller id, so that
+//! A better node has fewer recent failures of the service (once there are many); then fewer unmet preferred affinities; then,
+//! when spreading, fewer tasks of the service; then the smaller score of the strategy. Ties are broken by the smaller id, so that
 //! the same state gives the same choice everywhere.
 //!
-//! Most nodes have neither failures nor tasks of the service, nor anything of which an affinity speaks: they are taken from the order
-//! that the layout keeps, as far as they are needed. Only those that have are ranked for each group again.
+//! Most nodes have neither failures nor tasks of the service, nor are they affected by an affinity: these ordinary nodes are
+//! taken from the order of the layout, as far as they are needed. Only the others are ranked again for each group.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, btree_set};
@@ -17,23 +17,23 @@ use super::layout::Rank;
 use super::order::{Order, mixed, scattered};
 use super::run::Run;
 
-/// Points of the circle that a task at random has, of which the one counts that is nearest to a node: with 21 the most frequent
-/// node is chosen 5 % more often than the average one (Appleton and O'Reilly, "Multi-probe consistent hashing").
+/// Number of points on the circle for each task with random placement; the one nearest to a node counts: with 21 points the most
+/// frequent node is chosen 5 % more often than the average one (Appleton and O'Reilly, "Multi-probe consistent hashing").
 pub(super) const POINTS: u64 = 21;
 
-/// Rank of a node, the smallest first: failures, what it lacks of what is preferred, tasks of the service where these count, its
-/// score, its id, and its number.
+/// Rank of a node, the smallest first: failures, the weight of unmet preferences, tasks of the service if these count, its score,
+/// its id, and its number.
 pub(super) type Entry = Reverse<(u64, u64, u64, u64, NodeId, usize)>;
 
-/// What the nodes are looked at with.
+/// The context of ranking.
 pub(super) struct Look<'w, 'r, 'a> {
-    /// Failures of the service that count, by the number of the node.
+    /// Failures of the service that count, by node number.
     pub failures: &'w BTreeMap<usize, u64>,
     pub filters: &'w Filters<'a>,
     pub run: &'w mut Run<'r>,
 }
 
-/// How good a node is.
+/// The rank of a node.
 pub(super) fn rank(number: usize, dislike: u64, look: &mut Look<'_, '_, '_>) -> Entry {
     let failures = look.failures.get(&number).copied().unwrap_or(0);
     let of_service = match look.filters.order() {
@@ -47,7 +47,7 @@ pub(super) fn rank(number: usize, dislike: u64, look: &mut Look<'_, '_, '_>) -> 
 }
 
 impl Look<'_, '_, '_> {
-    /// Whether a node is found in the order of the layout: nothing is particular about it.
+    /// Whether a node is ordinary, so that it is found in the order of the layout.
     fn is_ordinary(&mut self, number: usize) -> bool {
         let counts_tasks = self.filters.order() != Order::Random;
         let has_tasks = counts_tasks && self.run.active_of_service(number) > 0;
@@ -66,16 +66,16 @@ pub(super) struct Leaf<'l> {
     order: btree_set::Range<'l, Rank>,
     /// Nodes with a smaller score are full.
     first: u64,
-    /// Whether ordinary nodes will not do.
+    /// Whether ordinary nodes are not suitable.
     limited: bool,
-    /// The best ordinary node that will do.
+    /// The best suitable ordinary node.
     unused: Option<Rank>,
-    /// The others that will do.
+    /// The other suitable nodes.
     used: BinaryHeap<Entry>,
 }
 
 impl<'l> Leaf<'l> {
-    /// The nodes of a leaf; those that are not ordinary are still to be put in.
+    /// The nodes of a leaf; those that are not ordinary must still be added.
     pub(super) fn new(all: &'l BTreeSet<Rank>, filters: &Filters<'_>, run: &mut Run<'_>) -> Self {
         let first = filters.order().first(filters.reserved(), run.pool.most());
         let limited = filters.affinities().is_limited(run);
@@ -86,7 +86,7 @@ impl<'l> Leaf<'l> {
         self.unused.is_some() || !self.used.is_empty()
     }
 
-    /// The best node, and what makes it so. Only where the order is that of an even spread: others have no best node for all tasks.
+    /// The best node with its rank. Only for spreading: other strategies have no best node for all tasks.
     pub(super) fn best(&self, filters: &Filters<'_>) -> Option<Entry> {
         let ordinary = self.unused.map(|(dislike, score, id, number)| {
             Reverse((0, dislike + filters.affinities().lack_of_others(), 0, score, id, number))
@@ -94,7 +94,7 @@ impl<'l> Leaf<'l> {
         self.used.peek().copied().into_iter().chain(ordinary).max()
     }
 
-    /// Takes the best node for a task out.
+    /// Removes and returns the best node for a task.
     pub(super) fn next(&mut self, task: TaskId, look: &mut Look<'_, '_, '_>) -> Option<usize> {
         let Some((dislike, score, id, number)) = self.unused else { return self.pop() };
         let lacks = dislike + look.filters.affinities().lack_of_others();
@@ -114,7 +114,7 @@ impl<'l> Leaf<'l> {
         self.used.pop().map(|Reverse((_, _, _, _, _, number))| number)
     }
 
-    /// Puts a node in on which one more task fits, unless it is found in the order.
+    /// Adds a node with room for one more task, unless it is found in the order.
     pub(super) fn put(&mut self, number: usize, dislike: u64, look: &mut Look<'_, '_, '_>) {
         if !self.limited && look.is_ordinary(number) {
             return;
@@ -122,7 +122,7 @@ impl<'l> Leaf<'l> {
         self.used.push(rank(number, dislike, look));
     }
 
-    /// A task went to a node: if that was the best ordinary one, it may be so no longer.
+    /// A task was placed on a node: if that was the best ordinary one, it may no longer be.
     pub(super) fn check(&mut self, number: usize, look: &mut Look<'_, '_, '_>) {
         let is_unused = self.unused.is_some_and(|(_, _, _, unused)| unused == number);
         if is_unused && !(look.is_ordinary(number) && look.fits(number)) {
@@ -130,7 +130,7 @@ impl<'l> Leaf<'l> {
         }
     }
 
-    /// Finds the next ordinary node that will do. Full nodes, which come first where tasks are packed, are passed over at once.
+    /// Finds the next suitable ordinary node. Full nodes, which come first when tasks are packed, are skipped at once.
     pub(super) fn advance(&mut self, look: &mut Look<'_, '_, '_>) {
         self.unused = None;
         while let Some(rank) = self.order.next().copied().filter(|_| !self.limited) {
@@ -144,8 +144,8 @@ impl<'l> Leaf<'l> {
         }
     }
 
-    /// The node that is nearest to one of the task's points, among those that come after the points on the circle and will do, and
-    /// have as much of what is preferred as the best.
+    /// The node nearest to one of the task's points, among the suitable ones that come after the points on the circle and meet as
+    /// many preferences as the best.
     fn at_random(&self, task: TaskId, dislike: u64, look: &mut Look<'_, '_, '_>) -> Option<usize> {
         let points = (0..POINTS).map(|point| mixed(scattered(task) ^ point));
         let mut near: Vec<(u64, usize)> = points.filter_map(|point| self.after(dislike, point)).collect();
@@ -153,7 +153,7 @@ impl<'l> Leaf<'l> {
         near.into_iter().map(|(_, number)| number).find(|number| look.is_ordinary(*number) && look.fits(*number))
     }
 
-    /// The first node after a point of the circle, and how far it is.
+    /// The first node after a point of the circle, and its distance.
     fn after(&self, dislike: u64, point: u64) -> Option<(u64, usize)> {
         let from = |point| (dislike, point, NodeId::default(), 0);
         let after = self.all.range(from(point)..).next().filter(|(other, _, _, _)| *other == dislike);

@@ -1,8 +1,9 @@
-//! Where tasks go: filters say which nodes will do, ranking says which is best, and what cannot be placed is explained.
+//! The scheduler: filters decide which nodes are suitable, ranking decides which is best, and tasks that cannot be placed get an
+//! explanation.
 //!
-//! Tasks of the same spec are placed as one group. [`Nodes`] keeps the nodes in the order in which they would be chosen,
-//! so that a group costs the nodes with tasks of its service and those that it looks at before it finds enough, and a turn
-//! what changed since the last. Only to say why nothing will do all nodes are judged.
+//! Tasks of the same spec are placed as one group. [`Nodes`] keeps the nodes in the order in which they would be chosen, so that
+//! the cost of a group depends on the nodes with tasks of its service and those visited until enough are found, and the cost of a
+//! turn on what changed since the last one. All nodes are judged only to explain why none is suitable.
 
 pub mod filters;
 pub mod placing;
@@ -52,10 +53,10 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     let mut left: VecDeque<Work> =
         groups.into_iter().map(|(group, retried)| Work { group, retried, done: 0 }).collect();
     while let Some(mut work) = left.pop_front() {
-        // A large group goes on when all others have had their share.
+        // A large group continues after all others have had their share.
         let most = if left.is_empty() { usize::MAX } else { out.share() };
         let is_through = !out.is_full() && place(&mut work, most, &mut run, layouts, ctx.now, out);
-        // One that filled the turn may not be through.
+        // One that filled the turn may not be complete.
         if !is_through || out.is_full() {
             left.push_back(work);
         }
@@ -66,7 +67,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     out.unreached = Some(unreached(left));
 }
 
-/// What to look at again to go on with these.
+/// What to reconcile again to continue with these.
 fn unreached(left: VecDeque<Work>) -> Touched {
     let (mut waiting, mut tasks_of_nodes, placement) = (BTreeSet::new(), BTreeSet::new(), !left.is_empty());
     for work in left {
@@ -81,17 +82,17 @@ fn unreached(left: VecDeque<Work>) -> Touched {
     Touched { waiting, tasks_of_nodes, placement, ..Touched::default() }
 }
 
-/// A group on its way through a turn.
+/// A group being placed in a turn.
 struct Work {
     group: Group,
-    /// Which of its tasks that waited in vain are tried again. They will fare no better, should nothing have changed.
+    /// Which of its tasks that could not be placed are retried. Without a change, the result would be the same.
     retried: Retried,
-    /// So many tasks were looked at.
+    /// Number of tasks visited.
     done: usize,
 }
 
-/// Looks at up to `most` more tasks of a group, which all have the same spec, and places as many of them as will fit into the
-/// cluster and the turn. Whether none is left.
+/// Visits up to `most` more tasks of a group, which all have the same spec, and places as many of them as fit into the cluster
+/// and the turn. Returns whether none is left.
 fn place(
     work: &mut Work,
     most: usize,
@@ -111,7 +112,7 @@ fn place(
     run.count(work.group.0, has_choice || filters.count_service());
     let mut refused: Vec<(TaskId, Arc<str>)> = Vec::new();
     let mut spread: Option<Spread<'_>> = None;
-    // Tasks that have their node already come after those that have none.
+    // Tasks bound to a node sort after those that are not.
     let placement = cluster.spec_of(first).template().placement();
     let layout = has_choice.then(|| layouts.of(placement, &filters, run.pool));
     let most = work.done.saturating_add(most);
@@ -132,10 +133,10 @@ fn place(
             Spread::new(layout, failures, &filters, run)
         });
         let Some(number) = nodes.next(task, &filters, run) else {
-            // What does not fit now will not fit for the next one either. More than the turn may say are left to the next.
+            // If this one does not fit now, the next one does not either. Tasks beyond the turn's budget are left to the next.
             let text: Arc<str> = reasons(layout, &filters, run).into();
             if unplaced.all_wait_for(work.group, &text) {
-                // Those that waited before have their reason.
+                // Those that waited before already have their reason.
                 let is_before = |other: &(Instance, TaskId)| *other <= (instance, task);
                 let before = unplaced.tasks_of(work.group, false).take_while(is_before).count();
                 left = tasks(unplaced, work.group, &Retried::None).skip(before).peekable();
@@ -148,7 +149,7 @@ fn place(
         let is_alone = filters.affinities().is_first(run);
         assign(task, number, &filters, run, out);
         if is_alone {
-            // The others go where the first one is.
+            // The others are placed near the first one.
             spread = None;
         } else {
             nodes.put_back(number, &filters, run);
@@ -158,7 +159,7 @@ fn place(
     left.peek().is_none()
 }
 
-/// For what the first tasks of a group wait, if the service depends on others. Those that waited for it before go on doing so.
+/// What the first tasks of a group wait for, if the service has dependencies. Those that already waited for it continue to.
 fn awaited(cluster: &Cluster, work: &mut Work) -> Option<Arc<str>> {
     let reason = dependencies::awaited(cluster, work.group.0)?;
     if cluster.unplaced().all_wait_for(work.group, &reason) {
@@ -173,12 +174,12 @@ fn assign(task: TaskId, number: usize, filters: &Filters<'_>, run: &mut Run<'_>,
     out.push(Kind::TaskAssigned(TaskAssigned { task, node, claims }));
 }
 
-/// Whether it is known of a task that it waits for this reason.
+/// Whether a task is already recorded as waiting for this reason.
 fn is_known(cluster: &Cluster, task: TaskId, reason: &str) -> bool {
     cluster.tasks.get(task).and_then(|task| task.waiting.as_deref()) == Some(reason)
 }
 
-/// Why no node will do, counted over all of them.
+/// Why no node is suitable, counted over all of them.
 fn reasons(layout: &Layout, filters: &Filters<'_>, run: &mut Run<'_>) -> String {
     let mut explanation = Explanation::default();
     for number in run.pool.numbers().collect::<Vec<usize>>() {
@@ -189,7 +190,7 @@ fn reasons(layout: &Layout, filters: &Filters<'_>, run: &mut Run<'_>) -> String 
     explanation.sentence(run.pool.len())
 }
 
-/// A task of a global service has its node already; it only has to fit.
+/// A task of a global service is already bound to its node; it only has to fit.
 fn confirm(
     (instance, task): (Instance, TaskId),
     filters: &Filters<'_>,
@@ -215,7 +216,7 @@ fn confirm(
     }
 }
 
-/// Says why tasks are not placed, each reason once, and nothing where it is known already.
+/// Records why tasks are not placed, one event per reason, and none if it is already recorded.
 fn explain(cluster: &Cluster, refused: Vec<(TaskId, Arc<str>)>, out: &mut Correction) {
     let mut reasons: BTreeMap<Arc<str>, Vec<TaskId>> = BTreeMap::new();
     for (task, reason) in refused {

@@ -1,4 +1,4 @@
-//! The scheduler against one that looks at every node for every task, on small clusters drawn at random from seeds.
+//! Compares the scheduler with one that visits every node for every task, on small random clusters drawn from seeds.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ impl Draw {
     }
 }
 
-/// A cluster with what the naive scheduler knows of it.
+/// A cluster with the naive scheduler's own data.
 struct World {
     cluster: Cluster,
     index: u64,
@@ -131,7 +131,7 @@ impl World {
         drawn.map(|(expression, weight)| events::Affinity { expression: expression.to_owned(), weight }).collect()
     }
 
-    /// Some of the tasks that were placed run.
+    /// Marks some of the placed tasks as running.
     fn run_some(&mut self, draw: &mut Draw) {
         let placed: Vec<TaskId> =
             self.cluster.tasks.values().filter(|task| task.state == TaskState::Assigned).map(|task| task.id).collect();
@@ -159,7 +159,7 @@ impl World {
         }));
     }
 
-    /// What the scheduler says.
+    /// The scheduler's events.
     fn schedule(&self, candidates: &mut Candidates) -> Vec<Kind> {
         let mut ids = IdGenerator::new(ClusterId::from_bits(1), 1_000);
         let mut ctx = Ctx {
@@ -175,7 +175,7 @@ impl World {
         out.events
     }
 
-    /// Does what the scheduler says; whether it placed anything.
+    /// Applies the scheduler's events; returns whether any task was placed.
     fn place(&mut self, kept: &mut Candidates, case: &str) -> bool {
         let said = self.schedule(kept);
         assert_eq!(said, self.schedule(&mut Candidates::default()), "{case}: what is kept counts");
@@ -192,7 +192,7 @@ impl World {
     }
 }
 
-/// Whether a node suits the task's service, whatever runs there.
+/// Whether a node is suitable for the task's service, regardless of what is running there.
 fn suits(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
     let node = cluster.nodes.get(node).expect("the node");
     let constraints = &cluster.spec_of(task).template().placement().constraints;
@@ -227,7 +227,7 @@ fn meets(cluster: &Cluster, affinity: &Affinity, node: NodeId) -> bool {
     is_there == (*presence == Presence::Near)
 }
 
-/// Whether a node meets what is required, and what services that are there require of this one.
+/// Whether a node meets the required affinities, and those that services on it have to this one.
 fn meets_required(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
     let own = cluster.spec_of(task).name().to_owned();
     let is_first = cluster.tasks.values().all(|other| other.service != task.service || other.node.is_none());
@@ -240,13 +240,13 @@ fn meets_required(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
         && !cluster.tasks_of_node(node).any(keeps_apart)
 }
 
-/// What a node lacks of what is preferred.
+/// Weight of the unmet preferences on a node.
 fn lacks(cluster: &Cluster, task: &Task, node: NodeId) -> u64 {
     let unmet = affinities(cluster, task).into_iter().filter(|(affinity, _)| !meets(cluster, affinity, node));
     unmet.filter_map(|(_, weight)| weight).map(u64::from).sum()
 }
 
-/// What is free on a node: CPU and memory.
+/// Free resources of a node: CPU and memory.
 fn free(cluster: &Cluster, node: NodeId) -> (u64, u64) {
     let offers = cluster.nodes.get(node).and_then(|node| node.offers()).expect("its offers");
     let tasks = || cluster.tasks_of_node(node);
@@ -297,7 +297,7 @@ fn score(cluster: &Cluster, task: &Task, node: NodeId) -> (u64, u64, u64, NodeId
     }
 }
 
-/// The node nearest to one of the task's points, of all that suit; only then whether it has room.
+/// The node nearest to one of the task's points, of all suitable ones; only then whether it has room.
 fn at_random(task: &Task, suited: &[NodeId], fitting: &[NodeId]) -> Option<NodeId> {
     let mut near: Vec<(u64, NodeId)> = Vec::new();
     for point in (0..POINTS).map(|point| mixed(scattered(task.id) ^ point)) {
@@ -307,7 +307,7 @@ fn at_random(task: &Task, suited: &[NodeId], fitting: &[NodeId]) -> Option<NodeI
     near.into_iter().map(|(_, node)| node).find(|node| fitting.contains(node))
 }
 
-/// The node that a task gets.
+/// The node for a task.
 fn choose(cluster: &Cluster, task: &Task) -> Option<NodeId> {
     let nodes: Vec<NodeId> = cluster.nodes.iter().map(|(id, _)| id).collect();
     let mut zones: BTreeMap<String, (u64, Vec<NodeId>, Vec<NodeId>)> = BTreeMap::new();
@@ -334,7 +334,7 @@ fn choose(cluster: &Cluster, task: &Task) -> Option<NodeId> {
     Some(fitting).and_then(|fitting| fitting.into_iter().min_by_key(|node| score(cluster, task, *node)))
 }
 
-/// What is not preferred of what a node is like.
+/// Weight of the preferred properties that a node lacks.
 fn dislike(cluster: &Cluster, task: &Task, node: NodeId) -> u64 {
     let unmet = affinities(cluster, task).into_iter().filter(|(affinity, _)| match affinity {
         Affinity::Node(_) => !meets(cluster, affinity, node),
@@ -343,7 +343,7 @@ fn dislike(cluster: &Cluster, task: &Task, node: NodeId) -> u64 {
     unmet.filter_map(|(_, weight)| weight).map(u64::from).sum()
 }
 
-/// Whether nothing is on a node of which the task's affinities speak, and it may go elsewhere too.
+/// Whether no affinity of the task affects the node, and the task may go elsewhere too.
 fn is_ordinary(cluster: &Cluster, task: &Task, node: NodeId) -> bool {
     let own = cluster.spec_of(task).name();
     let is_first = cluster.tasks.values().all(|other| other.service != task.service || other.node.is_none());
@@ -368,7 +368,7 @@ fn every_choice_is_the_naive_ones() {
             for _ in 0..draw.below(12) {
                 world.add_task(1 + u128::from(draw.below(services as u64)));
             }
-            // What goes near something that was placed after it was tried is placed when it is tried again.
+            // A task that must be near another one placed after it is placed when it is retried.
             while world.place(&mut kept, &format!("seed {seed}, round {round}")) {
                 world.run_some(&mut draw);
             }

@@ -1,4 +1,4 @@
-//! What the scheduler keeps of nodes between turns.
+//! The scheduler's cache of nodes between turns.
 
 use projections::Cluster;
 
@@ -13,7 +13,7 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Brings the nodes up to date with a state.
+    /// Updates the nodes from a state.
     pub(super) fn follow(&mut self, cluster: &Cluster) {
         if self.pool.is_mostly_gone() {
             *self = Self::default();

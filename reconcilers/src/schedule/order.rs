@@ -1,36 +1,36 @@
-//! The order in which a strategy would choose among nodes that have no task of the service, the smallest score first.
+//! The order in which a strategy would choose among nodes without tasks of the service, the smallest score first.
 
 use events::{Id, PlacementStrategy, Resources};
 
 use super::pool::Candidate;
 
-/// What makes one node better than another.
+/// The criterion for better nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// Fewer tasks.
     Spread,
-    /// Less left of what the tasks reserve.
+    /// Less free capacity of what the tasks reserve.
     Pack(Scarce),
-    /// Nothing: the score is a fixed point on a circle, and each task has others of its own.
+    /// None: the score is a fixed point on a circle, and each task has points of its own.
     Random,
 }
 
-/// What is looked at to find the fullest node: what the tasks to place take of it.
+/// The resource that defines the fullest node: what the tasks to place reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scarce {
-    /// They reserve nothing, and take a place only.
+    /// They reserve nothing, and only take a place.
     Tasks,
     Cpu,
     Memory,
-    /// The one of which less is left.
+    /// The one with less free capacity.
     Both,
 }
 
-/// Parts of a whole in which shares are counted.
+/// Resolution of shares: parts of a whole.
 const WHOLE: u128 = 1_000_000;
 
 impl Order {
-    /// How a strategy chooses for tasks that reserve this much.
+    /// The order of a strategy for tasks with this reservation.
     pub(super) fn of(strategy: PlacementStrategy, reserved: &Resources) -> Self {
         match strategy {
             PlacementStrategy::Spread => Order::Spread,
@@ -44,7 +44,7 @@ impl Order {
         }
     }
 
-    /// Where a node stands: the smallest score is the best.
+    /// The score of a node: the smallest is the best.
     pub(super) fn score(self, of: &Candidate) -> u64 {
         let (nano_cpus, memory_bytes) = of.offers;
         match self {
@@ -59,8 +59,8 @@ impl Order {
         }
     }
 
-    /// A score that every node has or exceeds on which tasks fit that reserve this much, if no node offers more than `most`: full nodes
-    /// come first in the order of packing, and are passed over by this.
+    /// A lower bound for the score of every node with room for tasks of this reservation, if no node offers more than `most`:
+    /// full nodes come first in the packing order, and are skipped with this.
     pub(super) fn first(self, reserved: &Resources, most: (u64, u64)) -> u64 {
         match self {
             Order::Spread | Order::Random | Order::Pack(Scarce::Tasks) => 0,
@@ -71,19 +71,19 @@ impl Order {
     }
 }
 
-/// A part of a whole in millionths; of nothing, nothing.
+/// A part of a whole in millionths; 0 of 0.
 fn share(part: u64, whole: u64) -> u64 {
     let share = (u128::from(part) * WHOLE).checked_div(u128::from(whole)).unwrap_or(0);
     u64::try_from(share).unwrap_or(u64::MAX)
 }
 
-/// A point that an id is given on the circle of all numbers. Nearby ids are far from each other.
+/// The point of an id on the circle of all numbers. Nearby ids are far from each other.
 pub(super) fn scattered(id: impl Id) -> u64 {
     let bits = id.bits();
     mixed((bits >> 64) as u64 ^ mixed(bits as u64))
 }
 
-/// The finalizer of SplitMix64: every bit of a number has a say in every bit of the result.
+/// The finalizer of SplitMix64: every input bit affects every output bit.
 pub(super) fn mixed(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

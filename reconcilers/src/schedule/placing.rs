@@ -1,5 +1,5 @@
-//! Why a task is where it is, or nowhere: what the scheduler would say of it now, as if it had no node yet. The same filters judge
-//! and the same ranks are compared; nothing is decided here.
+//! Explains the placement of a task: how the scheduler would judge every node for it now, as if it had no node yet. It uses the
+//! same filters and the same ranks; nothing is decided here.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,22 +17,22 @@ use super::nodes::Nodes;
 use super::run::Run;
 use super::spread::{Spread, failures};
 
-/// What the scheduler thinks of every node for one task.
+/// The scheduler's judgement of every node for one task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placing {
-    /// How it chooses among nodes that will do.
+    /// How it chooses among suitable nodes.
     pub strategy: PlacementStrategy,
-    /// Nodes of the cluster.
+    /// Number of nodes in the cluster.
     pub nodes: usize,
-    /// For each reason the nodes that were refused for it, in the order of the filters.
+    /// For each reason the number of nodes that were rejected, in the order of the filters.
     pub refused: Vec<(&'static str, u64)>,
-    /// The nodes that will do, best first by their own merits.
+    /// The suitable nodes, best first by their own merits.
     pub suitable: Vec<Merits>,
-    /// The node that the task would get now.
+    /// The node that would be chosen now.
     pub choice: Option<NodeId>,
 }
 
-/// What speaks for and against a node, the smaller the better, in the order in which it counts.
+/// The ranking criteria of a node, the smaller the better, in order of precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merits {
     /// The node.
@@ -53,7 +53,7 @@ pub struct Merits {
     pub free_memory_bytes: u64,
 }
 
-/// What the scheduler says of a task now, as if it had not been placed.
+/// The scheduler's judgement for a task, as if it had not been placed.
 pub fn of_task(cluster: &Cluster, task: &Task, now: Timestamp) -> Placing {
     let cluster = without(cluster, task);
     let filters = Filters::of(&cluster, task);
@@ -61,13 +61,13 @@ pub fn of_task(cluster: &Cluster, task: &Task, now: Timestamp) -> Placing {
     placing(&cluster, &filters, (task.service, task.spec_version), bound, task.id, now)
 }
 
-/// What the scheduler would say of one more task of a service with its present spec.
+/// The scheduler's judgement for one more task of a service with its current spec.
 pub fn of_service(cluster: &Cluster, service: &Service, now: Timestamp) -> Placing {
     let filters = Filters::of_spec(cluster, service.id, &service.spec);
     placing(cluster, &filters, (service.id, service.template_version), None, TaskId::default(), now)
 }
 
-/// The state as if the task had ended well, which takes nothing of its node.
+/// The state as if the task had ended successfully, so that it uses nothing on its node.
 fn without(cluster: &Cluster, task: &Task) -> Cluster {
     let mut cluster = cluster.clone();
     if task.occupies_node() {
@@ -111,7 +111,7 @@ fn placing(
     suitable.sort_by(|(one, _), (other, _)| other.cmp(one));
     let choice = match bound {
         Some(node) => Some(node).filter(|_| !suitable.is_empty()),
-        // Each node that will do gets one.
+        // Each suitable node gets one.
         None if is_global => None,
         None => Spread::new(layout, failures, filters, &mut run)
             .next(task, filters, &mut run)

@@ -1,16 +1,15 @@
-//! The nodes as the scheduler sees them: what is free on each, and in which order it would choose them.
+//! The nodes as the scheduler sees them: their free resources, and the order in which it would choose them.
 //!
-//! They are kept between turns, as a cache of the state that whoever leads owns and lends to each turn. A run of the scheduler
-//! first brings them up to date: the tables of the state tell what changed since the last run, so that this costs what
-//! changed and not what there is. Whatever became of the last turn, the state alone counts: candidates that were kept choose
-//! like ones that are made again, which is tested.
+//! They are a cache of the state between turns, which the leader owns and lends to each turn. A run of the scheduler first
+//! updates it from the differences between the tables, so that this costs what changed and not what exists. Whatever became of
+//! the last turn, only the state counts: tests verify that a cached pool makes the same choices as one built from scratch.
 
 use std::collections::BTreeMap;
 
 use events::NodeId;
 use projections::{Cluster, Node, NodeUsage, Table, Usage};
 
-/// Changes of nodes that are kept however few nodes there are: those of a full turn.
+/// Minimum number of changes of nodes that are kept: those of a full turn.
 pub(super) const CHANGES_MIN: usize = 4_096;
 
 /// One node.
@@ -18,7 +17,7 @@ pub(super) const CHANGES_MIN: usize = 4_096;
 pub(super) struct Candidate {
     /// The node.
     pub id: NodeId,
-    /// Whether it may be given new tasks at all.
+    /// Whether it accepts new tasks at all.
     pub takes_tasks: bool,
     /// CPU not reserved, in billionths of a core.
     pub free_nano_cpus: u64,
@@ -26,7 +25,7 @@ pub(super) struct Candidate {
     pub free_memory_bytes: u64,
     /// Tasks that should run here.
     pub active: u64,
-    /// All the CPU and memory that it offers.
+    /// Its total CPU and memory.
     pub offers: (u64, u64),
 }
 
@@ -38,7 +37,7 @@ impl Candidate {
         Self { id: node.id, takes_tasks: node.takes_tasks(), free_nano_cpus, free_memory_bytes, active: 0, offers }
     }
 
-    /// The node with tasks that take this much.
+    /// The node with tasks that use this much.
     fn with(self, usage: NodeUsage) -> Self {
         let (nano_cpus, memory_bytes) = self.offers;
         Self {
@@ -49,27 +48,26 @@ impl Candidate {
         }
     }
 
-    /// A node that is none any more.
+    /// A removed node.
     fn gone(id: NodeId) -> Self {
         Self { id, takes_tasks: false, free_nano_cpus: 0, free_memory_bytes: 0, active: 0, offers: (0, 0) }
     }
 }
 
-/// The nodes by number, in no order that means anything: a node keeps its number as long as it is there, and nobody else ever
-/// gets it.
+/// The nodes by number, in no particular order: a node keeps its number as long as it exists, and the number is never reused.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     all: Vec<Candidate>,
-    /// For each node: the change that last said what it is like, and not only what runs on it.
+    /// For each node: the last change of its description, other than of its tasks.
     described: Vec<u64>,
     numbers: BTreeMap<NodeId, usize>,
     changes: Changes,
-    /// The tables that the candidates were last made from.
+    /// The tables from which the candidates were last updated.
     nodes: Table<NodeId, Node>,
     usage: Usage,
-    /// Nodes that the last run gave tasks. Whether the state has these tasks is not known before the next run.
+    /// Nodes that got tasks in the last run. Whether the state has these tasks is unknown before the next run.
     promised: Vec<usize>,
-    /// The most CPU and memory that any node has offered so far.
+    /// The maximum of CPU and memory that any node has offered so far.
     most: (u64, u64),
 }
 
@@ -78,7 +76,7 @@ impl Pool {
         &self.all[number]
     }
 
-    /// The node, unless it is gone.
+    /// The node, unless it was removed.
     pub(super) fn node(&self, number: usize) -> Option<&Node> {
         self.nodes.get(self.all[number].id)
     }
@@ -87,22 +85,22 @@ impl Pool {
         self.numbers.get(&node).copied()
     }
 
-    /// The numbers of the nodes that are there, in the order of their ids.
+    /// The numbers of the existing nodes, in the order of their ids.
     pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
         self.numbers.values().copied()
     }
 
-    /// The most CPU and memory that a node may offer.
+    /// The maximum of CPU and memory that a node may offer.
     pub(super) fn most(&self) -> (u64, u64) {
         self.most
     }
 
-    /// Nodes that are there.
+    /// Number of existing nodes.
     pub(super) fn len(&self) -> usize {
         self.numbers.len()
     }
 
-    /// Numbers that were given out: all are smaller than this.
+    /// Upper bound of all assigned numbers.
     pub(super) fn numbers_end(&self) -> usize {
         self.all.len()
     }
@@ -111,12 +109,12 @@ impl Pool {
         &self.changes
     }
 
-    /// Whether what the node is like changed with this change or a later one.
+    /// Whether the description of the node changed with this change or a later one.
     pub(super) fn is_described_since(&self, number: usize, change: u64) -> bool {
         self.described[number] >= change
     }
 
-    /// Notes that a task takes this much of a node.
+    /// Records that a task uses this much of a node.
     pub(super) fn take(&mut self, number: usize, nano_cpus: u64, memory_bytes: u64) {
         let candidate = &mut self.all[number];
         self.promised.push(number);
@@ -126,7 +124,7 @@ impl Pool {
         self.changes.push(number);
     }
 
-    /// Nodes that were removed keep their numbers; when they are more than the others, it is time to begin again.
+    /// Removed nodes keep their numbers; when they are the majority, the pool is rebuilt.
     pub(super) fn is_mostly_gone(&self) -> bool {
         self.all.len() > 2 * self.numbers.len()
     }
@@ -146,13 +144,13 @@ impl Pool {
                 self.measure(number, usage);
             }
         }
-        // What became of the promises: mostly they are kept, and measured already.
+        // The assignments of the last run: mostly they took effect, and are measured already.
         for number in std::mem::take(&mut self.promised) {
             self.measure(number, cluster.usage.of(self.all[number].id));
         }
     }
 
-    /// A node is another than before, or new.
+    /// Adds or replaces a node.
     fn describe(&mut self, candidate: Candidate) {
         let change = self.changes.end();
         let number = match self.number(candidate.id) {
@@ -178,7 +176,7 @@ impl Pool {
         self.changes.push(number);
     }
 
-    /// What the tasks of a node take. One that was removed may still have some.
+    /// Updates the resources used by the tasks of a node. A removed node may still have some.
     fn measure(&mut self, number: usize, usage: NodeUsage) {
         let measured = self.all[number].with(usage);
         if self.all[number] != measured {
@@ -188,7 +186,7 @@ impl Pool {
     }
 }
 
-/// The numbers of the nodes that changed, in the order of the changes, as far back as is worth keeping.
+/// The numbers of the changed nodes, in the order of the changes, as far back as useful.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     first: u64,
@@ -196,12 +194,12 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// The first change that is known.
+    /// The first available change.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
 
-    /// After the last change.
+    /// The end, after the last change.
     pub(super) fn end(&self) -> u64 {
         self.first + self.numbers.len() as u64
     }
@@ -216,7 +214,7 @@ impl Changes {
         self.numbers.push(number);
     }
 
-    /// Who has not seen more changes than there are nodes does better to look at the nodes.
+    /// For more missed changes than there are nodes, visiting the nodes is cheaper.
     fn forget_more_than(&mut self, most: usize) {
         if self.numbers.len() > most {
             self.first = self.end();

@@ -1,8 +1,9 @@
-//! Tasks that run where they would not be placed now, because another node has fewer of their service: a few of them move in each step.
+//! Moves tasks that would now be placed elsewhere, because another node has fewer tasks of their service: a few in each step.
 //!
-//! Only services that ask for it are rebalanced, that are placed by an even spread, and that are quiet: all of their tasks run, no rollout
-//! is open, and none failed lately. So a step begins when the one before it has come to its end. The filters and the ranks are the
-//! scheduler's. A move makes the spread strictly more even, and goes to the node that was found: none is ever taken back.
+//! Only services that enable it are rebalanced, if they use the spread strategy and are quiet: all of their tasks are running, no
+//! rollout is in progress, and none failed recently. So a step starts when the previous one is complete. The filters and the
+//! ranks are the scheduler's. A move makes the spread strictly more even, and goes to the node that was found: none is ever
+//! reversed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +34,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
         {
             step(cluster, service, rule, ctx, out);
         }
-        // One that filled the turn is looked at again.
+        // One that filled the turn is processed again.
         if !out.is_full() {
             balances.remove(&id);
         }
@@ -41,7 +42,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     out.unreached = Some(Touched { balances, ..Touched::default() });
 }
 
-/// The services of which something changed that makes a difference to where their tasks would be placed.
+/// The services with a change that affects where their tasks would be placed.
 fn due(cluster: &Cluster, scope: &Scope, crowds: &mut Crowds) -> BTreeSet<ServiceId> {
     let mut due = scope.concerned();
     due.extend(scope.balances.iter().chain(&scope.waiting));
@@ -58,7 +59,7 @@ fn due(cluster: &Cluster, scope: &Scope, crowds: &mut Crowds) -> BTreeSet<Servic
         let most = crowds.most(cluster, id);
         let may_gain = |node: &NodeId| {
             let tasks = cluster.usage.active_on(id, *node);
-            // A task of a node that is back may be moved again.
+            // A task of a node that has returned may be moved again.
             let is_back = scope.nodes.contains(node) || scope.contacts.contains(node);
             tasks + 1 < most || (is_back && tasks > 1)
         };
@@ -69,7 +70,7 @@ fn due(cluster: &Cluster, scope: &Scope, crowds: &mut Crowds) -> BTreeSet<Servic
     due
 }
 
-/// Whether more than the number of its tasks on each node decides where tasks of a service go, so that any node may make a difference.
+/// Whether more than the number of tasks on each node affects the placement of a service, so that any node may make a difference.
 fn looks_beyond_counts(cluster: &Cluster, service: &Service) -> bool {
     let placement = service.spec.template().placement();
     !placement.preferences.is_empty()
@@ -77,7 +78,7 @@ fn looks_beyond_counts(cluster: &Cluster, service: &Service) -> bool {
         || cluster.kept_apart_from(service.spec.name()).next().is_some()
 }
 
-/// The next step of a service, if it is time for one.
+/// The next step of a service, if it is due.
 fn step(cluster: &Cluster, service: &Service, rule: Rebalancing, ctx: &mut Ctx<'_>, out: &mut Correction) {
     if !is_quiet(cluster, service) {
         return;
@@ -87,7 +88,7 @@ fn step(cluster: &Cluster, service: &Service, rule: Rebalancing, ctx: &mut Ctx<'
         return out.wake(time, TimerKey::Balance(service.id));
     }
     for chosen in choose(cluster, service, rule.max_tasks, &mut ctx.candidates.nodes) {
-        // What does not fit into the turn is the next step's.
+        // The next step handles what does not fit into the turn.
         if out.is_full() {
             return;
         }
@@ -95,7 +96,7 @@ fn step(cluster: &Cluster, service: &Service, rule: Rebalancing, ctx: &mut Ctx<'
     }
 }
 
-/// Whether all that the service wants runs, and nothing is under way.
+/// Whether all wanted tasks are running, and no change is in progress.
 fn is_quiet(cluster: &Cluster, service: &Service) -> bool {
     let (counts, wanted) = (cluster.tasks_by_revision(), service.spec.replicas());
     let of_template = counts.of_service(service.id).find(|(version, _)| *version == service.template_version);
@@ -104,7 +105,7 @@ fn is_quiet(cluster: &Cluster, service: &Service) -> bool {
     runs && is_whole && !service.is_rolling() && !service.is_paused()
 }
 
-/// When the next step may begin: after the pause, and not while a failure still counts.
+/// When the next step may start: after the pause, and not while a failure still counts.
 fn earliest(cluster: &Cluster, service: &Service, rule: Rebalancing) -> Option<Timestamp> {
     let known = cluster.failures.range((service.id, NodeId::default())..=(service.id, NodeId::MAX));
     let failed = known.flat_map(|(_, failures)| failures).filter(|(version, _)| *version == service.template_version);
@@ -113,7 +114,7 @@ fn earliest(cluster: &Cluster, service: &Service, rule: Rebalancing) -> Option<T
     forgotten.max(paced)
 }
 
-/// A task that gives way, and the node that gets one in its place.
+/// A task to replace, and the node of its replacement.
 struct Move<'a> {
     task: &'a Task,
     from: NodeId,
@@ -122,7 +123,7 @@ struct Move<'a> {
     reason: String,
 }
 
-/// Up to so many moves, each the next one after those before it.
+/// Up to `most` moves, each assuming the ones before it.
 fn choose<'a>(cluster: &'a Cluster, service: &Service, most: u64, known: &mut Nodes) -> Vec<Move<'a>> {
     let filters = Filters::of_spec(cluster, service.id, &service.spec);
     let mut moves: Vec<Move<'a>> = Vec::new();
@@ -147,14 +148,14 @@ fn choose<'a>(cluster: &'a Cluster, service: &Service, most: u64, known: &mut No
     moves
 }
 
-/// The task of the service on a node that was made last, but for those that move already: least is lost with it.
+/// The newest task of the service on a node, except for those that are already moving: stopping it loses least.
 fn youngest<'a>(cluster: &'a Cluster, service: &Service, node: NodeId, taken: &[TaskId]) -> Option<&'a Task> {
     let tasks = cluster.tasks_of_node(node).filter(|task| task.service == service.id && serves(task));
     tasks.filter(|task| !taken.contains(&task.id)).max_by_key(|task| (task.created_index, task.id))
 }
 
 impl Move<'_> {
-    /// Makes the task on the other node; the old one stops first or goes on until it runs, as in an update.
+    /// Creates the task on the other node; the old one stops first or continues until the new one is running, as in an update.
     fn begin(self, service: &Service, ctx: &mut Ctx<'_>, out: &mut Correction) {
         let Self { task, from, to, claims, reason } = self;
         out.push(Kind::ServiceRebalanced(ServiceRebalanced { service: service.id, task: task.id, from, to, reason }));

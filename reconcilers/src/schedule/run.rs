@@ -1,4 +1,4 @@
-//! One run of the scheduler: what it has found out about nodes, and what it has promised of them.
+//! One run of the scheduler: its lookups about nodes, and the tasks that it has assigned to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,19 +16,19 @@ pub(super) type HostPort = (i32, u32);
 pub(super) struct Run<'a> {
     pub cluster: &'a Cluster,
     pub pool: &'a mut Pool,
-    /// Tasks that should run of the service that is being placed, by node; of nodes beyond the end, none.
+    /// Tasks that should run of the service being placed, by node; 0 for nodes beyond the end.
     active_of_service: Vec<u64>,
     /// Nodes that have such a count.
     counted: Vec<usize>,
-    /// Where tasks of each service went in this run, of which the state knows nothing yet.
+    /// The nodes that got tasks of each service in this run, which are not in the state yet.
     given: BTreeMap<ServiceId, Vec<usize>>,
-    /// The nodes with tasks of services, of those that somebody asked for.
+    /// The nodes with tasks of each queried service.
     nodes_of: BTreeMap<ServiceId, BTreeSet<usize>>,
-    /// The nodes on which tasks have prepared an image, of those that somebody asked for.
+    /// The nodes on which tasks have prepared an image, for each queried image.
     nodes_with: BTreeMap<String, BTreeSet<usize>>,
-    /// Host ports in use on the nodes that somebody asked for.
+    /// Host ports in use, for each queried node.
     ports: BTreeMap<usize, Vec<HostPort>>,
-    /// Generic resources that are not claimed on the nodes that somebody asked for.
+    /// Unclaimed generic resources, for each queried node.
     free_generic: BTreeMap<usize, Vec<GenericResource>>,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Forgets the counts of the last service.
+    /// Clears the counts of the last service.
     fn count_nothing(&mut self) {
         self.active_of_service.resize(self.pool.numbers_end(), 0);
         for number in self.counted.drain(..) {
@@ -64,7 +64,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Forgets the counts of the last service and sets those of this one.
+    /// Replaces the counts of the last service with those of this one.
     pub(super) fn count_service(&mut self, service: ServiceId) {
         self.count_nothing();
         for (node, active) in self.cluster.usage.active_of(service) {
@@ -78,12 +78,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Tasks of the service that is being placed that should run on a node.
+    /// Tasks on a node that should run, of the service being placed.
     pub(super) fn active_of_service(&self, number: usize) -> u64 {
         self.active_of_service.get(number).copied().unwrap_or(0)
     }
 
-    /// Nodes with tasks of the service that is being placed.
+    /// Nodes with tasks of the service being placed.
     pub(super) fn counted(&self) -> &[usize] {
         &self.counted
     }
@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The nodes that have an image, as far as the tasks tell that are known: those that got ready there to run it.
+    /// The nodes that have an image, as far as the tasks show: those on which a task was prepared to run it.
     pub(super) fn nodes_with(&mut self, image: &str) -> &BTreeSet<usize> {
         if !self.nodes_with.contains_key(image) {
             let nodes = prepared(self.cluster, image).filter_map(|node| self.pool.number(node)).collect();
@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
         &self.nodes_with[image]
     }
 
-    /// The host ports that are in use on a node.
+    /// The host ports in use on a node.
     pub(super) fn ports(&mut self, number: usize) -> &mut Vec<HostPort> {
         let (cluster, node) = (self.cluster, self.pool.get(number).id);
         self.ports.entry(number).or_insert_with(|| {
@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The generic resources of a node that nobody has claimed.
+    /// The unclaimed generic resources of a node.
     pub(super) fn free_generic(&mut self, number: usize) -> &mut Vec<GenericResource> {
         let (cluster, node) = (self.cluster, self.pool.get(number).id);
         self.free_generic.entry(number).or_insert_with(|| {
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Notes that a task of the service that is being placed goes to a node, and takes this much of it.
+    /// Records that a task of the service being placed is assigned to a node, and uses this much of it.
     pub(super) fn give(&mut self, number: usize, service: ServiceId, nano_cpus: u64, memory_bytes: u64) {
         self.pool.take(number, nano_cpus, memory_bytes);
         self.given.entry(service).or_default().push(number);
@@ -136,13 +136,13 @@ impl<'a> Run<'a> {
         count(&mut self.active_of_service, &mut self.counted, number);
     }
 
-    /// Notes that a task of the service that is being placed leaves a node. What it takes of it is not free before it has.
+    /// Records that a task of the service being placed leaves a node. Its resources are not free before it has left.
     pub(super) fn release(&mut self, number: usize) {
         self.active_of_service[number] = self.active_of_service[number].saturating_sub(1);
     }
 }
 
-/// One more task of the service that is being placed.
+/// Counts one more task of the service being placed.
 fn count(active_of_service: &mut [u64], counted: &mut Vec<usize>, number: usize) {
     if active_of_service[number] == 0 {
         counted.push(number);
@@ -150,7 +150,7 @@ fn count(active_of_service: &mut [u64], counted: &mut Vec<usize>, number: usize)
     active_of_service[number] += 1;
 }
 
-/// The nodes on which tasks got ready to run an image.
+/// The nodes on which tasks were prepared to run an image.
 fn prepared<'a>(cluster: &'a Cluster, image: &'a str) -> impl Iterator<Item = NodeId> {
     let revisions = cluster.revisions.iter();
     let with_image =
@@ -163,7 +163,7 @@ fn prepared<'a>(cluster: &'a Cluster, image: &'a str) -> impl Iterator<Item = No
     tasks.filter(is_ready).filter_map(|task| task.node)
 }
 
-/// The tasks that take something of a node.
+/// The tasks that use resources of a node.
 fn occupants(cluster: &Cluster, node: NodeId) -> impl Iterator<Item = &Task> {
     cluster.tasks_of_node(node).filter(|task| task.occupies_node())
 }

@@ -1,4 +1,4 @@
-//! Which node is best: evenly over the values of the preferred labels, then as the strategy says over the nodes of a leaf.
+//! Chooses the best node: evenly over the values of the preferred labels, then by the strategy over the nodes of a leaf.
 
 mod uneven;
 
@@ -15,12 +15,12 @@ use super::leaf::{Leaf, Look};
 use super::pool::Pool;
 use super::run::Run;
 
-/// The nodes that will do, in a tree with one level for each preference.
+/// The suitable nodes, in a tree with one level for each preference.
 pub(super) struct Spread<'l> {
     layout: &'l Layout,
     root: Branch<'l>,
     leaves: Vec<Leaf<'l>>,
-    /// Failures of the service that count, by the number of the node.
+    /// Failures of the service that count, by node number.
     failures: BTreeMap<usize, u64>,
 }
 
@@ -33,7 +33,7 @@ struct Branch<'l> {
 }
 
 impl<'l> Spread<'l> {
-    /// The nodes of a layout as they are for the service that the run has counted.
+    /// The nodes of a layout, for the service whose tasks the run has counted.
     pub(super) fn new(
         layout: &'l Layout,
         failures: BTreeMap<usize, u64>,
@@ -56,7 +56,7 @@ impl<'l> Spread<'l> {
         apart.append(&mut filters.affinities().nodes(run));
         for number in apart {
             let Ok(leaf) = self.layout.leaf_of(number) else { continue };
-            // The tasks of a node that takes no more are part of how full its branch is.
+            // The tasks of a full node still count for its branch.
             self.root.leaf(self.layout.path(leaf), run.active_of_service(number));
             if filters.judge_knowing(number, Ok(()), run).is_ok() {
                 self.put(leaf, number, filters, run);
@@ -72,13 +72,13 @@ impl<'l> Spread<'l> {
         self.leaves[leaf].put(number, dislike, &mut Look { failures: &self.failures, filters, run });
     }
 
-    /// Takes the best node for a task out; it has to be put back after the task is on it.
+    /// Removes and returns the best node for a task; it must be put back after the task is assigned to it.
     pub(super) fn next(&mut self, task: TaskId, filters: &Filters<'_>, run: &mut Run<'_>) -> Option<usize> {
         let leaf = self.root.choose(&self.leaves)?;
         self.leaves[leaf].next(task, &mut Look { failures: &self.failures, filters, run })
     }
 
-    /// Puts a node back in, if one more task fits on it.
+    /// Puts a node back, if one more task fits on it.
     pub(super) fn put_back(&mut self, number: usize, filters: &Filters<'_>, run: &mut Run<'_>) {
         let Ok(leaf) = self.layout.leaf_of(number) else { return };
         if filters.judge_again(number, run).is_ok() {
@@ -89,7 +89,7 @@ impl<'l> Spread<'l> {
 }
 
 impl<'l> Branch<'l> {
-    /// The branch at the end of this path; `tasks` are counted on the way.
+    /// The branch at the end of this path; adds `tasks` on the way.
     fn leaf(&mut self, path: &'l [String], tasks: u64) -> &mut Self {
         self.tasks += tasks;
         path.iter().fold(self, |branch, value| {
@@ -104,7 +104,7 @@ impl<'l> Branch<'l> {
         here || self.children.values().any(|child| child.has_room(leaves))
     }
 
-    /// The leaf with room that is in the branch with the fewest tasks, at every level; one more task is counted on the way.
+    /// The leaf with room in the branch with the fewest tasks, at every level; adds one task on the way.
     fn choose(&mut self, leaves: &[Leaf<'_>]) -> Option<usize> {
         let leaf = match self.leaf {
             Some(leaf) => Some(leaf).filter(|leaf| leaves[*leaf].has_room()),
@@ -120,7 +120,7 @@ impl<'l> Branch<'l> {
     }
 }
 
-/// Nodes, by number, on which the present spec failed as often as is remembered, lately. Fewer failures do not count.
+/// Nodes, by number, on which the current spec recently failed as often as is recorded. Fewer failures do not count.
 pub(super) fn failures(
     cluster: &Cluster,
     (service, version): Group,

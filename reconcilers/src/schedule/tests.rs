@@ -1,4 +1,4 @@
-//! What is said of tasks for which no node will do.
+//! Explanations for tasks without a suitable node.
 
 use events::{ClusterId, Id, IdGenerator, TaskState};
 
@@ -29,12 +29,12 @@ fn told(sample: &Sample) -> (Vec<u128>, String) {
     }
 }
 
-/// What tasks waited for before, whether all of these wait for what is so now, and which get the new reason.
+/// What tasks waited for before, whether all of these wait for the current reason, and which get the new reason.
 type Row<'a> = (&'a [(u128, &'a str)], bool, &'a [u128]);
 
 #[test]
 fn tasks_that_wait_are_told_again_only_when_the_reason_is_another() {
-    // The service 1 is made in the frame 1, which is the version of what its tasks run.
+    // Service 1 is created in frame 1, which is its template version.
     let group = (service(), 1);
     let sample = || {
         let sample = Sample::default().with_service(replicated(4), &["node.labels.disk==ssd"]);

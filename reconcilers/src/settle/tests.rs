@@ -1,4 +1,4 @@
-//! Reconcilers that contradict each other, and services that are very large.
+//! Reconcilers that contradict each other, and very large services.
 
 use events::service_spec::Mode;
 use events::{
@@ -13,7 +13,7 @@ fn service(number: u128) -> ServiceId {
     ServiceId::from_bits(number)
 }
 
-/// Services of so many replicas.
+/// Services with these numbers of replicas.
 fn services(replicas: &[u64]) -> (Cluster, Touched) {
     let (mut cluster, mut touched) = (Cluster::default(), Touched::default());
     for (number, replicas) in (1..).zip(replicas) {
@@ -32,7 +32,7 @@ fn turn(
     cluster: &mut Cluster,
     touched: Touched,
 ) -> Settled {
-    // Each turn of a test makes other tasks than the one before.
+    // Each turn of a test creates different tasks.
     let index = 7 + cluster.tasks.len() as u64;
     let (presence, mut ids) = (Presence::new(), IdGenerator::new(ClusterId::from_bits(1), index));
     let mut candidates = Candidates::default();
@@ -48,7 +48,7 @@ fn turn(
     settling.run(cluster, touched, &mut ctx, Budget::FRAME)
 }
 
-/// Wants the first service to have another number of replicas, whatever it has.
+/// Changes the number of replicas of the first service, whatever it is.
 fn quarrel(cluster: &Cluster, scope: &Scope, _: &mut Ctx<'_>, out: &mut Correction) {
     let Some(from) = cluster.services.get(service(1)).and_then(|service| service.spec.replicas()) else { return };
     if scope.services.contains(&service(1)) {
@@ -95,14 +95,14 @@ fn a_service_that_is_set_aside_is_left_out_of_everything_and_its_places_lose_the
     assert_eq!(settled.wakes, [(TimerKey::Place(place.0, place.1), None)].into());
 }
 
-/// Wants the first service to have another number of replicas, and says so often.
+/// Changes the number of replicas of the first service, with many events.
 fn loud_quarrel(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     for _ in 0..Budget::FRAME.events / 6 {
         quarrel(cluster, scope, ctx, out);
     }
 }
 
-/// The same, and says it so often that a turn has no room for anything else.
+/// The same, with so many events that a turn has no room for anything else.
 fn loudest_quarrel(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     while !out.is_full() && scope.services.contains(&service(1)) {
         quarrel(cluster, scope, ctx, out);
@@ -170,7 +170,7 @@ fn tasks_of_a_service_that_is_set_aside_stay_as_they_are_whatever_happens_to_nod
         events::NodeSpec { annotations: Some(Annotations { labels, ..Annotations::default() }), ..Default::default() }
     };
     let node = events::NodeId::from_bits(3);
-    // One task that its node no longer suits, and one that waits for a node.
+    // One task on an unsuitable node, and one that waits for a node.
     let sample = Sample::default().with_node(3, spec("hdd"));
     let sample = sample.with_service(replicated(2), &["node.labels.disk==ssd"]);
     let sample = sample.with_task(7, 1, None, events::TaskState::Pending).assigned(7, 3);

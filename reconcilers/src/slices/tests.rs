@@ -8,7 +8,7 @@ use projections::Stamp;
 
 use super::*;
 
-/// Services of so many replicas, and that all of it is to be looked at.
+/// Services with these numbers of replicas, all of which must be reconciled.
 fn touched(replicas: &[u64]) -> (Cluster, Touched) {
     let (mut cluster, mut touched) = (Cluster::default(), Touched::default());
     for (number, replicas) in (1..).zip(replicas) {
@@ -21,7 +21,7 @@ fn touched(replicas: &[u64]) -> (Cluster, Touched) {
     (cluster, touched)
 }
 
-/// The services of each slice, large ones known by what is missing of them.
+/// The services of each slice; large ones are identified by their remaining places.
 fn services(slices: &Slices) -> Vec<Vec<u128>> {
     let ids = |slice: &Touched| slice.services.union(&slice.unfilled).map(|id| id.bits()).collect();
     slices.now.iter().map(ids).collect()
@@ -93,7 +93,7 @@ fn no_part_is_begun_while_too_many_places_are_left_from_earlier_ones() {
 fn places_and_nodes_share_slices_and_what_is_too_much_is_left() {
     let service = ServiceId::from_bits(9);
     let node = |number: u64| NodeId::from_bits(u128::from(number));
-    // Nodes and places touched, in which turn, and how many of both are in each slice.
+    // Touched nodes and places, the turn, and how many of both are in each slice.
     let table: [(u64, u64, u64, &[usize]); 5] = [
         (3, 4, 0, &[7]),
         (0, 2_500, 0, &[1_000, 1_000, 500]),

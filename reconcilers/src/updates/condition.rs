@@ -1,4 +1,4 @@
-//! How one place is, as far as a rollout is concerned.
+//! The condition of one place with respect to a rollout.
 
 use events::{Availability, Timestamp, UpdateOrder};
 use projections::{Cluster, Node, Service, Task};
@@ -7,11 +7,11 @@ use crate::global;
 use crate::slots::{Slot, has_to_leave, is_rebalanced, serves};
 use crate::templates::Templates;
 
-/// How one place is.
+/// The condition of one place.
 pub(super) enum Condition<'a> {
-    /// Its task has another spec than it should.
+    /// Its task has an outdated spec.
     OutOfDate,
-    /// A task of the present spec serves, or may only start once these others stop.
+    /// A task of the current spec serves, or may only start once these others stop.
     Superseded(Vec<&'a Task>),
     /// Nothing to do.
     Done,
@@ -28,7 +28,7 @@ pub(super) fn condition<'a>(
     let beside = |kept: &Task| -> Vec<&'a Task> {
         slot.iter().copied().filter(|task| task.is_wanted() && task.id != kept.id).collect()
     };
-    // One that has to leave its node, or gives way, serves only until another one does.
+    // One that has to leave its node, or is being replaced, serves only until another one does.
     let leaves = |task: &Task| has_to_leave(cluster, task) || is_rebalanced(cluster, task);
     let stays = |task: &&&Task| serves(task) && is_clean(task) && !leaves(task);
     let serving = slot.iter().rev().find(stays);
@@ -48,8 +48,8 @@ pub(super) fn condition<'a>(
     if others.is_empty() { Condition::Done } else { Condition::Superseded(others) }
 }
 
-/// Until when a place is down because its old task failed, and has a new one only after the delay between restarts. That delay
-/// is for what failed, not for what the rollout brings.
+/// Until when a place stays down because its old task failed, and gets a new one only after the restart delay. That delay applies
+/// to failed tasks, not to those of the rollout.
 pub(super) fn waits_for_restart(
     cluster: &Cluster,
     templates: &Templates,
@@ -62,8 +62,8 @@ pub(super) fn waits_for_restart(
     (failed.state.is_terminal() && templates.is_out_of_date(cluster, failed)).then_some(until)
 }
 
-/// A node that takes no tasks, or does not suit a global service, or not any more, gets no new one: what is there stops by
-/// itself. One that suits again gets its task without a rollout.
+/// A node that takes no tasks, or is not (or no longer) suitable for a global service, gets no new one: its tasks are stopped
+/// elsewhere. A node that becomes suitable again gets its task without a rollout.
 fn takes_change(cluster: &Cluster, service: &Service, task: &Task) -> bool {
     let Some(node) = task.node.filter(|_| task.is_bound()) else { return true };
     let suits = |node: &Node| node.spec.availability() == Availability::Active && global::suits(cluster, service, node);

@@ -1,4 +1,4 @@
-//! What a rollout does next, by what became of its tasks.
+//! The next step of a rollout, depending on its tasks.
 
 use events::{
     Id, ServiceSpecUpdated, TaskCreated, TaskDesiredStateSet, TaskId, TaskReported, TaskStatus, UpdateConfig,
@@ -8,16 +8,16 @@ use events::{
 use super::*;
 use crate::samples::{Sample, replicated, service};
 
-/// Something that happens to a service of three slots, whose tasks 1 to 3 run.
+/// An event for a service of three slots, whose tasks 1 to 3 are running.
 #[derive(Debug, Clone, Copy)]
 enum Act {
     /// What tasks run changes.
     Update,
     /// The places to replace are counted.
     Count,
-    /// The rollout makes the task 11 in the slot 1, and so on, in place of the old one, which stops if that is the order.
+    /// The rollout creates task 11 in slot 1, and so on, replacing the old one, which stops if that is the order.
     Take(u64),
-    /// The new task of a slot runs.
+    /// The new task of a slot is running.
     Run(u64),
     /// It fails.
     Fail(u64),
@@ -27,7 +27,7 @@ enum Act {
     Overdue(u64),
     /// The rollout is paused.
     Pause,
-    /// It goes on.
+    /// It is resumed.
     Resume,
 }
 
@@ -91,7 +91,7 @@ fn update(sample: &Sample, config: UpdateConfig) -> Kind {
     }))
 }
 
-/// A row: what happens when, when the rollout is looked at, and what it does.
+/// A row: the events with their times, the current time, and the rollout's actions.
 type Row<'a> = (&'a [(u64, Act)], u64, &'a [&'a str]);
 
 fn check(config: UpdateConfig, table: &[Row<'_>]) {
@@ -144,7 +144,7 @@ fn as_many_places_are_in_flight_as_may_be_and_for_as_long_as_the_delay() {
             (&taken, 2, &["look at 32"]),
             (&taken, 31, &["look at 32"]),
             (&taken, 32, &["make in 2", "shutdown 2"]),
-            // Failing early makes a place free no sooner; the rollout stops at once all the same.
+            // An early failure does not free a place sooner; the rollout still stops at once.
             (&[(1, Update), (1, Count), (1, Take(1)), (2, Fail(1))], 2, &["pause"]),
         ],
     );
@@ -160,7 +160,7 @@ fn a_task_that_is_started_first_lets_the_old_one_serve_until_it_runs() {
             (&[(1, Update), (1, Count), (1, Take(1))], 1, &[]),
             (&[(1, Update), (1, Count), (1, Take(1)), (2, Run(1))], 2, &["shutdown 1", "make in 2"]),
             (&[(1, Update), (1, Count), (1, Take(1)), (2, Fail(1))], 2, &["pause"]),
-            // Where nothing serves, nothing is kept.
+            // If none serves, none is kept.
             (&[(1, Update), (1, Count), (1, FailOld(2))], 2, &["make in 2", "shutdown 2"]),
         ],
     );

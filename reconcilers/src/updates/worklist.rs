@@ -1,8 +1,8 @@
-//! What each rollout under way has to do, and where: kept between turns, so that a turn looks only at the places that changed
-//! since, however many the service has.
+//! The worklist of each rollout in progress: cached between turns, so that a turn visits only the places that changed since,
+//! however many the service has.
 //!
-//! This is a cache of the state: the tables of the state say what changed since it was last brought up to date, and a list that
-//! was kept is the same as one that is made again, which is tested.
+//! This is a cache of the state: it is updated from the differences between states, and tests verify that a cached list equals
+//! one built from scratch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,11 @@ use super::condition::{Condition, condition, waits_for_restart};
 use crate::slots::{self, serves};
 use crate::templates::Templates;
 
-/// Places that are looked at for the first time in one look. A rollout begins once all are known.
+/// Places visited for the first time in one pass. A rollout starts once all are known.
 const NEW_PLACES_MAX: usize = 10_000;
 
-/// How bad it is to stop what is in a place: nothing is lost where an earlier rollout has left the place in flight, or where
-/// nothing runs.
+/// How much is lost by stopping the tasks of a place: nothing where an earlier rollout has left the place in flight, or where
+/// nothing is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Loss {
     InFlight,
@@ -25,7 +25,7 @@ pub(super) enum Loss {
     Serving,
 }
 
-/// The lists of all rollouts that were looked at, and the state that they were last brought up to date with.
+/// The lists of all rollouts that were processed, and the state as of the last update.
 #[derive(Debug, Default)]
 pub(crate) struct Worklists {
     lists: BTreeMap<ServiceId, Worklist>,
@@ -33,7 +33,7 @@ pub(crate) struct Worklists {
 }
 
 impl Worklists {
-    /// The list of a service that rolls, as it is now.
+    /// The current list of a service that rolls out.
     pub(super) fn of(&mut self, cluster: &Cluster, service: &Service, now: Timestamp) -> &mut Worklist {
         self.follow(cluster);
         let list = self.lists.entry(service.id).or_insert_with(|| Worklist::new(service));
@@ -41,7 +41,7 @@ impl Worklists {
         list
     }
 
-    /// Drops the lists of rollouts that are over or follow other rules now; without any, no state is held either.
+    /// Drops the lists of rollouts that have ended or changed their rules; without any, no state is retained either.
     pub(super) fn retain(&mut self, cluster: &Cluster) {
         let rolls = |service: &Service, list: &Worklist| service.is_rolling() && list.rules == Rules::of(service);
         self.lists.retain(|id, list| cluster.services.get(*id).is_some_and(|service| rolls(service, list)));
@@ -50,7 +50,7 @@ impl Worklists {
         }
     }
 
-    /// Notes which places of rollouts changed.
+    /// Records which places of rollouts changed.
     fn follow(&mut self, cluster: &Cluster) {
         let seen = std::mem::replace(&mut self.seen, cluster.clone());
         if self.lists.is_empty() {
@@ -78,7 +78,7 @@ impl Worklists {
     }
 }
 
-/// What the meaning of a list depends on beside the places themselves.
+/// What the meaning of a list depends on, in addition to the places themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rules {
     template_version: u64,
@@ -99,39 +99,39 @@ impl Rules {
     }
 }
 
-/// A place whose task is not out of its delay.
+/// A place in flight.
 #[derive(Debug, Clone, Copy)]
 struct Flight {
-    /// Whether the rollout under way took it, and not an earlier one.
+    /// Whether the current rollout took it, and not an earlier one.
     own: bool,
-    /// When it ends, once that is known.
+    /// When its delay ends, once that is known.
     until: Option<Timestamp>,
-    /// When its task should have run by, if the rollout under way has a deadline for it.
+    /// When its task should have run by, if the current rollout has a deadline for that.
     deadline: Option<Timestamp>,
 }
 
-/// What one rollout has to do.
+/// The remaining work of one rollout.
 #[derive(Debug)]
 pub(super) struct Worklist {
     rules: Rules,
-    /// The first place that was never looked at.
+    /// The first place that was never visited.
     new_from: Option<Instance>,
-    /// Places that changed since they were last looked at.
+    /// Places that changed since they were last visited.
     changed: BTreeSet<Instance>,
     /// Places to take, first those where least is lost.
     due: BTreeSet<(Loss, Instance)>,
-    /// Places with tasks beside which one of the present spec serves.
+    /// Places with tasks next to a serving one of the current spec.
     superseded: BTreeSet<Instance>,
     flights: BTreeMap<Instance, Flight>,
-    /// The known ends of flights.
+    /// The known ends of delays.
     ends: BTreeSet<(Timestamp, Instance)>,
-    /// The deadlines of flights.
+    /// The deadlines of places in flight.
     deadlines: BTreeSet<(Timestamp, Instance)>,
-    /// Flights of the rollout under way.
+    /// Number of places in flight of the current rollout.
     own: u64,
-    /// When delays between restarts end for whose sake a place is due.
+    /// Ends of the restart delays because of which places are due.
     delays: BTreeSet<(Timestamp, Instance)>,
-    /// Places that were looked at and not yet counted.
+    /// Places that were visited and not yet counted.
     judged: usize,
 }
 
@@ -152,27 +152,27 @@ impl Worklist {
         }
     }
 
-    /// Whether all places were looked at.
+    /// Whether all places were visited.
     pub(super) fn is_complete(&self) -> bool {
         self.new_from.is_none()
     }
 
-    /// Places that the rollout did not take and should, first those where least is lost.
+    /// Places that the rollout has yet to take, first those where least is lost.
     pub(super) fn due(&self) -> &BTreeSet<(Loss, Instance)> {
         &self.due
     }
 
-    /// Places with tasks beside which one of the present spec serves.
+    /// Places with tasks next to a serving one of the current spec.
     pub(super) fn superseded(&self) -> &BTreeSet<Instance> {
         &self.superseded
     }
 
-    /// Places in flight that the rollout under way took, and ones that an earlier rollout left in flight.
+    /// Places in flight that the current rollout took, and those that an earlier rollout left in flight.
     pub(super) fn in_flight(&self) -> (u64, u64) {
         (self.own, self.flights.len() as u64 - self.own)
     }
 
-    /// When the first place that waits for its delay only is out of it.
+    /// When the first place that only waits for its delay stops being in flight.
     pub(super) fn first_end(&self) -> Option<Timestamp> {
         self.ends.first().map(|(end, _)| *end)
     }
@@ -188,12 +188,12 @@ impl Worklist {
         late.filter_map(|(_, instance)| Some(cluster.rollout_step(service.id, *instance)?.task)).collect()
     }
 
-    /// How many places were looked at since this was last asked.
+    /// How many places were visited since the last call.
     pub(super) fn take_judged(&mut self) -> usize {
         std::mem::take(&mut self.judged)
     }
 
-    /// Looks at what changed, at what time changed, and at some of the places that were never looked at.
+    /// Visits the places that changed, those affected by time, and some of those that were never visited.
     fn look(&mut self, cluster: &Cluster, service: &Service, now: Timestamp) {
         let templates = Templates::new(cluster, service);
         for times in [&mut self.ends, &mut self.delays] {
@@ -268,7 +268,7 @@ impl Worklist {
         self.flights.insert(instance, flight);
     }
 
-    /// Forgets what is known of a place. A delay that ends for nothing does no harm.
+    /// Drops the entries of a place. An unused delay is harmless.
     fn forget(&mut self, instance: Instance) {
         for loss in [Loss::InFlight, Loss::Down, Loss::Serving] {
             self.due.remove(&(loss, instance));
@@ -286,7 +286,7 @@ impl Worklist {
     }
 }
 
-/// Whether a task that did not settle may still: one that was told to stop or was removed is not waited for.
+/// Whether a task that did not settle may still do so: one that was stopped or removed is not waited for.
 fn is_on_its_way(cluster: &Cluster, step: &Step) -> bool {
     step.settled_at.is_none() && cluster.tasks.get(step.task).is_some_and(Task::is_live)
 }

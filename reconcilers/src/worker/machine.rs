@@ -1,4 +1,4 @@
-//! One task of a worker: where it is, what is under way for it and what the managers do not know yet.
+//! One task of a worker: its state, the call in progress and the unreported changes.
 
 use std::cmp::{max, min};
 
@@ -6,37 +6,37 @@ use events::{ContainerStatus, Duration, TaskPhase, TaskState, TaskStatus, Timest
 
 use super::step::{Call, Retry, Situation, Step, step};
 
-/// Pause before a call that failed for the time being is made again; doubled each time.
+/// Pause before a call with a temporary failure is repeated; doubled each time.
 const RETRY_DELAY_FIRST: Duration = Duration::from_secs(1);
-/// Longest such pause: an engine that comes back is noticed within half a minute.
+/// Longest such pause: a recovered engine is noticed within half a minute.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
-/// A phase that lasts longer is reported by itself, so that a slow pull shows; shorter ones travel with the next report.
+/// A longer phase is reported separately, so that a slow pull is visible; shorter ones are included in the next report.
 const PHASE_QUIET: Duration = Duration::from_secs(1);
-/// Most of an engine's words that are kept: enough to understand, and a log that no engine can fill.
+/// Maximum length of an engine's error message: enough to understand it, and no engine can fill the log.
 const ERROR_BYTES_MAX: usize = 1024;
 
-/// What is said of a container that was killed because it used more memory than its limit.
+/// The message for a container that was killed because it exceeded its memory limit.
 const OUT_OF_MEMORY: &str = "out of memory";
 
-/// How a call of the executor ended.
+/// The result of a call of the executor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepOutcome {
     /// Everything is ready to start.
     Prepared(ContainerStatus),
-    /// The container runs, and is healthy if it says how to tell.
+    /// The container is running, and healthy if it has a health check.
     Started(ContainerStatus),
     /// The container has ended.
     Ended {
-        /// What is known of it; the exit code is set.
+        /// Its last status, with the exit code.
         container: ContainerStatus,
-        /// Why, if more is known than the exit code.
+        /// The reason, if there is more than the exit code.
         reason: Option<String>,
     },
-    /// The container is stopped, or never was.
+    /// The container is stopped, or never existed.
     Stopped(Option<ContainerStatus>),
     /// No trace is left.
     Removed,
-    /// The call did not succeed.
+    /// The call failed.
     Failed(Call, CallError),
 }
 
@@ -53,43 +53,43 @@ impl StepOutcome {
     }
 }
 
-/// Why a call did not succeed.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
-    /// It may when made again.
+    /// It may succeed when repeated.
     Temporary(String),
-    /// It never will.
+    /// It can never succeed.
     Fatal(String),
 }
 
-/// What is wanted of a task, as its node knows it.
+/// The desired state of a task, as known by its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
-    /// How far it should go.
+    /// The desired state.
     pub desired: TaskState,
-    /// The state that the cluster knows.
+    /// The state recorded by the cluster.
     pub known: TaskState,
-    /// Whether the assignment was taken back, which is for good.
+    /// Whether the assignment was withdrawn, permanently.
     pub withdrawn: bool,
 }
 
-/// All that there is to do for a task, until something happens to it.
+/// Everything to do for a task, until something happens to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Advance {
-    /// What to tell the managers, in this order.
+    /// Statuses to report to the managers, in this order.
     pub reports: Vec<TaskStatus>,
-    /// Make this call of the executor, giving up one under way, and hand its result to [`TaskMachine::finished`].
+    /// Make this call of the executor, cancelling the one in progress, and pass its result to [`TaskMachine::finished`].
     pub call: Option<Call>,
-    /// What comes after that.
+    /// What to do after that.
     pub then: Then,
 }
 
-/// What comes after an [`Advance`].
+/// What to do after an [`Advance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// Nothing before a result, another assignment or this instant.
+    /// Wait for a result, another assignment or this instant.
     Wait(Option<Timestamp>),
-    /// Every trace of the task is gone: forget it.
+    /// Every trace of the task was removed: drop it.
     Forget,
 }
 
@@ -108,29 +108,29 @@ pub struct TaskMachine {
     desired: TaskState,
     withdrawn: bool,
     removed: bool,
-    /// Why the task will have failed once its container has stopped.
+    /// Why the task will count as failed once its container has stopped.
     failing: Option<String>,
     in_flight: Option<Call>,
     retry: Option<Retry>,
     retry_delay: Duration,
-    /// The latest status; its phases are those passed since the last report.
+    /// The latest status; its phases are those completed since the last report.
     status: TaskStatus,
     reported: bool,
-    /// Whether the last report had an error, which the next one takes back.
+    /// Whether the last report had an error, which the next one clears.
     reported_error: bool,
 }
 
 impl TaskMachine {
-    /// A task that was just assigned and that the cluster knows to be in `state`.
+    /// A newly assigned task whose state is recorded as `state`.
     ///
-    /// It may be further than `assigned` when this node ran it before and forgot: the executor's calls are idempotent and
-    /// a container that should run but does not exist makes the task fail, so no task runs twice.
+    /// That may be later than `assigned` if this node ran it before and lost its state: the executor's calls are idempotent, and
+    /// a container that should be running but does not exist makes the task fail, so no task runs twice.
     pub fn assigned(desired: TaskState, state: TaskState, now: Timestamp) -> Self {
         let status = TaskStatus { state: state.into(), at: Some(now), ..TaskStatus::default() };
         Self { reported: true, reported_error: false, ..Self::resumed(desired, status) }
     }
 
-    /// A task that this agent already had before it was restarted, with the status that it noted then.
+    /// A task that this agent had before it was restarted, with its stored status.
     pub fn resumed(desired: TaskState, status: TaskStatus) -> Self {
         Self {
             desired,
@@ -146,7 +146,7 @@ impl TaskMachine {
         }
     }
 
-    /// Everything there is to do now, where this is wanted of the task.
+    /// Everything to do now for this target.
     pub fn advance(&mut self, target: Target, now: Timestamp) -> Advance {
         self.assign(target.desired, target.known);
         if target.withdrawn {
@@ -164,9 +164,9 @@ impl TaskMachine {
         Advance { reports, call, then }
     }
 
-    /// The assignment changed: how far the task should go, and the state that the cluster knows.
+    /// Updates the assignment: the desired state, and the state recorded by the cluster.
     ///
-    /// Desired states only rise. A task that the cluster has written off must not run on, even if nobody asks to stop it.
+    /// Desired states only rise. A task that the cluster has given up must stop, even if that is not requested.
     pub(crate) fn assign(&mut self, desired: TaskState, known: TaskState) {
         self.desired = max(self.desired, desired);
         if known.is_terminal() {
@@ -174,22 +174,22 @@ impl TaskMachine {
         }
     }
 
-    /// The assignment was taken back, for good: the task is stopped, removed and not reported any more.
+    /// Withdraws the assignment, permanently: the task is stopped, removed and no longer reported.
     pub(crate) fn withdraw(&mut self) {
         self.withdrawn = true;
     }
 
-    /// How far the task is, for keeping; without phases.
+    /// The current status, to be stored; without phases.
     pub fn status(&self) -> TaskStatus {
         TaskStatus { phases: Vec::new(), ..self.status.clone() }
     }
 
-    /// How far the task should go.
+    /// The desired state.
     pub fn desired(&self) -> TaskState {
         self.desired
     }
 
-    /// A call has ended. The result of a call that was given up is ignored.
+    /// A call has ended. The result of a cancelled call is ignored.
     pub fn finished(&mut self, outcome: StepOutcome, now: Timestamp) {
         if self.in_flight != Some(outcome.call()) {
             return;
@@ -258,8 +258,8 @@ impl TaskMachine {
         }
     }
 
-    /// Whether the task is made ready ahead of its start and all is well: that is no news yet, and travels with the next report.
-    /// A task in a crash loop would otherwise report it before each attempt.
+    /// Whether the task is being prepared ahead of its start without problems: that is not reported separately, but with the next
+    /// report. Otherwise a task in a crash loop would report it before each attempt.
     fn prepares_quietly(&self) -> bool {
         let ahead = max(self.desired, self.status.state()) <= TaskState::Ready;
         ahead && self.status.error.is_empty() && !self.reported_error
@@ -288,8 +288,8 @@ impl TaskMachine {
         self.enter(state, now);
     }
 
-    /// Keeps what the executor knows of the container now. Of what it warned when the container was made it may know nothing
-    /// any more.
+    /// Stores the executor's current status of the container. It may no longer contain the warnings from the container's
+    /// creation.
     fn observe(&mut self, container: Option<ContainerStatus>) {
         let Some(mut container) = container else { return };
         if let Some(known) = self.status.container.take().filter(|_| container.warnings.is_empty()) {
@@ -315,14 +315,15 @@ impl TaskMachine {
 
     fn failed(&mut self, call: Call, failure: CallError, now: Timestamp) {
         match failure {
-            // A removal has no state to fail into, and the container must go.
+            // A removal has no failed state, and the container must be removed.
             CallError::Fatal(_) if call == Call::Remove => self.retry_later(call, now),
-            // The container may run on, so nothing has ended: a task in its place could run beside it.
+            // The container may still be running, so the task has not ended: a task in its place could run beside it.
             CallError::Fatal(error) if call == Call::Shutdown => {
                 self.retry_later(call, now);
                 self.note_error(shortened(error));
             }
-            // Nobody knows whether the container runs. A task that nobody can start or watch has failed, but only once it stands.
+            // It is unknown whether the container is running. A task that cannot be started or watched has failed, but only once
+            // it is stopped.
             CallError::Fatal(error) if matches!(call, Call::Start | Call::Wait) => {
                 self.failing = Some(shortened(error))
             }
@@ -330,12 +331,12 @@ impl TaskMachine {
             CallError::Temporary(error) => {
                 let error = shortened(error);
                 self.retry_later(call, now);
-                // By now it was tried for half a minute: somebody else can place the task on a node whose engine answers.
+                // By now it was retried for half a minute: the scheduler can place the task on a node whose engine responds.
                 if matches!(call, Call::Prepare | Call::Start) && self.retry_delay == RETRY_DELAY_MAX {
                     self.retry = None;
                     return self.failed(call, CallError::Fatal(error), now);
                 }
-                // While a task runs, an engine that is away is the node's trouble and not the task's.
+                // While a task is running, an unavailable engine is a problem of the node, not of the task.
                 if self.status.state() < TaskState::Running {
                     self.note_error(error);
                 }
@@ -343,7 +344,7 @@ impl TaskMachine {
         }
     }
 
-    /// Why the task does not go on, for the managers; the same reason is no news.
+    /// Records why the task makes no progress, for the managers; a repeated reason is not reported.
     fn note_error(&mut self, error: String) {
         if self.status.error != error {
             self.status.error = error;
@@ -352,14 +353,14 @@ impl TaskMachine {
     }
 
     fn retry_later(&mut self, call: Call, now: Timestamp) {
-        // A call that went well for a while before it failed, such as a wait of hours, starts with a short pause again.
+        // A call that succeeded for a while before it failed, such as a wait of hours, starts with a short pause again.
         let again = self.retry.is_some_and(|retry| retry.call == call && now.since(retry.at) <= RETRY_DELAY_MAX);
         self.retry_delay = if again { min(self.retry_delay * 2, RETRY_DELAY_MAX) } else { RETRY_DELAY_FIRST };
         self.retry = Some(Retry { call, at: now + self.retry_delay });
     }
 }
 
-/// What is wrong with a container's end, in words; nothing if it ended well. That memory ran out is always said.
+/// The error of a container's exit, as text; `None` if it succeeded. Running out of memory is always included.
 fn end_error(container: &ContainerStatus, reason: Option<String>) -> Option<String> {
     let exit = match container.exit_code {
         Some(0) => None,
@@ -380,7 +381,7 @@ fn shortened(mut error: String) -> String {
     error
 }
 
-/// SwarmKit's word for having entered a state.
+/// SwarmKit's message for having entered a state.
 fn message(state: TaskState) -> &'static str {
     match state {
         TaskState::New => "created",

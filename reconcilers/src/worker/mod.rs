@@ -1,8 +1,9 @@
-//! The worker's half of orchestration: what an agent does next for each task that it is given.
+//! The worker's half of orchestration: what an agent does next for each assigned task.
 //!
-//! Absent by design: the executor, the disk and the network. [`TaskMachine`] takes assignments, results and instants, and
-//! says what to do; whoever drives it (the agent, a simulator) does that. A driver asks [`TaskMachine::advance`], acts on its
-//! answer, then waits for the result of the call under way, another assignment or the wake-up time, and asks again. [`Reports`] holds what a node has to tell the managers until they have it.
+//! Absent by design: the executor, the disk and the network. [`TaskMachine`] takes assignments, results and instants, and returns
+//! what to do; its driver (the agent, a simulator) does that. A driver calls [`TaskMachine::advance`], acts on the result, then
+//! waits for the result of the call in progress, another assignment or the wake-up time, and calls it again. [`Reports`] holds
+//! the unacknowledged reports of a node.
 
 mod machine;
 mod reports;

@@ -1,25 +1,25 @@
-//! What a node has to tell the managers: the latest status of each task, until it is acknowledged.
+//! A node's reports to the managers: the latest status of each task, until it is acknowledged.
 //!
-//! Bounded without a limit of its own, since it holds one entry for each assigned task. One batch is under way at a time;
-//! it is repeated unchanged until it is acknowledged or the session ends, so that the managers can tell a repetition by
-//! its sequence number.
+//! Bounded without a limit of its own, since it holds one entry for each assigned task. One batch is in flight at a time; it is
+//! repeated unchanged until it is acknowledged or the session ends, so that the managers can recognize a repetition by its
+//! sequence number.
 
 use std::collections::BTreeMap;
 
 use events::{TaskId, TaskPhase, TaskStatus};
 
-/// Most reports in one batch: about a fifth of what one frame of the log holds, so that nodes share a turn.
+/// Maximum number of reports in one batch: about a fifth of one frame of the log, so that nodes share a turn.
 const BATCH_REPORTS_MAX: usize = 200;
 
-/// Bytes of statuses in one batch, roughly, after the first: a command has to fit into a frame several times over.
+/// Approximate limit of the bytes of statuses in one batch, after the first: several commands have to fit into a frame.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
-/// Reports that travel together.
+/// Reports that are sent together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Rises with every batch of a session, from 1.
+    /// Increases with every batch of a session, from 1.
     pub sequence: u64,
-    /// The tasks and how they are.
+    /// The tasks and their statuses.
     pub reports: Vec<(TaskId, TaskStatus)>,
 }
 
@@ -39,7 +39,7 @@ struct Latest {
 }
 
 impl Reports {
-    /// Notes how a task is. What it replaces before it was sent travels along as a phase.
+    /// Records the status of a task. An unsent status that it replaces is included as a phase.
     pub fn put(&mut self, task: TaskId, status: TaskStatus) {
         let status = match self.tasks.remove(&task) {
             Some(unsent) if unsent.pending => superseded(unsent.status, status),
@@ -48,12 +48,12 @@ impl Reports {
         self.tasks.insert(task, Latest { status, pending: true });
     }
 
-    /// The task is not this node's any more: nobody wants to hear of it.
+    /// The task no longer belongs to this node: it is not reported.
     pub fn forget(&mut self, task: TaskId) {
         self.tasks.remove(&task);
     }
 
-    /// A session is ready for reports. Its manager may know less than an earlier one did: everything is reported again.
+    /// A session is ready for reports. Its manager may have missed earlier ones: everything is reported again.
     pub fn open(&mut self) {
         self.close();
         self.open = true;
@@ -62,7 +62,7 @@ impl Reports {
         }
     }
 
-    /// The session has ended. What was under way may be lost, so it is reported again to the next one.
+    /// The session has ended. The batch in flight may be lost, so it is reported again in the next one.
     pub fn close(&mut self) {
         self.open = false;
         self.sequence = 0;
@@ -74,7 +74,7 @@ impl Reports {
         }
     }
 
-    /// The batch to send: the one under way, or what has been noted since. Nothing while no session is ready.
+    /// The batch to send: the one in flight, or what has been recorded since. `None` while no session is ready.
     pub fn batch(&mut self) -> Option<Batch> {
         if !self.open || self.in_flight.is_some() {
             return self.in_flight.clone();
@@ -103,7 +103,7 @@ impl Reports {
 }
 
 impl Latest {
-    /// The status to send; what stays behind are the facts without the phases, which are reported once.
+    /// The status to send; its phases, which are reported once, are removed from the stored one.
     fn take(&mut self) -> TaskStatus {
         self.pending = false;
         let kept = TaskStatus { phases: Vec::new(), ..self.status.clone() };
@@ -111,7 +111,7 @@ impl Latest {
     }
 }
 
-/// About how many bytes a status takes on its way.
+/// The approximate size of an encoded status.
 fn weight(status: &TaskStatus) -> usize {
     const REST: usize = 256;
     const PORT: usize = 64;
@@ -122,7 +122,7 @@ fn weight(status: &TaskStatus) -> usize {
     REST + status.message.len() + status.error.len() + container
 }
 
-/// The newer status with everything that the older one, which nobody has seen, would have reported.
+/// The newer status, including everything that the older, unsent one would have reported.
 fn superseded(older: TaskStatus, newer: TaskStatus) -> TaskStatus {
     let mut phases = older.phases;
     if older.state != newer.state {

@@ -1,16 +1,16 @@
-//! The next step of one task, from what is wanted and what is seen. One state at a time, as SwarmKit's `Do`.
+//! The next step of one task, from its desired and its observed state. One state at a time, as SwarmKit's `Do`.
 //!
-//! States are of three sorts. *Pause points* (assigned, accepted, ready) are left only when more is wanted. *Phases*
-//! (preparing, starting, running) go on by themselves, each with one call of the executor. *Ends* are for good.
+//! States are of three kinds. *Pause points* (assigned, accepted, ready) are left only when the desired state is later. *Phases*
+//! (preparing, starting, running) advance by themselves, each with one call of the executor. *Ends* are final.
 
 use events::{TaskState, Timestamp};
 
-/// A call of the executor. Each may be repeated, and given up for another.
+/// A call of the executor. Each may be repeated, and cancelled for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// Make everything ready to start.
+    /// Prepare everything that the start needs.
     Prepare,
-    /// Start the container, and wait until it is healthy if it says how to tell.
+    /// Start the container, and wait until it is healthy if it has a health check.
     Start,
     /// Wait until the container has ended.
     Wait,
@@ -20,30 +20,30 @@ pub enum Call {
     Remove,
 }
 
-/// A call that is to be made again.
+/// A call to repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// The call that did not succeed.
+    /// The call that failed.
     pub call: Call,
-    /// When to make it again.
+    /// When to repeat it.
     pub at: Timestamp,
 }
 
-/// What is wanted of a task, and what is seen of it.
+/// The desired and the observed state of a task.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation {
-    /// How far the task should go.
+    /// The desired state.
     pub desired: TaskState,
-    /// Whether the assignment was taken back: then the container must go, whatever is desired.
+    /// Whether the assignment was withdrawn: then the container must be removed, whatever is desired.
     pub withdrawn: bool,
     /// Whether the task could not be started, or can no longer be watched: its container must have stopped before it counts as
     /// failed.
     pub failing: bool,
-    /// How far the task is.
+    /// The observed state.
     pub state: TaskState,
-    /// The call under way.
+    /// The call in progress.
     pub in_flight: Option<Call>,
-    /// The call that failed last, for the time being.
+    /// The last call with a temporary failure.
     pub retry: Option<Retry>,
     /// Whether every trace of the task was removed.
     pub removed: bool,
@@ -52,17 +52,17 @@ pub struct Situation {
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Enter this state; nothing has to be done for it.
+    /// Enter this state; this requires no call.
     Enter(TaskState),
-    /// Make this call, and give up the one under way.
+    /// Make this call, and cancel the one in progress.
     Call(Call),
-    /// Wait for the call under way.
+    /// Wait for the call in progress.
     Await,
-    /// Make the failed call again at this time.
+    /// Repeat the failed call at this time.
     RetryAt(Timestamp),
-    /// Nothing to do until something else is wanted.
+    /// Nothing to do until the desired state changes.
     Rest,
-    /// Every trace is gone: forget the task.
+    /// Every trace was removed: drop the task.
     Forget,
 }
 
@@ -78,7 +78,7 @@ pub fn step(task: &Situation, now: Timestamp) -> Step {
     }
 }
 
-/// The next step as if nothing were under way.
+/// The next step if no call were in progress.
 fn wanted(task: &Situation) -> Step {
     if task.removed {
         return Step::Forget;
@@ -133,7 +133,7 @@ mod tests {
         Situation { desired, withdrawn: false, failing: false, state, in_flight: None, retry: None, removed: false }
     }
 
-    /// One letter a step: what an idle task does, for a table that fits the eye.
+    /// One letter per step: what an idle task does, for a compact table.
     fn letter(step: Step) -> char {
         match step {
             Step::Enter(TaskState::Accepted) => 'a',

@@ -1,4 +1,4 @@
-//! What the tests of whole turns share.
+//! Shared by the tests of whole turns.
 
 use events::{
     Id, Kind, NodeDescribed, NodeDescription, NodeId, NodeJoined, NodeRegistered, NodeSpec, Resources, SessionId,

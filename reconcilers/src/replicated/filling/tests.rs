@@ -1,4 +1,4 @@
-//! How many places a turn looks at for the sake of a service that has more or fewer than it wants.
+//! How many places a turn visits for a service with more or fewer than it needs.
 
 use events::{
     ClusterId, DesiredCause, Id, IdGenerator, Kind, NodeId, NodeSpec, ServiceScaled, TaskAssigned, TaskCreated,
@@ -10,10 +10,10 @@ use crate::replicated::reconcile;
 use crate::samples::{Sample, at, replicated, service};
 use crate::{Budget, Candidates, Correction, Ctx, Presence, Scope};
 
-/// Room for so few events and ids that many turns are needed.
+/// A budget so small that many turns are needed.
 const LITTLE: Budget = Budget { events: 50, bytes: 1_000 };
 
-/// A service, and what is kept between its turns.
+/// A service, and its cache between turns.
 struct World {
     sample: Sample,
     candidates: Candidates,
@@ -21,7 +21,7 @@ struct World {
 }
 
 impl World {
-    /// So many replicas on ten nodes, whose tasks run or ended for good.
+    /// This many replicas on ten nodes, whose tasks are running or ended permanently.
     fn new(replicas: u64, state: TaskState) -> Self {
         let nodes = (1..=10).fold(Sample::default(), |sample, node| sample.with_node(node, NodeSpec::default()));
         let policy = events::RestartPolicy {
@@ -49,7 +49,7 @@ impl World {
         Self { sample, candidates: Candidates::default(), ids: IdGenerator::new(ClusterId::from_bits(1), 1_000) }
     }
 
-    /// Scales the service, and takes turns until nothing is left; of each turn the places that it looked at.
+    /// Scales the service, and takes turns until nothing is left; returns the places visited in each turn.
     fn scale(&mut self, to: u64) -> Vec<usize> {
         self.sample.tell(1, Kind::ServiceScaled(ServiceScaled { service: service(), from: 0, to, reason: None }));
         let mut turns = vec![self.turn()];
@@ -59,7 +59,7 @@ impl World {
         turns.into_iter().map(|(places, _)| places).collect()
     }
 
-    /// One look at the service; the places that it looked at, and what it had to say.
+    /// One pass over the service; returns the places that it visited, and the number of its events.
     fn turn(&mut self) -> (usize, usize) {
         let scope = Scope { services: [service()].into(), ..Scope::default() };
         let (ids, candidates, presence) = (&mut self.ids, &mut self.candidates, Presence::new());

@@ -1,4 +1,4 @@
-//! Which tasks move where, and which services are left alone.
+//! Which tasks move where, and which services are not rebalanced.
 
 use events::{
     Annotations, Availability, Id, NodeId, NodeSpec, NodeSpecUpdated, Placement, PlacementPreference,
@@ -8,8 +8,8 @@ use events::{
 use super::*;
 use crate::samples::{Sample, replicated, service};
 
-/// A service that moves up to two tasks each minute, and whose tasks are on these nodes; node 9 has none. Each node is in the zone of
-/// its number's parity.
+/// A service that moves up to two tasks each minute, and whose tasks are on these nodes; node 9 has none. Each node is in the
+/// zone of its number's parity.
 fn sample(nodes: &[u128], change: impl FnOnce(&mut ServiceSpec)) -> Sample {
     let numbers: BTreeSet<u128> = nodes.iter().copied().chain([9]).collect();
     let zone = |number: u128| if number.is_multiple_of(2) { "even" } else { "odd" };
@@ -45,7 +45,7 @@ fn over_zones(spec: &mut ServiceSpec) {
     placement(spec).preferences = vec![PlacementPreference { spread: "node.labels.zone".to_owned() }];
 }
 
-/// What it is about, the nodes of the tasks, what is particular about the service, and what is said.
+/// The topic, the nodes of the tasks, the special settings of the service, and the result.
 type Case = (&'static str, &'static [u128], fn(&mut ServiceSpec), &'static [&'static str]);
 
 #[test]
@@ -67,7 +67,7 @@ fn tasks_move_to_nodes_with_fewer_of_them() {
         ("not all run", &[1, 1], |spec| spec.mode = Some(replicated(3)), &[]),
         ("packed", &[1, 1], |spec| placement(spec).strategy = Some(PlacementStrategy::Binpack.into()), &[]),
         ("at random", &[1, 1], |spec| placement(spec).strategy = Some(PlacementStrategy::Random.into()), &[]),
-        // The zones come first, whatever is on the nodes; then what is in them.
+        // Zones come first, regardless of the nodes; then the nodes within them.
         ("zones", &[2, 4, 6], over_zones, &["move 1 from 2 to 9", "make in 1", "place on 9", "shutdown 1"]),
         ("even zones", &[1, 1, 2, 2], over_zones, &["move 2 from 1 to 9", "make in 2", "place on 9", "shutdown 2"]),
         ("nothing to gain in zones", &[1, 9, 2, 2], over_zones, &[]),
@@ -88,7 +88,7 @@ fn what_a_node_is_like_decides_whether_tasks_move() {
         (vec![], true),
         (vec![node(9, Availability::Pause)], false),
         (vec![node(9, Availability::Drain)], false),
-        // Tasks stay on a node that is paused.
+        // Tasks stay on a paused node.
         (vec![node(1, Availability::Pause)], false),
     ];
     for (changes, moves) in table {

@@ -1,4 +1,4 @@
-//! Where the tasks of a service are spread less evenly than they could be.
+//! Finds where the tasks of a service are spread less evenly than possible.
 
 use std::cmp::Reverse;
 
@@ -7,24 +7,24 @@ use super::super::leaf::{Entry, Look, rank};
 use super::super::run::Run;
 use super::{Branch, Spread};
 
-/// Two nodes: one task fewer on the first and one more on the second makes the spread more even.
+/// Two nodes: moving one task from the first to the second makes the spread more even.
 pub(in super::super) struct Uneven {
     /// Number of the node that has too many.
     pub from: usize,
     /// Number of the node that the scheduler would choose.
     pub to: usize,
-    /// How many tasks there are on either side.
+    /// The number of tasks on both, as text.
     pub reason: String,
 }
 
 impl Spread<'_> {
-    /// Two such nodes, if there are any. As in every choice, branches count before nodes, and what the tasks prefer to be near or apart
-    /// from before their number. The first level at which a task leaves one side for another gets more even, and those above stay as
-    /// they are: so moves come to an end, and none is ever taken back.
+    /// Two such nodes, if there are any. As in every choice, branches come before nodes, and preferred affinities before numbers
+    /// of tasks. The first level at which a task changes branches becomes more even, and those above stay unchanged: so moves
+    /// come to an end, and none is ever reversed.
     pub(in super::super) fn uneven(&self, filters: &Filters<'_>, run: &mut Run<'_>) -> Option<Uneven> {
         let mut crowded = vec![Vec::new(); self.leaves.len()];
         for number in run.counted() {
-            // On a node that takes no tasks, those that are there stay.
+            // Tasks stay on a node that takes no tasks.
             let has_tasks = run.pool.get(*number).takes_tasks && run.active_of_service(*number) > 0;
             if let Ok(leaf) = self.layout.leaf_of(*number)
                 && has_tasks
@@ -36,7 +36,7 @@ impl Spread<'_> {
     }
 }
 
-/// A look at the tree, branch by branch.
+/// A comparison of the tree's branches.
 struct Comparison<'c, 'l, 'a, 'r> {
     spread: &'c Spread<'l>,
     /// For each leaf the nodes from which a task may be moved.
@@ -78,7 +78,7 @@ impl<'l> Comparison<'_, 'l, '_, '_> {
         Some(Uneven { from, to, reason })
     }
 
-    /// How much of what the tasks prefer a node lacks.
+    /// Weight of the preferences that a node does not meet.
     fn lacks(&mut self, number: usize) -> u64 {
         let (dislike, failures) = (self.spread.layout.dislike_of(number), &self.spread.failures);
         let look = &mut Look { failures, filters: self.filters, run: self.run };
@@ -91,7 +91,7 @@ impl<'l> Comparison<'_, 'l, '_, '_> {
         here || branch.children.values().any(|child| self.is_crowded(child))
     }
 
-    /// The fullest node in the fullest branch at every level, of those from which a task may be moved.
+    /// The fullest node in the fullest branch at every level, among those from which a task may be moved.
     fn fullest_node(&self, branch: &Branch<'l>) -> Option<usize> {
         match branch.leaf {
             Some(leaf) => self.fullest_of(&self.crowded[leaf]),
@@ -107,7 +107,7 @@ impl<'l> Comparison<'_, 'l, '_, '_> {
         nodes.iter().copied().max_by_key(by_tasks)
     }
 
-    /// The best node in the emptiest branch with room at every level: what the scheduler would choose.
+    /// The best node in the emptiest branch with room at every level: the scheduler's choice.
     fn best_node(&self, branch: &Branch<'l>) -> Option<usize> {
         let leaves = &self.spread.leaves;
         match branch.leaf {

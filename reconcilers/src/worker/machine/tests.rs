@@ -1,4 +1,4 @@
-//! A task's life, as inputs and the actions that follow.
+//! A task's life cycle, as inputs and the resulting actions.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn assigned(desired: TaskState) -> TaskMachine {
     TaskMachine::assigned(desired, TaskState::Assigned, ZERO)
 }
 
-/// Takes actions until the machine sleeps; gives the calls, the reports and the wake-up time.
+/// Takes actions until the machine waits; returns the calls, the reports and the wake-up time.
 fn drive(machine: &mut TaskMachine, now: Timestamp) -> (Vec<Call>, Vec<TaskStatus>, Option<Timestamp>) {
     let (mut calls, mut reports) = (Vec::new(), Vec::new());
     loop {
@@ -33,7 +33,7 @@ fn drive(machine: &mut TaskMachine, now: Timestamp) -> (Vec<Call>, Vec<TaskStatu
     }
 }
 
-/// A machine that was brought to `state` on the ordinary way, with everything reported.
+/// A machine that reached `state` in the ordinary way, with everything reported.
 fn at(state: TaskState, now: Timestamp) -> TaskMachine {
     let mut machine = assigned(TaskState::Running);
     drive(&mut machine, now);
