@@ -1,20 +1,20 @@
-//! Who acts, and whether they may ask what they ask.
+//! Actors, and whether they may issue a command.
 
 use events::{ActorKind, ActorRecord, Named, NodeId, OperatorRole, Role};
 
 use crate::verb::Asker;
 use crate::{Command, Rejection, RejectionKind};
 
-/// Who a command comes from: computed by the server from the connection, never taken from the client.
+/// The source of a command: determined by the server from the connection, never taken from the client.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Actor {
-    /// A person or a tool at a manager's control API, by local user name.
+    /// A person or a tool at a manager's local control API, by local user name.
     Operator(String),
     /// A person or a tool with an operator's certificate.
     CertifiedOperator {
         /// The operator's name.
         name: String,
-        /// What they may do.
+        /// Their permissions.
         role: OperatorRole,
     },
     /// A node, by its certificate.
@@ -24,14 +24,14 @@ pub enum Actor {
         /// The role in its certificate.
         role: Role,
     },
-    /// Somebody without a certificate, who may hold a join token; by network address.
+    /// A client without a certificate, which may hold a join token; by network address.
     Joiner(String),
     /// The manager itself.
     Manager(NodeId),
 }
 
 impl Actor {
-    /// How the log names this actor.
+    /// The record of this actor in the log.
     pub fn record(&self, via: Option<NodeId>) -> ActorRecord {
         let (kind, subject) = match self {
             Actor::Operator(name) => (ActorKind::Operator, name.clone()),
@@ -43,10 +43,10 @@ impl Actor {
         ActorRecord { kind: kind.into(), subject, via }
     }
 
-    /// Refuses what this actor may not ask: the one table of roles.
+    /// Rejects commands that this actor may not issue: the only table of roles.
     ///
     /// # Errors
-    /// Forbidden, in words.
+    /// Forbidden, with an explanation.
     pub fn may(&self, command: &Command) -> Result<(), Rejection> {
         let allowed = match command.verb().asker() {
             Asker::Operator(least) => match self {
@@ -97,8 +97,8 @@ mod tests {
     use crate::{SecretText, ServiceSecrets};
     use events::{ClusterSpec, Id, NodeDescription, NodeSpec, ServiceId, TaskId, Timestamp};
 
-    /// What each may ask: a local operator, a manager's certificate, the node itself, another worker, a joiner, the manager,
-    /// then operators with a certificate: a viewer, an operator, an admin.
+    /// What each may do: a local operator, a manager's certificate, the node itself, another worker, a joiner, the manager, then
+    /// operators with a certificate: a viewer, an operator, an admin.
     const ADMINS: [bool; 9] = [true, true, false, false, false, false, false, false, true];
     const OPERATORS: [bool; 9] = [true, true, false, false, false, false, false, true, true];
     const VIEWERS: [bool; 9] = [true, true, false, false, false, false, true, true, true];

@@ -1,4 +1,4 @@
-//! Commands about configs. The data of a revision never changes: another revision takes its place.
+//! Commands about configs. The data of a revision never changes: it is replaced by another revision.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
 use crate::{Ctx, Decision, Rejection, RejectionKind, followers};
 
-/// What a small config counts for against [`CONFIGS_BYTES_MAX`]: what its row and its name take.
+/// The minimum that a config counts against [`CONFIGS_BYTES_MAX`]: the size of its row and its name.
 const CONFIG_BYTES_LEAST: usize = 1024;
 
 /// Creates a config.
@@ -22,20 +22,20 @@ const CONFIG_BYTES_LEAST: usize = 1024;
 pub struct CreateConfig {
     /// Its name, labels and template driver.
     pub spec: ConfigSpec,
-    /// What is in it.
+    /// Its contents.
     pub data: Vec<u8>,
 }
 
-/// Changes a config's labels, or gives it new data, which the services that follow it roll out.
+/// Changes a config's labels, or adds a revision with new data, which the services that follow it roll out.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct UpdateConfig {
     /// The config.
     pub config: ConfigId,
-    /// Its name and template driver, which stay, and its labels; `None`: those that it has.
+    /// Its name and template driver, which cannot change, and its labels; `None`: unchanged.
     pub spec: Option<ConfigSpec>,
-    /// The data of its next revision; `None`: there is none.
+    /// The data of its next revision; `None`: no new one.
     pub data: Option<Vec<u8>>,
-    /// The version that was read; `None`: whatever it is.
+    /// The version that was read; `None`: any.
     pub version: Option<u64>,
 }
 
@@ -136,7 +136,7 @@ impl UpdateConfig {
     }
 }
 
-/// Refuses data for which there is no room beside all other configs.
+/// Rejects data that exceeds the total size of configs.
 fn fitting(state: &Cluster, data: &[u8]) -> Result<(), Fault> {
     let size = |data: &[u8]| data.len().max(CONFIG_BYTES_LEAST);
     let revisions = state.configs.values().flat_map(|config| config.revisions.values());
@@ -169,7 +169,7 @@ impl Verb for RemoveConfig {
     }
 }
 
-/// Refuses to remove what services still use.
+/// Refuses to remove an object that services still use.
 pub(crate) fn unused(noun: &str, name: &str, users: &BTreeSet<&str>) -> Result<(), Rejection> {
     let Some(first) = users.first() else { return Ok(()) };
     let others = match users.len() - 1 {
@@ -185,12 +185,12 @@ pub(crate) fn unused(noun: &str, name: &str, users: &BTreeSet<&str>) -> Result<(
     Err(Rejection::conflict(format!("{noun} {name}"), sentence, hint))
 }
 
-/// Gives each reference to a config that names no revision the newest, and with `renewed` also each that follows the config.
-/// Refuses one to a config or a revision that is not there, or to a config that has another name.
+/// Resolves each reference to a config without a revision to the newest, and with `renewed` also each that follows the config.
+/// Rejects references to a missing config or revision, or to a config with another name.
 pub(crate) fn resolve(state: &Cluster, spec: &mut ServiceSpec, renewed: bool) -> Result<(), Fault> {
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
     for reference in &mut container.configs {
-        // One that a command before it in the same turn made had no id when it was asked for.
+        // A config created by an earlier command of the same turn had no id when this one was issued.
         reference.config = reference.config.or_else(|| state.config_named(&reference.name).map(|config| config.id));
         let known = reference.config.and_then(|id| state.configs.get(id));
         let known = known.filter(|config| config.spec.name() == reference.name).map(|config| &config.revisions);
@@ -304,7 +304,7 @@ mod tests {
         Command::UpdateConfig(UpdateConfig { config, spec: None, data: Some(data.to_vec()), version: None })
     }
 
-    /// The revision that a service's first config has.
+    /// The revision of a service's first config.
     fn revision(story: &Story, service: ServiceId) -> u64 {
         let spec = &story.state.services.get(service).expect("the service").spec;
         spec.template().container().configs[0].revision
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!((revision(&story, follower), revision(&story, pinned)), (2, 1));
         let same = story.accept(&operator(), revise(config, b"new"));
         assert_eq!(same.events, [], "the data is the same");
-        // The first is what the pinned one has, the second what a rollback goes back to.
+        // The first is used by the pinned one, the second by the target of a rollback.
         story.accept(&operator(), revise(config, b"newer"));
         story.accept(&operator(), Command::RemoveService(RemoveService { service: pinned }));
         story.accept(&operator(), Command::RemoveService(RemoveService { service: follower }));

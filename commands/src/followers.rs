@@ -1,5 +1,5 @@
-//! What a new revision of a config or a secret means for services: those that follow it are updated in the same frame, and roll it
-//! out as they do any change. Jobs are not: they are given the newest when they run again.
+//! Effects of a new revision of a config or a secret on services: those that follow it are updated in the same frame, and roll it
+//! out like any change. Jobs are not: they get the newest revision when they run again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use projections::Cluster;
 use crate::text::quote;
 use crate::validate::Fault;
 
-/// Most services that follow one config or secret: as many events as a frame takes.
+/// Maximum number of services that follow one config or secret: as many events as a frame takes.
 const FOLLOWERS_MAX: usize = events::frame::EVENTS_MAX;
 
 /// The updates of all services whose containers refer to an earlier revision and follow the newest.
@@ -44,10 +44,10 @@ pub(crate) fn follow(
     Ok(updates)
 }
 
-/// The revision that a reference is given: the one that is asked for, or the newest of those there are.
+/// The revision for a reference: the requested one, or the newest.
 ///
 /// # Errors
-/// When what it refers to is not known by its id and name, or has no such revision.
+/// When the object is not found by its id and name, or has no such revision.
 pub(crate) fn revision<T>(
     reference: &impl FileReference,
     asked: Option<u64>,
@@ -66,23 +66,23 @@ pub(crate) fn revision<T>(
     })
 }
 
-/// The revisions that nothing needs once there is a newer one.
+/// The revisions that are no longer needed once there is a newer one.
 pub(crate) fn unused(present: impl Iterator<Item = u64>, used: &BTreeSet<u64>) -> Vec<u64> {
     present.filter(|revision| !used.contains(revision)).collect()
 }
 
-/// The refusal of an update that says nothing.
+/// The rejection of an empty update.
 pub(crate) fn nothing_asked(noun: &str) -> Fault {
     Fault::invalid("nothing to update", format!("give the new data of the {noun}, or labels to add or to remove"))
 }
 
-/// The refusal of another name.
+/// The rejection of a changed name.
 pub(crate) fn renamed(noun: &str, old: &str, new: &str) -> Fault {
     let sentence = format!("{noun} {old} cannot be renamed to {}", quote(new));
     Fault::invalid(sentence, format!("create another {noun} with the new name"))
 }
 
-/// The refusal of another template driver: what tasks were given would be read in another way.
+/// The rejection of a changed template driver: existing data would be interpreted differently.
 pub(crate) fn other_driver(noun: &str, name: &str) -> Fault {
     let sentence = format!("the template driver of {noun} {name} cannot be changed");
     Fault::invalid(sentence, format!("create another {noun}, and update the services that use this one"))

@@ -1,4 +1,4 @@
-//! How a node is let in, and how its certificate is noted.
+//! How a node joins, and how its certificate is recorded.
 
 use events::{CertificateIssued, Kind, NodeId, NodeJoined, NodeSpec, Role, Timestamp};
 use projections::Cluster;
@@ -7,18 +7,18 @@ use crate::node::member;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
-/// Lets a node in as what its token allows; the subject is its new id. The certificate follows once the id is known.
+/// Admits a node with the role of its token; the subject is its new id. The certificate follows once the id is known.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct JoinNode {
     /// SHA-256 of the token's secret part.
     pub secret_sha256: [u8; 32],
-    /// What the node calls itself.
+    /// The node's host name.
     pub hostname: String,
-    /// Network address it asks from.
+    /// The network address of its connection.
     pub addr: String,
 }
 
-/// Notes a certificate, which gives a node the role that operators want it to have and no other.
+/// Records a certificate, which must have the node's desired role.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CertifyNode {
     /// The node.
@@ -81,11 +81,11 @@ impl Verb for CertifyNode {
     }
 }
 
-/// Workers that may have joined and not registered. An honest one registers within seconds; who has only a token could
-/// otherwise make as many as it likes.
+/// Maximum number of workers that joined and did not register. An honest one registers within seconds; an attacker with a token
+/// could otherwise add any number.
 pub(crate) const NEWCOMERS_MAX: usize = 1_000;
 
-/// Refuses a node for which the cluster has no room. Whoever has the workers' token only keeps no manager out.
+/// Rejects a node if the cluster has no room. A client with only the workers' token cannot keep managers out.
 fn room(state: &Cluster, role: Role) -> Result<(), Rejection> {
     let full = |sentence, hint| Err(Rejection::new(RejectionKind::Exhausted, "cluster", sentence, hint));
     let (nodes, limit) = (state.nodes.len(), state.spec().node_limit());
@@ -101,11 +101,11 @@ fn room(state: &Cluster, role: Role) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Judges a join token, all parts of it, by the present state: a manager asks this also for a join that was answered
-/// before, so that a token that was rotated since gets nobody a certificate again.
+/// Checks a join token, all parts of it, against the current state: a manager also does this for a join that was already
+/// answered, so that a rotated token yields no certificate again.
 ///
 /// # Errors
-/// A sentence that does not tell which part was wrong.
+/// A sentence that does not reveal which part was wrong.
 pub fn admit(state: &Cluster, root_digest: &str, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
     let of_this_cluster = is_equal(state.settings.root_digest.as_bytes(), root_digest.as_bytes());
     let role = admitted(state, secret_sha256);
@@ -115,8 +115,7 @@ pub fn admit(state: &Cluster, root_digest: &str, secret_sha256: &[u8; 32]) -> Re
     }
 }
 
-/// The role of the token with this secret. Both tokens are compared, and each to its end, so that the time it takes tells
-/// nothing.
+/// The role of the token with this secret. Both tokens are compared completely, so that the timing reveals nothing.
 fn admitted(state: &Cluster, secret_sha256: &[u8; 32]) -> Result<Role, Rejection> {
     let is_of = |role| is_equal(state.settings.token_sha256(role), secret_sha256);
     match (is_of(Role::Worker), is_of(Role::Manager)) {
@@ -132,13 +131,13 @@ fn not_valid() -> Rejection {
     Rejection::new(RejectionKind::Forbidden, "join token", sentence, hint)
 }
 
-/// Whether two texts are the same, in a time that depends on their lengths alone. No text is equal to an empty one, which
-/// stands for a token that there is not.
+/// Whether two texts are equal, in a time that depends on their lengths only. Nothing equals an empty text, which represents a
+/// missing token.
 fn is_equal(one: &[u8], other: &[u8]) -> bool {
     differences(one.iter().zip(other)) == 0 && one.len() == other.len() && !one.is_empty()
 }
 
-/// The bits in which some pair of bytes differs. Looks at every pair, wherever the first difference is.
+/// The bits in which any pair of bytes differs. Visits every pair, wherever the first difference is.
 fn differences<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> u8 {
     std::hint::black_box(pairs.fold(0, |found, (one, other)| found | (one ^ other)))
 }
@@ -254,7 +253,7 @@ mod tests {
         {
             assert_eq!(is_equal(one.as_bytes(), other.as_bytes()), equal, "{one:?} {other:?}");
         }
-        // How much of a secret is right makes no difference to the work.
+        // The amount of work does not depend on how much of a secret is right.
         for different in 0..32 {
             let (one, mut other) = ([7_u8; 32], [7_u8; 32]);
             other[different] = 8;

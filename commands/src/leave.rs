@@ -1,4 +1,4 @@
-//! How a node leaves the cluster by itself: a worker is taken out, a manager is demoted first.
+//! How a node leaves the cluster by itself: a worker is removed, a manager is demoted first.
 
 use events::{Kind, NodeId, NodeSpec, NodeSpecUpdated, Role};
 use projections::Cluster;
@@ -8,7 +8,7 @@ use crate::node::{is_only_manager, member, subject, taken_out};
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection};
 
-/// Takes the node that asks out of the cluster. A manager becomes a worker by it, and asks again as one.
+/// Removes the requesting node from the cluster. A manager becomes a worker first, and repeats the request as one.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LeaveNode {
     /// The node.
@@ -43,12 +43,12 @@ impl Verb for LeaveNode {
             let spec = NodeSpec { role: Role::Worker.into(), ..(*node.spec).clone() };
             return Ok(Decision::one(id, Kind::NodeSpecUpdated(NodeSpecUpdated { node: id, spec })));
         }
-        // Until the others know that it is no manager any more, it waits.
+        // It waits until the others have recorded that it is no longer a manager.
         if state.members.contains(id) { Ok(Decision::nothing(id)) } else { taken_out(state, id, false) }
     }
 }
 
-/// Refuses to let a manager go if the others that can be reached could then decide nothing.
+/// Refuses to let a manager leave if the other reachable ones would not be a majority.
 fn keeps_quorum(state: &Cluster, node: &projections::Node, ctx: &Ctx) -> Result<(), Rejection> {
     let Some(member) = state.members.get(node.id) else { return Ok(()) };
     let Some(loss) = quorum::loss(state, member, |voter| ctx.reached.contains(&voter.raft_id)) else { return Ok(()) };

@@ -1,7 +1,7 @@
-//! What is asked: a wish, judged against what is.
+//! Commands: requests that are judged against the state.
 //!
-//! [`decide`] turns a [`Command`] into events, or refuses it with a [`Rejection`]. It reads the state and the turn's time,
-//! and touches nothing.
+//! [`decide`] turns a [`Command`] into events, or rejects it with a [`Rejection`]. It reads the state and the turn's time, and
+//! changes nothing.
 
 mod actor;
 mod cluster;
@@ -71,14 +71,14 @@ pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 pub use version::{Seen, unchanged};
 
 verb::commands! {
-    /// A wish.
+    /// A command.
     #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
     pub enum Command {
         /// Creates the cluster, with this manager as its first node.
         InitialiseCluster(Box<InitialiseCluster>),
         /// A manager became leader.
         AssumeLeadership(AssumeLeadership),
-        /// Notes the state's hash after a frame.
+        /// Records the state's hash after a frame.
         RecordStateHash(RecordStateHash),
         /// Replaces the cluster's settings.
         UpdateCluster(UpdateCluster),
@@ -86,27 +86,27 @@ verb::commands! {
         RotateJoinToken(RotateJoinToken),
         /// Creates a new unlock key.
         RotateUnlockKey(RotateUnlockKey),
-        /// Begins to replace the root certificate.
+        /// Starts to replace the root certificate.
         RotateRoot(Box<RotateRoot>),
-        /// Notes that a node has moved to the new root.
+        /// Records that a node has moved to the new root.
         MoveNodeToRoot(MoveNodeToRoot),
-        /// Lets a node in, against a join token.
+        /// Admits a node with a join token.
         JoinNode(JoinNode),
-        /// Notes the certificate that was signed for a node.
+        /// Records the certificate that was signed for a node.
         CertifyNode(CertifyNode),
         /// A manager's log is ready to follow.
         AnnounceManager(AnnounceManager),
-        /// A manager goes on alone.
+        /// A manager continues alone.
         ForceQuorum(ForceQuorum),
         /// Opens a session.
         RegisterNode(RegisterNode),
-        /// A heartbeat of a node that was not thought to be ready.
+        /// A heartbeat of a node that did not count as ready.
         HearNode(HearNode),
         /// A session's connection broke.
         DisconnectNode(DisconnectNode),
-        /// Replaces what is wanted of a node.
+        /// Replaces a node's spec.
         UpdateNode(UpdateNode),
-        /// Takes a node out of the cluster.
+        /// Removes a node from the cluster.
         RemoveNode(RemoveNode),
         /// A node leaves the cluster by itself.
         LeaveNode(LeaveNode),
@@ -116,57 +116,57 @@ verb::commands! {
         UpdateService(UpdateService),
         /// Changes the number of a service's replicas.
         ScaleService(ScaleService),
-        /// Puts an earlier spec of a service back.
+        /// Restores an earlier spec of a service.
         RollbackService(RollbackService),
-        /// Stops the rollout of a service for a while.
+        /// Pauses the rollout of a service.
         PauseUpdate(PauseUpdate),
-        /// Goes on with a paused rollout.
+        /// Resumes a paused rollout.
         ResumeUpdate(ResumeUpdate),
         /// Removes a service and its tasks.
         RemoveService(RemoveService),
-        /// How tasks are doing, in the words of their node.
+        /// Statuses of tasks, as reported by their node.
         ReportTasks(ReportTasks),
         /// Removes one task.
         RemoveTask(RemoveTask),
-        /// Notes that somebody is let into a running task.
+        /// Records an access to a running task.
         AccessTask(AccessTask),
         /// Creates a config.
         CreateConfig(CreateConfig),
-        /// Changes the labels of a config, or gives it new data.
+        /// Changes the labels of a config, or adds a revision with new data.
         UpdateConfig(UpdateConfig),
         /// Removes a config.
         RemoveConfig(RemoveConfig),
         /// Creates a secret.
         CreateSecret(CreateSecret),
-        /// Changes the labels of a secret, or gives it new data.
+        /// Changes the labels of a secret, or adds a revision with new data.
         UpdateSecret(UpdateSecret),
         /// Removes a secret.
         RemoveSecret(RemoveSecret),
-        /// Lets somebody operate the cluster with a certificate.
+        /// Admits an operator with a certificate.
         CreateOperator(CreateOperator),
         /// Refuses an operator's certificate from now on.
         RevokeOperator(RevokeOperator),
-        /// Gives an operator another certificate.
+        /// Issues another certificate to an operator.
         RenewOperator(RenewOperator),
-        /// Gives a point of history a name.
+        /// Names a point of history.
         TagHistory(TagHistory),
-        /// Takes the name of a point of history away.
+        /// Removes the name of a point of history.
         UntagHistory(UntagHistory),
         /// Erases a value from history.
         RedactHistory(RedactHistory),
-        /// Notes that somebody is shown secrets.
+        /// Records an access to secrets.
         ReadSecrets(ReadSecrets),
-        /// Notes what a manager refused.
+        /// Records what a manager refused.
         RecordRefusals(RecordRefusals),
-        /// Sends events elsewhere.
+        /// Creates a sink for events.
         CreateSink(CreateSink),
-        /// Sends nothing there any more.
+        /// Removes a sink.
         RemoveSink(RemoveSink),
-        /// Sends nothing there for a while.
+        /// Pauses a sink.
         PauseSink(PauseSink),
-        /// Goes on with a sink.
+        /// Resumes a sink.
         ResumeSink(ResumeSink),
-        /// Notes how the sending goes.
+        /// Records the progress or failure of a sink.
         ReportSink(ReportSink),
     }
 }
@@ -178,30 +178,30 @@ impl Command {
     }
 }
 
-/// What a turn gives to the commands in it.
+/// The inputs of the commands in a turn.
 #[derive(Debug)]
 pub struct Ctx {
     /// The turn's time.
     pub now: Timestamp,
-    /// Maker of ids.
+    /// Generator of ids.
     pub ids: IdGenerator,
-    /// The raft ids of the managers that the leader can reach, itself among them.
+    /// The raft ids of the managers that the leader can reach, including its own.
     pub reached: Arc<BTreeSet<u64>>,
 }
 
-/// What a command leads to.
+/// The result of a command.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Decision {
-    /// What became true; empty if it was true already.
+    /// The new events; empty if nothing has to change.
     pub events: Vec<Kind>,
-    /// Secrets to keep or destroy.
+    /// Secrets to store or destroy.
     pub volatile: Vec<VolatilePayload>,
-    /// The object that was made or changed.
+    /// The object that was created or changed.
     pub subject: Option<String>,
 }
 
 impl Decision {
-    /// Nothing to do: what is asked for is so already.
+    /// No change: the requested state already holds.
     fn nothing(subject: impl ToString) -> Self {
         Self { subject: Some(subject.to_string()), ..Self::default() }
     }
@@ -215,7 +215,7 @@ impl Decision {
 /// Judges a command against a state.
 ///
 /// # Errors
-/// A [`Rejection`] if it may not, cannot or must not be done; then nothing happened.
+/// A [`Rejection`] if it is forbidden, impossible or invalid; then nothing has changed.
 pub fn decide(state: &Cluster, actor: &Actor, command: &Command, ctx: &mut Ctx) -> Result<Decision, Rejection> {
     actor.may(command)?;
     command.verb().decide(state, ctx)

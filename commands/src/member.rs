@@ -1,5 +1,5 @@
-//! Commands about managers: how one says that its log is ready to follow. Who becomes a member when is the reconcilers' work,
-//! since raft takes one change at a time.
+//! Commands about managers, such as the announcement that a log is ready to follow. The reconcilers decide who becomes a member
+//! and when, since raft takes one change at a time.
 
 use events::{ClusterId, Kind, ManagerAnnounced, NodeId, QuorumForced, Role};
 use projections::{Cluster, Member};
@@ -8,33 +8,33 @@ use crate::node::member;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
-/// Says that the log of a node's manager is ready to follow.
+/// Announces that the log of a node's manager is ready to follow.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AnnounceManager {
     /// The node.
     pub node: NodeId,
-    /// Its number in raft, drawn when its log was made; another one than before if that log was lost.
+    /// Its raft id, drawn when its log was initialized; a new one if an earlier log was lost.
     pub raft_id: u64,
-    /// Where other managers reach it.
+    /// The address for other managers.
     pub addr: String,
-    /// The highest feature level that it knows.
+    /// The highest feature level that it supports.
     pub feature_level_max: u32,
-    /// With what its signatures are verified; an older build has none.
+    /// The key that verifies its signatures; an older build has none.
     #[serde(default)]
     pub audit_key: Option<String>,
 }
 
-/// Bytes of a key at most, with the names of the cluster and the node in it.
+/// Maximum length of a key, including the names of the cluster and the node.
 const AUDIT_KEY_MAX: usize = 256;
 
-/// Makes a manager go on alone, whose log was begun again with a new number in raft.
+/// Lets a manager continue alone, whose log was reset with a new raft id.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ForceQuorum {
     /// Its node.
     pub node: NodeId,
-    /// Its new number in raft.
+    /// Its new raft id.
     pub raft_id: u64,
-    /// The cluster's new id, if it is to be another cluster.
+    /// The cluster's new id, if it should become another cluster.
     pub cluster: Option<ClusterId>,
 }
 
@@ -48,7 +48,7 @@ impl Verb for ForceQuorum {
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
-        // It is what saves a cluster.
+        // It may rescue a cluster.
         false
     }
 
@@ -82,7 +82,7 @@ impl Verb for AnnounceManager {
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
-        // A second manager may be what saves a cluster whose first one runs out of room.
+        // A second manager may rescue a cluster whose first one runs out of space.
         false
     }
 
@@ -115,7 +115,7 @@ impl Verb for AnnounceManager {
             ));
         }
         let is_member = |raft_id| state.members.get(id).is_some_and(|member| member.raft_id == raft_id);
-        // An older build says nothing of a key.
+        // An older build announces no key.
         let same = |raft: u64, at: &String, knows: u32, key: &Option<String>| {
             (raft, at, knows) == (raft_id, addr, level) && (audit_key.is_none() || key == audit_key)
         };

@@ -1,4 +1,4 @@
-//! Commands about nodes: their sessions, what operators want of them, and their end.
+//! Commands about nodes: their sessions, their specs, and their removal.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,15 @@ use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
-/// Most tasks that a node may take with it: their ids are one event, and half a frame has room for that many.
+/// Maximum number of tasks of a node to remove: their ids are in one event, and half a frame has room for this many.
 const ORPHANS_MAX: usize = frame::BYTES_SOFT_MAX / 2 / TASK_ID_BYTES;
 /// Bytes that a task's id takes in an event.
 const TASK_ID_BYTES: usize = 20;
 
-/// The member with this id, for what nodes ask themselves.
+/// The member with this id, for requests from nodes themselves.
 ///
 /// # Errors
-/// Forbidden, with the way back in, for a node that was removed or never was a member.
+/// Forbidden, with a hint how to join again, for a node that was removed or never was a member.
 pub(crate) fn member(state: &Cluster, id: NodeId) -> Result<&Node, Rejection> {
     state.nodes.get(id).ok_or_else(|| {
         let sentence = match state.banned.contains(id) {
@@ -36,7 +36,7 @@ pub(crate) fn member(state: &Cluster, id: NodeId) -> Result<&Node, Rejection> {
 /// The member with this id, if this is its open session.
 ///
 /// # Errors
-/// Forbidden for who is no member; Conflict when the session ended, so that the agent registers again.
+/// Forbidden for a non-member; Conflict if the session ended, so that the agent registers again.
 pub(crate) fn in_session(state: &Cluster, id: NodeId, session: SessionId) -> Result<&Node, Rejection> {
     let node = member(state, id)?;
     if node.session != Some(session) {
@@ -46,21 +46,21 @@ pub(crate) fn in_session(state: &Cluster, id: NodeId, session: SessionId) -> Res
     Ok(node)
 }
 
-/// Opens a session, in place of the one that may be open.
+/// Opens a session, replacing an open one.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RegisterNode {
     /// The node.
     pub node: NodeId,
     /// The new session.
     pub session: SessionId,
-    /// What it says of itself.
+    /// What it reports about itself.
     pub description: Box<NodeDescription>,
-    /// Where it can be reached.
+    /// Its address.
     pub addr: String,
 }
 
-/// A heartbeat of a node that was not thought to be ready. The session outlives a change of leader, so the node need not
-/// register for the new one.
+/// A heartbeat of a node that did not count as ready. The session outlives a change of leader, so the node need not register with
+/// the new one.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct HearNode {
     /// The node.
@@ -69,7 +69,7 @@ pub struct HearNode {
     pub session: SessionId,
 }
 
-/// The end of a session's connection, which says nothing about a session that followed it.
+/// The end of a session's connection, which has no effect on a later session.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DisconnectNode {
     /// The node.
@@ -78,23 +78,23 @@ pub struct DisconnectNode {
     pub session: SessionId,
 }
 
-/// Replaces what is wanted of a node.
+/// Replaces a node's spec.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct UpdateNode {
     /// The node.
     pub node: NodeId,
     /// The new spec.
     pub spec: NodeSpec,
-    /// The version that was read; `None`: whatever it is.
+    /// The version that was read; `None`: any.
     pub version: Option<u64>,
 }
 
-/// Takes a node out of the cluster, and gives up its tasks: nobody will hear of them again.
+/// Removes a node from the cluster, and orphans its tasks: they will not be reported again.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RemoveNode {
     /// The node.
     pub node: NodeId,
-    /// Also if it is ready.
+    /// Even if it is ready.
     pub force: bool,
 }
 
@@ -148,7 +148,7 @@ impl Verb for HearNode {
         let node = in_session(state, self.node, self.session)?;
         Ok(match node.liveness {
             Liveness::Ready => Decision::nothing(node.id),
-            // It flaps, and has to stay for a while first.
+            // It is flapping, and has to stay connected for a while first.
             Liveness::Down if node.held_until.is_some_and(|until| ctx.now < until) => Decision::nothing(node.id),
             Liveness::Unknown | Liveness::Disconnected | Liveness::Down => {
                 Decision::one(node.id, Kind::NodeBecameReady(NodeBecameReady { node: node.id }))
@@ -192,7 +192,7 @@ impl Verb for UpdateNode {
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
-        // It may be what makes room: a drain.
+        // It may free resources: by a drain.
         false
     }
 
@@ -238,10 +238,10 @@ impl Verb for RemoveNode {
     }
 }
 
-/// The end of a node's membership, and of its tasks.
+/// Removes a node and its tasks.
 ///
 /// # Errors
-/// When it has more tasks than one frame can give up.
+/// When it has more tasks than fit into one frame.
 pub(crate) fn taken_out(state: &Cluster, id: NodeId, forced: bool) -> Result<Decision, Rejection> {
     let tasks: Vec<TaskId> =
         state.tasks_of_node(id).filter(|task| !task.state.is_terminal()).map(|task| task.id).collect();
@@ -259,7 +259,7 @@ pub(crate) fn taken_out(state: &Cluster, id: NodeId, forced: bool) -> Result<Dec
     Ok(decision)
 }
 
-/// Refuses to take a manager's vote if the others that can be reached could then decide nothing.
+/// Refuses to remove a manager's vote if the other reachable ones would not be a majority.
 fn keeps_quorum(state: &Cluster, node: &Node, reached: &BTreeSet<u64>) -> Result<(), Rejection> {
     let Some(member) = state.members.get(node.id) else { return Ok(()) };
     let Some(loss) = quorum::loss(state, member, |voter| reached.contains(&voter.raft_id)) else { return Ok(()) };
@@ -268,13 +268,13 @@ fn keeps_quorum(state: &Cluster, node: &Node, reached: &BTreeSet<u64>) -> Result
     Err(Rejection::conflict(subject(node.id), sentence, hint))
 }
 
-/// Whether no other node is to be a manager.
+/// Whether no other node should be a manager.
 pub(crate) fn is_only_manager(state: &Cluster, node: &Node) -> bool {
     let is_manager = |node: &&Node| node.spec.role() == Role::Manager;
     is_manager(&node) && !state.nodes.values().filter(is_manager).any(|other| other.id != node.id)
 }
 
-/// Refuses to take out a manager, and a node that is ready.
+/// Refuses to remove a manager, and a node that is ready.
 fn may_go(state: &Cluster, node: &Node, force: bool) -> Result<(), Rejection> {
     let id = node.id;
     let managers = state.members.len();

@@ -1,4 +1,4 @@
-//! Commands about operators with a certificate, and the note that somebody was shown secrets.
+//! Commands about operators with a certificate, and the record of accesses to secrets.
 
 use events::{
     Kind, OperatorCreated, OperatorId, OperatorRenewed, OperatorRevoked, OperatorRole, SecretsRead, Timestamp,
@@ -9,16 +9,15 @@ use crate::text::quote;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
-/// Operators that a cluster may have: people and tools, which are few. Each call of one looks through them.
+/// Maximum number of operators: people and tools, which are few. Each of their calls searches through all.
 const OPERATORS_MAX: usize = 1_000;
 
-/// Lets somebody operate the cluster from elsewhere; the subject is the new operator's id. The certificate follows once the id
-/// is known.
+/// Admits an operator with remote access; the subject is the new operator's id. The certificate follows once the id is known.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CreateOperator {
     /// The name that the audit log shows.
     pub name: String,
-    /// What they may do.
+    /// Their permissions.
     pub role: OperatorRole,
     /// The last instant at which the certificate is valid.
     pub not_after: Timestamp,
@@ -31,7 +30,7 @@ pub struct RevokeOperator {
     pub operator: OperatorId,
 }
 
-/// Gives an operator another certificate, in the same role. Only the connection of that operator asks for it.
+/// Issues another certificate to an operator, with the same role. Only the operator's own connection may request it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RenewOperator {
     /// The operator.
@@ -40,7 +39,7 @@ pub struct RenewOperator {
     pub not_after: Timestamp,
 }
 
-/// Notes that the actor is shown secrets.
+/// Records that secrets are shown to the actor.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ReadSecrets {
     /// Their names in the keyring.

@@ -1,11 +1,11 @@
-//! Commands that a cluster wants a reason for, so that its history says why as well as who and when.
+//! Commands for which a cluster can require a reason, so that history answers why as well as who and when.
 
 use projections::Cluster;
 
 use crate::{Command, Rejection};
 
-/// Commands that a reason may be required for: what operators ask. A certificate is renewed by a program, and keys are shown to
-/// whoever must unlock a manager now.
+/// Commands for which a reason can be required: those of operators. Certificates are renewed by a program, and keys are needed at
+/// once to unlock a manager.
 pub const MAY_REQUIRE: [&str; 32] = [
     "cluster.rotate-root",
     "cluster.rotate-token",
@@ -41,10 +41,10 @@ pub const MAY_REQUIRE: [&str; 32] = [
     "task.remove",
 ];
 
-/// Judges whether a command says enough about why it is asked for.
+/// Checks that a command has a reason, if one is required.
 ///
 /// # Errors
-/// When the cluster wants a reason for it, and there is none.
+/// When the cluster requires a reason for it, and there is none.
 pub fn require_reason(state: &Cluster, command: &Command, reason: Option<&str>) -> Result<(), Rejection> {
     let name = command.name();
     if state.spec().require_reason.iter().any(|verb| verb == name)

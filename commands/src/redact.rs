@@ -1,5 +1,5 @@
-//! Erasing a value from history. The core reads no history: which frames have the value, and what their bytes are without it, comes
-//! with the command. Judged here is whether the cluster can do without the value.
+//! Erases a value from history. The core reads no history: the command contains the affected frames and the hashes of their bytes
+//! without the value. Here it is judged whether the cluster still needs the value.
 
 use events::redaction::{self, FRAMES_MAX, Field};
 use events::{
@@ -12,25 +12,25 @@ use projections::{Cluster, Service};
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, require_level};
 
-/// Redacted frames that a cluster may have in all: the state keeps 40 bytes of each.
+/// Maximum total of redacted frames: the state keeps 40 bytes for each.
 const REDACTED_MAX: usize = 65_536;
 
-/// Erases a value from the frames of history that have it in a field of a service's spec.
+/// Erases a value from the frames of history that contain it in a field of a service's spec.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RedactHistory {
     /// The service.
     pub service: ServiceId,
-    /// The field, as it is written.
+    /// The field, as text.
     pub field: String,
     /// The value.
     pub value: SecretText,
-    /// What is to be there instead.
+    /// The digest that replaces it.
     pub digest: String,
-    /// The key with which the digest was made, if the cluster had none.
+    /// The key of the digest, if the cluster had none.
     pub key: Option<SecretBytes>,
-    /// All frames that have the value there, with the hash of what their bytes are without it.
+    /// All frames that contain the value, with the hash of their bytes without it.
     pub frames: Vec<RedactedBytes>,
-    /// Index of the last frame that was looked at.
+    /// Index of the last frame that was searched.
     pub read_to: u64,
 }
 
@@ -88,7 +88,7 @@ impl Verb for RedactHistory {
 }
 
 impl RedactHistory {
-    /// Whether what a manager read of history can have been read there.
+    /// Checks that a manager's reading of history is plausible.
     fn sound(&self, state: &Cluster) -> Result<(), Rejection> {
         let (frames, subject) = (&self.frames, format!("field {}", self.field));
         let in_order = frames.windows(2).all(|pair| pair[0].index < pair[1].index);
@@ -113,7 +113,7 @@ impl RedactHistory {
     }
 }
 
-/// Neither the spec that counts nor the one that a rollback goes back to may have the value: it would have to come back.
+/// Neither the current spec nor the target of a rollback may contain the value: it would reappear.
 fn not_needed(service: &Service, field: &Field, holds: impl Fn(&ServiceSpec) -> bool) -> Result<(), Rejection> {
     let name = service.spec.name();
     let (whose, hint) = if holds(&service.spec) {
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// A cluster at the level, with a service that has this value.
+    /// A cluster with the required feature level and a service that has this value.
     fn story() -> (Story, ServiceId) {
         let mut story = Story::with_worker();
         let level = events::FeatureLevelRaised { level: redaction::FEATURE_LEVEL };
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!((event.revisions.len(), decision.volatile.len()), (1, 1), "the finished task's spec, and the key");
         let spec = &story.state.revisions.get((service, event.revisions[0])).expect("it is there").spec;
         assert_eq!(spec.template().container().env, [format!("PASSWORD={}", redaction::digest(&[7; 32]))]);
-        // The key stays, and another value may follow.
+        // The key is kept, and another value may be erased.
         let second = redact(&story, service, "another");
         assert_eq!(second.key, None);
         refuse_stale(&story, &second);

@@ -1,4 +1,5 @@
-//! What managers refused to callers without the certificate or the role for it: sums, so that a flood of calls is a trickle of events.
+//! Calls that managers refused because the caller lacked the certificate or the role: aggregated, so that a flood of calls causes
+//! few events.
 
 use std::time::Duration;
 
@@ -8,16 +9,17 @@ use projections::Cluster;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind};
 
-/// Callers that one event names.
+/// Maximum number of callers in one event.
 pub const CALLERS_MAX: usize = 16;
-/// Bytes of a caller's name, or of what it called.
+/// Maximum length of a caller's name, or of the name of a call.
 const TEXT_BYTES_MAX: usize = 128;
-/// A manager sums up a minute. Less than that, as two of its events may be committed sooner after each other than they were asked.
+/// A manager aggregates one minute. This is less, as two of its events may be committed in quicker succession than they were
+/// submitted.
 const MANAGER_PERIOD: Duration = Duration::from_secs(50);
-/// Events of all managers in such a time.
+/// Maximum number of events from all managers in such a period.
 const CLUSTER_MAX: usize = 8;
 
-/// Notes what a manager refused.
+/// Records what a manager refused.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RecordRefusals(pub AccessRefused);
 
@@ -77,7 +79,7 @@ mod tests {
         Command::RecordRefusals(RecordRefusals(summary))
     }
 
-    /// Lets what this manager noted have been noted so long ago.
+    /// Moves this manager's last record into the past.
     fn age(story: &mut Story, node: NodeId, length: Duration) {
         story.state.members.update(node, |member| {
             let noted = member.refusals_noted_at.expect("noted");

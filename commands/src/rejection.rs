@@ -1,34 +1,34 @@
-//! Refusals: what is wrong with a wish, about what, and what to do next.
+//! Rejections: what is wrong with a command, which object it concerns, and what to do next.
 
 use std::fmt;
 
 use projections::views::overview::ReferenceError;
 
-/// The sort of a refusal; one table in the shell maps it to gRPC codes and to Docker's HTTP statuses.
+/// The kind of a rejection; one table in the shell maps it to gRPC codes and to Docker's HTTP statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum RejectionKind {
-    /// The object is not there.
+    /// The object does not exist.
     NotFound,
-    /// An object with that name is there already.
+    /// An object with that name already exists.
     Exists,
-    /// The request makes no sense in any state.
+    /// The request is invalid in any state.
     Invalid,
-    /// The request does not fit the state: a stale version, an object in use.
+    /// The request conflicts with the state: a stale version, an object in use.
     Conflict,
     /// The actor may not do this.
     Forbidden,
     /// A limit is reached.
     Exhausted,
-    /// It cannot be done now, and may be later.
+    /// It is impossible now, and may be possible later.
     Unavailable,
 }
 
 /// Why a command has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Rejection {
-    /// The sort of refusal.
+    /// Its kind.
     pub kind: RejectionKind,
-    /// What it is about, such as `service web`.
+    /// The object concerned, such as `service web`.
     pub subject: String,
     /// One sentence for the user.
     pub sentence: String,
@@ -37,7 +37,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A refusal.
+    /// A rejection.
     pub fn new(
         kind: RejectionKind,
         subject: impl Into<String>,
@@ -47,17 +47,17 @@ impl Rejection {
         Self { kind, subject: subject.into(), sentence: sentence.into(), hint: hint.into() }
     }
 
-    /// A request that makes no sense in any state.
+    /// A request that is invalid in any state.
     pub fn invalid(subject: impl Into<String>, sentence: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(RejectionKind::Invalid, subject, sentence, hint)
     }
 
-    /// A request that does not fit the state.
+    /// A request that conflicts with the state.
     pub fn conflict(subject: impl Into<String>, sentence: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(RejectionKind::Conflict, subject, sentence, hint)
     }
 
-    /// An object that is not there.
+    /// An object that does not exist.
     pub fn not_found(noun: &str, reference: impl fmt::Display) -> Self {
         let sentence = format!("there is no {noun} \"{reference}\"");
         Self::new(RejectionKind::NotFound, format!("{noun} {reference}"), sentence, list_hint(noun))

@@ -1,5 +1,5 @@
-//! How tasks are doing, in the words of their nodes. Agents report at least once and in any order, so a report that says
-//! nothing new is passed over in silence.
+//! Statuses of tasks, as reported by their nodes. Agents report at least once and in any order, so a report without news is
+//! silently ignored.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +12,27 @@ use crate::text::clip;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind};
 
-/// Most reports in one command: as many events as a frame may hold.
+/// Maximum number of reports in one command: as many events as a frame may hold.
 const REPORTS_MAX: usize = frame::EVENTS_MAX;
-/// Longest message or error kept of a report, in bytes: enough for an engine's sentence, too little for its log.
+/// Maximum stored length of a message or error, in bytes: enough for an engine's error, too little for its log.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
-/// Longest container id or port name kept, in bytes.
+/// Maximum stored length of a container id or port name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
-/// Most ports kept of a report.
+/// Maximum number of stored ports of a report.
 const PORTS_MAX: usize = 256;
-/// Most warnings of a status that are kept.
+/// Maximum number of stored warnings of a status.
 const WARNINGS_MAX: usize = 16;
-/// Most phases kept of a report; there are as many states.
+/// Maximum number of stored phases of a report; there are as many states.
 const PHASES_MAX: usize = 16;
 
-/// How tasks are doing, in the words of their node. What is new in it is noted.
+/// Statuses of tasks, as reported by their node. Changes are recorded.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ReportTasks {
     /// The node.
     pub node: NodeId,
     /// Its session.
     pub session: SessionId,
-    /// What it has to say.
+    /// The statuses.
     pub reports: Vec<(TaskId, TaskStatus)>,
 }
 
@@ -46,7 +46,7 @@ impl Verb for ReportTasks {
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
-        // Without these, what is removed would never end.
+        // Without these, tasks being removed would never end.
         false
     }
 
@@ -58,7 +58,7 @@ impl Verb for ReportTasks {
             return Err(too_much(node, format!("{} reports at once are more than {REPORTS_MAX}", reports.len())));
         }
         let mut decision = Decision::nothing(node);
-        // What earlier reports of this command said, which the state does not know yet.
+        // Earlier reports of this command, which are not in the state yet.
         let mut said: BTreeMap<TaskId, TaskStatus> = BTreeMap::new();
         let mut bytes = 0;
         for (id, status) in reports {
@@ -88,9 +88,9 @@ fn belongs(task: &Task, node: NodeId) -> Result<(), Rejection> {
     Err(Rejection::new(RejectionKind::Forbidden, format!("task {}", task.id), sentence, hint))
 }
 
-/// Whether a report moves a task on, or adds to what is known of the state that it is in.
+/// Whether a report advances a task, or adds details to its current state.
 fn is_news(task: &Task, last: Option<&TaskStatus>, status: &TaskStatus) -> bool {
-    // A task that an earlier report of the command moved on is where that report left it.
+    // A task that an earlier report of the command advanced has the state of that report.
     let present = last.map_or(task.state, |last| last.state().max(task.state));
     let state = status.state();
     let was_given = task.state >= TaskState::Assigned && !present.is_terminal();
@@ -100,7 +100,7 @@ fn is_news(task: &Task, last: Option<&TaskStatus>, status: &TaskStatus) -> bool 
         && (state > present || last.is_none_or(|last| differ(last, status)))
 }
 
-/// Nodes say how far a task is from the moment they accept it. What comes before, and the loss of a task, is for managers.
+/// Whether nodes may report this state: those from accepted on. Earlier states, and the loss of a task, are recorded by managers.
 fn is_a_nodes_to_say(state: TaskState) -> bool {
     match state {
         TaskState::Accepted
@@ -116,12 +116,12 @@ fn is_a_nodes_to_say(state: TaskState) -> bool {
     }
 }
 
-/// Whether two reports of one state say different things. The time alone is nothing new.
+/// Whether two reports of one state differ. A new time alone is no difference.
 fn differ(one: &TaskStatus, other: &TaskStatus) -> bool {
     (&one.message, &one.error, &one.container) != (&other.message, &other.error, &other.container)
 }
 
-/// The report with everything cut to its bound.
+/// The report with every field truncated to its limit.
 fn bounded(status: &TaskStatus) -> TaskStatus {
     TaskStatus {
         state: status.state().into(),

@@ -1,4 +1,4 @@
-//! Commands about the cluster's root certificate: how another one takes its place.
+//! Commands about the replacement of the cluster's root certificate.
 
 use events::{Kind, NodeId, NodeMovedToRoot, OperatorRole, RootRotationStarted, VolatilePayload};
 use projections::Cluster;
@@ -9,16 +9,16 @@ use crate::{Ctx, Decision, Rejection, SecretText};
 
 const SUBJECT: &str = "root certificate";
 
-/// Begins to replace the root certificate. Keys and tokens are made by the shell, because the core has no randomness.
+/// Starts to replace the root certificate. The shell generates keys and tokens, because the core has no randomness.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RotateRoot {
     /// The new root certificate.
     pub cert_pem: String,
-    /// Its digest as join tokens carry it.
+    /// Its digest as in join tokens.
     pub digest: String,
     /// The new root signed by the old one.
     pub cross_cert_pem: String,
-    /// Its key; empty where it is outside the cluster.
+    /// Its key; empty if it is outside the cluster.
     pub key_pem: SecretText,
     /// Token for workers once every node has moved, and SHA-256 of its secret part.
     pub worker_token: (SecretText, [u8; 32]),
@@ -26,7 +26,7 @@ pub struct RotateRoot {
     pub manager_token: (SecretText, [u8; 32]),
 }
 
-/// Notes that a node has moved to the root that a rotation brings.
+/// Records that a node has moved to the new root of a rotation.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MoveNodeToRoot {
     /// The node.

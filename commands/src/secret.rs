@@ -1,4 +1,4 @@
-//! Commands about secrets. Their data goes into the keyring only: it travels as a volatile payload.
+//! Commands about secrets. Their data is stored in the keyring only: it travels as a volatile payload.
 
 use events::spec::secret_key;
 use events::{
@@ -14,9 +14,9 @@ use crate::verb::{Asker, Verb};
 use crate::version::in_sequence;
 use crate::{Ctx, Decision, Rejection, RejectionKind, followers};
 
-/// The unit in which sizes are known.
+/// The unit of recorded sizes.
 const KIB: usize = 1024;
-/// The number of the data that a secret is created with.
+/// The revision number of a secret's initial data.
 const FIRST_REVISION: u64 = 1;
 
 /// Creates a secret.
@@ -24,20 +24,20 @@ const FIRST_REVISION: u64 = 1;
 pub struct CreateSecret {
     /// Its name, labels and template driver.
     pub spec: SecretSpec,
-    /// What is in it.
+    /// Its contents.
     pub data: SecretBytes,
 }
 
-/// Changes a secret's labels, or gives it new data, which the services that follow it roll out.
+/// Changes a secret's labels, or adds a revision with new data, which the services that follow it roll out.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct UpdateSecret {
     /// The secret.
     pub secret: SecretId,
-    /// Its name and template driver, which stay, and its labels; `None`: those that it has.
+    /// Its name and template driver, which cannot change, and its labels; `None`: unchanged.
     pub spec: Option<SecretSpec>,
-    /// The data of its next revision; `None`: there is none.
+    /// The data of its next revision; `None`: no new one.
     pub data: Option<SecretBytes>,
-    /// The version that was read; `None`: whatever it is.
+    /// The version that was read; `None`: any.
     pub version: Option<u64>,
 }
 
@@ -124,7 +124,7 @@ impl UpdateSecret {
         Ok(())
     }
 
-    /// Whether the data is the same as before is not known: nobody compares secrets.
+    /// It is unknown whether the data has changed: secrets are never compared.
     fn revise(&self, state: &Cluster, secret: &ClusterSecret, decision: &mut Decision) -> Result<(), Fault> {
         let Some(data) = &self.data else { return Ok(()) };
         validate::secret_data(&secret.spec, &data.0)?;
@@ -170,7 +170,7 @@ impl Verb for RemoveSecret {
     }
 }
 
-/// The size of data in KiB, if there is room for it beside all other secrets.
+/// The size of data in KiB, if the total size of secrets allows it.
 fn fitting(state: &Cluster, data: &[u8]) -> Result<u32, Fault> {
     let size = u32::try_from(data.len().div_ceil(KIB)).unwrap_or(u32::MAX);
     let revisions = state.secrets.values().flat_map(|secret| secret.revisions.values());
@@ -183,12 +183,12 @@ fn fitting(state: &Cluster, data: &[u8]) -> Result<u32, Fault> {
     Ok(size)
 }
 
-/// Gives each reference to a secret that names no revision the newest, and with `renewed` also each that follows the secret.
-/// Refuses one to a secret or a revision that is not there, or to a secret that has another name.
+/// Resolves each reference to a secret without a revision to the newest, and with `renewed` also each that follows the secret.
+/// Rejects references to a missing secret or revision, or to a secret with another name.
 pub(crate) fn resolve(state: &Cluster, spec: &mut ServiceSpec, renewed: bool) -> Result<(), Fault> {
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(()) };
     for reference in &mut container.secrets {
-        // One that a command before it in the same turn made had no id when it was asked for.
+        // A secret created by an earlier command of the same turn had no id when this one was issued.
         reference.secret = reference.secret.or_else(|| state.secret_named(&reference.name).map(|secret| secret.id));
         let known = reference.secret.and_then(|id| state.secrets.get(id));
         let known = known.filter(|secret| secret.spec.name() == reference.name).map(|secret| &secret.revisions);

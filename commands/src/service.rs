@@ -1,5 +1,5 @@
-//! Commands about services. A spec goes into the log as the user gave it, with two exceptions: the names under which the
-//! keyring holds its secrets are filled in (`secrets.rs`), and which revisions of configs and secrets its tasks are given.
+//! Commands about services. A spec is recorded in the log as the user wrote it, with two exceptions: the names under which the
+//! keyring stores its secrets are filled in (`secrets.rs`), and the revisions of its configs and secrets.
 
 pub(crate) mod dependencies;
 mod payloads;
@@ -30,27 +30,27 @@ use secrets::{credentials_key, keep_credentials, place_env, with_credentials};
 /// Creates a service.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CreateService {
-    /// What it should be.
+    /// Its spec.
     pub spec: Box<ServiceSpec>,
-    /// What the keyring is to keep of it.
+    /// Its secrets, for the keyring.
     pub secrets: ServiceSecrets,
 }
 
-/// Replaces a service's spec. New secrets are a change even where they are all that is new: the name of credentials in the
-/// spec is the same, and history is to show that they came.
+/// Replaces a service's spec. New secrets count as a change even without other changes: the name of credentials in the spec is
+/// the same, and history must show that they were replaced.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct UpdateService {
     /// The service.
     pub service: ServiceId,
     /// The new spec.
     pub spec: Box<ServiceSpec>,
-    /// The version that was read; `None`: whatever it is.
+    /// The version that was read; `None`: any.
     pub version: Option<u64>,
-    /// New secrets; the others stay.
+    /// New secrets; the others are kept.
     pub secrets: ServiceSecrets,
 }
 
-/// Changes the number of a service's replicas and nothing else, so that no task is replaced.
+/// Changes only the number of a service's replicas, so that no task is replaced.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ScaleService {
     /// The service.
@@ -207,14 +207,14 @@ impl Verb for RemoveService {
         let id = self.service;
         let service = existing(state, id)?;
         let mut decision = Decision::one(id, Kind::ServiceRemoved(ServiceRemoved { service: id }));
-        // Also if the present spec names none: one before it may have.
+        // Even if the current spec names none: an earlier one may have.
         decision.volatile.push(VolatilePayload::destroy(credentials_key(id)));
         decision.volatile.extend(service.env_secrets.iter().map(VolatilePayload::destroy));
         Ok(decision)
     }
 }
 
-/// The spec with the revisions of its configs and secrets, if all of them are there. A job that runs again is given the newest.
+/// The spec with the revisions of its configs and secrets, if all of them exist. A job that runs again gets the newest.
 fn with_files(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>) -> Result<ServiceSpec, Fault> {
     let mut spec = spec.clone();
     let runs_again = present.is_some_and(|present| present.is_job() && !present.same_template(&spec));
@@ -224,8 +224,8 @@ fn with_files(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>
     Ok(spec)
 }
 
-/// The spec of a service that is autoscaled with a number of replicas within its bounds: the one that it has now, since whoever read the
-/// spec may have seen another.
+/// The spec of an autoscaled service with a number of replicas within its bounds: the current one, since the client may have read
+/// an outdated number.
 fn within_bounds(mut spec: ServiceSpec, present: Option<&ServiceSpec>) -> ServiceSpec {
     if let (Some(rule), Some(given)) = (spec.autoscaling(), spec.replicas()) {
         let known = present.filter(|present| present.autoscaling().is_some()).and_then(ServiceSpec::replicas);
@@ -235,7 +235,7 @@ fn within_bounds(mut spec: ServiceSpec, present: Option<&ServiceSpec>) -> Servic
     spec
 }
 
-/// Why a service that is not replicated cannot be scaled, and what can be done instead.
+/// Why a service that is not replicated cannot be scaled, and the alternative.
 fn unscaled(mode: &Mode) -> (&'static str, &'static str) {
     match mode {
         Mode::Global(_) | Mode::Replicated(_) => (
@@ -254,14 +254,14 @@ fn unscaled(mode: &Mode) -> (&'static str, &'static str) {
     }
 }
 
-/// What an update does that changes the number of replicas and nothing else: the same as scaling.
+/// The effect of an update that only changes the number of replicas: the same as scaling.
 fn scaling(service: &Service, spec: &ServiceSpec) -> Option<ServiceScaled> {
     let (from, to) = (service.spec.replicas()?, spec.replicas()?);
     let only_replicas = ServiceSpec { mode: spec.mode, ..(*service.spec).clone() } == *spec;
     (from != to && only_replicas).then_some(ServiceScaled { service: service.id, from, to, reason: None })
 }
 
-/// What makes a service this service cannot change.
+/// The properties that identify a service cannot change.
 fn same_identity(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Rejection> {
     let subject = subject(old);
     if old.name() != new.name() {
@@ -287,7 +287,7 @@ fn existing(state: &Cluster, id: ServiceId) -> Result<&Service, Rejection> {
     state.services.get(id).ok_or_else(|| Rejection::not_found("service", id))
 }
 
-/// How a service is called in a refusal; a name that is not sound may be anything.
+/// The service's name in a rejection; an invalid name could contain anything.
 fn subject(spec: &ServiceSpec) -> String {
     if validate::is_service_name(spec.name()) {
         format!("service {}", spec.name())

@@ -1,4 +1,4 @@
-//! Commands about sinks, and what the leader notes of their sending.
+//! Commands about sinks, and the leader's records of their delivery.
 
 use std::time::Duration;
 
@@ -15,51 +15,51 @@ use crate::validate;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, require_level};
 
-/// Sinks that a cluster may have: each reads history for itself.
+/// Maximum number of sinks: each reads history separately.
 const SINKS_MAX: usize = 16;
 /// How long a sink may fail before it is parked.
 pub const PARKED_AFTER: Duration = Duration::from_secs(24 * 3_600);
-/// Bytes of a reason that are kept: others write it.
+/// Maximum stored length of a reason, which comes from outside.
 const REASON_BYTES_MAX: usize = 200;
 
-/// Sends events elsewhere from now on, or from an earlier frame on.
+/// Sends events to a destination, from now on or from an earlier frame on.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct CreateSink {
-    /// Where they go, and which.
+    /// The destination, and the selection of events.
     pub spec: SinkSpec,
-    /// Index of the first frame that is wanted; absent: what comes.
+    /// Index of the first frame to send; `None`: new ones only.
     pub from: Option<u64>,
     /// The key that requests are signed with.
     pub key: Option<SecretBytes>,
 }
 
-/// Sends nothing there any more.
+/// Removes a sink.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RemoveSink {
     /// The sink.
     pub sink: SinkId,
 }
 
-/// Sends nothing there until it is resumed.
+/// Pauses a sink until it is resumed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PauseSink {
     /// The sink.
     pub sink: SinkId,
 }
 
-/// Goes on with a sink that is paused or parked, where it stopped.
+/// Resumes a paused or parked sink where it stopped.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ResumeSink {
     /// The sink.
     pub sink: SinkId,
 }
 
-/// Notes how the sending goes.
+/// Records the progress or failure of a sink.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ReportSink {
     /// The sink.
     pub sink: SinkId,
-    /// Index of the last frame of which all that is wanted has arrived; or why nothing arrives.
+    /// Index of the last completely delivered frame; or why delivery fails.
     pub outcome: Result<u64, String>,
 }
 
@@ -197,7 +197,7 @@ impl Verb for ReportSink {
         let sink = known(state, self.sink)?;
         let (id, is_active) = (sink.id, sink.state == SinkState::Active);
         let event = match (&self.outcome, &sink.failing) {
-            // What arrived has arrived, whatever was asked meanwhile.
+            // Delivered events count, whatever was requested meanwhile.
             (Ok(index), _) if *index > sink.position => {
                 Kind::SinkProgressed(SinkProgressed { sink: id, index: *index })
             }
@@ -215,7 +215,7 @@ fn known(state: &Cluster, id: SinkId) -> Result<&Sink, Rejection> {
     state.sinks.get(id).ok_or_else(|| Rejection::not_found("sink", id))
 }
 
-/// The beginning of a reason.
+/// The start of a reason.
 fn shortened(reason: &str) -> String {
     reason
         .chars()
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(story.refuse(&operator(), create("a", "a", Some(b"short"))).kind, RejectionKind::Invalid);
     }
 
-    /// Lets a sink have failed for so long.
+    /// Makes a sink have failed for this long.
     fn fail_for(story: &mut Story, sink: SinkId, length: Duration) {
         let mut failing = story.state.sinks.get(sink).expect("the sink").clone();
         let since = failing.failing.as_mut().expect("a failure");

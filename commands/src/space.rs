@@ -1,4 +1,4 @@
-//! What may still be asked when the manager's disk is nearly full: whatever leads to less, and nothing that adds.
+//! Which commands are allowed when the manager's disk is nearly full: those that lead to less data, and none that add any.
 
 use projections::Cluster;
 
@@ -6,7 +6,7 @@ use crate::{Command, Rejection, RejectionKind};
 
 /// Free bytes below which an operator is warned, whatever the size of the disk.
 pub const WARN_BELOW_BYTES: u64 = 512 * MIB;
-/// Part of the disk below which an operator is warned, in percent.
+/// Share of the disk below which an operator is warned, in percent.
 pub const WARN_BELOW_PERCENT: u64 = 5;
 /// Free bytes below which nothing is added. The log needs some 50 MiB for its journals and a compaction, without which
 /// nothing could be removed either.
@@ -23,19 +23,19 @@ pub struct Space {
     pub total_bytes: u64,
 }
 
-/// How a reading is to be taken.
+/// The assessment of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// There is enough.
     Ample,
     /// An operator should make room.
     Low,
-    /// Nothing is added any more.
+    /// Nothing may be added.
     Full,
 }
 
 impl Space {
-    /// How this reading is to be taken.
+    /// The assessment of this reading.
     pub fn level(self) -> Level {
         let percent = u128::from(self.free_bytes) * 100;
         if self.free_bytes < REFUSE_BELOW_BYTES {
@@ -49,10 +49,10 @@ impl Space {
         }
     }
 
-    /// Refuses a command for which there is no room on this manager's disk.
+    /// Rejects a command for which this manager's disk has no room.
     ///
     /// # Errors
-    /// Exhausted, if the disk is full and the command adds something.
+    /// Exhausted, if the disk is full and the command adds data.
     pub fn admit(self, manager: &str, state: &Cluster, command: &Command) -> Result<(), Rejection> {
         match self.level() {
             Level::Full if command.verb().adds(state) => {

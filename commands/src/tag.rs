@@ -7,10 +7,10 @@ use crate::text::quote;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
-/// Tags that a cluster may have: people name points by hand, and each takes a few bytes of the state.
+/// Maximum number of tags: people name points by hand, and each takes a few bytes of the state.
 const TAGS_MAX: usize = 1_000;
 
-/// Gives a point of history a name.
+/// Names a point of history.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TagHistory {
     /// The name.
@@ -21,7 +21,7 @@ pub struct TagHistory {
     pub time: Timestamp,
 }
 
-/// Takes the name of a point of history away.
+/// Removes the name of a point of history.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct UntagHistory {
     /// The name.
@@ -87,7 +87,7 @@ impl Verb for UntagHistory {
     }
 }
 
-/// No point of history has this name.
+/// The rejection of an unknown tag.
 pub fn unknown(name: &str) -> Rejection {
     let sentence = format!("there is no tag {}", quote(name));
     let hint = "`swarmctl history tags` lists the tags; a point is an index, a time such as 03:12 or 2h ago, or a tag";

@@ -9,14 +9,14 @@ use crate::text::quote;
 use crate::verb::{Asker, Verb};
 use crate::{Ctx, Decision, Rejection};
 
-/// Bytes of a command that is run in a task, with its arguments: history keeps all of them.
+/// Maximum length of a command that is run in a task, including its arguments: history stores all of it.
 const ARGV_BYTES_MAX: usize = 16 << 10;
-/// Bytes of the name of a user.
+/// Maximum length of a user name.
 const USER_BYTES_MAX: usize = 256;
-/// Bytes of a path.
+/// Maximum length of a path.
 const PATH_BYTES_MAX: usize = 4 << 10;
 
-/// Removes one task: its node stops it, the reaper forgets it, and its service creates another if it wants one.
+/// Removes one task: its node stops it, the reaper removes it, and its service creates another if needed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RemoveTask {
     /// The task.
@@ -48,16 +48,16 @@ impl Verb for RemoveTask {
     }
 }
 
-/// Lets somebody into a running task. It changes nothing: history knows of it before the node does.
+/// Gives access to a running task. It changes nothing: history records it before the access starts.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AccessTask {
     /// The task.
     pub task: TaskId,
-    /// What is done there.
+    /// The kind of access.
     pub access: Access,
 }
 
-/// What somebody does in a task.
+/// A kind of access to a task.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Access {
     /// Runs a command.
@@ -67,11 +67,11 @@ pub enum Access {
         /// The user that it runs as; `None`: that of the task.
         user: Option<String>,
     },
-    /// Reads what it prints, and may give it input.
+    /// Reads its output, and may send it input.
     Attach,
     /// Copies files.
     Copy {
-        /// Which ones, from the root of the task.
+        /// Their path, from the root of the task.
         path: String,
         /// Into the task; otherwise out of it.
         to_task: bool,
@@ -132,7 +132,7 @@ fn check_argv(argv: &[String]) -> Result<(), Rejection> {
     if let Some(word) = argv.iter().find(|word| word.contains('\0')) {
         return refuse(format!("{} contains a zero byte, which no argument can", quote(word)), hint);
     }
-    // Each argument takes some bytes of its own, also an empty one.
+    // Each argument takes some bytes of its own, even an empty one.
     let bytes: usize = argv.iter().map(|word| word.len() + 2).sum();
     if bytes > ARGV_BYTES_MAX {
         let sentence = format!("the command takes {bytes} bytes; history keeps at most {ARGV_BYTES_MAX} of it");

@@ -1,4 +1,4 @@
-//! Test support: given events, when a command, then events or a refusal.
+//! Test support: given events, when a command, then events or a rejection.
 
 use events::id::IdGenerator;
 use events::service_spec::Mode;
@@ -11,11 +11,11 @@ use projections::{Cluster, Stamp, check};
 
 use crate::{Actor, Command, Ctx, Decision, InitialiseCluster, Rejection, SecretText, ServiceSecrets, decide};
 
-/// A state and the place in the log where it stands.
+/// A state and its position in the log.
 pub(crate) struct Story {
     pub(crate) state: Cluster,
     index: u64,
-    /// The managers that can be reached, by raft id.
+    /// The reachable managers, by raft id.
     pub(crate) reached: std::sync::Arc<std::collections::BTreeSet<u64>>,
 }
 
@@ -39,7 +39,7 @@ impl Story {
         story
     }
 
-    /// Lets the worker with this number join.
+    /// Makes the worker with this number join.
     pub(crate) fn join(&mut self, number: u128) -> NodeId {
         let node = NodeId::from_bits(number);
         let (hostname, addr) = (format!("node-{number}"), format!("10.0.0.{number}:1"));
@@ -47,7 +47,7 @@ impl Story {
         node
     }
 
-    /// Makes a service by command.
+    /// Creates a service by command.
     pub(crate) fn service(&mut self, spec: &ServiceSpec) -> ServiceId {
         let command = Command::CreateService(crate::CreateService {
             spec: Box::new(spec.clone()),
@@ -56,7 +56,7 @@ impl Story {
         self.accept(&operator(), command).subject.expect("a subject").parse().expect("a service's id")
     }
 
-    /// Makes a task of a service in a slot; with a node it is assigned, and brought to `state`.
+    /// Creates a task of a service in a slot; with a node it is assigned, and brought to `state`.
     pub(crate) fn task(&mut self, number: u128, service: ServiceId, at: Option<(NodeId, TaskState)>) -> TaskId {
         let task = TaskId::from_bits(number);
         let created = TaskCreated {
@@ -92,14 +92,14 @@ impl Story {
         assert_eq!(check::check(&self.state), Vec::<String>::new(), "after frame {}", self.index);
     }
 
-    /// The decision on a command, whose events are added.
+    /// The decision on a command; its events are added.
     pub(crate) fn accept(&mut self, actor: &Actor, command: Command) -> Decision {
         let decision = self.judge(actor, &command).unwrap_or_else(|rejection| panic!("{command:?}: {rejection:?}"));
         self.given(decision.events.clone());
         decision
     }
 
-    /// The refusal of a command.
+    /// The rejection of a command.
     pub(crate) fn refuse(&self, actor: &Actor, command: Command) -> Rejection {
         let rejection = self.judge(actor, &command).expect_err("the command is refused");
         assert!(!rejection.subject.is_empty() && !rejection.hint.is_empty(), "{rejection:?}");

@@ -1,6 +1,6 @@
-//! Text from outside, bounded before it goes into an answer or into the log.
+//! Text from outside, truncated before it is used in a message or in the log.
 
-/// The beginning of a text, at most `bytes_max` bytes, never cut inside a character.
+/// The start of a text, at most `bytes_max` bytes, never cut within a character.
 pub(crate) fn clip(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
@@ -9,9 +9,9 @@ pub(crate) fn clip(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-/// A text in quotation marks for a sentence: shortened, control characters escaped.
+/// A text in quotation marks, for a message: shortened, with control characters escaped.
 pub(crate) fn quote(text: &str) -> String {
-    /// Enough to recognise what was given; an answer travels in headers, which have a limit.
+    /// Enough to recognise the input; messages are sent in headers, which have a size limit.
     const QUOTED_BYTES_MAX: usize = 80;
     let shown = clip(text, QUOTED_BYTES_MAX);
     let more = if shown.len() < text.len() { "..." } else { "" };

@@ -1,25 +1,25 @@
-//! What a verb is, and how the list of them becomes [`Command`](crate::Command).
+//! The trait of verbs, and how the list of them becomes [`Command`](crate::Command).
 
 use events::{NodeId, OperatorRole};
 use projections::Cluster;
 
 use crate::{Ctx, Decision, Rejection};
 
-/// One wish: a type in the file of its noun.
+/// One kind of command: a type in the file of its noun.
 pub(crate) trait Verb {
     /// Its name in the log, such as `service.create`.
     fn name(&self) -> &'static str;
 
-    /// Who may ask for it.
+    /// Who may issue it.
     fn asker(&self) -> Asker;
 
-    /// Whether it makes the cluster want, hold or run more: refused while the manager's disk is full.
+    /// Whether it adds desired state, data or work: refused while the manager's disk is full.
     fn adds(&self, state: &Cluster) -> bool;
 
     /// Judges it against a state.
     ///
     /// # Errors
-    /// A [`Rejection`] if it cannot or must not be done; then nothing happened.
+    /// A [`Rejection`] if it is impossible or invalid; then nothing has changed.
     fn decide(&self, state: &Cluster, ctx: &mut Ctx) -> Result<Decision, Rejection>;
 }
 
@@ -41,23 +41,23 @@ impl<V: Verb> Verb for Box<V> {
     }
 }
 
-/// Who may ask for something.
+/// Who may issue a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
-    /// People and tools: an operator at the control socket, whoever holds a manager's certificate, and operators with a
-    /// certificate of their own that has this role or a higher one.
+    /// People and tools: an operator at the control socket, a holder of a manager's certificate, and operators with their own
+    /// certificate that has this role or a higher one.
     Operator(OperatorRole),
-    /// The node that it is about.
+    /// The node concerned.
     Node(NodeId),
-    /// The node that it is about, or this manager for it.
+    /// The node concerned, or this manager on its behalf.
     NodeOrThisManager(NodeId),
-    /// Who has no certificate yet.
+    /// A client without a certificate.
     Joiner,
     /// This manager alone.
     ThisManager,
 }
 
-/// Declares the commands: one row a verb.
+/// Declares the commands: one row per verb.
 macro_rules! commands {
     (
         $(#[$about:meta])*
@@ -69,7 +69,7 @@ macro_rules! commands {
         }
 
         impl $command {
-            /// What each verb knows of itself.
+            /// The trait implementation of each verb.
             pub(crate) fn verb(&self) -> &dyn $crate::verb::Verb {
                 match self {
                     $(Self::$verb(verb) => verb,)+

@@ -1,14 +1,14 @@
-//! Optimistic updates: a change names the version that it was made from.
+//! Optimistic concurrency: a change states the version that it is based on.
 
 use projections::Cluster;
 use projections::views::objects;
 
 use crate::Rejection;
 
-/// Refuses a change that was made from another version than the present one. Without a version anything goes.
+/// Rejects a change based on another version than the current one. A change without a version is always accepted.
 ///
 /// # Errors
-/// Conflict, naming both versions.
+/// Conflict, with both versions.
 pub(crate) fn in_sequence(subject: &str, present: u64, named: Option<u64>) -> Result<(), Rejection> {
     match named {
         Some(version) if version != present => {
@@ -22,21 +22,21 @@ pub(crate) fn in_sequence(subject: &str, present: u64, named: Option<u64>) -> Re
     }
 }
 
-/// An object as somebody saw it who made a plan.
+/// An object as it was when a plan was made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Seen {
     /// Its id.
     pub id: String,
-    /// Such as `service web`, for who is refused.
+    /// Its name in rejections, such as `service web`.
     pub subject: String,
     /// Its version then.
     pub version: u64,
 }
 
-/// Refuses what was planned when an object was as it is no more.
+/// Rejects a plan if an object that it is based on has changed.
 ///
 /// # Errors
-/// Conflict, naming the first such object.
+/// Conflict, with the first such object.
 pub fn unchanged(state: &Cluster, seen: &[Seen]) -> Result<(), Rejection> {
     for Seen { id, subject, version } in seen {
         let sentence = match objects::find(state, id) {

@@ -1,4 +1,4 @@
-//! Given events, when a command about a node, then events or a refusal.
+//! Given events, when a command about a node, then events or a rejection.
 
 use super::*;
 use crate::Command;
@@ -159,7 +159,7 @@ fn managers_are_promoted_demoted_and_removed_but_never_the_last_one() {
     assert_eq!(names(&story.accept(&operator(), update(manager(), NodeSpec::default(), None))), ["node_spec_updated"]);
     let last = story.refuse(&operator(), update(worker(), NodeSpec::default(), None));
     assert!(last.sentence.contains("the only one"), "{}", last.sentence);
-    // As long as it replicates the log, it is no worker like others.
+    // As long as it replicates the log, it cannot be removed like other workers.
     assert!(story.refuse(&operator(), remove(manager(), true)).hint.contains("demote"));
     story.given([
         Kind::MemberDemoted(events::MemberDemoted { node: manager(), raft_id: 1 }),

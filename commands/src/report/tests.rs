@@ -1,4 +1,4 @@
-//! Given events, when a node reports, then events or a refusal.
+//! Given events, when a node reports, then events or a rejection.
 
 use super::*;
 use crate::Command;
@@ -18,12 +18,12 @@ fn report(number: u128, reports: Vec<(TaskId, TaskStatus)>) -> Command {
     Command::ReportTasks(crate::ReportTasks { node: worker(), session: session(number), reports })
 }
 
-/// The states that the cluster notes of these reports, in order.
+/// The states that the cluster records for these reports, in order.
 fn noted(story: &mut Story, reports: Vec<(TaskId, TaskStatus)>) -> Vec<TaskState> {
     recorded(story, reports).iter().map(TaskStatus::state).collect()
 }
 
-/// What of some reports becomes history.
+/// The reports that are recorded in history.
 fn recorded(story: &mut Story, reports: Vec<(TaskId, TaskStatus)>) -> Vec<TaskStatus> {
     let decision = story.accept(&node(worker()), report(1, reports));
     let statuses = decision.events.iter().map(|kind| match kind {

@@ -1,4 +1,4 @@
-//! Services that start after others: those have to exist, and must not wait for each other.
+//! Dependencies of services: they must exist, and must not be circular.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,19 @@ use projections::Cluster;
 use crate::text::quote;
 use crate::validate::Fault;
 
-/// Most services that one may name: more than that is not an order of starting any more.
+/// Maximum number of dependencies of a service: with more, they no longer define a useful start order.
 const DEPENDENCIES_MAX: usize = 64;
 
-/// The spec of the service with a name, where there is one.
+/// Finds the spec of the service with a name, if it exists.
 pub(crate) type Find<'a> = dyn Fn(&str) -> Option<&'a ServiceSpec> + 'a;
 
-/// Judges the services that a spec names to start after.
+/// Checks the dependencies in a spec.
 pub(crate) fn exist(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>) -> Result<(), Fault> {
     judge(&|name| Some(&*state.service_named(name)?.spec), spec, present)
 }
 
-/// The same where services are what `find` says. One that the spec named before may be gone since: that holds up no other change.
+/// The same, with services found by `find`. A dependency that the present spec already names may have been removed since: that
+/// does not block other changes.
 pub(crate) fn judge(find: &Find<'_>, spec: &ServiceSpec, present: Option<&ServiceSpec>) -> Result<(), Fault> {
     if spec.depends_on.len() > DEPENDENCIES_MAX {
         let sentence = format!("a service can depend on at most {DEPENDENCIES_MAX} others");
@@ -44,7 +45,7 @@ pub(crate) fn judge(find: &Find<'_>, spec: &ServiceSpec, present: Option<&Servic
     }
 }
 
-/// The service that waits, perhaps by way of others, for one with this spec, and that it would wait for.
+/// The dependency that depends, perhaps indirectly, on this service, and its next dependency on the way.
 fn circle(find: &Find<'_>, spec: &ServiceSpec) -> Option<String> {
     let key = |name: &str| name.to_ascii_lowercase();
     let (mut seen, mut open) = (BTreeSet::new(), spec.depends_on.clone());

@@ -1,5 +1,5 @@
-//! Configs that are templates, tried on a task of the service that might be, as the templates in its spec are. What is in secrets
-//! is not known to the state: a template that read one is not judged, and one in a secret neither.
+//! Configs that are templates, tried on an example task of the service, like the templates in its spec. The contents of secrets
+//! are not in the state: a template that reads one is not checked, and neither is one in a secret.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use projections::Cluster;
 use crate::text::quote;
 use crate::validate::{CONFIG_BYTES_MAX, Fault, with_example};
 
-/// All templates in the configs of a service, in bytes: they are tried in a manager's turn.
+/// Maximum total size of the templates in a service's configs, in bytes: they are tried in a manager's turn.
 const TEMPLATES_BYTES_MAX: usize = 1024 * 1024;
-/// Stands for what is in a secret.
+/// Placeholder for the contents of a secret.
 const HIDDEN: &[u8] = b"secret";
 
-/// Refuses a service for which one of its configs could not be expanded.
+/// Rejects a service with a config that cannot be expanded.
 pub(super) fn tried(state: &Cluster, spec: &ServiceSpec) -> Result<(), Fault> {
     let references = &spec.template().container().configs;
     let is_template = |of: &&ConfigReference| {
@@ -51,10 +51,10 @@ fn data(state: &Cluster, of: &ConfigReference) -> Option<Arc<[u8]>> {
     Some(Arc::clone(&state.configs.get(config)?.revisions.get(&revision)?.data))
 }
 
-/// What the service's container will be given.
+/// Looks up what the service's container will get.
 fn look_up(state: &Cluster, spec: &ServiceSpec, scope: &template::TemplateScope<'_>) -> Result<Arc<LookUp>, Fault> {
     let container = spec.template().container();
-    // Its templates were tried before.
+    // Its templates have already been tried.
     let expanded = template::expand(container, scope)
         .map_err(|error| Fault::invalid(error.to_string(), "correct the template in the spec"))?
         .into_owned();

@@ -1,4 +1,4 @@
-//! Going back to an earlier spec of a service, because somebody asks for it.
+//! Rollback to an earlier spec of a service, on request.
 
 use events::{
     Kind, OperatorRole, RollbackStarted, ServiceId, ServiceSpec, ServiceSpecUpdated, SpecChange, VolatilePayload,
@@ -12,17 +12,17 @@ use crate::{Ctx, Decision, Rejection, validate};
 use super::secrets::with_credentials;
 use super::{existing, same_identity, subject, with_files, within_bounds};
 
-/// Puts an earlier spec of a service back, and rolls it out by the service's rollback settings. The number of replicas and the registry
-/// credentials stay as they are.
+/// Restores an earlier spec of a service, and rolls it out by the service's rollback settings. The number of replicas and the
+/// registry credentials are kept.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RollbackService {
     /// The service.
     pub service: ServiceId,
-    /// Which spec; `None`: the one that was rolled out last before the present one.
+    /// The spec to restore; `None`: the last one that was completely rolled out before the current one.
     pub to: Option<Box<RevisionSpec>>,
 }
 
-/// A revision of a service, as history has it: the core does not read history.
+/// A revision of a service, read from history by the shell: the core does not read history.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RevisionSpec {
     /// Index of the frame that gave the service this spec.
@@ -58,7 +58,7 @@ impl Verb for RollbackService {
             let sentence = format!("{subject} has the spec of {} already", described(restored));
             return Err(Rejection::conflict(&subject, sentence, list_hint(service)));
         }
-        // What was fine once may refer to what is gone by now.
+        // A spec that was valid may now refer to removed objects.
         validate::service(&spec).map_err(|fault| fault.about(&subject))?;
         let spec = with_files(state, &spec, None).map_err(|fault| fault.about(&subject))?;
         let spec = within_bounds(spec, Some(&service.spec));
@@ -83,7 +83,7 @@ impl Verb for RollbackService {
     }
 }
 
-/// The earlier spec, with what belongs to the service now.
+/// The earlier spec, with the service's current credentials and replicas.
 fn as_of_now(target: &ServiceSpec, service: &Service) -> ServiceSpec {
     let key = service.spec.template().container().registry_auth_key.clone();
     let mut spec = with_credentials(target, key);
@@ -108,7 +108,7 @@ fn nothing_before(service: &Service) -> Rejection {
     Rejection::conflict(subject, sentence, list_hint(service))
 }
 
-/// The values of secret variables are destroyed once nothing can need them, so that an old spec may name ones that are gone.
+/// The values of secret variables are destroyed once they are not needed, so that an old spec may refer to destroyed ones.
 fn secrets_exist(service: &Service, spec: &ServiceSpec, revision: Option<u64>) -> Result<(), Rejection> {
     let mut named = spec.template().container().env_secrets.iter();
     let Some(gone) = named.find(|secret| !service.env_secrets.contains(&secret.key)) else { return Ok(()) };

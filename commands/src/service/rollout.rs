@@ -1,4 +1,4 @@
-//! Stopping the rollout of a service for a while, and going on with it.
+//! Pauses and resumes the rollout of a service.
 
 use events::{Kind, OperatorRole, ServiceId, UpdatePaused, UpdateResumed};
 use projections::{Cluster, Update, UpdateState};
@@ -8,14 +8,14 @@ use crate::{Ctx, Decision, Rejection};
 
 use super::{existing, subject};
 
-/// Replaces no more tasks of a service until its update is resumed. What was replaced stays.
+/// Pauses the replacement of tasks until the update is resumed. Replaced tasks stay.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PauseUpdate {
     /// The service.
     pub service: ServiceId,
 }
 
-/// Goes on with a paused update. What failed before does not count any more.
+/// Resumes a paused update. Earlier failures no longer count.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ResumeUpdate {
     /// The service.

@@ -1,6 +1,6 @@
-//! What a command about a service brings that only the keyring may keep: registry credentials, and the values of secret
-//! variables. A spec holds the names of such payloads. They are filled in here, whatever the client wrote there, so that no
-//! user can name a secret of somebody else's.
+//! Data in a service command that only the keyring may store: registry credentials, and the values of secret variables. A spec
+//! contains the names of these payloads. They are filled in here, whatever the client wrote, so that no user can refer to the
+//! secrets of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +12,13 @@ use crate::validate::{self, Fault};
 /// The secrets that come with a service's spec.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceSecrets {
-    /// Registry credentials; `None`: those that the service has.
+    /// Registry credentials; `None`: unchanged.
     pub registry_auth: Option<SecretText>,
-    /// Values of secret variables, by name; the spec's other ones keep theirs.
+    /// Values of secret variables, by name; the others keep theirs.
     pub env: BTreeMap<String, SecretText>,
 }
 
-/// The spec with the name of its credentials, or with none.
+/// The spec with the name of its credentials, or without one.
 pub(super) fn with_credentials(spec: &ServiceSpec, key: String) -> ServiceSpec {
     let mut spec = spec.clone();
     if let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) {
@@ -27,7 +27,7 @@ pub(super) fn with_credentials(spec: &ServiceSpec, key: String) -> ServiceSpec {
     spec
 }
 
-/// Name under which the keyring keeps a service's registry credentials.
+/// Name under which the keyring stores a service's registry credentials.
 pub(super) fn credentials_key(service: ServiceId) -> String {
     format!("registry-auth/{service}")
 }
@@ -36,8 +36,8 @@ pub(super) fn keep_credentials(service: ServiceId, auth: &SecretText) -> Volatil
     VolatilePayload::keep(credentials_key(service), auth.0.as_str())
 }
 
-/// Gives each secret variable of a spec the name of its value: a new one where a value was given, otherwise the one that it
-/// has in the present spec. Returns the payloads to keep.
+/// Sets the payload name of each secret variable of a spec: a new one if a value was given, otherwise the one in the current
+/// spec. Returns the payloads to store.
 pub(super) fn place_env(
     spec: &mut ServiceSpec,
     present: Option<&ServiceSpec>,

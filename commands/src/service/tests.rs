@@ -1,4 +1,4 @@
-//! Given events, when a command about a service, then events or a refusal.
+//! Given events, when a command about a service, then events or a rejection.
 
 use super::*;
 use crate::Command;
@@ -94,7 +94,7 @@ fn credentials_are_kept_apart_from_the_spec_and_destroyed_with_the_service() {
     assert_eq!(decision.volatile, [VolatilePayload::keep(key.as_str(), "user:pass")]);
     assert_eq!(*spec_of(&story, id), with_key(&web(), &key));
 
-    // Without new ones the old ones stay, whatever the client says of their name.
+    // Without new ones the old ones are kept, whatever name the client writes.
     for written in ["", key.as_str(), "root-ca/key"] {
         let decision = story.accept(&operator(), update(id, &with_key(&web(), written), None, None));
         assert_eq!((decision.events, decision.volatile), (vec![], vec![]), "{written}");
@@ -163,7 +163,7 @@ fn a_service_keeps_its_name_and_its_mode() {
         assert_eq!(refused.kind, RejectionKind::Invalid);
         assert!(refused.sentence.contains(word), "{}", refused.sentence);
     }
-    // One replica is what a spec without a mode means, so saying so is no change of mode.
+    // A spec without a mode means one replica, so stating that explicitly is no change of mode.
     let modeless = ServiceSpec { mode: None, ..web() };
     assert_eq!(story.accept(&operator(), update(id, &modeless, None, None)).events.len(), 1);
 }
@@ -216,7 +216,7 @@ fn two_services_may_publish_the_same_port_on_their_nodes() {
     }
 }
 
-/// The names and keys of the secret variables in a service's present spec.
+/// The names and keys of the secret variables in a service's current spec.
 fn env_of(story: &Story, id: ServiceId) -> Vec<EnvSecret> {
     spec_of(story, id).template().container().env_secrets.clone()
 }
@@ -282,7 +282,7 @@ fn a_new_value_replaces_tasks_and_the_old_one_stays_as_long_as_it_may_be_needed(
         spec.task.get_or_insert_default().container.get_or_insert_default().env_secrets.clear();
     };
     let fourth = update_env(&mut story, id, without, &[]);
-    // The first is what was rolled out last, so a rollback goes there; nothing leads back to the second.
+    // The first was the last one rolled out, so a rollback returns to it; nothing returns to the second.
     assert_eq!(fourth.volatile, [VolatilePayload::destroy(&placed[0].key)]);
     let kept = &story.state.services.get(id).expect("the service").env_secrets;
     assert!(kept.contains(&first[0].key) && !kept.contains(&placed[0].key));
@@ -324,7 +324,7 @@ fn rollback(service: ServiceId, to: Option<(u64, ServiceSpec)>) -> Command {
     Command::RollbackService(crate::RollbackService { service, to })
 }
 
-/// Every task has the present spec.
+/// Every task has the current spec.
 fn complete(story: &mut Story, service: ServiceId) {
     story.given([Kind::UpdateCompleted(events::UpdateCompleted { service, rollback: None })]);
 }
@@ -341,7 +341,7 @@ fn a_rollback_goes_back_to_what_was_rolled_out_last_and_keeps_the_number_of_repl
     assert_eq!(refused.kind, RejectionKind::Conflict);
     assert_eq!(refused.sentence, "service web has no earlier spec whose rollout was completed");
 
-    // An update that was not completed is not gone back to.
+    // An update that was not completed is no target of a rollback.
     for image in ["busybox:2", "busybox:3"] {
         story.accept(&operator(), update(id, &with_image(image), None, None));
     }
@@ -360,7 +360,7 @@ fn a_rollback_goes_back_to_what_was_rolled_out_last_and_keeps_the_number_of_repl
     complete(&mut story, id);
     story.accept(&operator(), rollback(id, None));
     assert_eq!(image_of(&story, id), web().template().container().image);
-    // Twice is back where it was.
+    // Two rollbacks cancel each other.
     story.accept(&operator(), rollback(id, None));
     assert_eq!(image_of(&story, id), "busybox:4");
 }
@@ -389,7 +389,7 @@ fn a_rollback_needs_the_secret_values_of_its_revision() {
     let decision = story.accept(&operator(), with_env(&web()));
     let id: ServiceId = decision.subject.expect("a subject").parse().expect("a service's id");
     let first = (1, spec_of(&story, id).clone());
-    // The variable goes, and its value once no rollback can need it.
+    // The variable is removed, and its value once no rollback can need it.
     for image in ["busybox:2", "busybox:3", "busybox:4"] {
         story.accept(&operator(), update(id, &with_image(image), None, None));
         complete(&mut story, id);

@@ -1,4 +1,4 @@
-//! Services that come back after those that they depend on, and not at all if these are gone for good.
+//! Restores services after those that they depend on, and not at all if these are permanently gone.
 
 use events::ServiceSpec;
 use projections::Cluster;
@@ -7,8 +7,8 @@ use super::{Inverse, Key};
 use crate::service::dependencies::judge;
 use crate::validate::Fault;
 
-/// Puts the services that come back or change into an order in which each finds those that it depends on, and none that waits for it. Those
-/// for which there is none are taken out, and returned with the reason.
+/// Sorts the services to restore so that each comes after its dependencies. Those for which that is impossible are removed from
+/// the list, and returned with the reason.
 pub(super) fn order(now: &Cluster, commands: &mut Vec<(Key, Inverse)>) -> Vec<(Key, Fault)> {
     let is_of_service = |(_, command): &(Key, Inverse)| spec(command).is_some();
     let first = commands.iter().position(is_of_service).unwrap_or_default();
@@ -22,7 +22,7 @@ pub(super) fn order(now: &Cluster, commands: &mut Vec<(Key, Inverse)>) -> Vec<(K
     refused
 }
 
-/// What stands against a command after these were carried out.
+/// The reason against a command after these were carried out.
 fn fault(now: &Cluster, done: &[(Key, Inverse)], command: &Inverse) -> Option<Fault> {
     let wanted = spec(command)?;
     let find = |name: &str| {

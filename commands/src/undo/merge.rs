@@ -1,35 +1,35 @@
-//! Puts back what one change did to a plain value, and leaves what others did to it since.
+//! Reverts one change of a plain value, and preserves later changes by others.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// Lists whose order matters: they are put back as a whole.
+/// Lists whose order matters: they are restored as a whole.
 const ORDERED: [&str; 3] = ["command", "args", "test"];
 
-/// What counts where a later change touched the same field.
+/// Which value wins if a later change affected the same field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefer {
-    /// The value from before the change that is undone.
+    /// The value from before the undone change.
     Former,
-    /// The value that the field has now.
+    /// The current value of the field.
     Present,
 }
 
 /// A field that a later change set again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash {
-    /// The way to it; empty where it is the whole object.
+    /// The path to it; empty for the whole object.
     pub path: Vec<String>,
-    /// What the change that is undone made of it; null where it was removed.
+    /// The value set by the undone change; null if it removed the field.
     pub set: Value,
-    /// What it is now.
+    /// The current value.
     pub present: Value,
-    /// What it was before the change.
+    /// The value before the change.
     pub former: Value,
 }
 
-/// The three values of a field: before the change that is undone, after it, and now.
+/// The three values of a field: before the undone change, after it, and now.
 #[derive(Clone, Copy)]
 pub struct Field<'a> {
     /// Before the change.
@@ -40,8 +40,8 @@ pub struct Field<'a> {
     pub now: &'a Value,
 }
 
-/// What a field should be once the change is undone. Fields on which later changes clash are noted, and keep their present value unless
-/// the former one is preferred.
+/// The value of a field once the change is undone. Conflicts with later changes are recorded, and such fields keep their current
+/// value unless the former one is preferred.
 pub fn put_back(field: Field<'_>, prefer: Option<Prefer>, clashes: &mut Vec<Clash>) -> Value {
     Merge { prefer, path: Vec::new(), clashes }.field(field)
 }
@@ -99,7 +99,7 @@ impl Merge<'_> {
             let of = |fields: &Map<String, Value>| fields.get(name).cloned().unwrap_or_default();
             let (was, set, is) = (of(before), of(after), of(now));
             let value = self.at(name, Field { before: &was, after: &set, now: &is });
-            // A field of a spec is null where it is not set; an entry of a map is not there at all.
+            // An unset field of a spec is null; a removed entry of a map is absent.
             if !value.is_null() || (before.contains_key(name) && now.contains_key(name)) {
                 merged.insert(name.clone(), value);
             }
@@ -107,7 +107,7 @@ impl Merge<'_> {
         merged
     }
 
-    /// The same for a list of `KEY=VALUE`: it keeps its present order.
+    /// The same for a list of `KEY=VALUE`: it keeps its current order.
     fn items(&mut self, before: &[Item<'_>], after: &[Item<'_>], now: &[Item<'_>]) -> Vec<Value> {
         let of = |list: &[Item<'_>], key: &str| {
             list.iter().find(|(known, _)| *known == key).map_or(Value::Null, |(_, item)| Value::from(*item))
@@ -125,7 +125,7 @@ impl Merge<'_> {
 /// A key, and the whole of `KEY=VALUE`.
 type Item<'a> = (&'a str, &'a str);
 
-/// The items of a list of `KEY=VALUE` whose keys are all different; nothing if it is none.
+/// The items of a list of `KEY=VALUE` with distinct keys; `None` for any other list.
 fn items(value: &Value) -> Option<Vec<Item<'_>>> {
     let items: Option<Vec<Item<'_>>> = value.as_array()?.iter().map(item).collect();
     let items = items?;
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_others_changed_since_stays() {
         let table = [
-            // Before, after, now, and what comes of it.
+            // Before, after, now, and the result.
             (json!({"a": 1, "b": 1}), json!({"a": 2, "b": 1}), json!({"a": 2, "b": 3}), json!({"a": 1, "b": 3})),
             (json!({"a": 1}), json!({"a": 2}), json!({"a": 1}), json!({"a": 1})),
             (json!({"l": {}}), json!({"l": {"x": "1"}}), json!({"l": {"x": "1", "y": "2"}}), json!({"l": {"y": "2"}})),

@@ -1,7 +1,7 @@
-//! What puts back what commands changed: the commands that do so, where later changes stand against it, and what cannot be undone. A pure
-//! function of states of the past and the present one.
+//! Computes how to revert commands: the commands to run, conflicts with later changes, and what cannot be undone. A pure function
+//! of past states and the current one.
 //!
-//! Absent on purpose: rollouts, placement and restarts. What services and nodes should be is put back; tasks follow as always.
+//! Absent on purpose: rollouts, placement and restarts. The specs of services and nodes are restored; tasks follow as always.
 
 mod dependencies;
 mod merge;
@@ -25,41 +25,41 @@ use crate::{
     UpdateService,
 };
 
-/// A command that puts something back.
+/// A command that restores something.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inverse {
     /// Creates a config again.
     CreateConfig {
         /// Its name and labels.
         spec: ConfigSpec,
-        /// What was in it.
+        /// Its contents.
         data: Vec<u8>,
     },
-    /// Puts back what a config was.
+    /// Restores a config.
     UpdateConfig {
         /// The config.
         config: ConfigId,
-        /// Its labels, where they differ.
+        /// Its labels, if they differ.
         spec: Option<ConfigSpec>,
-        /// Its data, where it differs.
+        /// Its data, if it differs.
         data: Option<Vec<u8>>,
-        /// The present version.
+        /// The current version.
         version: u64,
     },
-    /// Puts back the labels of a secret.
+    /// Restores the labels of a secret.
     UpdateSecret {
         /// The secret.
         secret: SecretId,
         /// Its name and labels.
         spec: SecretSpec,
-        /// The present version.
+        /// The current version.
         version: u64,
     },
-    /// Puts back the settings of the cluster.
+    /// Restores the settings of the cluster.
     UpdateCluster {
         /// The settings.
         spec: Box<ClusterSpec>,
-        /// The present version.
+        /// The current version.
         version: u64,
     },
     /// Gives a point of history the name again that it had.
@@ -80,26 +80,26 @@ pub enum Inverse {
     UpdateNode {
         /// The node.
         node: NodeId,
-        /// What was wanted of it.
+        /// Its former spec.
         spec: NodeSpec,
-        /// The present version.
+        /// The current version.
         version: u64,
     },
-    /// Creates a service again. A config or secret that it refers to may have no id yet, but its name.
+    /// Creates a service again. Configs and secrets that it refers to by name may have no id yet.
     CreateService {
-        /// What it was.
+        /// Its former spec.
         spec: Box<ServiceSpec>,
     },
-    /// Puts back what a service was.
+    /// Restores a service's spec.
     UpdateService {
         /// The service.
         service: ServiceId,
-        /// What it was.
+        /// Its former spec.
         spec: Box<ServiceSpec>,
-        /// The present version.
+        /// The current version.
         version: u64,
     },
-    /// Goes on with a rollout that was paused.
+    /// Resumes a rollout that was paused.
     ResumeUpdate {
         /// The service.
         service: ServiceId,
@@ -132,7 +132,7 @@ pub enum Inverse {
 }
 
 impl Inverse {
-    /// What a service refers to comes before it, and goes after it.
+    /// Sort key: objects are created before those that refer to them, and removed after them.
     fn rank(&self) -> u8 {
         match self {
             Self::CreateConfig { .. } => 0,
@@ -185,14 +185,14 @@ impl Inverse {
     }
 }
 
-/// What a command changed.
+/// The changes made by a command.
 #[derive(Debug, Clone)]
 pub struct Effect {
     /// Its name, such as `service.update`.
     command: String,
-    /// The object that it was about.
+    /// The object that it concerned.
     subject: Option<String>,
-    /// Each object with what it was before and after.
+    /// Each object with its values before and after.
     objects: Vec<(Key, Value, Value)>,
 }
 
@@ -206,13 +206,13 @@ impl Effect {
         Self { command: command.kind.clone(), subject: command.subject.clone(), objects: objects.collect() }
     }
 
-    /// Each object that it changed, with what it was before and after.
+    /// Each object that it changed, with its values before and after.
     pub fn objects(&self) -> impl Iterator<Item = (&Key, &Value, &Value)> {
         self.objects.iter().map(|(key, before, after)| (key, before, after))
     }
 }
 
-/// A field on which a later change stands against an undoing.
+/// A field on which a later change conflicts with an undo.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conflict {
     /// The object, such as `service web`.
@@ -221,14 +221,14 @@ pub struct Conflict {
     pub clash: Clash,
 }
 
-/// Something to know of an undoing.
+/// A limitation of an undo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What it is about, such as `secret db`.
+    /// The object concerned, such as `secret db`.
     pub subject: String,
     /// A sentence without its subject.
     pub sentence: String,
-    /// Whether it stays as it is: otherwise it is put back, but not in every respect.
+    /// Whether it stays unchanged: otherwise it is restored, but not completely.
     pub is_impossible: bool,
 }
 
@@ -242,18 +242,18 @@ impl Problem {
     }
 }
 
-/// How something is put back.
+/// How to revert something.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UndoPlan {
-    /// The commands, in their order, each with its object.
+    /// The commands, in order, each with its object.
     pub commands: Vec<(Key, Inverse)>,
-    /// Fields that were set again since. Without a preference, nothing should be done while there are any.
+    /// Fields that were set again later. Without a preference, nothing should be done while there are any.
     pub conflicts: Vec<Conflict>,
-    /// What cannot be put back, or not in every respect.
+    /// What cannot be restored, or not completely.
     pub problems: Vec<Problem>,
 }
 
-/// How the effects of commands are undone, given oldest first.
+/// How to undo the effects of commands, given oldest first.
 pub fn undo(effects: &[Effect], now: &Cluster, prefer: Option<Prefer>) -> UndoPlan {
     let mut plan = UndoPlan::default();
     let mut wanted: BTreeMap<Key, Value> = BTreeMap::new();
@@ -285,7 +285,7 @@ pub fn revert(then: &Cluster, now: &Cluster, is_meant: impl Fn(&Key) -> bool) ->
 }
 
 impl UndoPlan {
-    /// Adds the commands that make objects what they should be.
+    /// Adds the commands that set objects to the given values.
     fn put_back(&mut self, wanted: BTreeMap<Key, Value>, now: &Cluster) {
         let changed = wanted.into_iter().filter(|(key, value)| *value != key.value(now));
         let commands = changed.filter_map(|(key, value)| {

@@ -1,4 +1,4 @@
-//! Objects as plain values that can be compared and put back, and the commands that do so.
+//! Objects as plain values that can be compared and restored, and the commands that do so.
 
 use events::{ClusterSpec, ConfigSpec, ContainerSpec, Named, NodeId, NodeSpec, SecretSpec, ServiceSpec};
 use projections::Cluster;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Inverse, Problem};
 
-/// What an undone change is about. Names, not ids: what is removed and created again has another id.
+/// The object of an undone change. Names, not ids: an object that is removed and created again has a new id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// The cluster's own settings.
@@ -46,12 +46,12 @@ impl Key {
         let tags = was.keys().chain(is.keys()).filter(|name| was.get(*name) != is.get(*name));
         keys.extend(tags.cloned().map(Self::Tag));
         keys.sort();
-        // What was removed and created again in between is one object here.
+        // An object that was removed and created again in between is one object here.
         keys.dedup();
         keys
     }
 
-    /// The object in words, such as `service web`.
+    /// The object as text, such as `service web`.
     pub fn text(&self, cluster: &Cluster) -> String {
         match self {
             Self::Cluster => "the cluster's settings".to_owned(),
@@ -67,7 +67,7 @@ impl Key {
         }
     }
 
-    /// What is compared and put back of the object; null where it is not there.
+    /// The value of the object that is compared and restored; null if it does not exist.
     pub fn value(&self, cluster: &Cluster) -> Value {
         match self {
             Self::Cluster => plain(&*cluster.settings.spec),
@@ -92,7 +92,7 @@ impl Key {
         }
     }
 
-    /// The commands that make the object what it should be, from what it is.
+    /// The command that changes the object from its current value to the given one.
     pub(super) fn commands(&self, now: &Cluster, wanted: &Value, problems: &mut Vec<Problem>) -> Option<Inverse> {
         let found = match self {
             Self::Cluster => read(wanted).map(|spec: ClusterSpec| {
@@ -198,7 +198,7 @@ fn of_service(name: &str, now: &Cluster, wanted: &Value, problems: &mut Vec<Prob
     Ok(Some(Inverse::UpdateService { service: service.id, spec: Box::new(spec), version: service.version }))
 }
 
-/// A spec without what the managers fill in: names of payloads, and revisions that are followed.
+/// A spec without the parts filled in by managers: names of payloads, and followed revisions.
 fn comparable(spec: &ServiceSpec) -> ServiceSpec {
     let mut spec = spec.clone();
     let Some(container) = container(&mut spec) else { return spec };
@@ -213,7 +213,7 @@ fn container(spec: &mut ServiceSpec) -> Option<&mut ContainerSpec> {
     spec.task.as_mut().and_then(|task| task.container.as_mut())
 }
 
-/// Takes out the secret variables whose values are destroyed: those that the present spec does not have.
+/// Removes the secret variables whose values are destroyed: those that the current spec does not have.
 fn give_up_secrets(spec: &mut ServiceSpec, present: Option<&ServiceSpec>) -> Option<String> {
     let known = present.map(|spec| spec.template().container().env_secrets.as_slice()).unwrap_or_default();
     let has_value = |name: &str| known.iter().any(|secret| secret.name == name);
@@ -226,8 +226,8 @@ fn give_up_secrets(spec: &mut ServiceSpec, present: Option<&ServiceSpec>) -> Opt
     })
 }
 
-/// Gives references to configs and secrets the ids of what has these names now, and the revisions that the present spec has. What is
-/// not there yet has no id: who asks for the commands fills it in.
+/// Sets the current ids of references to configs and secrets by name, and the revisions of the current spec. Missing objects have
+/// no id yet: the caller that submits the commands fills it in.
 fn refer(container: &mut ContainerSpec, present: Option<&ContainerSpec>, now: &Cluster) {
     for reference in &mut container.configs {
         reference.config = now.config_named(&reference.name).map(|config| config.id);

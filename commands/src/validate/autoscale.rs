@@ -1,4 +1,4 @@
-//! How the number of replicas follows from what tasks use.
+//! Autoscaling rules.
 
 use events::ServiceSpec;
 use events::spec::Autoscaling;
@@ -6,7 +6,7 @@ use events::spec::limits::{AUTOSCALE_COOL_DOWN_MAX, AUTOSCALE_PERCENT, AUTOSCALE
 
 use super::{Fault, Verdict, replicas};
 
-/// The rule of a service, which only a replicated one may have.
+/// The rule of a service, which must be replicated.
 pub(super) fn autoscale(spec: &ServiceSpec) -> Verdict {
     let Some(rule) = spec.autoscaling() else {
         let sentence =
@@ -39,7 +39,7 @@ pub(super) fn autoscale(spec: &ServiceSpec) -> Verdict {
     Ok(())
 }
 
-/// Without a replica nothing is measured, and there would never be one again.
+/// Without replicas nothing is measured, and there would never be one again.
 fn bounds(rule: &Autoscaling) -> Verdict {
     replicas(rule.max)?;
     if rule.min == 0 {

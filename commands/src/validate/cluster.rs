@@ -1,4 +1,4 @@
-//! Settings of the whole cluster.
+//! Cluster settings.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use super::{Fault, Verdict, duration, placement};
 use crate::reason::MAY_REQUIRE;
 use crate::text::quote;
 
-/// Shortest life of a certificate: shorter ones would be renewed all the time.
+/// Minimum lifetime of a certificate: shorter ones would be renewed constantly.
 const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3_600);
-/// Shortest time between heartbeats: with shorter ones a busy machine is taken for a dead one.
+/// Minimum time between heartbeats: with shorter ones a busy machine counts as dead.
 const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
-/// Longest: a node's loss would go unnoticed for days.
+/// Maximum: longer ones would leave the loss of a node unnoticed for days.
 const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(24 * 3_600);
 
-/// Shortest time for which history stays in the database: what happened just now is asked for all the time.
+/// Minimum time for which history stays in the database: recent history is read frequently.
 const HISTORY_KEEP_MIN: Duration = Duration::from_secs(3_600);
 /// External certificate authorities: each is asked in turn for up to 5 s, and a node waits 30 s for the answer.
 const EXTERNAL_CAS_MAX: usize = 4;
-/// Longest address of one, in bytes.
+/// Maximum length of the address of one, in bytes.
 const URL_BYTES_MAX: usize = 512;
-/// Longest root certificate in PEM, in bytes: one takes about 1 KiB.
+/// Maximum length of a root certificate in PEM, in bytes: a typical one has about 1 KiB.
 const ROOT_BYTES_MAX: usize = 16 * 1024;
 
-/// Judges the cluster's settings.
+/// Checks the cluster's settings.
 pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
     duration(spec.node_cert_expiry_ns.unwrap_or(0), "life of certificates")?;
     if spec.cert_expiry() < CERT_EXPIRY_MIN {

@@ -8,18 +8,18 @@ use super::{Fault, Verdict};
 use crate::RejectionKind;
 use crate::text::quote;
 
-/// Largest config in bytes: below 1000 KiB.
+/// Maximum size of a config in bytes: below 1000 KiB.
 pub(crate) const CONFIG_BYTES_MAX: usize = 1_000 * 1024 - 1;
-/// Bytes of all configs together: each manager holds them in memory, and every checkpoint has them.
+/// Maximum total size of configs in bytes: each manager holds them in memory, and every checkpoint has them.
 pub(crate) const CONFIGS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Largest secret in bytes: below 500 KiB.
+/// Maximum size of a secret in bytes: below 500 KiB.
 pub(crate) const SECRET_BYTES_MAX: usize = 500 * 1024 - 1;
-/// KiB of all secrets together: each manager holds them in memory.
+/// Maximum total size of secrets in KiB: each manager holds them in memory.
 pub(crate) const SECRETS_KIB_MAX: u64 = 64 * 1024;
-/// Longest name of a config or a secret.
+/// Maximum length of the name of a config or a secret.
 const NAME_MAX: usize = 64;
 
-/// Judges a config.
+/// Checks a config.
 pub(crate) fn config(spec: &ConfigSpec, data: &[u8]) -> Verdict {
     name("config", spec.name())?;
     labels(&spec.annotations().labels)?;
@@ -27,14 +27,14 @@ pub(crate) fn config(spec: &ConfigSpec, data: &[u8]) -> Verdict {
     template("config", &spec.template_driver, data)
 }
 
-/// Judges what a secret is called.
+/// Checks the spec of a secret.
 pub(crate) fn secret_spec(spec: &SecretSpec) -> Verdict {
     name("secret", spec.name())?;
     labels(&spec.annotations().labels)?;
     driver(&spec.template_driver)
 }
 
-/// Judges what is in a secret.
+/// Checks the data of a secret.
 pub(crate) fn secret_data(spec: &SecretSpec, data: &[u8]) -> Verdict {
     size("secret", data.len(), SECRET_BYTES_MAX, "split it, or encrypt the data and make the key the secret")?;
     template("secret", &spec.template_driver, data)
@@ -48,13 +48,13 @@ fn driver(name: &str) -> Verdict {
     Err(Fault::invalid(format!("there is no template driver {}", quote(name)), hint))
 }
 
-/// Judges data that nodes are to expand.
+/// Checks a template that nodes will expand.
 fn template(noun: &str, name: &str, data: &[u8]) -> Verdict {
     driver(name)?;
     if name.is_empty() {
         return Ok(());
     }
-    // The reason may repeat a part of a secret, so it goes only to whoever asks: sentences are logged.
+    // The reason may repeat a part of a secret, so only the caller gets it: the main message is logged.
     check_payload(data).map_err(|reason| {
         let fields =
             "use fields like {{.Service.Name}} and {{.Task.Slot}}, and env, secret and config with a name in quotes";
@@ -73,7 +73,7 @@ fn size(noun: &str, bytes: usize, bytes_max: usize, hint: &str) -> Verdict {
     Ok(())
 }
 
-/// Judges a name of a config, a secret or a sink.
+/// Checks the name of a config, a secret or a sink.
 pub(super) fn name(noun: &str, name: &str) -> Verdict {
     let hint = "use up to 64 letters, digits, - _ and ., with a letter or digit at both ends";
     if name.is_empty() {
@@ -82,7 +82,7 @@ pub(super) fn name(noun: &str, name: &str) -> Verdict {
     if name.len() > NAME_MAX || !is_word(name, "-_.") {
         return Err(Fault::invalid(format!("{} is not a name for a {noun}", quote(name)), hint));
     }
-    // The ids of all nouns have the same form.
+    // Ids of all nouns have the same form.
     if name.to_ascii_lowercase().parse::<SecretId>().is_ok() {
         let hint = format!("choose another name: this one could be the id of a {noun}");
         return Err(Fault::invalid(format!("the name {} has the form of an id", quote(name)), hint));

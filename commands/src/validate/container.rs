@@ -1,4 +1,4 @@
-//! What a container is made of, apart from its mounts and what the kernel grants it.
+//! The settings of a container, apart from its mounts and kernel settings.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ use super::image::{IMAGE_HINT, is_image_reference};
 use super::{Fault, Verdict, devices, duration, file, kernel, known, mount, name};
 use crate::text::quote;
 
-/// Shortest time between probes: the engine's limit.
+/// Minimum time between probes: the engine's limit.
 const PROBE_NS_MIN: u64 = 1_000_000;
-/// Stands for the node's own address in a hosts line; the engine fills it in.
+/// Placeholder for the node's own address in a hosts line; the engine fills it in.
 const HOST_GATEWAY: &str = "host-gateway";
 
-/// Judges a container.
+/// Checks a container.
 pub(super) fn container(spec: &ContainerSpec) -> Verdict {
     image(&spec.image)?;
     hostname(&spec.hostname)?;
@@ -48,7 +48,7 @@ fn image(reference: &str) -> Verdict {
     Ok(())
 }
 
-/// An empty name leaves the choice to the engine.
+/// With an empty name, the engine chooses one.
 fn hostname(name: &str) -> Verdict {
     if name.is_empty() || is_container_hostname(name) {
         return Ok(());
@@ -69,7 +69,7 @@ fn environment(env: &[String]) -> Verdict {
     }
 }
 
-/// Also the engine's rule, which it tells only when the container is made.
+/// This is the engine's rule, which it only reports when the container is created.
 fn directory(dir: &str) -> Verdict {
     if dir.is_empty() || dir.starts_with('/') {
         return Ok(());

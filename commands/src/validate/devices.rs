@@ -1,4 +1,4 @@
-//! Devices of a container: those of the node, those that drivers pick, and rules for what else it opens.
+//! Devices of a container: those of the node, those selected by drivers, and cgroup rules for others.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use events::{ContainerSpec, Device, DeviceRequest, TaskSpec};
 use super::{Fault, Verdict};
 use crate::text::quote;
 
-/// Stands for all devices that a driver has.
+/// Represents all devices of a driver.
 const ALL: i64 = -1;
-/// Letters of what a container may do with a device: read, write, mknod.
+/// Letters of the permissions of a container for a device: read, write, mknod.
 const PERMISSIONS: &str = "rwm";
 
-/// Judges what a container asks for in devices and privileges of the whole node.
+/// Checks the devices and node-wide privileges of a container.
 pub(super) fn devices(spec: &ContainerSpec) -> Verdict {
     let mut targets = BTreeSet::new();
     for device in &spec.devices {
@@ -35,7 +35,7 @@ pub(super) fn devices(spec: &ContainerSpec) -> Verdict {
     cgroup_parent(&spec.cgroup_parent)
 }
 
-/// Requests for what the task claims need a claim.
+/// Requests for claimed devices require a claim of the task.
 pub(super) fn claimed(task: &TaskSpec) -> Verdict {
     let reserved = &task.reserved().generic;
     let mut wanted = task.container().device_requests.iter().filter(|request| !request.claimed.is_empty());

@@ -7,7 +7,7 @@ use events::{EndpointSpec, Named, NetworkMode, PortConfig, PortProtocol, Publish
 use super::{Fault, Verdict, known};
 use crate::RejectionKind;
 
-/// Ports of a service. Only host mode exists so far: the port listens on every node that runs a task.
+/// Ports of a service. Only host mode exists so far: the port is opened on every node that runs a task.
 pub(super) fn endpoint(endpoint: &EndpointSpec, network: NetworkMode) -> Verdict {
     if network != NetworkMode::Default && !endpoint.ports.is_empty() {
         let sentence = format!("a container with the network {} publishes no ports", network.name());

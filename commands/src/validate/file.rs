@@ -1,4 +1,4 @@
-//! The files that a container is given: its configs and secrets.
+//! The files of a container: its configs and secrets.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use super::{Fault, Verdict};
 use crate::RejectionKind;
 use crate::text::quote;
 
-/// Most configs and secrets of one container: each is a file to put in place before it starts.
+/// Maximum number of configs and secrets of one container: each is a file to install before it starts.
 const FILES_MAX: usize = 100;
-/// Longest path of a file in a container.
+/// Maximum length of a file's path in a container.
 const PATH_BYTES_MAX: usize = 4_096;
 /// All permission bits, with setuid, setgid and the sticky bit.
 const MODE_MAX: u32 = 0o7777;
 
-/// Judges the files of a container. Whether the configs and secrets exist is judged with the state.
+/// Checks the files of a container. Whether the configs and secrets exist is checked against the state.
 pub(super) fn files(container: &ContainerSpec) -> Verdict {
     let files: Vec<&dyn FileReference> = container.files().collect();
     targets(&files)?;
     files.iter().try_for_each(|file| placeable(*file, container))
 }
 
-/// A mount hides the file at its target, and needs a directory on the way to it.
+/// A mount hides the file at its target, and needs a directory at each parent of it.
 fn placeable(file: &dyn FileReference, container: &ContainerSpec) -> Verdict {
     let (noun, name, path) = (file.noun(), quote(file.name()), file.path());
     let hides = |mount: &&Mount| {

@@ -1,14 +1,14 @@
 //! References to container images, in the grammar of the distribution project: `[domain/]path[:tag][@digest]`.
 
-/// What a reference looks like, for hints.
+/// The form of a reference, for hints.
 pub const IMAGE_HINT: &str =
     "name an image like nginx:1.27, registry.example.org:5000/team/app or app@sha256:<64 digits>";
 
-/// Longest path of a repository.
+/// Maximum length of a repository path.
 const PATH_MAX: usize = 255;
-/// Longest tag.
+/// Maximum length of a tag.
 const TAG_MAX: usize = 128;
-/// Digits of a whole image id, which is not a reference.
+/// Digits of a complete image id, which is not a reference.
 const ID_DIGITS: usize = 64;
 
 /// Whether a text is a reference to an image.

@@ -1,4 +1,4 @@
-//! What the kernel grants or sends to a container: signals, capabilities, limits, sysctls, security profiles.
+//! Kernel settings of a container: signals, capabilities, limits, sysctls, security profiles.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +15,11 @@ const SIGNALS: [&str; 36] = [
     "PROF", "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
     "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
-/// Longest name of a credential spec: that of a path.
+/// Maximum length of the name of a credential spec: that of a path.
 const CREDENTIAL_SPEC_BYTES_MAX: usize = 4_096;
 /// Highest number of a signal.
 const SIGNAL_MAX: u8 = 64;
-/// Limits that setrlimit(2) knows, in the engine's words.
+/// Limits of setrlimit(2), by the engine's names.
 const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
@@ -40,7 +40,7 @@ const ULIMITS: [&str; 15] = [
 /// No limit.
 const UNLIMITED: i64 = -1;
 
-/// Judges what a container asks of the kernel.
+/// Checks the kernel settings of a container.
 pub(super) fn kernel(spec: &ContainerSpec) -> Verdict {
     stop_signal(&spec.stop_signal)?;
     for capability in spec.capability_add.iter().chain(&spec.capability_drop) {
@@ -115,7 +115,7 @@ fn ulimits(list: &[Ulimit]) -> Verdict {
     Ok(())
 }
 
-/// A credential spec is in one place, and the container has the config that it names, which nothing else is for.
+/// A credential spec has exactly one source, and the container has the config that it refers to, which has no other use.
 fn credential_spec(spec: &ContainerSpec) -> Verdict {
     let given = spec.privileges.as_ref().and_then(|of| of.credential_spec.as_ref());
     let hint = "write file://NAME, registry://NAME or config://NAME";

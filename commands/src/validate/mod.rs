@@ -1,8 +1,8 @@
-//! What a spec may say, whatever the state of the cluster. The rules are SwarmKit's (`manager/controlapi`) and, where only
-//! the engine would notice too late, the engine's own.
+//! Validation of specs, independent of the state of the cluster. The rules are SwarmKit's (`manager/controlapi`) and, where the
+//! engine alone would report an error too late, the engine's own.
 //!
-//! Absent on purpose: clashes of published ports between services. Ports are published on the nodes that run a task, where
-//! two services may share a number; only the routing mesh will have ports of the whole cluster.
+//! Absent on purpose: clashes of published ports between services. Ports are published on the nodes that run a task, where two
+//! services may share a number; only the routing mesh will have ports of the whole cluster.
 
 mod autoscale;
 mod cluster;
@@ -45,15 +45,15 @@ pub(crate) use secrets::{credentials, env_names, env_secrets};
 pub(crate) use sink::{sink, sink_key};
 pub(crate) use template::with_example;
 
-/// Whether a node may be called so.
+/// Whether a node may have this host name.
 pub fn is_hostname(name: &str) -> bool {
     hostname(name).is_ok()
 }
 
-/// Largest service spec in bytes: an update holds it twice in one frame's soft limit.
+/// Maximum size of a service spec in bytes: an update contains it twice within one frame's soft limit.
 const SPEC_BYTES_MAX: usize = 512 * 1024;
 
-/// What is wrong with a part of a spec; the caller knows whose spec it is.
+/// An error in a part of a spec; the caller adds the name of the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     kind: RejectionKind,
@@ -61,7 +61,7 @@ pub(crate) struct Fault {
     hint: String,
 }
 
-/// Whether a part of a spec is sound.
+/// Whether a part of a spec is valid.
 pub(crate) type Verdict = Result<(), Fault>;
 
 impl Fault {
@@ -82,13 +82,13 @@ impl Fault {
         &self.sentence
     }
 
-    /// The refusal of a wish about this object.
+    /// The rejection of a command about this object.
     pub(crate) fn about(self, subject: &str) -> Rejection {
         Rejection::new(self.kind, subject, self.sentence, self.hint)
     }
 }
 
-/// Judges the whole spec of a service.
+/// Checks the whole spec of a service.
 pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     name::service(spec.name())?;
     let bytes = spec.encoded_len();
@@ -136,7 +136,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     spec.endpoint.as_ref().map_or(Ok(()), |ports| endpoint::endpoint(ports, network))
 }
 
-/// Judges a number of replicas.
+/// Checks a number of replicas.
 pub(crate) fn replicas(count: u64) -> Verdict {
     if count > REPLICAS_MAX {
         let sentence = format!("{count} replicas are more than a service may have: {REPLICAS_MAX}");
@@ -145,7 +145,7 @@ pub(crate) fn replicas(count: u64) -> Verdict {
     Ok(())
 }
 
-/// Judges what is particular to jobs.
+/// Checks settings that are specific to jobs.
 fn job(spec: &ServiceSpec) -> Verdict {
     if let Some(Completions { concurrent, total }) = spec.completions() {
         replicas(total)?;
@@ -158,7 +158,7 @@ fn job(spec: &ServiceSpec) -> Verdict {
     spec.schedule.as_ref().map_or(Ok(()), |of| schedule::schedule(spec, of))
 }
 
-/// Refuses the number of an enum's value that this version does not know.
+/// Rejects an enum value that this version does not support.
 fn known<E: TryFrom<i32>>(number: i32, what: &str) -> Verdict {
     E::try_from(number).map(|_| ()).map_err(|_| {
         Fault::invalid(
@@ -168,7 +168,7 @@ fn known<E: TryFrom<i32>>(number: i32, what: &str) -> Verdict {
     })
 }
 
-/// Refuses a length of time that other tools, which count nanoseconds with a sign, could not read.
+/// Rejects a duration that other tools, which count signed nanoseconds, could not read.
 fn duration(ns: u64, what: &str) -> Verdict {
     if i64::try_from(ns).is_err() {
         return Err(Fault::invalid(
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::testing::{replicated, web};
 
-    /// What `change` makes wrong in a spec that is sound.
+    /// The error that `change` causes in a valid spec.
     fn fault(change: impl FnOnce(&mut ServiceSpec)) -> Fault {
         let mut spec = web();
         service(&spec).expect("the spec before the change is sound");

@@ -7,7 +7,7 @@ use events::{BindOptions, BindPropagation, Mount, MountConsistency, MountType, N
 use super::{Fault, Verdict, known};
 use crate::text::quote;
 
-/// Every mount has a target of its own and a source that fits its type.
+/// Every mount has a unique target and a source that fits its type.
 pub(super) fn mounts(mounts: &[Mount]) -> Verdict {
     let mut targets = BTreeSet::new();
     for mount in mounts {
@@ -56,7 +56,7 @@ fn source(mount: &Mount) -> Verdict {
     }
 }
 
-/// Options of another type of mount would be lost without a word.
+/// Options of another type of mount would be silently ignored.
 fn options(mount: &Mount) -> Verdict {
     let of = mount.r#type();
     let stray = match of {
@@ -78,7 +78,7 @@ fn options(mount: &Mount) -> Verdict {
     Ok(())
 }
 
-/// What is said of the mounts below a bind mount says how far it is read-only, and so needs one that is.
+/// Options for submounts only apply to a read-only bind mount, and so require one.
 fn recursion(mount: &Mount, bind: &BindOptions) -> Verdict {
     let asked = [bind.non_recursive, bind.read_only_non_recursive, bind.read_only_force_recursive];
     let fault =

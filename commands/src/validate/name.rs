@@ -7,9 +7,9 @@ use events::{NodeId, OperatorId, ServiceId};
 use super::{Fault, Verdict};
 use crate::text::quote;
 
-/// Longest name of a service, so that it is one label of a DNS name.
+/// Maximum length of a service name, so that it is one label of a DNS name.
 const SERVICE_NAME_MAX: usize = 63;
-/// Longest host name, which is DNS's.
+/// Maximum length of a host name, as in DNS.
 const HOSTNAME_MAX: usize = 253;
 
 /// A service's name: letters, digits, `-` and `_`, with a letter or digit at both ends.
@@ -24,7 +24,7 @@ pub(super) fn service(name: &str) -> Verdict {
     if !is_service_name(name) {
         return Err(Fault::invalid(format!("{} is not a name for a service", quote(name)), hint));
     }
-    // A whole id wins over every name, so that a service with such a name could not be reached by it.
+    // A complete id takes precedence over every name, so a service with such a name could not be found by it.
     if name.to_ascii_lowercase().parse::<ServiceId>().is_ok() {
         let hint = "choose another name: this one could be the id of a service";
         return Err(Fault::invalid(format!("the name {} has the form of an id", quote(name)), hint));
@@ -32,12 +32,12 @@ pub(super) fn service(name: &str) -> Verdict {
     Ok(())
 }
 
-/// Whether a text can be a service's name.
+/// Whether a text is a valid service name.
 pub(crate) fn is_service_name(name: &str) -> bool {
     name.len() <= SERVICE_NAME_MAX && is_word(name, "-_")
 }
 
-/// A name that an operator gives a node; may be empty.
+/// The display name that an operator gives a node; may be empty.
 pub(super) fn node(name: &str) -> Verdict {
     if name.is_empty() || (name.len() <= HOSTNAME_MAX && is_word(name, "-_.")) {
         return Ok(());
@@ -59,7 +59,7 @@ pub(crate) fn operator(name: &str) -> Verdict {
     Ok(())
 }
 
-/// What a point of history is called. It begins with a letter: indexes, times and lengths of time begin with a digit.
+/// The name of a tag. It starts with a letter: indexes, times and durations start with a digit.
 pub(crate) fn tag(name: &str) -> Verdict {
     let is_time = ["now", "today", "yesterday"].contains(&name.to_ascii_lowercase().as_str());
     let begins_well = name.starts_with(|first: char| first.is_ascii_alphabetic());
@@ -71,8 +71,8 @@ pub(crate) fn tag(name: &str) -> Verdict {
     Err(Fault::invalid(format!("{} is not a name for a point of history", quote(name)), hint))
 }
 
-/// What a node calls itself. Host names in the wild break DNS's rules in length and with `_`; what reads as anything else
-/// than a host name, to a person or to a shell, is refused, and what reads as the id of another node.
+/// The host name that a node reports. Real host names exceed DNS's rules in length and with `_`; a name that a person or a shell
+/// would not read as a host name is rejected, and so is the id of another node.
 pub(crate) fn hostname(name: &str) -> Verdict {
     let hint = "give the node a host name of up to 253 letters, digits, - . and _ (`swarmd --hostname`)";
     if name.is_empty() {
@@ -158,7 +158,7 @@ mod tests {
             let fault = hostname(name).expect_err(name);
             assert!(fault.sentence.ends_with("has the form of an id"), "{}", fault.sentence);
         }
-        // Too short, too long, too large for an id, or with other characters: a container is called by 12 of them.
+        // Too short, too long, too large for an id, or with other characters: a container's default host name has 12.
         let others =
             ["3f2a9b1c4d5e", "1a2b3c4d5e6f7a8b9c0d1e2f34", "zzzzzzzzzzzzzzzzzzzzzzzzz", "1a2b3c4d5e6f-a8b9c0d1e2f3"];
         for name in others {

@@ -1,4 +1,4 @@
-//! What operators want of nodes, and what nodes say of themselves.
+//! Node specs, and node descriptions reported by agents.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,12 +8,12 @@ use prost::Message;
 use super::{Fault, Verdict, duration, known, name, resources};
 use crate::text::quote;
 
-/// Largest description of a node in bytes; every manager keeps one for each node.
+/// Maximum size of a node description in bytes; every manager stores one for each node.
 const DESCRIPTION_BYTES_MAX: usize = 64 * 1024;
-/// Largest spec of a node in bytes: its labels.
+/// Maximum size of a node spec in bytes: its labels.
 const SPEC_BYTES_MAX: usize = 64 * 1024;
 
-/// Judges what an operator wants of a node.
+/// Checks a node spec.
 pub(crate) fn node_spec(spec: &NodeSpec) -> Verdict {
     known::<Role>(spec.role, "role")?;
     known::<Availability>(spec.availability, "availability")?;
@@ -22,7 +22,7 @@ pub(crate) fn node_spec(spec: &NodeSpec) -> Verdict {
     spec.annotations.as_ref().map_or(Ok(()), |of| name::node(&of.name).and_then(|()| name::labels(&of.labels)))
 }
 
-/// Only what is drained has a time to be drained in.
+/// Only drained nodes have a drain deadline.
 fn drain_deadline(spec: &NodeSpec) -> Verdict {
     let Some(deadline_ns) = spec.drain_deadline_ns else { return Ok(()) };
     if spec.availability() != Availability::Drain {
@@ -36,7 +36,7 @@ fn drain_deadline(spec: &NodeSpec) -> Verdict {
     duration(deadline_ns, "drain deadline")
 }
 
-/// Judges what a node says of itself, so that no node can harm the managers with it.
+/// Checks a node description, so that no node can harm the managers with it.
 pub(crate) fn node_description(description: &NodeDescription) -> Verdict {
     name::hostname(&description.hostname)?;
     let hint = "give the node's engine fewer labels, plugins or generic resources";
@@ -44,8 +44,8 @@ pub(crate) fn node_description(description: &NodeDescription) -> Verdict {
     description.resources.as_ref().map_or(Ok(()), resources::offered)
 }
 
-/// Judges where a node says that it can be reached: `host:port`, or the bare address that a manager saw it come from. Every
-/// manager keeps it, and people read it in tables.
+/// Checks the address that a node reports: `host:port`, or the bare address that a manager saw it connect from. Every manager
+/// stores it, and people read it in tables.
 pub(crate) fn addr(addr: &str) -> Verdict {
     if addr.parse::<IpAddr>().is_ok() || is_host_and_port(addr) {
         return Ok(());
@@ -112,7 +112,7 @@ mod tests {
         let good = NodeDescription { hostname: "h".into(), ..Default::default() };
         assert_eq!(node_description(&good), Ok(()));
         assert!(node_description(&NodeDescription::default()).is_err());
-        // What another node is called by, and what a terminal would obey.
+        // The id of another node, and what a terminal would interpret.
         let id = NodeId::from_bits(7).to_string();
         for hostname in [id.as_str(), "a b", "a\u{1b}[2J", "a\u{202e}b", "a\nb"] {
             let hostname = hostname.to_owned();

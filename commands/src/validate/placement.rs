@@ -1,4 +1,4 @@
-//! Where tasks may and should run.
+//! Placement: constraints, preferences and affinities.
 
 use events::spec::affinity::{AFFINITY_HINT, Affinity, WEIGHTS};
 use events::spec::{Constraint, constraint};
@@ -10,7 +10,7 @@ use crate::text::quote;
 /// The labels over which tasks can be spread.
 const SPREADS: [&str; 2] = ["node.labels.", "engine.labels."];
 
-/// Constraints and preferences have to be readable now: later, nobody would be there to be told.
+/// Constraints and preferences must parse now: later, there would be no client to report an error to.
 pub(super) fn placement(placement: &Placement) -> Verdict {
     for text in &placement.constraints {
         Constraint::parse(text).map_err(|_| {
@@ -42,7 +42,7 @@ fn affinity(affinity: &events::Affinity) -> Verdict {
     }
 }
 
-/// A strategy that a later version brought would be taken for another one.
+/// A strategy from a later version would be mistaken for another one.
 pub(super) fn strategy(strategy: Option<i32>) -> Verdict {
     strategy.map_or(Ok(()), |number| known::<PlacementStrategy>(number, "placement strategy"))
 }

@@ -1,4 +1,4 @@
-//! Whether and how tasks move to nodes that have fewer of them.
+//! Rebalancing rules.
 
 use events::spec::Rebalancing;
 use events::spec::limits::{REBALANCE_EVERY, REBALANCE_TASKS};
@@ -6,7 +6,7 @@ use events::{PlacementStrategy, ServiceSpec};
 
 use super::{Fault, Verdict};
 
-/// The rule of a service, which only a replicated one may have whose tasks are spread.
+/// The rule of a service, which must be replicated and use the spread strategy.
 pub(super) fn rebalance(spec: &ServiceSpec) -> Verdict {
     let Some(Rebalancing { max_tasks, every }) = spec.rebalancing() else {
         let sentence = "only a replicated service is rebalanced: other tasks are bound to nodes, or run once";

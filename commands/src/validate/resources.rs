@@ -7,15 +7,15 @@ use events::{GenericResource, ResourceRequirements, Resources};
 use super::{Fault, Verdict};
 use crate::text::quote;
 
-/// Smallest share of CPU: a thousandth of a core. Smaller ones come from a mistaken unit.
+/// Minimum amount of CPU: a thousandth of a core. Smaller ones come from a mistaken unit.
 const NANO_CPUS_MIN: u64 = 1_000_000;
-/// Largest: a million cores.
+/// Maximum: a million cores.
 const NANO_CPUS_MAX: u64 = 1_000_000 * 1_000_000_000;
-/// Least memory in bytes that an engine accepts.
+/// Minimum memory in bytes that an engine accepts.
 const MEMORY_MIN: u64 = 4 * 1024 * 1024;
-/// Most: one EiB.
+/// Maximum: one EiB.
 const MEMORY_MAX: u64 = 1 << 60;
-/// Most of a countable resource.
+/// Maximum amount of a countable resource.
 const AMOUNT_MAX: u64 = 1 << 40;
 
 /// Limits, reservations and swap of a task.
@@ -60,7 +60,7 @@ fn within(reserved: u64, limit: u64, what: &str) -> Verdict {
     Ok(())
 }
 
-/// What a node offers. Nothing is too small here: nodes report what they have.
+/// The resources of a node. Nothing is too small here: nodes report what they have.
 pub(super) fn offered(of: &Resources) -> Verdict {
     below_bounds(of, "offer")?;
     let mut kinds = BTreeSet::new();
@@ -102,7 +102,7 @@ fn below_bounds(of: &Resources, what: &str) -> Verdict {
     Ok(())
 }
 
-/// A task asks for numbers; which names it gets is the scheduler's choice.
+/// A task requests numbers; the scheduler chooses the names.
 fn wanted(list: &[GenericResource]) -> Verdict {
     let mut kinds = BTreeSet::new();
     for resource in list {

@@ -1,11 +1,11 @@
-//! When jobs run by themselves.
+//! Schedules of jobs.
 
 use events::spec::{SCHEDULE_HINT, Timetable, TimetableError, ZONE_HINT};
 use events::{JobSchedule, Overlap, ServiceSpec};
 
 use super::{Fault, Verdict, duration, known};
 
-/// Longest expression: every minute of an hour by name has 169 bytes.
+/// Maximum length of an expression: a list of every minute of an hour has 169 bytes.
 const CRON_BYTES_MAX: usize = 1_024;
 
 /// Shortest start deadline: a turn begins a run some milliseconds after it was due.

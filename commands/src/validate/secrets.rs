@@ -1,4 +1,4 @@
-//! Secrets that come with a service. Their values are never repeated in a refusal.
+//! Secrets in service commands. Their values are never repeated in a rejection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,23 +8,23 @@ use super::{Fault, Verdict};
 use crate::RejectionKind;
 use crate::text::quote;
 
-/// Longest registry credentials in bytes. Docker sends the base64 of a small JSON object; the longest known, with a cloud's
-/// token in it, have some 8 KiB.
+/// Maximum length of registry credentials in bytes. Docker sends the base64 of a small JSON object; the longest known, with a
+/// cloud's token in it, have some 8 KiB.
 pub(crate) const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 
-/// Most secret variables of a service.
+/// Maximum number of secret variables of a service.
 const ENV_SECRETS_MAX: usize = 100;
 
-/// Longest value of a secret variable in bytes. Linux takes 128 KiB for one variable, name included.
+/// Maximum length of a secret variable's value in bytes. Linux allows 128 KiB for one variable, name included.
 const ENV_VALUE_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest sum of the values that come with one command in bytes: half of a frame's soft limit.
+/// Maximum total length of the values in one command in bytes: half of a frame's soft limit.
 const ENV_BYTES_MAX: usize = 256 * 1024;
 
-/// Longest name of a secret variable in bytes.
+/// Maximum length of a secret variable's name in bytes.
 const ENV_NAME_BYTES_MAX: usize = 255;
 
-/// Judges registry credentials, whose form is the registry's affair.
+/// Checks registry credentials, whose format depends on the registry.
 pub(crate) fn credentials(auth: &SecretText) -> Verdict {
     let bytes = auth.0.len();
     if bytes > CREDENTIALS_BYTES_MAX {
@@ -35,7 +35,7 @@ pub(crate) fn credentials(auth: &SecretText) -> Verdict {
     Ok(())
 }
 
-/// Judges the values of secret variables.
+/// Checks the values of secret variables.
 pub(crate) fn env_secrets(values: &BTreeMap<String, SecretText>) -> Verdict {
     const HINT: &str = "put large secrets into a file or a volume that the service mounts";
     for (name, value) in values {
@@ -60,15 +60,15 @@ pub(crate) fn env_secrets(values: &BTreeMap<String, SecretText>) -> Verdict {
     Ok(())
 }
 
-/// Whether a secret variable may have this name. Shells and engines take less than the kernel does, and a name with a pattern in
-/// it matches more than was meant.
+/// Whether a secret variable may have this name. Shells and engines accept fewer names than the kernel does, and a name that
+/// contains a pattern could match more than intended.
 fn is_variable_name(name: &str) -> bool {
     name.len() <= ENV_NAME_BYTES_MAX
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
-/// Judges the names of a container's secret variables.
+/// Checks the names of a container's secret variables.
 pub(crate) fn env_names(container: &ContainerSpec) -> Verdict {
     let secrets = &container.env_secrets;
     if secrets.len() > ENV_SECRETS_MAX {

@@ -1,4 +1,4 @@
-//! Sinks: what they are called, where events go, and which.
+//! Sinks: names, destinations and filters.
 
 use events::{SinkSpec, catalogue};
 
@@ -6,17 +6,17 @@ use super::config::name;
 use super::{Fault, Verdict};
 use crate::text::quote;
 
-/// Longest address.
+/// Maximum length of an address.
 const WEBHOOK_BYTES_MAX: usize = 2_048;
-/// Longest name of a file.
+/// Maximum length of a file name.
 const FILE_BYTES_MAX: usize = 200;
-/// Entries of each filter, and their length.
+/// Maximum number of entries of each filter, and maximum length of an entry.
 const FILTER_MAX: usize = 100;
 const FILTER_BYTES_MAX: usize = 200;
-/// Bytes of the key that requests are signed with.
+/// Length of the key that signs requests.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=1_024;
 
-/// Judges a sink.
+/// Checks a sink.
 pub(crate) fn sink(spec: &SinkSpec) -> Verdict {
     name("sink", &spec.name)?;
     match (spec.webhook.as_str(), spec.file.as_str()) {
@@ -48,7 +48,7 @@ pub(crate) fn sink(spec: &SinkSpec) -> Verdict {
     }
 }
 
-/// Judges the key that requests are signed with.
+/// Checks the key that signs requests.
 pub(crate) fn sink_key(key: &[u8]) -> Verdict {
     if KEY_BYTES.contains(&key.len()) {
         return Ok(());
@@ -57,7 +57,7 @@ pub(crate) fn sink_key(key: &[u8]) -> Verdict {
     Err(Fault::invalid(sentence, format!("give {} to {} bytes", KEY_BYTES.start(), KEY_BYTES.end())))
 }
 
-/// An address that requests can be sent to. What opens it would stay in history for ever, so none of that is in it.
+/// An address for requests. Credentials would stay in history permanently, so it must not contain any.
 fn address(text: &str) -> Verdict {
     let refuse = |sentence: &str, hint: &str| Err(Fault::invalid(sentence.to_owned(), hint.to_owned()));
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
@@ -81,7 +81,7 @@ fn address(text: &str) -> Verdict {
     Ok(())
 }
 
-/// A name alone: which directory it is in, each manager's own flag says.
+/// A bare name: each manager's own flag determines the directory.
 fn file_name(text: &str) -> Verdict {
     let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if is_word && !text.starts_with('.') && text.len() <= FILE_BYTES_MAX {

@@ -1,4 +1,4 @@
-//! Templates in a spec, tried on a task that might be: what does not expand here would hardly do so on any node.
+//! Templates in a spec, tried on an example task: one that does not expand here is unlikely to expand on a node.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use events::{ContainerSpec, Id, NodeId, Platform, ServiceId, ServiceSpec, TaskId
 
 use super::Fault;
 
-/// A host name as long as those of machines, for templates that take a part of it.
+/// A host name of typical length, for templates that take a part of it.
 const HOSTNAME: &str = "node-in-some-data-centre";
 
-/// What a template finds in a task that might be.
+/// Calls `act` with the fields of an example task.
 pub(crate) fn with_example<T>(spec: &ServiceSpec, act: impl FnOnce(&TemplateScope<'_>) -> T) -> T {
     let platform = Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() };
     let task = TaskId::from_bits(1);
@@ -26,11 +26,11 @@ pub(crate) fn with_example<T>(spec: &ServiceSpec, act: impl FnOnce(&TemplateScop
     })
 }
 
-/// The container as some node would make it.
+/// The container as a node would create it.
 pub(super) fn tried<'a>(spec: &ServiceSpec, container: &'a ContainerSpec) -> Result<Cow<'a, ContainerSpec>, Fault> {
     with_example(spec, |scope| template::expand(container, scope)).map_err(|error| {
         let fields = "use fields like {{.Node.Hostname}} and {{.Task.Slot}}, and {{\"{{\"}} for plain braces";
-        // The reason may repeat a secret, so it goes only to whoever asks: sentences are logged.
+        // The reason may repeat a secret, so only the caller gets it: the main message is logged.
         Fault::invalid(error.to_string(), format!("{}; {fields}", error.reason))
     })
 }
