@@ -1,4 +1,4 @@
-//! Compiles the schema. Ids and timestamps become our own newtypes; enums are named, not numbered, in JSON.
+//! Compiles the schema. Ids and timestamps become newtypes of this crate; enums are named, not numbered, in JSON.
 
 #![allow(
     clippy::disallowed_macros,
@@ -10,9 +10,9 @@ use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 const PACKAGE: &str = "swarmlog.v1";
-/// The messages of this file are newtypes of our own.
+/// The messages of this file are newtypes of this crate.
 const OWN_TYPES: &str = "id.proto";
-/// Messages that carry a secret: `src/redacted_debug.rs` says how they print.
+/// Messages that contain a secret: `src/redacted_debug.rs` defines their debug output.
 const DISCREET: [&str; 2] = ["ContainerSpec", "VolatilePayload"];
 /// Kinds of events that hold a whole spec or description. They are boxed: an event is as large as its largest kind, and it is
 /// moved several times on its way into the log.
@@ -42,13 +42,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for kind in LARGE_KINDS {
         config.boxed(format!(".{PACKAGE}.Event.kind.{kind}"));
     }
-    // Reports of nodes have no id of their own: an id of zeros would only look like one.
+    // Reports of nodes have no id of their own: an all-zero id would be misleading.
     config.field_attribute(
         ".swarmlog.v1.CommandRecord.id",
         "#[serde(skip_serializing_if = \"crate::json::is_no_command\")]",
     );
     name_enums_in_json(&mut config, &schema);
-    // The one enum inside a oneof, which has an attribute path of its own.
+    // The only enum inside a oneof, which has an attribute path of its own.
     config.field_attribute(".swarmlog.v1.Event.cause.reconciler", "#[serde(with = \"crate::json::Reconciler::one\")]");
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("fields.rs"), fields_of_kinds(&schema))?;

@@ -1,4 +1,4 @@
-//! Names of the events and the objects that each is about, for tables, filters and audits.
+//! Names of the events and the objects that each concerns, for tables, filters and audits.
 
 use crate::Kind;
 
@@ -10,7 +10,7 @@ macro_rules! catalogue {
                 match self { $( Kind::$variant(_) => $name, )* }
             }
 
-            /// Ids of the objects that the event is about, the most particular one first.
+            /// Ids of the objects that the event concerns, the most specific one first.
             pub fn subjects(&self) -> Vec<String> {
                 match self { $( Kind::$variant($event) => subjects([$(&$subject as &dyn Subjects),*]), )* }
             }
@@ -31,7 +31,7 @@ pub const NUMBERS: &[(&str, u32)] = include!(concat!(env!("OUT_DIR"), "/numbers.
 pub const NOTES: &[&str] = &["state_hash_recorded", "secrets_read", "task_accessed"];
 
 impl Kind {
-    /// Whether the event leaves the state as it is.
+    /// Whether the event leaves the state unchanged.
     pub fn is_note(&self) -> bool {
         NOTES.contains(&self.name())
     }
@@ -47,9 +47,9 @@ impl Kind {
         }
     }
 
-    /// The feature level from which on a build knows this event. An older one would refuse the log that holds it.
+    /// The feature level from which a build supports this event. An older one would refuse a log that contains it.
     pub fn feature_level(&self) -> u32 {
-        // To be written only where every manager knows it: so with each kind that is added from here on.
+        // Must only be written once every manager supports it: the same holds for each kind added from here on.
         if let Self::FeatureLevelRaised(_) = self {
             2
         } else if let Self::HistoryRedacted(_) = self {
@@ -59,7 +59,7 @@ impl Kind {
         }
     }
 
-    /// Tasks that leave the state with this event.
+    /// Tasks that this event removes from the state.
     pub fn reaped(&self) -> &[crate::TaskId] {
         match self {
             Self::TaskReaped(event) => &event.tasks,
@@ -138,7 +138,7 @@ impl Kind {
     }
 }
 
-/// Something that names none, one or several objects.
+/// A value that refers to any number of objects.
 trait Subjects {
     fn add_to(&self, list: &mut Vec<String>);
 }

@@ -1,6 +1,6 @@
-//! A raft entry's bytes: a version byte, the length of the frame, the frame, and the volatile section.
+//! The encoding of a raft entry: a version byte, the length of the frame, the frame, and the volatile section.
 //!
-//! The frame's bytes go to history as they are; the volatile section (secrets) goes to the keyring and nowhere else.
+//! The frame's bytes are stored in history unchanged; the volatile section (secrets) is stored in the keyring and nowhere else.
 
 use std::fmt;
 
@@ -15,18 +15,18 @@ const VERSION: u8 = 1;
 const EVENTS: u32 = 3;
 const HEADER_BYTES: usize = 5;
 
-/// Why bytes are not an entry, or not one for this build.
+/// Why bytes are not a valid entry, or not one for this build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodecError {
-    /// Fewer bytes than the entry says.
+    /// Fewer bytes than the entry states.
     Truncated,
-    /// Written in a form that this build does not know.
+    /// Written in a format that this build does not support.
     Version(u8),
-    /// Not the protobuf message that it should be.
+    /// Not a valid protobuf message.
     Malformed(String),
-    /// Holds an event that this build does not know and may not skip.
+    /// Contains an event that this build does not support and may not skip.
     NeedsFeatureLevel {
-        /// The level that the frame names.
+        /// The required level.
         level: u32,
         /// The frame's index.
         index: u64,
@@ -57,14 +57,14 @@ pub struct Sections<'a> {
     pub volatile: &'a [u8],
 }
 
-/// The bytes of the entry that carries these.
+/// Encodes an entry with these contents.
 pub fn encode_entry(frame: &Frame, volatile: Vec<VolatilePayload>) -> Vec<u8> {
     let section = VolatileSection { payloads: volatile };
     let frame_bytes = frame.encoded_len();
     let mut entry = Vec::with_capacity(HEADER_BYTES + frame_bytes + section.encoded_len());
     entry.push(VERSION);
     entry.extend_from_slice(&u32::try_from(frame_bytes).unwrap_or(u32::MAX).to_le_bytes());
-    // In place: there is room, and a buffer of its own would be one more copy of the secrets.
+    // In place: there is room, and a separate buffer would be one more copy of the secrets.
     for encoded in [frame.encode(&mut entry), section.encode(&mut entry)] {
         encoded.expect("a vector takes all that is encoded");
     }
@@ -74,7 +74,7 @@ pub fn encode_entry(frame: &Frame, volatile: Vec<VolatilePayload>) -> Vec<u8> {
 /// Splits an entry without decoding its sections.
 ///
 /// # Errors
-/// When the entry is cut short or has another format.
+/// When the entry is truncated or has another format.
 pub fn split_entry(entry: &[u8]) -> Result<Sections<'_>, CodecError> {
     let (&version, rest) = entry.split_first().ok_or(CodecError::Truncated)?;
     if version != VERSION {
@@ -89,7 +89,7 @@ pub fn split_entry(entry: &[u8]) -> Result<Sections<'_>, CodecError> {
 /// Decodes a frame; unknown events are dropped if their writer marked them ignorable.
 ///
 /// # Errors
-/// When the bytes are damaged, or hold an event that this build must know and does not.
+/// When the bytes are damaged, or contain an unknown event that may not be skipped.
 pub fn decode_frame(stored: &[u8]) -> Result<Frame, CodecError> {
     let mut frame = Frame::decode(stored).map_err(malformed)?;
     let unknown = frame.events.iter().any(|event| event.kind.is_none() && event.ignorable != Some(true));

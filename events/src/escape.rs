@@ -1,9 +1,9 @@
-//! Text from elsewhere, such as an engine's words or a name that a machine gave itself, as a terminal may show it: nothing
-//! in it moves the cursor, changes colours, or turns the order of what is read around.
+//! Text from external sources, such as an engine's messages or a machine's own name, escaped for a terminal: nothing in it moves
+//! the cursor, changes colours, or reverses the reading order.
 
 use std::borrow::Cow;
 
-/// Format characters (Unicode's category Cf) and separators of lines: they show nothing, and change how the rest is read.
+/// Format characters (Unicode's category Cf) and line separators: they are invisible, and change how the rest is read.
 const FORMAT: [(char, char); 24] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{600}', '\u{605}'),
@@ -31,13 +31,12 @@ const FORMAT: [(char, char); 24] = [
     ('\u{f0000}', '\u{10ffff}'),
 ];
 
-/// Whether a terminal may show a character as it is.
+/// Whether a terminal may print a character unchanged.
 pub fn is_harmless(c: char) -> bool {
     !c.is_control() && !FORMAT.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
 
-/// A text on one line, with every character that is not harmless written out: `\u{1b}`. A tab or a line break becomes a
-/// space, which is what it means to a reader.
+/// A text on one line, with every other character escaped: `\u{1b}`. A tab or a line break becomes a space.
 pub fn line(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_harmless) {
         return Cow::Borrowed(text);
@@ -53,8 +52,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// JSON with the same characters as `\u` escapes, which a reader of JSON takes for what they are. Only texts in it can have
-/// such a character.
+/// JSON with the same characters as `\u` escapes, which JSON readers decode. Only strings in it can contain such characters.
 pub fn json(document: &str) -> Cow<'_, str> {
     if document.chars().all(is_harmless) {
         return Cow::Borrowed(document);

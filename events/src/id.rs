@@ -1,5 +1,4 @@
-//! Identities: one newtype a noun, 128 bits, shown as 25 characters of base 36 like SwarmKit's, so that Docker's clients
-//! feel at home.
+//! Identities: one newtype per noun, 128 bits, formatted as 25 characters of base 36 like SwarmKit's, as Docker's clients expect.
 
 use std::fmt;
 use std::hash::Hash;
@@ -17,7 +16,7 @@ pub const TEXT_LENGTH: usize = 25;
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// What every identity can do.
+/// The common operations of all ids.
 pub trait Id: Copy + Ord + Hash + Default + fmt::Display + fmt::Debug + FromStr<Err = ParseIdError> + 'static {
     /// The noun, for messages: "node".
     const NOUN: &'static str;
@@ -51,7 +50,7 @@ macro_rules! ids {
         pub struct $name(u128);
 
         impl $name {
-            /// The last id in their order.
+            /// The greatest id.
             pub const MAX: Self = Self(u128::MAX);
         }
 
@@ -123,7 +122,7 @@ macro_rules! ids {
 ids! {
     /// A cluster.
     ClusterId "cluster";
-    /// One command, named by the client that makes it.
+    /// One command, with an id chosen by its client.
     CommandId "command";
     /// A config.
     ConfigId "config";
@@ -143,13 +142,13 @@ ids! {
     TaskId "task";
 }
 
-/// Bits at the beginning that the ids of one frame share. What is made together is changed together: its rows are neighbours
-/// in the tables, so that a turn copies a tenth of the tree that it would with ids scattered all over it. Three characters
-/// of the text are the same then, too few to trouble who types the beginning of an id.
+/// Leading bits shared by the ids of one frame. Objects created together are changed together: their rows are adjacent in the
+/// tables, so that a turn copies a tenth of the tree nodes that it would with scattered ids. So three characters of the text are
+/// equal, too few to matter for id prefixes.
 const SHARED_BITS: u32 = 16;
 
-/// Makes the ids of one turn: a hash of the cluster, the frame's index, a counter and a salt, so that the core needs no
-/// randomness. Its first bits are those of the frame's first id.
+/// Generates the ids of one turn: a hash of the cluster, the frame's index, a counter and a salt, so that the core needs no
+/// randomness. The first bits are those of the frame's first id.
 #[derive(Debug, Clone)]
 pub struct IdGenerator {
     cluster: ClusterId,
@@ -160,15 +159,15 @@ pub struct IdGenerator {
 }
 
 impl IdGenerator {
-    /// The generator for the frame that will stand at `frame_index`.
+    /// The generator for the frame with index `frame_index`.
     pub fn new(cluster: ClusterId, frame_index: u64) -> Self {
         Self { cluster, frame_index, issued: 0, salt: None, shared: None }
     }
 
-    /// The same with a salt that no other frame of this index has. A log that was restored from a backup gets to the same
-    /// indexes once more; the workers that ran on in between know tasks by the ids of the first time. The epoch is drawn by
-    /// each run of a manager, the hash is that of the frame before, and the time tells apart the first frames after a
-    /// machine was put back as a whole.
+    /// The same with a salt that no other frame with this index has. A log that was restored from a backup reaches the same
+    /// indexes again; the workers that kept running have tasks with the ids from the first time. The epoch is drawn by each run
+    /// of a manager, the hash is that of the previous frame, and the time distinguishes the first frames after a whole machine
+    /// was restored.
     #[must_use]
     pub fn salted(self, epoch: u64, previous: Option<&[u8; 32]>, time: Timestamp) -> Self {
         let digest = Sha256::new()
@@ -197,7 +196,7 @@ impl IdGenerator {
     }
 }
 
-/// The bits that the ids of one frame share.
+/// The bits shared by the ids of one frame.
 const fn beginning(bits: u128) -> u128 {
     bits >> (u128::BITS - SHARED_BITS) << (u128::BITS - SHARED_BITS)
 }
@@ -218,7 +217,7 @@ pub fn prefix_range<I: Id>(prefix: &str) -> Option<(I, I)> {
 }
 
 fn encode(mut bits: u128, text: &mut [u8; TEXT_LENGTH]) -> &str {
-    // Twelve digits fit into 64 bits: a division of 128 bits costs as much as all of theirs.
+    // Twelve digits fit into 64 bits: one 128-bit division costs as much as all of theirs.
     const CHUNK: usize = 12;
     const BASE: u128 = 36u128.pow(CHUNK as u32);
     for chunk in text.rchunks_mut(CHUNK) {

@@ -1,4 +1,4 @@
-//! How enums and bytes look in JSON: an enum by its short name in lower case (`running`), bytes in hexadecimal.
+//! JSON formats of enums and bytes: an enum as its short name in lower case (`running`), bytes in hexadecimal.
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -10,7 +10,7 @@ pub trait Named: Copy + Sized + TryFrom<i32> + Into<i32> {
     fn from_name(name: &str) -> Option<Self>;
 }
 
-/// The short name of a number that may not be known here.
+/// The short name of a number that may be unknown to this build.
 fn short<E: Named>(number: i32) -> String {
     E::try_from(number).map_or_else(|_| number.to_string(), Named::name)
 }
@@ -23,7 +23,7 @@ pub fn serialize_name<E: Named, S: Serializer>(number: &i32, to: S) -> Result<S:
     if to.is_human_readable() { to.serialize_str(&short::<E>(*number)) } else { to.serialize_i32(*number) }
 }
 
-/// Serialises the number of an enum, where there is one, by its short name; for schemas that build on this one.
+/// Serialises the number of an optional enum as its short name; for schemas that build on this one.
 ///
 /// # Errors
 /// When the serialiser fails.
@@ -36,7 +36,7 @@ pub fn serialize_optional_name<E: Named, S: Serializer>(number: &Option<i32>, to
     }
 }
 
-/// Serialises bytes, where there are any, in hexadecimal; for schemas that build on this one.
+/// Serialises optional bytes in hexadecimal; for schemas that build on this one.
 ///
 /// # Errors
 /// When the serialiser fails.
@@ -118,7 +118,7 @@ named! {
     UpdateOrder "UPDATE_ORDER_",
 }
 
-/// Whether a command was given no id by who asked for it.
+/// Whether a command has no id from its client.
 pub(crate) fn is_no_command(id: &crate::CommandId) -> bool {
     *id == crate::CommandId::default()
 }

@@ -1,15 +1,14 @@
-//! How messages that carry secrets print: everything but the secrets, wherever in the program somebody writes `{:?}`. And how
-//! they go: those that are nothing but a secret are wiped from memory when they are dropped.
+//! Debug output of messages that contain secrets: everything except the secrets, wherever the program uses `{:?}`. And wiping:
+//! messages that consist of a secret are wiped from memory when they are dropped.
 //!
-//! Copies that nothing here can wipe: the buffers in which gRPC, TLS and the engine's client encode and decode messages, an
-//! entry's bytes on their way through raft and the log, and plain variables of a spec, which are no secrets. Core dumps are
-//! off for their sake.
+//! Copies that cannot be wiped here: the buffers in which gRPC, TLS and the engine's client encode and decode messages, the bytes
+//! of an entry in raft and the log, and plain variables of a spec, which are no secrets. Core dumps are disabled because of them.
 
 use std::fmt;
 
 use crate::schema::{ContainerSpec, VolatilePayload};
 
-/// Stands for a secret in what [`redacted_debug!`](crate::redacted_debug) prints.
+/// Placeholder for a secret in the output of [`redacted_debug!`](crate::redacted_debug).
 pub struct Hidden;
 
 impl fmt::Debug for Hidden {
@@ -18,12 +17,13 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// A text that is never printed, and is wiped from memory when it is dropped. Serialized it is in clear: only what managers say
-/// to each other over mutual TLS may be.
+/// A text that is never printed, and is wiped from memory when it is dropped. It is serialized in clear: only messages between
+/// managers over mutual TLS may contain it.
 #[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SecretText(pub String);
 
-/// Bytes that are never printed, and are wiped from memory when they are dropped. Serialized they are in clear, like [`SecretText`].
+/// Bytes that are never printed, and are wiped from memory when they are dropped. They are serialized in clear, like
+/// [`SecretText`].
 #[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SecretBytes(pub Vec<u8>);
 
@@ -62,8 +62,8 @@ impl From<String> for SecretText {
     }
 }
 
-/// Implements `Debug` for a message whose derived one is left out by the build script (`skip_debug`). Every field has to be
-/// named, so that a new one is shown or hidden by choice.
+/// Implements `Debug` for a message for which the build script omits the derived one (`skip_debug`). Every field must be listed,
+/// so that a new one is shown or hidden on purpose.
 #[macro_export]
 macro_rules! redacted_debug {
     ($message:ident shows [$($shown:ident),*] hides [$($hidden:ident),+]) => {

@@ -1,6 +1,6 @@
-//! Erasing a value from frames of history. The frame's bytes are written again with a digest in place of the value, behind the hash and
-//! the leaf of the original: so the chain and the tree stay what they were, and say nothing about the bytes any more. What does is the
-//! event that announced the redaction, in a later frame: it names the hash of the new bytes.
+//! Erasing a value from frames of history. The frame's bytes are rewritten with a digest in place of the value, after the hash
+//! and the leaf of the original: so the chain and the tree stay unchanged, and no longer verify the bytes. These are verified by
+//! the event that announced the redaction, in a later frame: it contains the hash of the new bytes.
 //!
 //! ```text
 //! original      header commands events                 hash, leaf: of these bytes
@@ -17,45 +17,45 @@ use sha2::{Digest, Sha256};
 use crate::frame::{self, FrameHash};
 use crate::{Frame, Kind, RedactedBytes, ServiceId, ServiceSpec, codec};
 
-/// The feature level from which on every manager knows redacted frames.
+/// The feature level from which every manager supports redacted frames.
 pub const FEATURE_LEVEL: u32 = 3;
-/// Frames that one event names: it takes a part of a frame's room, and the state keeps a row for each.
+/// Maximum number of frames in one event: it takes a part of a frame's budget, and the state keeps a row for each.
 pub const FRAMES_MAX: usize = 8_192;
 
-/// How a digest begins that is there in place of a value.
+/// Prefix of a digest that replaces a value.
 const DIGEST_PREFIX: &str = "redacted:hmac-sha256:";
 /// Hexadecimal digits after that.
 const DIGEST_DIGITS: usize = 64;
 
-/// The first bytes of a redacted frame, as protobuf writes `RedactedFrame`: its one field and the length of that, then the tag and the
-/// length of the hash. No other frame begins so: its first field is the header.
+/// The first bytes of a redacted frame, as protobuf encodes `RedactedFrame`: its only field and the length of that, then the tag
+/// and the length of the hash. No other frame starts with these: its first field is the header.
 const BEFORE_HASH: [u8; 4] = [0x7a, 68, 0x0a, 32];
 /// The tag and the length of the leaf.
 const BEFORE_LEAF: [u8; 2] = [0x12, 32];
 
-/// What a redacted frame was.
+/// The properties of a redacted frame's original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Original {
     /// Its hash in the chain.
     pub hash: FrameHash,
-    /// Its leaf in the tree.
+    /// Its leaf in the Merkle tree.
     pub leaf: FrameHash,
 }
 
-/// What a frame was before values were erased from it; nothing of one as it was written.
+/// The properties of a frame before values were erased from it; `None` for an original frame.
 pub fn original(stored: &[u8]) -> Option<Original> {
     let (hash, rest) = stored.strip_prefix(&BEFORE_HASH)?.split_first_chunk()?;
     let (leaf, _) = rest.strip_prefix(&BEFORE_LEAF)?.split_first_chunk()?;
     Some(Original { hash: *hash, leaf: *leaf })
 }
 
-/// The hash by which the event names the bytes of a redacted frame.
+/// The hash of the bytes of a redacted frame, as in the announcing event.
 pub fn sha256(stored: &[u8]) -> FrameHash {
     Sha256::digest(stored).into()
 }
 
-/// Erases a value from a frame's stored bytes, which may be redacted already: whatever this field of the service has in it gives way to
-/// the digest. The same bytes come of it on every manager.
+/// Erases a value from a frame's stored bytes, which may already be redacted: the contents of this field of the service are
+/// replaced by the digest. The result is the same on every manager.
 ///
 /// # Errors
 /// When the bytes are no frame, or the frame does not set the field.
@@ -82,14 +82,14 @@ pub fn announced(frame: &Frame) -> impl Iterator<Item = (u64, FrameHash)> {
     frames.filter_map(|RedactedBytes { index, sha256 }| Some((*index, sha256.as_slice().try_into().ok()?)))
 }
 
-/// The redacted frames of a history that is read in its order, until the frame that announces each was read.
+/// The redacted frames of a history read so far, each until its announcing frame is read.
 #[derive(Debug, Clone, Default)]
 pub struct Unannounced {
     frames: BTreeMap<u64, FrameHash>,
 }
 
 impl Unannounced {
-    /// Takes the next frame; how many before it that announces.
+    /// Processes the next frame; returns how many earlier ones it announces.
     pub fn take(&mut self, frame: &Frame, stored: &[u8]) -> u64 {
         let mut known = 0;
         for (index, sha256) in announced(frame) {
@@ -105,7 +105,7 @@ impl Unannounced {
         known
     }
 
-    /// Whether what was read up to here makes the state that it made when it was written.
+    /// Whether the history read so far yields the same state as when it was written.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
@@ -116,7 +116,7 @@ impl Unannounced {
     }
 }
 
-/// The service that an event gives a spec, and the spec.
+/// The service whose spec an event sets, and the spec.
 pub fn spec_given(kind: &Kind) -> Option<(ServiceId, &ServiceSpec)> {
     if let Kind::ServiceCreated(event) = kind {
         Some((event.service, &event.spec))
@@ -139,7 +139,7 @@ fn specs_mut(frame: &mut Frame, service: ServiceId) -> impl Iterator<Item = &mut
     })
 }
 
-/// What stands in the place of a value with this HMAC.
+/// The replacement of a value with this HMAC.
 pub fn digest(hmac: &[u8; 32]) -> String {
     let digits = hmac.iter().map(|byte| format!("{byte:02x}"));
     std::iter::once(DIGEST_PREFIX.to_owned()).chain(digits).collect()
@@ -152,8 +152,8 @@ pub fn is_digest(value: &str) -> bool {
     })
 }
 
-/// A field of a service's spec from which a value can be erased: those whose text decides nothing in the cluster. Written as `blame`
-/// and `history diff` call it.
+/// A field of a service's spec from which a value can be erased: those whose text does not affect decisions of the cluster.
+/// Written as in `blame` and `history diff`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
     /// `env.NAME`.
@@ -168,7 +168,7 @@ pub enum Field {
     Args,
 }
 
-/// Before the name of a variable and the keys of labels.
+/// Prefixes of the name of a variable and the keys of labels.
 const ENV: &str = "env.";
 const LABELS: &str = "labels.";
 const CONTAINER_LABELS: &str = "container.labels.";
@@ -205,7 +205,7 @@ impl fmt::Display for Field {
 }
 
 impl Field {
-    /// The value that a spec has there: of a list all items, each ended by a zero.
+    /// The value of the field in a spec: for a list all items, each terminated by a zero byte.
     pub fn value(&self, spec: &ServiceSpec) -> Option<String> {
         let container = spec.template().container();
         let list = |items: &[String]| (!items.is_empty()).then(|| items.iter().flat_map(|item| [item, "\0"]).collect());
@@ -218,7 +218,7 @@ impl Field {
         }
     }
 
-    /// Puts a digest in the place of the value; whether there was one.
+    /// Replaces the value by a digest; returns whether there was one.
     pub fn erase(&self, spec: &mut ServiceSpec, digest: &str) -> bool {
         if let Self::Label(key) = self {
             let label = spec.annotations.as_mut().and_then(|annotations| annotations.labels.get_mut(key));
@@ -242,7 +242,7 @@ impl Field {
     }
 }
 
-/// A field of a spec that has a digest in place of a value.
+/// A field of a spec that contains a digest instead of a value.
 pub fn redacted_field(spec: &ServiceSpec) -> Option<Field> {
     let container = spec.template().container();
     let of = |labels: &BTreeMap<String, String>, field: fn(String) -> Field| {

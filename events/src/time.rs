@@ -1,4 +1,4 @@
-//! Time as data: instants come in as arguments, only the shell reads a clock.
+//! Time as data: instants are arguments; only the shell reads a clock.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -8,18 +8,19 @@ use prost::bytes::{Buf, BufMut};
 use prost::encoding::{DecodeContext, WireType};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Lengths of time are the standard library's.
+/// Durations are those of the standard library.
 pub use std::time::Duration;
 
-/// Nanoseconds since 1970-01-01T00:00:00Z. An optional one takes no more room than one that is there.
+/// Nanoseconds since 1970-01-01T00:00:00Z. An `Option` of it takes no more space.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(
-    /// The nanoseconds after the least `i64`, which is no instant: so the order is that of time, and never zero.
+    /// The nanoseconds after the least `i64`, which is no valid instant: so the order is that of time, and the value is never
+    /// zero.
     NonZeroU64,
 );
 
 impl Timestamp {
-    /// The instant `ns` nanoseconds after 1970-01-01T00:00:00Z. The least number stands for the next one.
+    /// The instant `ns` nanoseconds after 1970-01-01T00:00:00Z. The least number is rounded up to the next one.
     pub const fn from_unix_ns(ns: i64) -> Self {
         match NonZeroU64::new(ns.wrapping_sub(i64::MIN).cast_unsigned()) {
             Some(biased) => Self(biased),
@@ -32,12 +33,12 @@ impl Timestamp {
         self.0.get().cast_signed().wrapping_add(i64::MIN)
     }
 
-    /// How long after `earlier` this instant is; zero if it is not after it.
+    /// The duration since `earlier`; zero if this instant is not after it.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_nanos(u64::try_from(self.unix_ns().saturating_sub(earlier.unix_ns())).unwrap_or(0))
     }
 
-    /// The minute that it is in, for people: `2026-11-22 03:30 UTC`.
+    /// The instant with a precision of minutes, for people: `2026-11-22 03:30 UTC`.
     pub fn minute(self) -> String {
         let (year, month, day, hour, minute, ..) = self.civil();
         format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
@@ -70,7 +71,7 @@ impl Default for Timestamp {
 
 impl Add<Duration> for Timestamp {
     type Output = Timestamp;
-    /// Stays at the end of time instead of passing it.
+    /// Saturates at the greatest instant.
     fn add(self, length: Duration) -> Timestamp {
         Self::from_unix_ns(self.unix_ns().saturating_add(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)))
     }
@@ -78,14 +79,14 @@ impl Add<Duration> for Timestamp {
 
 impl Sub<Duration> for Timestamp {
     type Output = Timestamp;
-    /// Stays at the beginning of time instead of passing it.
+    /// Saturates at the least instant.
     fn sub(self, length: Duration) -> Timestamp {
         Self::from_unix_ns(self.unix_ns().saturating_sub(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX)))
     }
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC with all nine digits, so that texts sort as instants do.
+    /// RFC 3339 in UTC with all nine digits, so that texts sort like instants.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day, hour, minute, second, ns) = self.civil();
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ns:09}Z")
@@ -113,7 +114,7 @@ impl std::error::Error for ParseTimestampError {}
 impl std::str::FromStr for Timestamp {
     type Err = ParseTimestampError;
 
-    /// Reads RFC 3339 in UTC (`Z`), with or without a fraction.
+    /// Parses RFC 3339 in UTC (`Z`), with or without a fraction.
     fn from_str(text: &str) -> Result<Self, ParseTimestampError> {
         parse(text).ok_or_else(|| ParseTimestampError(text.to_owned()))
     }
@@ -140,7 +141,7 @@ fn parse(text: &str) -> Option<Timestamp> {
     let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
     let time = seconds.checked_mul(1_000_000_000)?.checked_add(ns).map(Timestamp::from_unix_ns)?;
-    // The 31st of a shorter month would be a day of the next one.
+    // The 31st of a shorter month would be parsed as a day of the next one.
     let (_, _, day_again, ..) = time.civil();
     (i64::from(day_again) == *day).then_some(time)
 }

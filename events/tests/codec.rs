@@ -1,4 +1,4 @@
-//! Properties of the codec: what was written is read, and no bytes at all bring a reader down.
+//! Properties of the codec: what was written can be read back, and no input makes a reader panic.
 
 mod support;
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 
-/// The same cases in every run, so that a failure can be met again.
+/// The same cases in every run, so that a failure can be reproduced.
 fn config() -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -94,7 +94,7 @@ proptest! {
     }
 }
 
-/// Reads as much of an entry as there is to be read.
+/// Reads as much of an entry as possible.
 fn read(entry: &[u8]) {
     if let Ok(sections) = split_entry(entry) {
         let _ = (decode_frame(sections.frame).is_ok(), decode_volatile(sections.volatile).is_ok());

@@ -1,8 +1,8 @@
-//! The form of every event never changes: what is in `events/golden` was written to somebody's log.
+//! The encoding of every event never changes: the bytes in `events/golden` exist in users' logs.
 //!
-//! Each file holds the bytes and the JSON of one event. `SWARMLOG_BLESS=1` writes the files that are missing and changes
-//! none. When a message grows a field: fill it in in the sample, raise the event's version in [`VERSIONS`], and bless; the
-//! older file stays, and must go on being read as what it says.
+//! Each file holds the bytes and the JSON of one event. `SWARMLOG_BLESS=1` writes the missing files and changes none. When a
+//! field is added to a message: set it in the sample, raise the event's version in [`VERSIONS`], and bless; the older file is
+//! kept, and must still decode to the same event.
 
 #![allow(clippy::disallowed_methods, reason = "golden files are files, and blessing is asked for by the environment")]
 
@@ -39,8 +39,8 @@ const VERSIONS: [(&str, u32); 21] = [
     ("update_started", 2),
 ];
 
-/// The type number of an event, written down here a second time so that it cannot change by mistake. A new event has to
-/// be added here and to the samples.
+/// The type number of an event, repeated here so that it cannot change by mistake. A new event has to be added here and to the
+/// samples.
 fn number(kind: &Kind) -> u32 {
     match kind {
         Kind::LeadershipAssumed(_) => 10,
@@ -121,7 +121,7 @@ fn number(kind: &Kind) -> u32 {
 /// Bytes in one line of a file.
 const LINE_BYTES: usize = 40;
 
-/// An event's form, as a file says it.
+/// An event's encoding, as in a file.
 struct Golden {
     bytes: Vec<u8>,
     json: String,
@@ -163,8 +163,8 @@ fn file_name(kind: &Kind) -> String {
     format!("{}-{}{suffix}.txt", number(kind), kind.name())
 }
 
-/// The events of the files: some caused by commands, the others by reconcilers, as their own numbers have it, so that an
-/// event that comes or goes changes no other file.
+/// The events of the files: some caused by commands, the others by reconcilers, depending on their own numbers, so that adding or
+/// removing an event changes no other file.
 fn events() -> impl Iterator<Item = Event> {
     support::samples().into_iter().map(|kind| match number(&kind) % 2 {
         0 => Event::by_command(3, kind),
@@ -191,14 +191,14 @@ fn type_numbers_never_change() {
     }
 }
 
-/// One test, because a file that is being blessed cannot be read at the same time.
+/// One test, because a file cannot be read while it is being blessed.
 #[test]
 fn golden_files_hold() {
     compare_or_bless();
     read_all();
 }
 
-/// Every event has the form of its file.
+/// Every event has the encoding of its file.
 fn compare_or_bless() {
     let bless = std::env::var_os("SWARMLOG_BLESS").is_some();
     let mut faults = Vec::new();
@@ -217,7 +217,7 @@ fn compare_or_bless() {
     assert!(faults.is_empty(), "{}\n{hint}", faults.join("\n"));
 }
 
-/// Files of every version are read as what they say, and lie under the name of what they hold.
+/// Files of every version decode to what they contain, and have the name of the event.
 fn read_all() {
     for entry in fs::read_dir(directory()).expect("the golden files are there") {
         let path = entry.expect("a directory entry").path();

@@ -1,4 +1,4 @@
-//! Frames from which values were erased: what goes, what stays, and that everybody gets the same bytes.
+//! Frames from which values were erased: what is removed, what stays, and that the result is deterministic.
 
 use super::*;
 use crate::{Annotations, ContainerSpec, Event, FrameHeader, Id, ServiceCreated, ServiceSpecUpdated, TaskSpec};
@@ -23,7 +23,7 @@ fn stored(kinds: Vec<Kind>) -> Vec<u8> {
     Frame { header, commands: Vec::new(), events }.encode_to_vec()
 }
 
-/// The specs that a frame gives a service.
+/// The specs that a frame sets for a service.
 fn specs(frame: &Frame, service: ServiceId) -> Vec<&ServiceSpec> {
     codec::kinds(frame).filter_map(spec_given).filter(|(of, _)| *of == service).map(|(_, spec)| spec).collect()
 }
@@ -79,12 +79,12 @@ fn a_redacted_frame_is_read_as_any_other_and_keeps_its_place_in_chain_and_tree()
     let frame = codec::decode_frame(&redacted).expect("it was just made");
     assert_eq!(frame.header, codec::decode_frame(&plain).expect("it was just made").header);
     assert_eq!(field.value(specs(&frame, service())[0]).expect("it was just made"), "gone");
-    // A second value goes as the first did, and to do it once more changes nothing.
+    // A second value is erased in the same way, and repeating it changes nothing.
     let both = redact(&redacted, service(), &Field::Args, "gone too").expect("it was just made");
     assert_eq!((frame::hash(&both), frame::leaf(&both)), (frame::hash(&plain), frame::leaf(&plain)));
     assert_eq!(redact(&redacted, service(), &field, "gone").expect("it was just made"), redacted);
     let text = String::from_utf8_lossy(&both);
-    // Its labels have it still.
+    // Its labels still contain it.
     assert_eq!(text.matches("hunter2").count(), 2);
 }
 

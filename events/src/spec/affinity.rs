@@ -1,40 +1,40 @@
-//! Affinities: what tasks want to be near, or keep away from. `service==NAME`, `service!=NAME`, `image==REFERENCE`,
-//! `image!=REFERENCE`, or any placement constraint.
+//! Affinities and anti-affinities of tasks. `service==NAME`, `service!=NAME`, `image==REFERENCE`, `image!=REFERENCE`, or any
+//! placement constraint.
 
 use super::Constraint;
 
-/// Weights of affinities that are preferred.
+/// Weights of preferred affinities.
 pub const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=100;
 
-/// How an affinity is written, for hints.
+/// The form of an affinity, for hints.
 pub const AFFINITY_HINT: &str =
     "service==NAME, service!=NAME, image==REFERENCE, image!=REFERENCE or a placement constraint";
 
 /// One parsed affinity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Affinity {
-    /// Tasks of a service on the node: whether there have to be some, or none.
+    /// Tasks of a service on the node: whether there must be some, or none.
     Service(String, Presence),
-    /// Whether the image has to be on the node, or must not be.
+    /// Whether the image must be on the node, or must not be.
     Image(String, Presence),
-    /// What the node has to be like.
+    /// A required property of the node.
     Node(Constraint),
 }
 
-/// Whether something has to be there.
+/// Whether something must be on the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It has to be there.
+    /// It must be there.
     Near,
     /// It must not be there.
     Apart,
 }
 
 impl Affinity {
-    /// Reads one.
+    /// Parses an affinity.
     ///
     /// # Errors
-    /// When the text is none, with the reason.
+    /// When the text is not one, with the reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let of = |key: &str| {
             let start = text.trim_start().get(..key.len())?;
@@ -57,7 +57,7 @@ impl Affinity {
     }
 }
 
-/// An image's reference as two of them are compared: without a digest, and with the tag that it has by default.
+/// An image reference in comparable form: without a digest, and with its default tag.
 pub fn plain_image(reference: &str) -> String {
     let named = reference.split_once('@').map_or(reference, |(named, _digest)| named);
     let last = named.rsplit('/').next().unwrap_or(named);

@@ -1,6 +1,6 @@
-//! Capabilities of Linux, as capabilities(7) names them.
+//! Capabilities of Linux, with the names of capabilities(7).
 
-/// What is wrong with another text, and what would be right.
+/// The valid forms, for hints.
 pub const CAPABILITY_HINT: &str =
     "name capabilities as capabilities(7) does, such as NET_ADMIN or CAP_NET_ADMIN, or say ALL";
 

@@ -1,5 +1,5 @@
-//! Placement constraints: `key==value` and `key!=value` compare whole words, `key=~expression` looks for a regular expression,
-//! all without regard to case; `<`, `<=`, `>` and `>=` compare labels that are numbers or versions.
+//! Placement constraints: `key==value` and `key!=value` compare whole words, `key=~expression` searches for a regular expression,
+//! all ignoring case; `<`, `<=`, `>` and `>=` compare labels that are numbers or versions.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use super::pattern::Pattern;
 use super::version::Version;
 use crate::{NodeId, Role};
 
-/// What a constraint can ask about a node.
+/// The facts about a node that a constraint can refer to.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeFacts<'a> {
     /// The node's id.
     pub id: NodeId,
-    /// What the node calls itself.
+    /// The node's own host name.
     pub hostname: &'a str,
     /// The address it connects from; empty if it is not known.
     pub addr: &'a str,
-    /// The role that its certificate gives it.
+    /// The role in its certificate.
     pub role: Role,
     /// Operating system.
     pub os: &'a str,
@@ -38,7 +38,7 @@ pub struct Constraint {
     test: Test,
 }
 
-/// What a constraint asks of the value of its key.
+/// The condition on the value of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Test {
     Equals(String),
@@ -55,7 +55,7 @@ enum Order {
     AtLeast,
 }
 
-/// Every operator, those first of which another one is the beginning.
+/// All operators; each comes before those that are a prefix of it.
 const OPERATORS: [&str; 7] = ["==", "!=", "=~", "<=", ">=", "<", ">"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,16 +85,16 @@ impl fmt::Display for ConstraintError {
 
 impl std::error::Error for ConstraintError {}
 
-/// The keys a constraint may name, for hints.
+/// The keys of constraints, for hints.
 pub const KEYS: &str = "node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, \
                         node.labels.<key>, engine.labels.<key>";
 
-/// The operators a constraint may use, for hints.
+/// The operators of constraints, for hints.
 pub const OPERATOR_HINT: &str = "KEY==VALUE, KEY!=VALUE, KEY=~REGEX, or for labels with numbers or versions KEY<VALUE, KEY<=VALUE, \
                                  KEY>VALUE, KEY>=VALUE";
 
 impl Constraint {
-    /// Reads a key, an operator and a value.
+    /// Parses a key, an operator and a value.
     ///
     /// # Errors
     /// When the operator is missing, the key unknown or the value empty or malformed.
@@ -120,7 +120,7 @@ impl Constraint {
     }
 }
 
-/// A text at its first operator: key, operator, value.
+/// Splits a text at its first operator: key, operator, value.
 fn split(text: &str) -> Option<(&str, &'static str, &str)> {
     let start = text.find(['=', '!', '<', '>'])?;
     let (key, rest) = text.split_at(start);
@@ -140,7 +140,7 @@ impl Order {
 }
 
 impl Key {
-    /// What this operator and value ask of the key.
+    /// The condition for this operator and value.
     fn test(&self, operator: &str, value: &str) -> Result<Test, &'static str> {
         let is_label = matches!(self, Key::NodeLabel(_) | Key::EngineLabel(_));
         let order = match operator {
@@ -173,7 +173,7 @@ impl Key {
         Ok(value.to_owned())
     }
 
-    /// What the node has under this key; `None` if it has no such label.
+    /// The node's value for this key; `None` if it has no such label.
     fn value<'n>(&self, node: &NodeFacts<'n>) -> Option<Cow<'n, str>> {
         let label = |labels: Option<&'n BTreeMap<String, String>>, key: &str| {
             labels.and_then(|labels| labels.get(key)).map(String::as_str)
@@ -194,7 +194,7 @@ impl Key {
         Some(Cow::Borrowed(value))
     }
 
-    /// Whether a node's value is the one that a constraint names.
+    /// Whether a node's value equals that of a constraint.
     fn is_same(&self, value: &str, named: &str) -> bool {
         if *self != Key::Ip {
             return value.eq_ignore_ascii_case(named);
@@ -233,7 +233,7 @@ fn is_key_character(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-_./".contains(character)
 }
 
-/// The characters that SwarmKit accepts in a value; those of globs have no special meaning.
+/// The characters that SwarmKit accepts in a value; glob characters have no special meaning.
 fn is_value_character(character: char) -> bool {
     character.is_ascii_alphanumeric() || character.is_ascii_whitespace() || ":-_.*()?+[]\\^$|/".contains(character)
 }
@@ -335,7 +335,7 @@ mod tests {
             ("2001:db8::7", "node.ip==::/0", true),
             ("2001:db8::7", "node.ip==0.0.0.0/0", false),
             ("2001:db8::7", "node.ip!=10.1.2.3", true),
-            // A listener on both families sees callers of IPv4 like this.
+            // A dual-stack listener sees IPv4 clients like this.
             ("::ffff:10.1.2.3", "node.ip==10.1.2.3", true),
             ("::ffff:10.1.2.3", "node.ip==10.1.0.0/16", true),
             ("10.1.2.3", "node.ip==::ffff:10.1.2.3", true),

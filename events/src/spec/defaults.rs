@@ -1,5 +1,5 @@
-//! Defaults. The log keeps the user's sparse spec; whoever reads it fills the gaps here, so that a default can be looked
-//! up in one place. The values are SwarmKit's (`api/defaults/service.go`).
+//! Defaults. The log stores the user's sparse spec; readers fill the gaps here, so that all defaults are in one place. The values
+//! are SwarmKit's (`api/defaults/service.go`).
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -8,112 +8,111 @@ use crate::CommandId;
 use crate::schema::service_spec::Mode;
 use crate::schema::*;
 
-/// Time between a polite stop and a kill.
+/// Time between the stop signal and a kill.
 pub const STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
-/// Pause before a task is restarted after its first failure, where the policy names none; each further failure in a row
-/// doubles it.
+/// Pause before a task is restarted after its first failure, if the policy sets none; each further failure in a row doubles it.
 pub const RESTART_DELAY: Duration = Duration::from_secs(5);
-/// Longest such pause: a task that never comes up is still tried a dozen times an hour.
+/// Maximum of that pause: a task that never becomes healthy is still retried a dozen times an hour.
 pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 /// A task that ran for this long was healthy: its failure is the first of a new row.
 pub const RESTART_HEALTHY_AFTER: Duration = Duration::from_secs(600);
-/// Ends in a row from which on a task counts as one that does not come up by itself. By then the next attempt is more than a minute
-/// away, unless the policy names a delay.
+/// Ends in a row from which a task counts as being in a crash loop. By then the next attempt is more than a minute away, unless
+/// the policy sets a delay.
 pub const CRASH_LOOP_FROM: u64 = 5;
-/// How long an updated task is watched for failure.
+/// How long an updated task is monitored for failure.
 pub const UPDATE_MONITOR: Duration = Duration::from_secs(5);
-/// Tasks that are moved in one step, where a service rebalances.
+/// Tasks moved in one step of rebalancing.
 pub const REBALANCE_TASKS: u64 = 1;
-/// From one step to the next.
+/// Time between two steps.
 pub const REBALANCE_EVERY: Duration = Duration::from_secs(30);
-/// Time over which the use of tasks is averaged, where a service is autoscaled.
+/// Time over which the resource use of tasks is averaged for autoscaling.
 pub const AUTOSCALE_WINDOW: Duration = Duration::from_secs(60);
-/// Time after a change of the number of replicas before there are fewer.
+/// Time after a change of the number of replicas before it can be lowered.
 pub const AUTOSCALE_COOL_DOWN: Duration = Duration::from_secs(300);
-/// One processor, in billionths.
+/// One CPU, in billionths.
 const PROCESSOR: u64 = 1_000_000_000;
-/// Tasks kept in a slot, counting the live one.
+/// Tasks kept in a slot, including the live one.
 pub const TASK_HISTORY_LIMIT: i64 = 5;
-/// Longest time between two heartbeats of an agent.
+/// Maximum time between two heartbeats of an agent.
 pub const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
 /// Missed heartbeats after which a node is down.
 pub const HEARTBEAT_GRACE: u32 = 3;
-/// Life of a node's certificate.
+/// Lifetime of a node's certificate.
 pub const NODE_CERT_EXPIRY: Duration = Duration::from_secs(2160 * 3600);
-/// Nodes that may be members.
+/// Maximum number of nodes.
 pub const NODES_MAX: u32 = 100_000;
-/// Name of the one cluster object.
+/// Name of the only cluster object.
 pub const CLUSTER_NAME: &str = "default";
 
-/// A restart policy without gaps.
+/// A restart policy with all defaults filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restart {
-    /// Which ends of a task call for a replacement.
+    /// Which ends of a task require a replacement.
     pub condition: RestartCondition,
-    /// Pause before the replacement starts, where the policy names one.
+    /// Pause before the replacement starts, if the policy sets one.
     pub delay: Option<Duration>,
-    /// Most restarts within the window; 0: no limit.
+    /// Maximum number of restarts within the window; 0: no limit.
     pub max_attempts: u64,
-    /// The window; zero: all of the task's life.
+    /// The window; zero: the whole lifetime of the task.
     pub window: Duration,
 }
 
-/// An update or rollback configuration without gaps.
+/// An update or rollback configuration with all defaults filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rollout {
     /// Slots replaced at the same time; 0: all.
     pub parallelism: u64,
     /// Pause after each slot.
     pub delay: Duration,
-    /// How long a new task is watched after it runs.
+    /// How long a new task is monitored once it is running.
     pub monitor: Duration,
-    /// What too many failures lead to.
+    /// The action after too many failures.
     pub failure_action: FailureAction,
     /// Tolerated share of failed tasks in millionths.
     pub max_failure_ppm: u32,
-    /// Which of old and new comes first.
+    /// Whether the old or the new task comes first.
     pub order: UpdateOrder,
-    /// How long a new task may take until it runs; zero: as long as it takes.
+    /// How long a new task may take until it is running; zero: no limit.
     pub progress_deadline: Duration,
 }
 
-/// How tasks are moved to nodes that have fewer of them, without gaps.
+/// How tasks are moved to nodes with fewer of them, with all defaults filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rebalancing {
-    /// Most tasks that move in one step.
+    /// Maximum number of tasks moved in one step.
     pub max_tasks: u64,
-    /// From one step to the next.
+    /// Time between two steps.
     pub every: Duration,
 }
 
-/// How many replicas follow from what tasks use, without gaps.
+/// An autoscaling rule with all defaults filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Autoscaling {
-    /// Fewest replicas.
+    /// Minimum number of replicas.
     pub min: u64,
-    /// Most replicas.
+    /// Maximum number of replicas.
     pub max: u64,
-    /// What a task should use of its CPU.
+    /// Target for the CPU use of a task.
     pub cpu_percent: Option<u32>,
-    /// What a task should use of its memory.
+    /// Target for the memory use of a task.
     pub memory_percent: Option<u32>,
-    /// The time over which that is averaged.
+    /// The time over which use is averaged.
     pub window: Duration,
-    /// After the last change, how long there are not fewer.
+    /// Time after the last change before the number can be lowered.
     pub cool_down: Duration,
 }
 
 /// How many tasks of a job have to complete, and how many run at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completions {
-    /// Tasks at the same time.
+    /// Maximum number of concurrent tasks.
     pub concurrent: u64,
     /// Tasks that have to complete.
     pub total: u64,
 }
 
 impl Restart {
-    /// The pause after so many failures in a row: the named one, or one that grows.
+    /// The pause after this many failures in a row: the configured one, or one that grows.
     pub fn delay_after(&self, failures: u64) -> Duration {
         self.delay.unwrap_or_else(|| {
             let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -139,7 +138,7 @@ impl ServiceSpec {
         &self.annotations().name
     }
 
-    /// What each task runs.
+    /// The spec of its tasks.
     pub fn template(&self) -> &TaskSpec {
         self.task.as_ref().unwrap_or(&EMPTY_TASK)
     }
@@ -149,7 +148,7 @@ impl ServiceSpec {
         self.mode.unwrap_or(Mode::Replicated(ReplicatedMode { replicas: 1 }))
     }
 
-    /// The number of replicas of a replicated service; nothing for any other.
+    /// The number of replicas of a replicated service; `None` for any other.
     pub fn replicas(&self) -> Option<u64> {
         match self.mode() {
             Mode::Replicated(mode) => Some(mode.replicas),
@@ -165,7 +164,7 @@ impl ServiceSpec {
         }
     }
 
-    /// Whether its tasks run once, and are over when they have completed.
+    /// Whether its tasks run once, and end when they have completed.
     pub fn is_job(&self) -> bool {
         match self.mode() {
             Mode::ReplicatedJob(_) | Mode::GlobalJob(_) => true,
@@ -173,7 +172,7 @@ impl ServiceSpec {
         }
     }
 
-    /// The numbers of a job that is not tied to nodes, without gaps; nothing for any other service.
+    /// The numbers of a job that is not bound to nodes, with defaults filled in; `None` for any other service.
     pub fn completions(&self) -> Option<Completions> {
         match self.mode() {
             Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 0, total_completions: total }) => {
@@ -186,12 +185,12 @@ impl ServiceSpec {
         }
     }
 
-    /// What is wanted of a task that is to run: of a job's, that it completes.
+    /// The desired state of a task that should run: for a job, that it completes.
     pub fn desired_state(&self) -> TaskState {
         if self.is_job() { TaskState::Complete } else { TaskState::Running }
     }
 
-    /// When a task that ended is replaced. One of a job that completed never is.
+    /// When a task that ended is replaced. A completed task of a job never is.
     pub fn restart_policy(&self) -> Restart {
         let policy = self.template().restart_policy();
         match policy.condition {
@@ -200,20 +199,20 @@ impl ServiceSpec {
         }
     }
 
-    /// Ports that listen on the node that runs a task.
+    /// Ports opened on the node that runs a task.
     pub fn host_ports(&self) -> impl Iterator<Item = &PortConfig> {
         let ports = self.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
         ports.filter(|port| port.publish_mode() == PublishMode::Host && port.published_port != 0)
     }
 
-    /// Whether tasks of both specs run the same. New credentials for the registry change nothing about a task that runs, and neither
-    /// does what it cannot see, such as the order of its variables.
+    /// Whether tasks of both specs are equal. New credentials for the registry do not affect a running task, and neither does
+    /// anything invisible to it, such as the order of its variables.
     pub fn same_template(&self, other: &ServiceSpec) -> bool {
         let is_same = || self.template().as_seen_by_tasks() == other.template().as_seen_by_tasks();
         self.endpoint == other.endpoint && (self.template() == other.template() || is_same())
     }
 
-    /// How its tasks are moved to nodes that have fewer of them; nothing where they stay, and of what is not replicated.
+    /// The rebalancing rule; `None` if it is not enabled, or the service is not replicated.
     pub fn rebalancing(&self) -> Option<Rebalancing> {
         let rule = self.rebalance.filter(|_| self.replicas().is_some())?;
         Some(Rebalancing {
@@ -222,7 +221,7 @@ impl ServiceSpec {
         })
     }
 
-    /// How its number of replicas follows from what they use; nothing where it is asked for, and of what is not replicated.
+    /// The autoscaling rule; `None` if it is not enabled, or the service is not replicated.
     pub fn autoscaling(&self) -> Option<Autoscaling> {
         let rule = self.autoscale.filter(|_| self.replicas().is_some())?;
         Some(Autoscaling {
@@ -235,8 +234,8 @@ impl ServiceSpec {
         })
     }
 
-    /// The CPU and memory of which the use of a task is a share: what it reserves, else its limit, else one processor; of memory else
-    /// nothing.
+    /// The CPU and memory that correspond to a use of 100 %: the reservation, or else the limit, or else one CPU; for memory,
+    /// otherwise none.
     pub fn whole_use(&self) -> Resources {
         let of = self.template().resources.as_ref();
         let known = |part: fn(&Resources) -> u64| {
@@ -251,12 +250,12 @@ impl ServiceSpec {
         }
     }
 
-    /// How an update is rolled out.
+    /// The configuration of an update.
     pub fn update_rollout(&self) -> Rollout {
         rollout(self.update.as_ref())
     }
 
-    /// How a rollback is rolled out.
+    /// The configuration of a rollback.
     pub fn rollback_rollout(&self) -> Rollout {
         rollout(self.rollback.as_ref())
     }
@@ -281,8 +280,8 @@ fn rollout(config: Option<&UpdateConfig>) -> Rollout {
 }
 
 impl TaskSpec {
-    /// The spec as far as a task can tell it from others: without the name of its registry credentials and its pull policy, with lists
-    /// whose order makes no difference in order, and with the defaults that it names itself left out.
+    /// The spec as visible to a task: without the name of its registry credentials and its pull policy, with lists sorted if
+    /// their order makes no difference, and without values that equal the defaults.
     pub fn as_seen_by_tasks(&self) -> TaskSpec {
         let mut spec = self.clone();
         if let Some(placement) = &mut spec.placement {
@@ -294,7 +293,7 @@ impl TaskSpec {
         if let Some(container) = &mut spec.container {
             container.registry_auth_key.clear();
             container.pull_policy = PullPolicy::Missing.into();
-            // Where a name is repeated, the last one counts.
+            // If a name is repeated, the last one counts.
             container.env.sort_by(|one, other| env_name(one).cmp(env_name(other)));
             container.capability_add.sort();
             container.capability_drop.sort();
@@ -307,17 +306,17 @@ impl TaskSpec {
         spec
     }
 
-    /// The container that a task is.
+    /// The container of a task.
     pub fn container(&self) -> &ContainerSpec {
         self.container.as_ref().unwrap_or(&EMPTY_CONTAINER)
     }
 
-    /// Where tasks may and should run.
+    /// Placement rules.
     pub fn placement(&self) -> &Placement {
         self.placement.as_ref().unwrap_or(&EMPTY_PLACEMENT)
     }
 
-    /// What the scheduler counts for each task.
+    /// The resources that the scheduler reserves for each task.
     pub fn reserved(&self) -> &Resources {
         self.resources.as_ref().and_then(|resources| resources.reservations.as_ref()).unwrap_or(&EMPTY_RESOURCES)
     }
@@ -345,7 +344,7 @@ impl ConfigSpec {
         &self.annotations().name
     }
 
-    /// Whether the nodes of tasks expand its data.
+    /// Whether nodes expand its data as a template.
     pub fn is_template(&self) -> bool {
         !self.template_driver.is_empty()
     }
@@ -362,7 +361,7 @@ impl SecretSpec {
         &self.annotations().name
     }
 
-    /// Whether the nodes of tasks expand its data.
+    /// Whether nodes expand its data as a template.
     pub fn is_template(&self) -> bool {
         !self.template_driver.is_empty()
     }
@@ -379,19 +378,19 @@ impl NodeDescription {
 }
 
 impl ContainerSpec {
-    /// Time between a polite stop and a kill.
+    /// Time between the stop signal and a kill.
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace_period_ns.map_or(STOP_GRACE_PERIOD, Duration::from_nanos)
     }
 }
 
 impl ClusterSpec {
-    /// Tasks kept in a slot, counting the live one; negative: all.
+    /// Tasks kept in a slot, including the live one; negative: all.
     pub fn history_limit(&self) -> i64 {
         self.task_history_limit.unwrap_or(TASK_HISTORY_LIMIT)
     }
 
-    /// Longest time between two heartbeats of an agent: that in a cluster of many nodes.
+    /// Maximum time between two heartbeats of an agent: that of a cluster with many nodes.
     pub fn heartbeat_period(&self) -> Duration {
         self.heartbeat_period_ns.map_or(HEARTBEAT_PERIOD, Duration::from_nanos)
     }
@@ -401,24 +400,24 @@ impl ClusterSpec {
         self.heartbeat_grace.unwrap_or(HEARTBEAT_GRACE)
     }
 
-    /// Nodes that may be members.
+    /// Maximum number of nodes.
     pub fn node_limit(&self) -> usize {
         self.nodes_max.unwrap_or(NODES_MAX) as usize
     }
 
-    /// Which of the nodes that will do gets a task of a service with this placement.
+    /// The placement strategy of a service with this placement.
     pub fn strategy_of(&self, placement: &Placement) -> PlacementStrategy {
         placement.strategy.map_or_else(|| self.placement_strategy(), |_| placement.strategy())
     }
 
-    /// Life of a node's certificate.
+    /// Lifetime of a node's certificate.
     pub fn cert_expiry(&self) -> Duration {
         self.node_cert_expiry_ns.map_or(NODE_CERT_EXPIRY, Duration::from_nanos)
     }
 }
 
 impl ActorKind {
-    /// Whether it is a person or a tool, and not a node or a manager by itself.
+    /// Whether it is a person or a tool, and not a node or a manager itself.
     pub fn asks(self) -> bool {
         match self {
             ActorKind::Operator | ActorKind::CertifiedOperator | ActorKind::Joiner => true,
@@ -428,20 +427,20 @@ impl ActorKind {
 }
 
 impl CommandRecord {
-    /// The operation that it belongs to: that of its correlation, or its own. A command without an id, such as one that reads a secret,
-    /// has none: it is an operation by itself.
+    /// The operation that it belongs to: that of its correlation, or its own. A command without an id, such as one that reads a
+    /// secret, has none: it is an operation by itself.
     pub fn operation(&self) -> Option<CommandId> {
         self.correlation.or(Some(self.id)).filter(|id| *id != CommandId::default())
     }
 }
 
 impl TaskState {
-    /// Whether a task in this state is over for good.
+    /// Whether this state is final.
     pub fn is_terminal(self) -> bool {
         self > TaskState::Running
     }
 
-    /// Whether a task of which this is desired is to run, now or later. One that is to complete is wanted until it has.
+    /// Whether a task with this desired state should run, now or later. One that should complete is wanted until it has.
     pub fn is_wanted(self) -> bool {
         match self {
             TaskState::New
@@ -499,7 +498,7 @@ mod tests {
             (&|container| container.stop_grace_period_ns = Some(10_000_000_000), true),
             (&|container| container.stop_grace_period_ns = Some(11_000_000_000), false),
             (&|container| container.env = vec!["A=1".into(), "B=3".into()], false),
-            // A name that is repeated is not looked into: which value counts is the container's business.
+            // Repeated names are not normalized: which value counts depends on the container.
             (&|container| container.env = vec!["A=1".into(), "B=3".into(), "B=2".into()], false),
         ];
         for (row, (edit, same)) in table.into_iter().enumerate() {

@@ -1,40 +1,40 @@
-//! Files that containers are given: configs and secrets, and where each is put.
+//! Files in containers: configs and secrets, and where each is mounted.
 
 use crate::id::{ConfigId, SecretId};
 use crate::schema::{ConfigReference, ContainerSpec, FileTarget, SecretReference};
 
-/// Permission bits of a file: everybody in the container may read it.
+/// Permission bits of a file: all users in the container may read it.
 const FILE_MODE: u32 = 0o444;
-/// Permission bits that a file on a host may have: reading, writing and executing, and nothing else.
+/// Permission bits that a file on a host may have: reading, writing and executing only.
 const HOST_MODE_MAX: u32 = 0o777;
 
 /// A config or a secret as a file.
 pub trait FileReference {
-    /// What it is, for messages.
+    /// Its noun, for messages.
     fn noun(&self) -> &'static str;
 
-    /// What the config or the secret is called.
+    /// The name of the config or the secret.
     fn name(&self) -> &str;
 
-    /// Where the spec puts it.
+    /// Its target in the spec.
     fn target(&self) -> Option<&FileTarget>;
 
-    /// The directory that a path is below which is not absolute, with a slash at its end.
+    /// The parent directory of relative paths, with a trailing slash.
     fn directory(&self) -> &'static str;
 
-    /// The path as it is given: the target's, or the name.
+    /// The path as written: the target's, or the name.
     fn given_path(&self) -> &str {
         self.target().map(|file| file.name.as_str()).filter(|path| !path.is_empty()).unwrap_or(self.name())
     }
 
-    /// Where the file is put.
+    /// The absolute path of the file.
     fn path(&self) -> String {
         let given = self.given_path();
         let directory = if given.starts_with('/') { "/" } else { self.directory() };
         format!("{directory}{}", given.trim_start_matches('/'))
     }
 
-    /// Whether a template that names this target means the file: as the spec gives it, or as the container has it.
+    /// Whether a template that refers to this target means the file: by the path in the spec, or by the path in the container.
     fn is_at(&self, target: &str) -> bool {
         target == self.given_path() || target == self.path()
     }
@@ -44,18 +44,18 @@ pub trait FileReference {
         self.target().and_then(|file| file.mode).unwrap_or(FILE_MODE)
     }
 
-    /// Whether only a container can have it: a plain process sees the host's own files, where a file at an absolute path would
-    /// be everybody's, and one with the setuid bit would give its owner's rights to whoever executes it.
+    /// Whether it requires a container: a plain process sees the host's own files, where a file at an absolute path would be
+    /// visible to all, and one with the setuid bit would give its owner's rights to any user that executes it.
     fn needs_container(&self) -> bool {
         self.given_path().starts_with('/') || self.mode() > HOST_MODE_MAX
     }
 
-    /// Whether the spec says who owns the file.
+    /// Whether the spec sets the file's owner.
     fn has_owner(&self) -> bool {
         self.target().is_some_and(|file| !(file.uid.is_empty() && file.gid.is_empty()))
     }
 
-    /// The numbers of the file's owner and its group; `None` if one of them is no number.
+    /// The numeric owner and group of the file; `None` if one of them is not numeric.
     fn owner(&self) -> Option<(u32, u32)> {
         let number = |text: &str| if text.is_empty() { Some(0) } else { text.parse().ok() };
         let Some(file) = self.target() else { return Some((0, 0)) };
@@ -99,30 +99,30 @@ impl FileReference for SecretReference {
     }
 }
 
-/// What names the data of a config: the config, and the revision.
+/// Identifies the data of a config: the config, and the revision.
 pub type ConfigKey = (ConfigId, u64);
 
 impl ConfigReference {
-    /// What names the data, where a config is named.
+    /// The key of the data, if a config is set.
     pub fn key(&self) -> Option<ConfigKey> {
         self.config.map(|config| (config, self.revision))
     }
 }
 
 impl SecretReference {
-    /// The name of the payload that holds the data. Empty, which no payload is called, where no secret is named.
+    /// The name of the payload with the data. Empty, which is no valid payload name, if no secret is set.
     pub fn key(&self) -> String {
         self.secret.map(|secret| secret_key(secret, self.revision)).unwrap_or_default()
     }
 }
 
-/// The name of the payload that holds the data of a secret's revision.
+/// The name of the payload with the data of a secret's revision.
 pub fn secret_key(secret: SecretId, revision: u64) -> String {
     format!("secret/{secret}/{revision}")
 }
 
 impl ContainerSpec {
-    /// The configs and secrets that the container is given as files.
+    /// The configs and secrets that are files in the container.
     pub fn files(&self) -> impl Iterator<Item = &dyn FileReference> {
         let configs = self.configs.iter().filter(|of| !of.runtime).map(|reference| reference as &dyn FileReference);
         configs.chain(self.secrets.iter().map(|reference| reference as &dyn FileReference))

@@ -1,5 +1,5 @@
-//! Generic resources: text form, claiming and giving back. A node offers a number (`fpga=2`) or a set of names
-//! (`gpu=a,gpu=b`); a task asks for a number and gets either the number or names.
+//! Generic resources: text form, claiming and releasing. A node offers a number (`fpga=2`) or a set of names (`gpu=a,gpu=b`); a
+//! task requests a number and gets either the number or names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,10 +21,10 @@ impl fmt::Display for GenericError {
 
 impl std::error::Error for GenericError {}
 
-/// Reads `fpga=2,gpu=UUID1,gpu=UUID2`: a number is an amount, anything else a name of a set.
+/// Parses `fpga=2,gpu=UUID1,gpu=UUID2`: a number is an amount, anything else a name of a set.
 ///
 /// # Errors
-/// When an item is not `kind=value`, or a kind is given both as a number and as names, or twice the same name.
+/// When an item is not `kind=value`, or a kind has both a number and names, or a name is repeated.
 pub fn parse(text: &str) -> Result<Vec<GenericResource>, GenericError> {
     let mut kinds: BTreeMap<&str, GenericResource> = BTreeMap::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
@@ -56,12 +56,12 @@ pub fn available(list: &[GenericResource], kind: &str) -> u64 {
     list.iter().filter(|resource| resource.kind == kind).map(amount).sum()
 }
 
-/// How much one entry holds.
+/// The amount of one entry.
 pub fn amount(resource: &GenericResource) -> u64 {
     if resource.names.is_empty() { resource.amount } else { resource.names.len() as u64 }
 }
 
-/// Takes what `wanted` asks for out of `free`, first names first; `None`, with `free` untouched, if it is not there.
+/// Takes `wanted` from `free`, first names first; `None`, with `free` unchanged, if there is not enough.
 pub fn claim(free: &mut Vec<GenericResource>, wanted: &[GenericResource]) -> Option<Vec<GenericResource>> {
     if wanted.iter().any(|need| available(free, &need.kind) < amount(need)) {
         return None;
@@ -86,7 +86,7 @@ pub fn claim(free: &mut Vec<GenericResource>, wanted: &[GenericResource]) -> Opt
     Some(taken)
 }
 
-/// What is left of `offered` after all `claims`; claims of things no longer offered take nothing.
+/// What is left of `offered` after all `claims`; claims of resources that are no longer offered have no effect.
 pub fn remaining<'a>(
     offered: &[GenericResource],
     claims: impl IntoIterator<Item = &'a GenericResource>,

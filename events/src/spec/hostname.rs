@@ -1,13 +1,13 @@
 //! Host names inside containers.
 
-/// What is right, for hints.
+/// The valid form, for hints.
 pub const CONTAINER_HOSTNAME_HINT: &str =
     "use letters, digits, - . and _, begin and end with a letter or digit, at most 63 characters";
 
-/// Longest name: the kernel takes one character more, the engine's tools do not.
+/// Maximum length: the kernel allows one character more, the engine's tools do not.
 const LENGTH_MAX: usize = 63;
 
-/// Whether a container can be called so.
+/// Whether a container can have this host name.
 pub fn is_container_hostname(text: &str) -> bool {
     let ends = [text.bytes().next(), text.bytes().next_back()];
     text.len() <= LENGTH_MAX

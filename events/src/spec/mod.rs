@@ -1,5 +1,5 @@
-//! What users ask for, read with care: defaults filled in, constraints and generic resources parsed, and the rules that
-//! clients and managers judge by alike.
+//! Interpretation of users' specs: defaults filled in, constraints and generic resources parsed, and the rules shared by clients
+//! and managers.
 
 pub mod affinity;
 mod capability;

@@ -1,30 +1,29 @@
-//! Regular expressions that people write into specs. Matching takes time linear in what is looked through, and making one is
-//! bounded, so that no expression holds up a manager. Specs are read again for each task that is judged: what was compiled lately
-//! is kept.
+//! Regular expressions in specs. Matching takes time linear in the text, and compiling is bounded, so that no expression delays a
+//! manager. Specs are parsed again for each task that is judged: recently compiled expressions are cached.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use regex::{Regex, RegexBuilder};
 
-/// Longest expression in bytes: what people write is a tenth of it.
+/// Maximum length of an expression in bytes: typical ones have a tenth of it.
 const LENGTH_MAX: usize = 256;
-/// Most memory of one that is compiled, which also bounds the time that it takes.
+/// Maximum memory of a compiled expression, which also bounds the time to compile it.
 const SIZE_MAX: usize = 256 * 1_024;
-/// Most expressions that are kept: 16 MiB at worst.
+/// Maximum number of cached expressions: 16 MiB in the worst case.
 const KEPT_MAX: usize = 64;
 
 thread_local! {
-    /// The expressions that were used lately.
+    /// The recently used expressions.
     static KEPT: RefCell<BTreeMap<String, Regex>> = RefCell::default();
 }
 
-/// A regular expression that is looked for anywhere in a text, without regard to case unless it says so itself.
+/// A regular expression that is searched anywhere in a text, ignoring case unless it sets that itself.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern(Regex);
 
 impl Pattern {
-    /// Compiles an expression, or says why it will not do.
+    /// Compiles an expression, or returns why that is impossible.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.is_empty() {
             return Err("has an empty regular expression");

@@ -1,10 +1,10 @@
-//! Go's text/template in a container's spec, as Docker's Swarm mode has it: `{{.Node.Hostname}}-{{.Task.Slot}}`. A task's
-//! node expands them when it makes the container; a manager tries them on a task that might be, so that a mistake is
-//! reported when the service is made.
+//! Go's text/template in a container's spec, as in Docker's Swarm mode: `{{.Node.Hostname}}-{{.Task.Slot}}`. A task's node
+//! expands them when it creates the container; a manager tries them on an example task, so that an error is reported when the
+//! service is created.
 //!
-//! Expanded are the values of the environment, the hostname, sources and targets of mounts, and labels and driver options
-//! of volumes. Beyond Go's own functions there is `join SEPARATOR TEXT...`. What is in a config or a secret may be a template too
-//! (`payload.rs`).
+//! These fields are expanded: the values of the environment, the hostname, sources and targets of mounts, and labels and driver
+//! options of volumes. In addition to Go's own functions there is `join SEPARATOR TEXT...`. The data of a config or a secret may
+//! be a template too (`payload.rs`).
 
 mod engine;
 mod payload;
@@ -20,11 +20,11 @@ use crate::{ContainerSpec, NodeId, Platform, ServiceId, ServiceSpec, TaskId};
 
 pub use payload::{Found, LookUp, Payload, PayloadError, Source, TEMPLATE_DRIVER, check_payload, expand_payload};
 
-/// What the templates in a spec may ask for.
+/// The limits of templates in a spec.
 const LIMITS: Limits =
     Limits { template_bytes: 4 * 1024, templates_bytes: 64 * 1024, text_bytes: 64 * 1024, work_bytes: 1024 * 1024 };
 
-/// What a template can ask for.
+/// The fields available to a template.
 #[derive(Debug, Clone, Copy)]
 pub struct TemplateScope<'a> {
     /// `.Service.ID`
@@ -41,21 +41,21 @@ pub struct TemplateScope<'a> {
     pub task: TaskId,
     /// `.Task.Name`
     pub task_name: &'a str,
-    /// The number behind `.Task.Slot`; a task of a global service has its node's id there.
+    /// The number of `.Task.Slot`; for a task of a global service that is its node's id.
     pub slot: u64,
 }
 
 /// A template that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {
-    /// Where it stands: "the hostname".
+    /// The field that contains it: "the hostname".
     pub place: String,
-    /// What is wrong with it, in the words of the template engine. They may repeat a part of it, which may be a secret: only
-    /// for whoever wrote it.
+    /// The error from the template engine. It may repeat a part of the template, which may be a secret: only the author may see
+    /// it.
     pub reason: String,
 }
 
-/// Says nothing of the template itself.
+/// Does not repeat any part of the template.
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the template in {} cannot be expanded", self.place)
@@ -64,21 +64,21 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// Whether there is anything to expand in a container's spec.
+/// Whether a container's spec contains templates.
 pub fn has_templates(container: &ContainerSpec) -> bool {
     let mut found = false;
     let mut look = |_: fmt::Arguments<'_>, text: &mut String| {
         found |= is_template(text);
         Ok(())
     };
-    // Looking never fails.
+    // This visitor never fails.
     visit(&mut container.clone(), &mut look).is_ok() && found
 }
 
 /// The container's spec with its templates expanded for one task.
 ///
 /// # Errors
-/// When a template is malformed, asks for what is not there, or for more text than it may.
+/// When a template is malformed, refers to something that does not exist, or exceeds its limits.
 pub fn expand<'a>(
     container: &'a ContainerSpec,
     scope: &TemplateScope<'_>,

@@ -1,4 +1,4 @@
-//! When the runs of a scheduled job are due. Time zones are those that came with the program, so that machines cannot disagree.
+//! The due times of scheduled jobs. The time zone database is compiled into the program, so that machines cannot disagree.
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -7,25 +7,25 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use crate::{JobSchedule, Timestamp};
 
-/// How a schedule is written.
+/// The form of a schedule, for hints.
 pub const SCHEDULE_HINT: &str = "write minute, hour, day of month, month and day of week, such as '30 3 * * MON-FRI', or @hourly, \
                                  @daily, @weekly, @monthly or @yearly";
 
-/// How a time zone is named.
+/// The form of a time zone, for hints.
 pub const ZONE_HINT: &str = "name it as the IANA does, such as Europe/Berlin or UTC";
 
-/// Why a schedule cannot be followed.
+/// Why a schedule is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimetableError {
-    /// It is no cron expression.
+    /// It is not a cron expression.
     Expression,
-    /// There is no such time zone.
+    /// The time zone does not exist.
     TimeZone,
-    /// The time that it names never comes.
+    /// It is never due.
     Never,
 }
 
-/// A schedule that was understood.
+/// A parsed schedule.
 #[derive(Debug, Clone)]
 pub struct Timetable {
     cron: Cron,
@@ -33,10 +33,10 @@ pub struct Timetable {
 }
 
 impl Timetable {
-    /// Understands a schedule.
+    /// Parses a schedule.
     ///
     /// # Errors
-    /// When it cannot be followed.
+    /// When it is invalid.
     pub fn of(schedule: &JobSchedule) -> Result<Self, TimetableError> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let cron = parser.parse(&schedule.cron).map_err(|_| TimetableError::Expression)?;
@@ -49,13 +49,13 @@ impl Timetable {
         Ok(table)
     }
 
-    /// The first time after `at` when a run is due. What a clock that is put forward leaves out comes right after; what one that is put
-    /// back repeats comes once, unless it comes every hour.
+    /// The first due time after `at`. A time skipped by a forward clock change is due right after it; a time repeated by a
+    /// backward change is due once, unless the schedule is hourly.
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
         instant(&self.cron.find_next_occurrence(&self.civil(at)?, false).ok()?)
     }
 
-    /// The last time until `at` when a run was due.
+    /// The last due time up to `at`.
     pub fn last_until(&self, at: Timestamp) -> Option<Timestamp> {
         instant(&self.cron.find_previous_occurrence(&self.civil(at)?, true).ok()?)
     }
@@ -93,7 +93,7 @@ mod tests {
             ("@yearly", "", "2026-11-22T00:00:00Z", "2027-01-01T00:00:00Z"),
             ("0 0 29 2 *", "", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
             ("30 3 * * *", "Asia/Kolkata", "2026-11-22T00:00:00Z", "2026-11-22T22:00:00Z"),
-            // Clocks go forward on 29 March at 2:00 and back on 25 October at 3:00.
+            // Clocks are set forward on 29 March at 2:00 and back on 25 October at 3:00.
             ("30 3 * * *", "Europe/Berlin", "2026-03-28T03:00:00Z", "2026-03-29T01:30:00Z"),
             ("30 2 * * *", "Europe/Berlin", "2026-03-28T03:00:00Z", "2026-03-29T01:00:00Z"),
             ("30 2 * * *", "Europe/Berlin", "2026-10-24T23:00:00Z", "2026-10-25T00:30:00Z"),

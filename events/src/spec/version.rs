@@ -1,24 +1,24 @@
-//! Numbers and versions in labels, which constraints put in order.
+//! Numbers and versions in labels, which constraints can order.
 //!
-//! `16`, `-3`, `v29.6.1`, `5.15.0-91-generic`: parts are compared one by one as numbers, those that are missing are 0. What
-//! follows a dash and begins with a digit is further parts; what begins with a letter makes it an earlier version, as `-rc.1`
-//! does. What follows a plus sign says nothing of the order.
+//! `16`, `-3`, `v29.6.1`, `5.15.0-91-generic`: parts are compared one by one as numbers; missing parts are 0. A suffix after a
+//! dash that starts with a digit adds parts; one that starts with a letter denotes an earlier version, like `-rc.1`. A suffix
+//! after a plus sign does not affect the order.
 
 use std::cmp::Ordering;
 
-/// Most parts of a version: those of kernels have four.
+/// Maximum number of parts of a version: kernel versions have four.
 const PARTS_MAX: usize = 16;
 
 /// A number or a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
-    /// Without zeros at the end.
+    /// Without trailing zeros.
     parts: Vec<i64>,
-    /// What makes it earlier than the parts alone: `rc`, `1`. Empty if nothing does.
+    /// The pre-release identifiers: `rc`, `1`. Empty for a release.
     before: Vec<Identifier>,
 }
 
-/// Numbers come before words.
+/// Numbers sort before words.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Identifier {
     Number(u64),
@@ -26,7 +26,7 @@ enum Identifier {
 }
 
 impl Version {
-    /// Reads one; `None` if the text is none.
+    /// Parses one; `None` if the text is not a version.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (text, sign) = text.strip_prefix('-').map_or((text, 1), |rest| (rest, -1));
@@ -47,7 +47,7 @@ impl Version {
             return None;
         }
         parts[0] *= sign;
-        // A kernel's flavour says nothing of its age: only what follows three parts or fewer makes an earlier version.
+        // A kernel's flavour does not affect its order: only a suffix after at most three parts denotes an earlier version.
         if parts.len() > RELEASE_PARTS {
             before.clear();
         }
@@ -58,7 +58,7 @@ impl Version {
     }
 }
 
-/// Parts of a release as semantic versions have them.
+/// Number of parts of a release in semantic versioning.
 const RELEASE_PARTS: usize = 3;
 
 fn numbers(text: &str) -> impl Iterator<Item = Option<i64>> {

@@ -1,4 +1,4 @@
-//! Specs and statuses in which nothing is left out.
+//! Specs and statuses with every field set.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub fn cluster_spec() -> ClusterSpec {
     }
 }
 
-/// A node that is drained.
+/// A drained node.
 pub fn node_spec() -> NodeSpec {
     let annotations = Some(Annotations { name: "db-1".into(), labels: map("zone", "a") });
     NodeSpec {
@@ -35,7 +35,7 @@ pub fn node_spec() -> NodeSpec {
     }
 }
 
-/// A node that says everything of itself.
+/// A node description with every field set.
 pub fn node_description() -> NodeDescription {
     NodeDescription {
         hostname: "node-1".into(),
@@ -89,7 +89,7 @@ pub fn service_spec() -> ServiceSpec {
     }
 }
 
-/// A task that ended badly.
+/// A failed task.
 pub fn task_status() -> TaskStatus {
     let phase = |state: TaskState, seconds| TaskPhase { state: state.into(), at: Some(time(seconds)) };
     TaskStatus {

@@ -1,5 +1,5 @@
-//! The template engine, within bounds: without them a short template could ask for more memory than there is, since quoting
-//! doubles a text and `printf` repeats it as often as it is told. A manager tries templates in its turn.
+//! The template engine, with limits: without them a short template could use up all memory, since quoting doubles a text and
+//! `printf` repeats it any number of times. A manager tries templates in its turn.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use gotmpl::{MissingKey, Template, TemplateError, Value};
 
 use super::TemplateScope;
 
-/// What templates may ask for.
+/// Limits of templates.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Longest template in bytes.
+    /// Maximum length of a template in bytes.
     pub(super) template_bytes: usize,
-    /// All templates that are expanded together, in bytes.
+    /// Maximum total length of the templates that are expanded together, in bytes.
     pub(super) templates_bytes: usize,
-    /// Longest text that one function takes or makes, and that a template makes, in bytes.
+    /// Maximum length of the input or output of one function, and of a template's output, in bytes.
     pub(super) text_bytes: usize,
-    /// Most that all functions take and make together, in bytes.
+    /// Maximum total length of the inputs and outputs of all functions, in bytes.
     pub(super) work_bytes: usize,
 }
 
-/// What each call of a function counts for, whatever it takes and makes.
+/// Fixed cost of each function call, in addition to its input and output.
 const CALL_BYTES: usize = 64;
-/// Most rounds of all loops of a template together. Only labels are worth a loop.
+/// Maximum total iterations of all loops of a template. Only labels are useful in a loop.
 const ROUNDS_MAX: u64 = 64;
-/// Functions that make text: SwarmKit's own, and those of the engine whose result may be longer than what they are given.
+/// Functions that produce text: SwarmKit's own, and those of the engine whose output may be longer than their input.
 const FUNCTIONS: [(&str, Function); 7] = [
     ("join", join),
     ("print", builtin),
@@ -38,14 +38,14 @@ const FUNCTIONS: [(&str, Function); 7] = [
     ("urlquery", builtin),
 ];
 
-/// A function that makes text of so many bytes at most.
+/// A function that produces text with this maximum length.
 type Function = fn(&'static str, &[Value], usize) -> gotmpl::Result<String>;
 
 /// Expands the templates of one container.
 pub(super) struct Engine {
     data: Value,
     limits: Limits,
-    /// What functions may still take and make.
+    /// The remaining total of function inputs and outputs.
     work: Arc<AtomicUsize>,
 }
 
@@ -54,12 +54,12 @@ impl Engine {
         Self { data: scope.data(), limits, work: Arc::new(AtomicUsize::new(limits.work_bytes)) }
     }
 
-    /// One template, the last of so many bytes of templates.
+    /// Expands one template, the last one of this total length.
     pub(super) fn expand(&self, source: &str, bytes: usize) -> Result<String, String> {
         self.expand_with(source, bytes, |_, template| template)
     }
 
-    /// The same, with functions of its own.
+    /// The same, with additional functions.
     pub(super) fn expand_with(
         &self,
         source: &str,
@@ -88,7 +88,7 @@ impl Engine {
         Ok(out.text)
     }
 
-    /// The template with a function that is called on what is not too long, as long as there is work left.
+    /// The template with a function that is limited in the length of its input and in the remaining work.
     pub(super) fn with_function(
         &self,
         template: Template,
@@ -109,10 +109,10 @@ impl Engine {
     }
 }
 
-/// Reads a template, and gives the templates that it defines beside it.
+/// Parses a template, and returns the templates that it defines as well.
 ///
-/// The parser itself takes a block without an end, and drops all that comes after an end without a block. So an action is put
-/// behind the template: it has to be read as the last one, and in no block.
+/// The parser itself accepts a block without an end, and ignores everything after an end without a block. So an action is
+/// appended to the template: it must be parsed as the last one, and outside of any block.
 pub(super) fn parse(source: &str) -> Result<(ListNode, Vec<DefineNode>), String> {
     let read = |source: &str| Parser::new(source, "{{", "}}").and_then(Parser::parse).map_err(in_place);
     let parsed = read(source)?;
@@ -139,14 +139,14 @@ fn holds_mark(block: &BranchNode, offset: usize) -> bool {
     within || is_mark(last, offset)
 }
 
-/// What is wrong at a place of a template.
+/// An error at a position in a template.
 pub(super) fn at(source: &str, pos: Pos, what: impl fmt::Display) -> String {
     let before = &source[..pos.offset.min(source.len())];
     let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
     format!("line {}, column {column}: {what}", pos.line)
 }
 
-/// An error of the template engine in words, with its place where that is known.
+/// An error of the template engine as text, with its position if that is known.
 fn in_place(error: TemplateError) -> String {
     match error {
         TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. } => {
@@ -165,13 +165,13 @@ fn too_much() -> TemplateError {
     failure("it asks for too much text")
 }
 
-/// Templates that call templates could branch without end.
+/// Templates that call templates could recurse exponentially.
 fn calls_templates(source: &str) -> Option<&'static str> {
     let mut actions = source.split("{{").skip(1).map(|action| action.trim_start_matches('-').trim_start());
     actions.find_map(|action| ["template", "block", "define"].into_iter().find(|word| action.starts_with(word)))
 }
 
-/// A function of the engine's own; they can be reached through templates only.
+/// A builtin function of the engine; it can only be called through templates.
 fn builtin(name: &'static str, args: &[Value], bytes_max: usize) -> gotmpl::Result<String> {
     let mut call = format!("{{{{{name}");
     for position in 0..args.len() {
@@ -183,7 +183,7 @@ fn builtin(name: &'static str, args: &[Value], bytes_max: usize) -> gotmpl::Resu
     Ok(made.text)
 }
 
-/// SwarmKit's own function: the first argument between the others.
+/// SwarmKit's own function: joins the other arguments with the first one between them.
 fn join(_: &'static str, args: &[Value], bytes_max: usize) -> gotmpl::Result<String> {
     let Some((separator, texts)) = args.split_first() else { return Err(failure("join needs a separator")) };
     if let Some(odd) = args.iter().find(|arg| arg.as_str().is_none()) {
@@ -197,14 +197,14 @@ fn join(_: &'static str, args: &[Value], bytes_max: usize) -> gotmpl::Result<Str
     Ok(joined.text)
 }
 
-/// Go's `index`: a label that is not there is empty, since labels are texts.
+/// Go's `index`: a missing label is empty, since labels are strings.
 fn index(args: &[Value]) -> gotmpl::Result<Value> {
     let Some((first, keys)) = args.split_first() else { return Err(failure("index needs something to look in")) };
     let found = keys.iter().try_fold(first.clone(), |within, key| within.index(key))?;
     Ok(if matches!(found, Value::Nil) { Value::String(Arc::from("")) } else { found })
 }
 
-/// A text that refuses to grow beyond its bound.
+/// A text that cannot grow beyond its limit.
 struct Bounded {
     text: String,
     bytes_max: usize,

@@ -1,6 +1,6 @@
-//! Templates in configs and secrets, as Docker's `--template-driver golang` has them. Beside what a spec's templates have there
-//! are three functions: `env "NAME"`, a variable of the container, and `secret "TARGET"` and `config "TARGET"`, what is in a
-//! file that the same container is given. What they find is not expanded again.
+//! Templates in configs and secrets, as with Docker's `--template-driver golang`. In addition to the functions in specs there are
+//! three: `env "NAME"`, a variable of the container, and `secret "TARGET"` and `config "TARGET"`, the contents of a file in the
+//! same container. Their results are not expanded again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,12 +11,12 @@ use gotmpl::parse::{CommandNode, Expr, ListNode, Node, PipeNode, Pos};
 use super::engine::{self, Engine, Limits, failure};
 use super::{TemplateScope, map};
 
-/// The one template driver.
+/// The only template driver.
 pub const TEMPLATE_DRIVER: &str = "golang";
 
-/// Longest template in bytes: a manager reads it in its turn.
+/// Maximum length of a template in bytes: a manager parses it in its turn.
 const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
-/// What a template may ask for, as much text as a config may have and a function puts around it.
+/// The limits of a template: as much text as a config may have and a function adds to it.
 const LIMITS: Limits = Limits {
     template_bytes: PAYLOAD_BYTES_MAX,
     templates_bytes: PAYLOAD_BYTES_MAX,
@@ -28,36 +28,36 @@ const FUNCTIONS: [&str; 20] = [
     "and", "call", "eq", "ge", "gt", "html", "index", "join", "js", "le", "len", "lt", "ne", "not", "or", "print",
     "printf", "println", "slice", "urlquery",
 ];
-/// Functions that look something up.
+/// Lookup functions.
 const SOURCES: [(&str, Source); 3] =
     [("config", Source::Config), ("env", Source::Variable), ("secret", Source::Secret)];
-/// The field whose own fields are whatever the user says.
+/// The field whose own fields are user-defined.
 const LABELS: &str = "Labels";
 
-/// What a function looks something up in.
+/// The source of a lookup function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The container's variables, by name.
     Variable,
-    /// Its secrets, by the target as the spec gives it.
+    /// Its secrets, by the target in the spec.
     Secret,
     /// Its configs, likewise.
     Config,
 }
 
-/// What a function found.
+/// The result of a lookup.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// What is in it.
+    /// Its contents.
     pub data: Vec<u8>,
     /// Whether it is a secret.
     pub is_secret: bool,
 }
 
-/// Looks up what a template names.
+/// Looks up a name in a template.
 pub type LookUp = dyn Fn(Source, &str) -> Option<Found> + Send + Sync;
 
-/// What a template came to.
+/// The result of expanding a template.
 #[derive(Debug)]
 pub struct Payload {
     /// The data of the file.
@@ -69,17 +69,17 @@ pub struct Payload {
 /// A template that cannot be expanded.
 #[derive(Debug)]
 pub struct PayloadError {
-    /// What is wrong with it, in the words of the template engine, which may repeat a part of it or of what it read.
+    /// The error from the template engine, which may repeat a part of the template or of its input.
     pub reason: String,
     /// Whether a secret was read before, so that it may be in the reason.
     pub reads_secret: bool,
 }
 
-/// Judges a template that is to be data of a config or a secret, as far as it can be without a task: its form, the fields that it
-/// asks for, and the functions that it calls.
+/// Checks a template for the data of a config or a secret, as far as possible without a task: its syntax, its fields, and its
+/// functions.
 ///
 /// # Errors
-/// What is wrong with it and where, in words that may repeat a part of it.
+/// The error and its position, in a message that may repeat a part of the template.
 pub fn check_payload(data: &[u8]) -> Result<(), String> {
     let source = text(data)?;
     let (tree, defines) = engine::parse(source)?;
@@ -90,10 +90,10 @@ pub fn check_payload(data: &[u8]) -> Result<(), String> {
     check.list(&tree, true)
 }
 
-/// What a template is for one task, in so many bytes at most.
+/// Expands a template for one task, with a maximum length.
 ///
 /// # Errors
-/// When it is malformed, asks for what is not there, or for more text than it may.
+/// When it is malformed, refers to something that does not exist, or exceeds its limits.
 pub fn expand_payload(
     data: &[u8],
     scope: &TemplateScope<'_>,
@@ -125,7 +125,7 @@ fn text(data: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(data).map_err(|_| "it is not text".to_owned())
 }
 
-/// What a function gives for the one name that it takes. As in SwarmKit, a variable that is not set is empty.
+/// The result of a lookup function for its only argument. As in SwarmKit, an unset variable is empty.
 fn found(look_up: &LookUp, source: Source, args: &[Value], read: &AtomicBool) -> gotmpl::Result<String> {
     let [name] = args else { return Err(failure(format!("{} takes one name", source.name()))) };
     let Some(name) = name.as_str() else { return Err(failure(format!("{} takes a text", source.name()))) };
@@ -145,7 +145,7 @@ impl Source {
     }
 }
 
-/// The fields that there are for every task.
+/// The fields available for every task.
 fn fields() -> Value {
     let text = || Value::from("");
     let labels = Value::from_entries([]);
@@ -159,7 +159,7 @@ fn fields() -> Value {
     ])
 }
 
-/// Reads a template without a task.
+/// Checks a template without a task.
 struct Check<'a> {
     source: &'a str,
     fields: Value,
@@ -170,7 +170,7 @@ impl Check<'_> {
         engine::at(self.source, pos, what)
     }
 
-    /// A list of nodes. What the dot is after `with` and `range` is not known.
+    /// A list of nodes. The value of the dot after `with` and `range` is unknown.
     fn list(&self, list: &ListNode, dot_is_root: bool) -> Result<(), String> {
         list.nodes.iter().try_for_each(|node| match node {
             Node::List(list) => self.list(list, dot_is_root),
@@ -343,7 +343,7 @@ mod tests {
         assert!(check_payload(&vec![b'x'; PAYLOAD_BYTES_MAX + 1]).is_err());
     }
 
-    /// The functions that are known here are those that the engine has.
+    /// The functions listed here are those of the engine.
     #[test]
     fn every_function_that_passes_the_check_can_be_called() {
         for name in FUNCTIONS {
