@@ -4,9 +4,9 @@
 //! magic, version | salt | rounds of the key derivation | head | history .. | secrets .. | end
 //! ```
 //!
-//! A file is always sealed: history says what every service runs, and the secrets are the cluster's root key and join tokens. It has
-//! no certificates and keys of nodes: a restored manager issues itself new ones. Nor has it what a start can make again, such as
-//! checkpoints, or what belongs to a machine, such as its addresses.
+//! A file is always sealed: history contains every service's spec, and the secrets include the cluster's root key and join
+//! tokens. It contains no certificates and keys of nodes: a restored manager issues new ones to itself. Nor does it contain what
+//! a start can rebuild, such as checkpoints, or what is specific to a machine, such as its addresses.
 //!
 //! Suggested order: [`sealed`] (chunks under a passphrase), [`record`] (what is in them), [`writer`], [`restore`].
 
@@ -20,10 +20,10 @@ use projections::{Cluster, Member};
 pub use record::Head;
 pub use sealed::BackupError;
 
-/// Shortest passphrase in bytes: one that cannot be guessed from a copy of the file, if it is a random one.
+/// Minimum length of a passphrase in bytes: a random one of this length cannot be guessed from a copy of the file.
 pub const PASSPHRASE_BYTES_MIN: usize = 12;
 
-/// The head of a backup that this manager writes of its state.
+/// The head of a backup of this manager's state.
 pub fn head(cluster: &Cluster, member: &Member, hostname: &str, term: u64) -> Head {
     Head {
         cluster: cluster.id().to_string(),

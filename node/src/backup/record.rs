@@ -1,4 +1,4 @@
-//! What is in the chunks of a backup: a head, pages of history, pages of secrets, and an end that says how much there was.
+//! The contents of a backup's chunks: a head, pages of history, pages of secrets, and an end with their totals.
 
 use bytes::Bytes;
 use events::VolatileSection;
@@ -7,28 +7,28 @@ use zeroize::Zeroizing;
 
 use super::BackupError;
 
-/// What a chunk is, by its first byte.
+/// The type of a chunk, its first byte.
 const HEAD: u8 = 1;
 const HISTORY: u8 = 2;
 const SECRETS: u8 = 3;
 const END: u8 = 4;
 
-/// Whose backup it is, and as of when.
+/// The origin and the time of a backup.
 #[derive(Clone, PartialEq, Message)]
 pub struct Head {
     /// The cluster.
     #[prost(string, required, tag = "1")]
     pub cluster: String,
-    /// The manager that wrote it, which a restored one takes the place of.
+    /// The manager that wrote it, which a restored one replaces.
     #[prost(string, required, tag = "2")]
     pub node: String,
-    /// What that manager is called.
+    /// The host name of that manager.
     #[prost(string, required, tag = "3")]
     pub hostname: String,
-    /// Its number in raft.
+    /// Its raft id.
     #[prost(fixed64, required, tag = "4")]
     pub raft_id: u64,
-    /// The newest term that it knew.
+    /// The newest term that it had seen.
     #[prost(uint64, required, tag = "5")]
     pub term: u64,
     /// Index of the last frame.
@@ -67,7 +67,7 @@ pub struct StoredFrame {
 
 events::redacted_debug! { StoredFrame shows [index] hides [stored] }
 
-/// How much there was.
+/// The totals.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct End {
     /// Frames of history.
@@ -78,7 +78,7 @@ pub struct End {
     pub secrets: u64,
 }
 
-/// What a chunk holds.
+/// The contents of a chunk.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// The first one.
@@ -92,7 +92,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// The bytes of a chunk with it.
+    /// Encodes the chunk.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let (kind, body) = match self {
             Self::Head(head) => (HEAD, head.encode_to_vec()),
@@ -104,10 +104,10 @@ impl Record {
         Zeroizing::new([[kind].as_slice(), &body].concat())
     }
 
-    /// Reads it back.
+    /// Decodes a chunk.
     ///
     /// # Errors
-    /// When it is none.
+    /// When it is malformed.
     pub fn decode(content: &[u8]) -> Result<Self, BackupError> {
         let malformed = |error: prost::DecodeError| BackupError::Content(format!("a part of it is malformed: {error}"));
         let (kind, body) =

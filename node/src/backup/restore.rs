@@ -1,7 +1,8 @@
-//! `swarmd restore`: makes the state directory of a manager from a backup.
+//! `swarmd restore`: creates the state directory of a manager from a backup.
 //!
-//! The log is built beside its place and moved there once it is whole and durable: what was cut short left nothing that a start
-//! would take for a log. Memory is bounded by a page of history, whatever the backup holds, and by the state that history leads to.
+//! The log is built in a temporary place and moved once it is complete and durable: an interrupted restore leaves nothing that a
+//! start would take for a log. Memory is bounded by a page of history, whatever the size of the backup, and by the restored
+//! state.
 
 use std::fs::File;
 use std::io::{BufReader, Write};
@@ -28,14 +29,14 @@ use crate::log::{CheckpointHead, FrameLink, HardState, Install, LogError, LogSto
 use crate::manager::{alone, core};
 use crate::security::{CertificateStore, UnlockKey};
 
-/// Where the log is built, beside its place.
+/// The temporary directory in which the log is built.
 const UNFINISHED: &str = "raft.restoring";
-/// Whom history names for what was asked of a restoration: whoever can write the state directory.
+/// The actor in history for the requests of a restore: any user who can write the state directory.
 const OPERATOR: &str = "swarmd restore";
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(2);
 
-/// What `swarmd restore` is asked for.
+/// Arguments of `swarmd restore`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The backup.
@@ -55,7 +56,7 @@ pub struct Args {
     pub rotate_tokens: bool,
 }
 
-/// What was restored.
+/// The result of a restore.
 struct Restored {
     head: Head,
     end: End,
@@ -64,10 +65,10 @@ struct Restored {
     locked: bool,
 }
 
-/// Makes a manager's state directory from a backup, and says how far it is.
+/// Creates a manager's state directory from a backup, and reports progress.
 ///
 /// # Errors
-/// When the file is no whole backup, the passphrase is another one, or the directory is not empty.
+/// When the file is not a complete backup, the passphrase is wrong, or the directory is not empty.
 pub async fn restore(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     clock::require_sane()?;
     let passphrase = passphrase(&args.passphrase_file)?;
@@ -102,7 +103,7 @@ pub async fn restore(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     out.write_all(told.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
 }
 
-/// The passphrase in a file, without the end of its line.
+/// The passphrase in a file, without the trailing newline.
 fn passphrase(path: &Path) -> Result<SecretText, Failure> {
     let passphrase = File::open(path).and_then(wire::read_passphrase).map_err(|error| {
         let sentence = format!("the passphrase cannot be read: {}: {error}", path.display());
@@ -174,8 +175,8 @@ async fn build(args: &Args, passphrase: &SecretText, dir: &Path, out: &mut impl 
     Ok(Restored { head, end, node, locked: unlock_key.is_some() })
 }
 
-/// Folds the history that was restored, and keeps the state as a checkpoint: no start does so again. The file has none, as all of
-/// its history is verified anyhow, of which folding is a part.
+/// Folds the restored history, and stores the state as a checkpoint, so that no start has to fold it again. A backup contains no
+/// checkpoint, since all of its history must be verified, which includes folding it.
 fn fold(store: &dyn LogStore, term: u64) -> Result<(), Failure> {
     let folded = core::fold(store, &store.load()?)?;
     let Some(end) = folded.end() else { return Ok(()) };
@@ -219,7 +220,7 @@ fn next<R: std::io::Read>(opener: &mut Opener<R>) -> Result<Option<Record>, Back
     opener.chunk()?.map(|content| Record::decode(&content)).transpose()
 }
 
-/// What the history of a backup says of values that were erased from it.
+/// The redactions in the history of a backup.
 #[derive(Default)]
 struct Redactions {
     permits: Permits,
@@ -240,7 +241,7 @@ impl Redactions {
     }
 }
 
-/// Writes the history and the secrets of a backup into an empty log, which begins with them once all of it is there.
+/// Writes the history and the secrets of a backup into an empty log, which starts from them once they are complete.
 fn fill<R: std::io::Read>(
     store: &dyn LogStore,
     head: &Head,
@@ -283,14 +284,14 @@ fn fill<R: std::io::Read>(
     let hard_state = HardState { term, vote: 0, commit: index };
     let install = Install { index, term, secrets, permits: redactions.permits };
     store.write(vec![store.stage_install(install, Vec::new(), Some(hard_state))?])?;
-    // Its own number is new: what was sent to the one before is not for it.
+    // Its own raft id is new: messages to the old one are not meant for it.
     let raft_id = alone::draw_raft_id(&mut rand::random, |drawn| drawn == head.raft_id);
     store.begin_alone(raft_id, head.raft_id)?;
     Ok(end)
 }
 
-/// Lets the restored manager say in history that it goes on alone, and makes what was asked for. Gives the cluster's unlock key, if
-/// managers are locked.
+/// Lets the restored manager record in history that it continues alone, and applies the requested changes. Returns the cluster's
+/// unlock key, if managers are locked.
 async fn begin(
     store: Arc<dyn LogStore>,
     rotates_tokens: bool,

@@ -1,6 +1,6 @@
-//! Chunks of a file under a passphrase. The key is derived from it and a salt; each chunk is encrypted and authenticated with
-//! AES-256-GCM, its number and whether it is the last being its nonce: none can be left out, exchanged or put elsewhere, and a file
-//! that was cut off has no last one.
+//! Chunks of a file that is encrypted with a passphrase. The key is derived from the passphrase and a salt; each chunk is
+//! encrypted and authenticated with AES-256-GCM. Its nonce contains its number and whether it is the last: no chunk can be left
+//! out, exchanged or moved, and a truncated file has no last one.
 
 use std::io::{ErrorKind, Read};
 use std::num::NonZeroU32;
@@ -10,50 +10,50 @@ use aws_lc_rs::{pbkdf2, rand};
 use events::SecretText;
 use zeroize::Zeroizing;
 
-/// The first bytes of a file, the version of its form last.
+/// The first bytes of a file, ending with the format version.
 const MAGIC: [u8; 16] = *b"swarmlog backup\x01";
 const SALT_BYTES: usize = 16;
 /// The magic bytes, the salt and the number of rounds.
 const HEADER_BYTES: usize = MAGIC.len() + SALT_BYTES + 4;
-/// Rounds of PBKDF2 with HMAC-SHA-256, as OWASP recommends them: about half a second, once a file and once a guess.
+/// Rounds of PBKDF2 with HMAC-SHA-256, as recommended by OWASP: about half a second per file, and per guess.
 const ROUNDS: u32 = 600_000;
-/// Most rounds that are believed of a file: some seconds.
+/// Maximum number of rounds accepted from a file: some seconds.
 const ROUNDS_MAX: u32 = 10_000_000;
-/// Most bytes of a chunk that are believed of a file: several times what a writer puts in one.
+/// Maximum chunk size accepted from a file: several times what a writer uses.
 const CHUNK_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Of a chunk: its length, and whether it is the last.
+/// Header of a chunk: its length, and whether it is the last.
 const CHUNK_HEAD_BYTES: usize = 5;
 const TAG_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 
-/// Why a file is not a backup that can be used.
+/// Why a file is not a usable backup.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// It begins like something else.
+    /// It does not start with the magic bytes.
     #[error("it is not a backup of a Swarmlog cluster")]
     NotABackup,
-    /// Another version wrote it.
+    /// Its format version is not supported.
     #[error("it has format {0}, which this swarmd does not read")]
     Newer(u8),
-    /// Its first chunk does not open.
+    /// Its first chunk cannot be decrypted.
     #[error("the passphrase is wrong, or the beginning of the file is damaged")]
     Passphrase,
-    /// A chunk does not open.
+    /// A chunk cannot be decrypted.
     #[error("it is damaged at byte {0}")]
     Damaged(u64),
-    /// It ends too early.
+    /// It is truncated.
     #[error("it was cut off after {0} bytes")]
     CutShort(u64),
-    /// Something follows its end.
+    /// It has data after its end.
     #[error("something follows its end at byte {0}")]
     TooLong(u64),
-    /// What is in it makes no sense.
+    /// Its contents are invalid.
     #[error("{0}")]
     Content(String),
-    /// The operating system's words.
+    /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    /// The cryptographic library refused.
+    /// The cryptographic library failed.
     #[error("cannot {0}: the cryptographic library refused")]
     Crypto(&'static str),
 }
@@ -66,7 +66,7 @@ fn derive(passphrase: &SecretText, salt: &[u8], rounds: u32) -> Result<LessSafeK
     Ok(LessSafeKey::new(key))
 }
 
-/// No two chunks of a file have the same, and no two files the same key.
+/// Unique for each chunk of a file; different files have different keys.
 fn nonce(number: u64, is_last: bool) -> Nonce {
     let mut nonce = [0; NONCE_LEN];
     nonce[..8].copy_from_slice(&number.to_be_bytes());
@@ -81,10 +81,10 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Begins a file: the sealer, and the bytes before the first chunk.
+    /// Starts a file: returns the sealer, and the bytes before the first chunk.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// When the operating system provides no randomness.
     pub fn begin(passphrase: &SecretText) -> Result<(Self, Vec<u8>), BackupError> {
         let mut salt = [0; SALT_BYTES];
         rand::fill(&mut salt).map_err(|_| BackupError::Crypto("draw random bytes"))?;
@@ -92,7 +92,7 @@ impl Sealer {
         Ok((Self { key, number: 0 }, [MAGIC.as_slice(), &salt, &ROUNDS.to_le_bytes()].concat()))
     }
 
-    /// The bytes of the next chunk.
+    /// Encrypts the next chunk.
     ///
     /// # Errors
     /// When the cipher fails, or the chunk is too large.
@@ -122,10 +122,10 @@ pub struct Opener<R> {
 }
 
 impl<R: Read> Opener<R> {
-    /// Reads what comes before the first chunk.
+    /// Reads the header.
     ///
     /// # Errors
-    /// When it is no backup, or of another version.
+    /// When it is no backup, or has another version.
     pub fn open(mut file: R, passphrase: &SecretText) -> Result<Self, BackupError> {
         let (mut header, mut bytes) = ([0; HEADER_BYTES], 0);
         let whole = fill(&mut file, &mut header, &mut bytes);
@@ -145,10 +145,10 @@ impl<R: Read> Opener<R> {
         Ok(Self { file, key, number: 0, bytes, at_end: false })
     }
 
-    /// What the next chunk holds; nothing after the last one.
+    /// The contents of the next chunk; `None` after the last one.
     ///
     /// # Errors
-    /// When the passphrase is another one, or the file is damaged, cut off or goes on after its end.
+    /// When the passphrase is wrong, or the file is damaged, truncated or continues after its end.
     pub fn chunk(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, BackupError> {
         if self.at_end {
             return match self.file.read(&mut [0])? {

@@ -1,4 +1,4 @@
-//! A backup is the whole of what it was taken of, or none.
+//! A restored backup is complete, or refused.
 
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ fn a_file_opens_whole_with_its_passphrase_and_in_no_other_way() {
     assert!(matches!(opened(&[whole, vec![0]].concat(), PASSPHRASE), Err(BackupError::TooLong(_))));
 }
 
-/// Restores these bytes, and gives the directory and what was said.
+/// Restores these bytes, and returns the directory and the output.
 fn restored(bytes: &[u8], new_cluster_id: bool) -> (tempfile::TempDir, Result<String, String>) {
     let dir = tempfile::tempdir().unwrap();
     let (file, passphrase_file, state_dir) =
@@ -122,7 +122,7 @@ fn a_restored_log_has_all_frames_and_secrets_and_goes_on_alone_under_a_new_numbe
         assert_eq!(members, [(node(), true)]);
         assert!(folded.cluster.former_members.contains(original.raft_id()), "its old number is fenced");
         assert_eq!(folded.keyring.payloads(), original.keyring().payloads());
-        // History is the same up to the backup's last frame, and goes on from there.
+        // History is the same up to the backup's last frame, and continues from there.
         let mut hash = None;
         verify_all::<crate::log::LogError>(&store, |index, stored| {
             if before.frame.is_some_and(|frame| frame.index == index) {
@@ -148,7 +148,7 @@ fn what_is_not_whole_is_refused_and_leaves_nothing() {
     let left: Vec<_> =
         std::fs::read_dir(dir.path().join("state")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["lock"]);
-    // A directory that is in use is left alone.
+    // A directory in use is not changed.
     let state = dir.path().join("state");
     std::fs::create_dir(state.join("certificates")).unwrap();
     let args = Args {

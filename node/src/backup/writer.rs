@@ -1,4 +1,4 @@
-//! Writing a backup: what a manager reads of its history and its secrets at one index, part by part.
+//! Writes a backup: a manager's history and secrets at one index, part by part.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::record::{End, Head, History, Record, StoredFrame};
 use super::sealed::{BackupError, Sealer};
 use crate::log::{HistoryReader, LogError, LogStore, PageSize, Permits};
 
-/// What is read and sent at a time: a fraction of a second on a slow link.
+/// What is read and sent at once: a fraction of a second on a slow link.
 const PAGE: PageSize = PageSize { frames: 4_096, bytes: 1024 * 1024 };
 /// Secrets in a page: each has less than a few KiB.
 const SECRETS_PER_PAGE: usize = 256;
@@ -21,7 +21,7 @@ pub enum WriteError {
     /// History is damaged, or cannot be read.
     #[error("the log cannot be read: {0}")]
     Log(#[from] LogError),
-    /// A frame lost a value after the index at which the backup ends: nothing in it would announce that.
+    /// A value was erased from a frame after the index at which the backup ends: the backup would not contain the announcement.
     #[error("a value was erased from history while the backup was under way")]
     Redacted,
     /// It cannot be sealed.
@@ -29,7 +29,7 @@ pub enum WriteError {
     Seal(#[from] BackupError),
 }
 
-/// A backup in the making. History is verified as it is read, from the first frame to the last.
+/// A backup in progress. History is verified as it is read, from the first frame to the last.
 pub struct Writer {
     store: Arc<dyn LogStore>,
     sealer: Sealer,
@@ -43,7 +43,7 @@ pub struct Writer {
 }
 
 enum Step {
-    /// The beginning of the file is to be written.
+    /// The start of the file must be written next.
     Head(Vec<u8>),
     History,
     Secrets,
@@ -51,10 +51,10 @@ enum Step {
 }
 
 impl Writer {
-    /// Begins a backup of history up to the head's index, with the frames that are redacted by then, and of these secrets.
+    /// Starts a backup of history up to the head's index, with the frames redacted by then, and of these secrets.
     ///
     /// # Errors
-    /// When there is no randomness to be had.
+    /// When the operating system provides no randomness.
     pub fn begin(
         store: Arc<dyn LogStore>,
         head: Head,
@@ -67,10 +67,10 @@ impl Writer {
         Ok(Self { store, sealer, head, history, secrets, redacted, written: End::default(), step })
     }
 
-    /// The next part of the file; nothing after the last.
+    /// The next part of the file; `None` after the last.
     ///
     /// # Errors
-    /// When history is damaged, or cannot be read, or a value was erased from it meanwhile.
+    /// When history is damaged or cannot be read, or a value was erased from it meanwhile.
     pub fn part(&mut self) -> Result<Option<BackupPart>, WriteError> {
         match &mut self.step {
             Step::Head(beginning) => {

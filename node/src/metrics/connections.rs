@@ -1,20 +1,20 @@
-//! How many connections are open, and how many found no place, by class.
+//! Counts open and refused connections, by class.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What is known of the other end of a connection.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionClass {
-    /// It has said nothing yet.
+    /// Nothing has been received yet.
     Silent,
     /// Its TLS handshake is in progress.
     Handshake,
-    /// It has no certificate of a member.
+    /// The client has no member's certificate.
     Anonymous,
-    /// It has a member's certificate.
+    /// The client has a member's certificate.
     Member,
-    /// It came over the control socket.
+    /// It uses the control socket.
     Operator,
 }
 
@@ -45,23 +45,23 @@ struct Counts {
 }
 
 impl Connections {
-    /// Counts one that is open for as long as the answer lives.
+    /// Counts a connection that is open until the result is dropped.
     pub(crate) fn open(self: &Arc<Self>, class: ConnectionClass) -> OpenConnection {
         self.of(class).open.fetch_add(1, Ordering::Relaxed);
         OpenConnection { connections: Arc::clone(self), class }
     }
 
-    /// Counts one for which there was no place.
+    /// Counts a connection that was refused at the limit.
     pub(crate) fn refuse(&self, class: ConnectionClass) {
         self.of(class).refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one whose place another took.
+    /// Counts a connection that was replaced by another.
     pub(crate) fn replace(&self, class: ConnectionClass) {
         self.of(class).replaced.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many of a class are open, were refused, and were replaced.
+    /// How many connections of a class are open, were refused, and were replaced.
     pub(crate) fn read(&self, class: ConnectionClass) -> [u64; 3] {
         let counts = self.of(class);
         [&counts.open, &counts.refused, &counts.replaced].map(|count| count.load(Ordering::Relaxed))
@@ -72,7 +72,7 @@ impl Connections {
     }
 }
 
-/// A connection that is counted as open.
+/// A connection counted as open.
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     connections: Arc<Connections>,

@@ -4,22 +4,22 @@ use std::fmt::{Display, Write};
 
 use super::measures::{BOUNDS_MICROS, Histogram};
 
-/// A page of metrics, as far as it was written.
+/// A page of metrics being written.
 #[derive(Debug, Default)]
 pub(super) struct Page(String);
 
 impl Page {
-    /// A number that goes up and down.
+    /// A gauge.
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, help, "gauge", [("", value)].map(|(labels, value)| (labels.to_owned(), value)));
     }
 
-    /// Several such numbers, each with its labels.
+    /// Several gauges, each with its labels.
     pub(super) fn gauges<V: Display>(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (String, V)>) {
         self.family(name, help, "gauge", values);
     }
 
-    /// Numbers that only go up.
+    /// Counters.
     pub(super) fn counters<V: Display>(
         &mut self,
         name: &str,
@@ -29,7 +29,7 @@ impl Page {
         self.family(name, help, "counter", values);
     }
 
-    /// How long something takes, in seconds.
+    /// A duration histogram, in seconds.
     pub(super) fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         let (cumulative, sum_ns) = histogram.read();
         let bounds = BOUNDS_MICROS.iter().map(|micros| (*micros as f64 / 1e6).to_string()).chain(["+Inf".to_owned()]);
@@ -60,17 +60,17 @@ impl Page {
     }
 
     fn line(&mut self, line: impl Display) {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.0, "{line}");
     }
 
-    /// The text.
+    /// The finished text.
     pub(super) fn finish(self) -> String {
         self.0
     }
 }
 
-/// One label. Its value is a word of ours, which needs no escape.
+/// One label. Its value must need no escaping.
 pub(super) fn label(name: &str, value: &str) -> String {
     format!("{{{name}=\"{value}\"}}")
 }

@@ -1,4 +1,4 @@
-//! The metrics of a manager. Nothing here walks over all objects of a kind: their counts are kept in the state.
+//! The metrics of a manager. Nothing here visits all objects of a kind: their counts are kept in the state.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::connections::ConnectionClass;
 use super::exposition::{Page, label};
 use super::{Measures, PeerCounts};
 
-/// What a manager's metrics are read from.
+/// The sources of a manager's metrics.
 pub(super) struct ManagerPage<'a> {
     pub(super) core: &'a Handle,
     pub(super) store: &'a dyn LogStore,
@@ -64,7 +64,7 @@ impl ManagerPage<'_> {
         }
     }
 
-    /// The log time of a frame. What cannot be read is not reported here: a start and the verification do.
+    /// The log time of a frame. Read errors are not reported here, but by a start and by the verification.
     fn time_of(&self, index: u64) -> Option<Timestamp> {
         let (found, bytes) = self.store.frame_before(index.checked_add(1)?).ok()??;
         let frame = codec::decode_frame(&bytes).ok().filter(|_| found == index)?;
@@ -90,7 +90,7 @@ impl ManagerPage<'_> {
         );
     }
 
-    /// A file that is not there was taken away from outside, or its directory is not mounted.
+    /// A missing file was removed by an operator, or its directory is not mounted.
     fn archives(&self, page: &mut Page) {
         let Ok(archives) = self.store.archives() else { return };
         let absent = archives.iter().filter(|archived| !self.store.is_there(archived)).count();
@@ -188,7 +188,7 @@ fn unix_seconds(time: Timestamp) -> f64 {
     time.unix_ns() as f64 / 1e9
 }
 
-/// The size of the files in a directory.
+/// The total size of the files in a directory.
 fn files_bytes(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()

@@ -1,4 +1,4 @@
-//! Numbers that are counted up as things happen.
+//! Counters that are updated as events happen.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,16 +16,16 @@ pub(super) const BOUNDS_MICROS: [u64; 14] = [
     10_000_000,
 ];
 
-/// How long something takes.
+/// A duration histogram.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// One more than there are bounds: the last is for all that took longer.
+    /// One more than there are bounds: the last is for longer durations.
     buckets: [AtomicU64; BOUNDS_MICROS.len() + 1],
     sum_ns: AtomicU64,
 }
 
 impl Histogram {
-    /// It took so long.
+    /// Records a duration.
     pub fn observe(&self, length: Duration) {
         let micros = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_MICROS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS_MICROS.len());
@@ -33,7 +33,7 @@ impl Histogram {
         self.sum_ns.fetch_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How often it took at most as long as each bound, and how often at all; and how long in all, in nanoseconds.
+    /// Cumulative counts for each bound, with the total at the end; and the sum of all durations, in nanoseconds.
     pub(super) fn read(&self) -> (Vec<u64>, u64) {
         let mut total = 0;
         let cumulative = self.buckets.iter().map(|bucket| {
@@ -44,7 +44,7 @@ impl Histogram {
     }
 }
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CommandResult {
     Committed,
@@ -62,25 +62,25 @@ impl CommandResult {
     }
 }
 
-/// What was told to one other manager.
+/// Counters of messages to one other manager.
 #[derive(Debug, Default)]
 pub struct PeerCounts {
     /// Messages that were sent.
     pub sent: AtomicU64,
     /// Their bytes.
     pub bytes: AtomicU64,
-    /// Messages for which there was no room, or no way.
+    /// Messages dropped because the queue was full or there was no connection.
     pub dropped: AtomicU64,
 }
 
-/// The numbers of one process.
+/// The counters of one process.
 #[derive(Debug, Default)]
 pub struct Measures {
-    /// Turns that had work.
+    /// Durations of turns with work.
     pub turns: Histogram,
-    /// Writes of the log, each with its sync.
+    /// Durations of writes of the log, each with its sync.
     pub writes: Histogram,
-    /// Commands that wait for the thread of turns.
+    /// Commands that wait for the turn thread.
     pub inbox: AtomicU64,
     /// Whether the agent has a session.
     pub session: AtomicBool,
@@ -92,32 +92,32 @@ pub struct Measures {
     pub checkpoint: AtomicU64,
     /// Index up to which this manager has fetched the history of a state that it was offered.
     pub catching_up_at: AtomicU64,
-    /// Index of that state; 0 while it was offered none.
+    /// Index of that state; 0 without an offer.
     pub catching_up_of: AtomicU64,
     /// How often history could not be archived.
     pub archive_failures: AtomicU64,
-    /// When that was last, in seconds of Unix time; 0 if never.
+    /// When that last happened, in seconds of Unix time; 0 if never.
     pub archive_failed_at: AtomicU64,
-    /// Whether the loop goes on that the node lives by: that of turns in a manager, that of the session in a worker.
+    /// Progress of the node's main loop: that of turns in a manager, that of the session in a worker.
     pub progress: Progress,
     commands: Mutex<BTreeMap<(&'static str, CommandResult), u64>>,
-    /// By node.
+    /// Counters of peers, by node.
     peers: Mutex<BTreeMap<String, Arc<PeerCounts>>>,
 }
 
 impl Measures {
-    /// The counts of another manager, by its node.
+    /// The counters of another manager, by its node.
     pub(crate) fn peer(&self, node: &str) -> Arc<PeerCounts> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(peers.entry(node.to_owned()).or_default())
     }
 
-    /// Those of all.
+    /// The counters of all peers.
     pub(super) fn peers(&self) -> BTreeMap<String, Arc<PeerCounts>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes that history could not be archived.
+    /// Records that history could not be archived.
     pub(crate) fn note_archive_failure(&self, at: Timestamp) {
         self.archive_failures.fetch_add(1, Ordering::Relaxed);
         let seconds = u64::try_from(at.unix_ns() / 1_000_000_000).unwrap_or_default();

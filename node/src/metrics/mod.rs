@@ -1,7 +1,7 @@
-//! What a node can be measured by, in the text format of Prometheus, and how it is asked whether it is well.
+//! Metrics of a node, in the text format of Prometheus, and its health checks.
 //!
-//! Counters and histograms are plain numbers that the threads count up as they go. All else is read when someone asks, from the
-//! published state and from counts that are kept in it, so that no thread of the core does anything for it.
+//! Counters and histograms are plain numbers that the threads update as they run. Everything else is read on request, from the
+//! published state and from counts that are kept in it, so that no core thread does any work for it.
 
 mod connections;
 mod exposition;

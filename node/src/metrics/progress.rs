@@ -1,4 +1,4 @@
-//! Whether the loop goes on that a node lives by: that of turns in a manager, that of the session in a worker.
+//! Liveness of a node's main loop: that of turns in a manager, that of the session in a worker.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,27 +6,27 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often a loop has gone round: what stands still does not count on. A loop goes round every few seconds, at least.
+/// Counts the iterations of a loop, which stops counting when it hangs. A loop iterates at least every few seconds.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<AtomicU64>);
 
 impl Progress {
-    /// Rounds so far.
+    /// Iterations so far.
     pub fn rounds(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One more.
+    /// Counts an iteration.
     pub(crate) fn note(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Looks at a loop from time to time, and knows since when it stands still.
+/// Observes a loop from time to time, and determines since when it hangs.
 #[derive(Debug, Clone)]
 pub(super) struct Pulse {
     progress: Progress,
-    /// The rounds of the last look that saw others than the one before, and when that was.
+    /// The count when it was last seen to change, and the time of that.
     seen: Arc<Mutex<(u64, Instant)>>,
 }
 
@@ -36,7 +36,7 @@ impl Pulse {
         Self { progress, seen }
     }
 
-    /// How long the loop has stood still at least, as far as looks have shown.
+    /// How long the loop has been hanging at least, according to the observations.
     pub(super) fn standstill(&self, now: Instant) -> Duration {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let rounds = self.progress.rounds();
@@ -55,7 +55,7 @@ mod tests {
     fn a_loop_stands_still_from_the_first_look_that_sees_no_new_round() {
         let (progress, begin) = (Progress::default(), Instant::now());
         let pulse = Pulse::of(progress.clone(), begin);
-        // When it is looked at, whether the loop went round before, and for how many seconds it stands still.
+        // When it is observed, whether the loop has progressed before, and for how many seconds it hangs.
         for (second, moves, expected) in
             [(10, true, 0), (20, false, 10), (80, false, 70), (500, true, 0), (510, false, 10)]
         {

@@ -1,5 +1,5 @@
-//! The HTTP server of `--metrics-addr`: `/metrics`, `/healthz` and `/readyz`. It knows no caller, so it is bounded on every
-//! side and says nothing that is secret.
+//! The HTTP server of `--metrics-addr`: `/metrics`, `/healthz` and `/readyz`. Its clients are not authenticated, so it is bounded
+//! in every respect and serves nothing secret.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -32,32 +32,32 @@ use super::exposition::{Page, label};
 use super::manager::ManagerPage;
 use super::progress::Pulse;
 
-/// Connections at a time; one more takes the place of the oldest, so that nobody keeps probes out by saying nothing. One
-/// Prometheus and a few probes need no more.
+/// Maximum number of connections; a further one replaces the oldest, so that idle clients cannot block probes. One Prometheus and
+/// a few probes need no more.
 const CONNECTIONS_MAX: usize = 16;
-/// Answers that are made at a time, which may wait for the disk.
+/// Maximum number of concurrent responses, which may wait for the disk.
 const ANSWERS_MAX: usize = 4;
-/// Bytes of a request's head.
+/// Maximum size of a request's head.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
-/// How long a request's head may take to come.
+/// Time within which a request's head must arrive.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a request may take in all, until its answer is taken.
+/// Time limit of a whole request, until its response is received.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the loop that a node lives by may stand still: as long as the systemd unit allows (WatchdogSec).
+/// How long the node's main loop may hang: as long as the systemd unit allows (WatchdogSec).
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
-/// Free bytes of the disk below which a manager counts as one that cannot write.
+/// Free bytes of the disk below which a manager counts as unable to write.
 const WRITABLE_BYTES_MIN: u64 = 1024 * 1024;
 
-/// Whether a node does its work.
+/// Whether a node is operational.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
-    /// It does.
+    /// It is.
     Ready,
-    /// It does not, for this reason.
+    /// It is not, for this reason.
     Not(&'static str),
 }
 
-/// What is asked for answers.
+/// The source of the responses.
 #[derive(Clone)]
 pub struct Probe {
     /// The state directory.
@@ -69,29 +69,29 @@ pub struct Probe {
 
 /// A node that has started.
 struct Started {
-    /// The numbers that are counted.
+    /// The counters.
     measures: Arc<Measures>,
     /// The core and the log of a manager.
     manager: Option<(Handle, Arc<dyn LogStore>)>,
-    /// Whether the loop goes on that the node lives by.
+    /// Observes the node's main loop.
     pulse: Pulse,
 }
 
 impl Probe {
-    /// For a node that has not started yet, and keeps its files in `state_dir`.
+    /// For a node that has not started yet, with this state directory.
     pub fn new(state_dir: PathBuf) -> Self {
         Self { state_dir, started: Arc::default(), answers: Arc::new(Semaphore::new(ANSWERS_MAX)) }
     }
 
-    /// The node has started, or its role has changed: it counts in `measures`, and has the core and the log of a manager if it is one.
+    /// The node has started, or its role has changed: its counters, and the core and the log of a manager if it is one.
     pub fn started(&self, measures: Arc<Measures>, manager: Option<(Handle, Arc<dyn LogStore>)>) {
         let pulse = Pulse::of(measures.progress.clone(), Instant::now());
         self.started.store(Some(Arc::new(Started { measures, manager, pulse })));
     }
 
-    /// Whether the process lives: it answers, and the loop goes on that the node lives by.
+    /// Whether the process is alive: it responds, and the node's main loop is not hanging.
     fn liveness(&self, now: Instant) -> Readiness {
-        // A start takes as long as it takes: reading a long log, or waiting for an answer to a join.
+        // A start has no time limit: it may read a long log, or wait for an answer to a join.
         let Some(started) = self.started.load_full() else { return Readiness::Ready };
         if started.pulse.standstill(now) < STANDSTILL_MAX {
             return Readiness::Ready;
@@ -103,7 +103,7 @@ impl Probe {
         })
     }
 
-    /// Whether the node does its work: a manager with a leader and a log that can be written, a worker with a session.
+    /// Whether the node is operational: a manager needs a leader and a writable log, a worker a session.
     fn readiness(&self) -> Readiness {
         let Some(started) = self.started.load_full() else { return Readiness::Not("this node is still starting") };
         let Some((core, _)) = &started.manager else {
@@ -177,10 +177,10 @@ impl Probe {
     }
 }
 
-/// Takes the address of `--metrics-addr`.
+/// Listens on the address of `--metrics-addr`.
 ///
 /// # Errors
-/// When it cannot be listened on.
+/// When that is not possible.
 pub(crate) async fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
     if !addr.ip().is_loopback() {
         tracing::warn!(%addr, "--metrics-addr can be reached from other machines, and requires no authentication");
@@ -191,7 +191,7 @@ pub(crate) async fn bind(addr: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// Answers until `shutdown`.
+/// Serves requests until `shutdown`.
 pub async fn serve(listener: TcpListener, probe: Probe, shutdown: CancellationToken) {
     // The oldest comes first.
     let mut connections: VecDeque<JoinHandle<()>> = VecDeque::new();
@@ -201,7 +201,7 @@ pub async fn serve(listener: TcpListener, probe: Probe, shutdown: CancellationTo
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            // As when there are no descriptors left: later there may be.
+            // For example when there are no file descriptors left: some may be released soon.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -215,7 +215,7 @@ pub async fn serve(listener: TcpListener, probe: Probe, shutdown: CancellationTo
     }
 }
 
-/// One connection, for one request.
+/// Serves one request on one connection.
 async fn converse(stream: TcpStream, probe: Probe) {
     let service = service_fn(move |request| respond(probe.clone(), request));
     let mut server = http1::Builder::new();
@@ -224,13 +224,13 @@ async fn converse(stream: TcpStream, probe: Probe) {
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(REQUEST_BYTES_MAX)
         .keep_alive(false);
-    // Whoever breaks off, or is too slow, is not answered.
+    // A client that disconnects or is too slow gets no response.
     let _ = tokio::time::timeout(PATIENCE, server.serve_connection(TokioIo::new(stream), service)).await;
 }
 
 async fn respond(probe: Probe, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let answer = async {
-        // Kept by the answer itself: whoever asks and goes makes no more of them than there may be.
+        // Held by the response itself: a client that disconnects early cannot exceed the limit either.
         let turn = Arc::clone(&probe.answers).acquire_owned().await.ok()?;
         // Reading may wait for the disk.
         let answered = tokio::task::spawn_blocking(move || {
@@ -248,7 +248,7 @@ async fn respond(probe: Probe, request: Request<Incoming>) -> Result<Response<Fu
     Ok(response)
 }
 
-/// Memory of this process, as the kernel counts it.
+/// Resident memory of this process, according to the kernel.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -304,11 +304,11 @@ mod tests {
         shutdown.cancel();
     }
 
-    /// What a client hears that sends `head` in pieces, with a pause after each.
+    /// The response to a client that sends `head` in pieces, with a pause after each.
     async fn dictate(address: SocketAddr, head: &[u8], piece: usize, pause: Duration) -> String {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         for piece in head.chunks(piece) {
-            // The server may be gone by now, which is handled below.
+            // The server may have closed the connection, which is handled below.
             if stream.write_all(piece).await.is_err() {
                 break;
             }
@@ -329,7 +329,7 @@ mod tests {
         assert!(well.starts_with("HTTP/1.1 200"), "{well}");
         let large = dictate(address, &head(2 * REQUEST_BYTES_MAX), REQUEST_BYTES_MAX, at_once).await;
         assert!(!large.contains("200 OK"), "{large}");
-        // Each piece is in time, and all of them are not.
+        // Each piece is in time, but all of them together are not.
         let slow = dictate(address, &head(8), 8, HEAD_PATIENCE / 4).await;
         assert!(!slow.contains("200 OK"), "{slow}");
         shutdown.cancel();

@@ -1,4 +1,4 @@
-//! The checkpoints of other managers over the same frames.
+//! Requests the other managers' signed checkpoints over the same frames.
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use super::link::client;
 use super::{Other, Peering};
 use crate::security::Credentials;
 
-/// How long another manager may take: somebody waits for it.
+/// Timeout for another manager's answer: a client is waiting for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Peering {
-    /// What each other manager signs of its first `size` frames, the last of which has this index; or why it signs nothing.
+    /// The checkpoint that each other manager signs over its first `size` frames, the last of which has this index; or why it
+    /// signs none.
     pub async fn checkpoints(&self, size: u64, index: u64) -> Vec<(NodeId, Result<String, String>)> {
         let Some(credentials) = self.credentials() else { return Vec::new() };
         let asked = self.known().into_iter().map(|other| {

@@ -1,4 +1,4 @@
-//! The histories of the other managers, for the thread that heals this one's: each page is one call, which ends in time.
+//! The histories of the other managers, for the thread that heals this one's: each page is one call with a timeout.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::security::Credentials;
 use super::link::client;
 use super::{Other, Own};
 
-/// How long a page of 1 MiB may take, with the connection for it: also from a slow disk over a slow link.
+/// Timeout for a page of 1 MiB, including the connection: sufficient for a slow disk over a slow link.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The way to the histories of all other managers that vote.
+/// Access to the histories of all other voters.
 #[derive(Clone)]
 pub struct Histories {
     core: Handle,
@@ -29,7 +29,7 @@ pub struct Histories {
 }
 
 impl Histories {
-    /// What this manager reads of others until `stop`; to be made where the runtime is that carries it.
+    /// Access to the other managers' histories until `stop`; must be created within the runtime that performs the calls.
     pub fn new(core: Handle, own: Own, credentials: Arc<Credentials>, stop: CancellationToken) -> Self {
         Self { core, own, credentials, runtime: tokio::runtime::Handle::current(), stop }
     }
@@ -68,7 +68,7 @@ impl OtherHistory for History {
     }
 
     fn page(&self, from: u64) -> Result<Vec<(u64, Bytes)>, String> {
-        // A timer is made where the runtime is.
+        // A timer must be created within the runtime.
         let read = async { tokio::time::timeout(PATIENCE, self.read(from)).await };
         match self.of.runtime.block_on(self.of.stop.run_until_cancelled(read)) {
             Some(Ok(read)) => read,

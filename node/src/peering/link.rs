@@ -1,4 +1,4 @@
-//! One link: this manager calls another one for as long as that is a member, and tells it what waits.
+//! One link: this manager calls another one for as long as that is a member, and sends it the queued messages.
 
 use std::sync::Arc;
 
@@ -18,20 +18,20 @@ use crate::security::{Connector, Credentials};
 use super::outbox::Outbox;
 use super::{Other, Own, to_wire};
 
-/// How long it may take until a connection stands; one that was begun while the network was cut is given up soon after.
+/// Timeout for establishing a connection; an attempt that was started during a network failure is given up soon after.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-/// How often a connection is asked whether the other end is there, and how long the answer may take: an election takes one to
-/// two seconds, and a manager that hangs is not waited for.
+/// Interval and timeout of keep-alive pings on a connection: an election takes one to two seconds, and a hanging manager must not
+/// delay it.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_PATIENCE: Duration = Duration::from_secs(3);
-/// Longest pause before another attempt: a manager that comes back must hear of its leader within an election timeout.
+/// Maximum pause before another attempt: a returning manager must hear from its leader within an election timeout.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A link that stood for so long was a good one.
+/// A link that was up for this long counts as stable.
 const STABLE_AFTER: Duration = Duration::from_secs(2);
-/// Pause after a refusal, which only a change of the members can end.
+/// Pause after a refusal, which only a membership change can end.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
-/// The way to one other manager.
+/// The link to one other manager.
 pub(super) struct Link {
     pub(super) to: u64,
     pub(super) other: Other,
@@ -39,13 +39,13 @@ pub(super) struct Link {
     pub(super) outbox: Arc<Outbox>,
     pub(super) core: Handle,
     pub(super) credentials: Arc<Credentials>,
-    /// Cancelled when another manager says that this node is none of the cluster any more.
+    /// Cancelled when another manager reports that this node is no longer part of the cluster.
     pub(super) removed: CancellationToken,
-    /// Cancelled when another manager says that the log of this one is no member's any more.
+    /// Cancelled when another manager reports that this one's log no longer belongs to a member.
     pub(super) former: CancellationToken,
 }
 
-/// Why a link broke, or never stood.
+/// Why a link broke, or could not be established.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("{0}")]
@@ -59,7 +59,7 @@ enum Broken {
 }
 
 impl Link {
-    /// Keeps calling, without end.
+    /// Reconnects without end.
     pub(super) async fn run(self) {
         let (mut backoff, mut logged) = (Backoff::default(), None);
         loop {
@@ -81,14 +81,14 @@ impl Link {
                 tracing::warn!(%node, addr, error = why, "another manager cannot be reached");
                 logged = Some(why);
             }
-            // One that was away, and waits for an election in which this manager is to answer it.
+            // The peer may have been down, and wait for an election in which this manager must vote.
             if self.outbox.is_called_within(pause).await {
                 backoff.reset();
             }
         }
     }
 
-    /// Tells the other manager what waits, until that is not possible any more.
+    /// Sends queued messages to the other manager, until that fails.
     async fn deliver(&self, logged: &mut Option<String>) -> Broken {
         let mut client = match client(&self.other, Arc::clone(&self.credentials)).await {
             Ok(client) => client,
@@ -106,7 +106,7 @@ impl Link {
         }
     }
 
-    /// First who calls, then what waits as it comes.
+    /// First the caller's identity, then queued messages as they come.
     fn batches(&self) -> impl Stream<Item = PeerBatch> + Send + 'static {
         let hello = PeerHello { from: self.own.raft_id, to: self.to, addr: self.own.addr.clone() };
         let hello = PeerBatch { hello: Some(hello), messages: Vec::new() };
@@ -126,7 +126,7 @@ impl Link {
     }
 }
 
-/// A connection to another manager: to that node, and to no other.
+/// A connection to another manager, which must be that node.
 pub(super) async fn client(other: &Other, credentials: Arc<Credentials>) -> Result<ManagersClient<Channel>, String> {
     dial(&other.addr, Connector::member(credentials).to_node(other.node)).await
 }
@@ -134,7 +134,7 @@ pub(super) async fn client(other: &Other, credentials: Arc<Credentials>) -> Resu
 /// A connection to whichever manager is at an address.
 ///
 /// # Errors
-/// When none can be reached there, in words.
+/// When none can be reached there, with the reason.
 pub async fn client_at(addr: &str, credentials: Arc<Credentials>) -> Result<ManagersClient<Channel>, String> {
     dial(addr, Connector::member(credentials)).await
 }

@@ -1,9 +1,9 @@
-//! How managers reach each other: each calls every other and tells it what its replica says, over mutual TLS.
+//! Communication between managers: each calls every other and sends it the messages of its replica, over mutual TLS.
 //!
-//! What is for another manager waits in its [`outbox`], which is bounded and drops what does not fit; a task of its own
-//! ([`link`]) carries it there. So neither the thread of the replica nor any other manager waits for one that is slow or gone.
-//! Whom to call is the table of members, and besides whoever has introduced itself: a manager that joins, or was away for long,
-//! does not have the table yet that names the leader. [`translate`] puts messages into the wire's form and back.
+//! Messages for another manager wait in its [`outbox`], which is bounded and drops messages when it is full; a separate task
+//! ([`link`]) sends them. So neither the thread of the replica nor any other manager waits for one that is slow or down. The
+//! managers to call are those in the table of members, and those that have introduced themselves: a manager that joins, or was
+//! down for long, may not have the table that names the leader yet. [`translate`] converts messages to and from the wire format.
 
 mod checkpoints;
 mod histories;
@@ -33,19 +33,19 @@ pub use link::client_at;
 use outbox::Outbox;
 pub use translate::{from_wire, to_wire};
 
-/// How often the table of members is looked at, at most: it changes with the members, and commits come thousands a second.
+/// Minimum interval between two checks of the table of members: it rarely changes, and there are thousands of commits per second.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
-/// Managers that are remembered because they introduced themselves: many times those of a sensible cluster.
+/// Maximum number of managers recorded because they introduced themselves: many times those of a sensible cluster.
 const MET_MAX: usize = 32;
 
-/// This manager to the others.
+/// This manager's identity for the others.
 #[derive(Debug, Clone)]
 pub struct Own {
     /// Its node.
     pub node: NodeId,
     /// Its raft id.
     pub raft_id: u64,
-    /// Where others reach it.
+    /// Its address for other managers.
     pub addr: String,
 }
 
@@ -54,14 +54,14 @@ pub struct Own {
 pub struct Other {
     /// Its node.
     pub node: NodeId,
-    /// Where it is reached.
+    /// Its address.
     pub addr: String,
 }
 
-/// Why messages of another manager are not taken.
+/// Why messages of another manager are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stranger {
-    /// It was a member, and is none any more.
+    /// It was a member, and no longer is.
     #[error("the manager with the raft id {raft_id} is no member of the cluster any more since frame {since}")]
     Former {
         /// Its raft id.
@@ -69,27 +69,27 @@ pub enum Stranger {
         /// The frame that removed it.
         since: u64,
     },
-    /// The raft id is another node's.
+    /// The raft id belongs to another node.
     #[error("the raft id {raft_id} is that of node {of}, not of node {node}")]
     Impostor {
         /// The raft id.
         raft_id: u64,
-        /// Whose it is.
+        /// The node that it belongs to.
         of: NodeId,
-        /// Who claims it.
+        /// The node that claims it.
         node: NodeId,
     },
-    /// Another manager is meant, which was here once, or is elsewhere now.
+    /// The message is for another manager, which had or has another address.
     #[error("messages for the manager with the raft id {to} came to the one with the raft id {own}")]
     Elsewhere {
-        /// For whom they are.
+        /// The intended receiver.
         to: u64,
-        /// Who got them.
+        /// The actual receiver.
         own: u64,
     },
 }
 
-/// The way to all other managers.
+/// The connections to all other managers.
 #[derive(Clone, Default)]
 pub struct Peering {
     shared: Arc<Shared>,
@@ -97,24 +97,24 @@ pub struct Peering {
 
 #[derive(Default)]
 struct Shared {
-    /// What waits for each, by raft id.
+    /// Queued messages for each manager, by raft id.
     outboxes: Mutex<BTreeMap<u64, Arc<Outbox>>>,
-    /// Who introduced itself, by raft id.
+    /// Managers that introduced themselves, by raft id.
     met: Mutex<BTreeMap<u64, Other>>,
-    /// Somebody did.
+    /// Notified when a manager introduced itself.
     news: Notify,
     core: OnceLock<(Handle, Own)>,
     credentials: OnceLock<Arc<Credentials>>,
-    /// Another manager said that this node is none of the cluster any more.
+    /// Cancelled when another manager reported that this node is no longer part of the cluster.
     removed: CancellationToken,
-    /// Another manager, or this one's own state, said that the log of this one is no member's any more.
+    /// Cancelled when another manager, or this one's own state, reported that its log no longer belongs to a member.
     former: CancellationToken,
 }
 
 impl Peering {
-    /// Takes what is for another manager. Never waits; what finds no room is dropped, which raft is told.
+    /// Queues a message for another manager. Never waits; if the queue is full, the message is dropped, and raft is notified.
     pub fn carry(&self, to: u64, message: PeerMessage) {
-        // Without an address nobody can be told; raft tries again.
+        // Without a known address the message is dropped; raft tries again.
         let Some(outbox) = locked(&self.shared.outboxes).get(&to).cloned() else { return };
         if outbox.push(message) == outbox::Pushed::FirstDropped
             && let Some((core, _)) = self.shared.core.get()
@@ -123,20 +123,20 @@ impl Peering {
         }
     }
 
-    /// Judges who introduces itself as a member, by the state of this manager and what its certificate says. One that this
-    /// state does not know may be known to a newer one.
+    /// Checks a manager that introduces itself as a member against this manager's state and its certificate. One that is not in
+    /// this state may be in a newer one.
     ///
     /// # Errors
-    /// When it is not whom it says, or not any more.
+    /// When it is not who it claims to be, or no longer a member.
     pub fn judge(&self, node: NodeId, raft_id: u64) -> Result<(), Stranger> {
         let Some((core, _)) = self.shared.core.get() else { return Ok(()) };
         judge(&core.state().cluster, node, raft_id)
     }
 
-    /// Notes that another manager introduced itself, so that it can be answered.
+    /// Records that another manager introduced itself, so that it can be answered.
     ///
     /// # Errors
-    /// When it is not whom it says, or means another manager than this one.
+    /// When it is not who it claims to be, or addresses another manager than this one.
     pub fn meet(&self, raft_id: u64, to: u64, other: Other) -> Result<(), Stranger> {
         self.judge(other.node, raft_id)?;
         let own = self.shared.core.get().map_or(0, |(_, own)| own.raft_id);
@@ -154,7 +154,7 @@ impl Peering {
         Ok(())
     }
 
-    /// The manager with this raft id, as far as this one knows.
+    /// The manager with this raft id, if it is known.
     pub fn other(&self, raft_id: u64) -> Option<Other> {
         let (core, own) = self.shared.core.get()?;
         self.others(&core.state().cluster, own).remove(&raft_id)
@@ -166,33 +166,33 @@ impl Peering {
         self.other(core.state().leader?)
     }
 
-    /// All other managers that this one knows.
+    /// All other known managers.
     pub fn known(&self) -> Vec<Other> {
         let Some((core, own)) = self.shared.core.get() else { return Vec::new() };
         self.others(&core.state().cluster, own).into_values().collect()
     }
 
-    /// What this manager shows to others.
+    /// This manager's credentials for others.
     fn credentials(&self) -> Option<Arc<Credentials>> {
         self.shared.credentials.get().cloned()
     }
 
-    /// Waits until another manager says that this node was removed from the cluster.
+    /// Waits until another manager reports that this node was removed from the cluster.
     pub async fn removed(&self) {
         self.shared.removed.cancelled().await;
     }
 
-    /// Waits until it is known that this manager's log is no member's any more.
+    /// Waits until it is known that this manager's log no longer belongs to a member.
     pub async fn former(&self) {
         self.shared.former.cancelled().await;
     }
 
-    /// This manager's own state says that its log is no member's any more.
+    /// Records that, according to this manager's own state, its log no longer belongs to a member.
     pub fn note_former(&self) {
         self.shared.former.cancel();
     }
 
-    /// Keeps a link to every other manager until `shutdown`.
+    /// Maintains a link to every other manager until `shutdown`.
     pub async fn keep(self, core: Handle, own: Own, credentials: Arc<Credentials>, shutdown: CancellationToken) {
         let _ = self.shared.credentials.set(Arc::clone(&credentials));
         let _ = self.shared.core.set((core.clone(), own.clone()));
@@ -210,7 +210,7 @@ impl Peering {
         }
     }
 
-    /// Ends the links that are not wanted as they are, and opens those that are.
+    /// Closes links that are outdated, and opens missing ones.
     fn change_links(
         &self,
         links: &mut BTreeMap<u64, (Other, CancellationToken)>,
@@ -252,7 +252,8 @@ impl Peering {
         }
     }
 
-    /// The members in a state, and whoever introduced itself and is no former member there. Where a manager says that it is, it is.
+    /// The members in a state, and managers that introduced themselves and are no former members there. A manager's own statement
+    /// of its address takes precedence.
     fn others(&self, cluster: &Cluster, own: &Own) -> BTreeMap<u64, Other> {
         let members = cluster.members.values();
         let members = members.map(|member| (member.raft_id, Other { node: member.node, addr: member.addr.clone() }));
@@ -265,7 +266,7 @@ impl Peering {
     }
 }
 
-/// Judges a raft id by the table of members, and the certificate's node by the same.
+/// Checks a raft id, and the node in the certificate, against the table of members.
 fn judge(cluster: &Cluster, node: NodeId, raft_id: u64) -> Result<(), Stranger> {
     if let Some(since) = cluster.former_members.get(raft_id) {
         return Err(Stranger::Former { raft_id, since: *since });
@@ -277,6 +278,6 @@ fn judge(cluster: &Cluster, node: NodeId, raft_id: u64) -> Result<(), Stranger> 
 }
 
 fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nobody panics while holding it, so a poisoned one still holds whole data.
+    // No code panics while holding it, so a poisoned lock still holds valid data.
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

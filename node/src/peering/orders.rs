@@ -1,4 +1,4 @@
-//! Orders for agents whose sessions other managers hold.
+//! Orders for agents whose sessions are held by other managers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use wire::v1::{HandOverRequest, NodeOrder};
 use super::Peering;
 use super::link::client;
 
-/// How long another manager may take: somebody waits for it.
+/// Timeout for another manager's answer: a client is waiting for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Peering {
-    /// Gives orders to whichever other manager holds the sessions of these nodes; the nodes that took theirs.
+    /// Sends orders to the other managers that hold the sessions of these nodes; returns the nodes that accepted theirs.
     pub async fn hand_over(&self, orders: Vec<NodeOrder>) -> BTreeSet<NodeId> {
         let Some(credentials) = self.credentials() else { return BTreeSet::new() };
         let asked = self.known().into_iter().map(|other| {

@@ -1,5 +1,5 @@
-//! What waits to be carried to one other manager: bounded by count and by bytes, so that one that is slow or gone costs no more
-//! than that. What finds no room is dropped: raft sends it again.
+//! The queue of messages for one other manager: bounded by count and by bytes, so that the cost of a slow or absent one is
+//! limited. When it is full, messages are dropped: raft sends them again.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -13,20 +13,20 @@ use crate::metrics::PeerCounts;
 
 use super::locked;
 
-/// Messages that wait for one manager: raft has at most 256 with entries under way, and heartbeats besides.
+/// Maximum number of queued messages: raft has at most 256 with entries in flight, in addition to heartbeats.
 const MESSAGES_MAX: usize = 4_096;
-/// Bytes that wait for one manager. A larger message goes alone.
+/// Maximum number of queued bytes. A larger message is queued alone.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes that go in one batch: as many as a page of history has. A larger message goes alone.
+/// Maximum size of one batch: that of a page of history. A larger message is sent alone.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Messages that go in one batch.
+/// Maximum number of messages in one batch.
 const BATCH_MESSAGES: usize = 256;
 
-/// What waits for one manager.
+/// The queue of one manager.
 pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
     news: Notify,
-    /// The other manager called.
+    /// Notified when the other manager called.
     called: Notify,
     counts: Arc<PeerCounts>,
 }
@@ -35,16 +35,16 @@ pub(super) struct Outbox {
 struct Waiting {
     messages: VecDeque<PeerMessage>,
     bytes: usize,
-    /// Whether something was dropped since there was room last.
+    /// Whether messages were dropped since there was last room.
     overflowed: bool,
 }
 
-/// What became of a message.
+/// What happened to a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
-    /// It waits.
+    /// It was queued.
     Kept,
-    /// It was dropped, and those before it were not.
+    /// It was dropped, and the one before it was not.
     FirstDropped,
     /// It was dropped like the one before it.
     Dropped,
@@ -55,17 +55,17 @@ impl Outbox {
         Self { waiting: Mutex::default(), news: Notify::new(), called: Notify::new(), counts }
     }
 
-    /// Notes that the other manager called: whoever waits before calling it once more need not.
+    /// Records that the other manager called: a pause before the next attempt can end.
     pub(super) fn note_called(&self) {
         self.called.notify_one();
     }
 
-    /// Waits so long, or until the other manager calls; whether it did.
+    /// Waits for this time, or until the other manager calls; returns whether it did.
     pub(super) async fn is_called_within(&self, pause: Duration) -> bool {
         tokio::time::timeout(pause, self.called.notified()).await.is_ok()
     }
 
-    /// Adds a message, if there is room.
+    /// Queues a message, if there is room.
     pub(super) fn push(&self, message: PeerMessage) -> Pushed {
         let bytes = message.size();
         let mut waiting = locked(&self.waiting);
@@ -84,7 +84,7 @@ impl Outbox {
         Pushed::Kept
     }
 
-    /// Waits for messages, and takes as many as make a batch.
+    /// Waits for messages, and takes one batch.
     pub(super) async fn take(&self) -> Vec<PeerMessage> {
         loop {
             let batch = locked(&self.waiting).batch();
@@ -98,7 +98,7 @@ impl Outbox {
         }
     }
 
-    /// Drops what waits: the other manager cannot be reached, and will need something newer.
+    /// Drops all queued messages: the other manager cannot be reached, and will need newer ones.
     pub(super) fn discard(&self) {
         let discarded = std::mem::take(&mut *locked(&self.waiting));
         self.counts.dropped.fetch_add(discarded.messages.len() as u64, Ordering::Relaxed);
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_dropped_and_counted_and_the_first_is_told() {
-        // How large each message is, and how many of them find room.
+        // The size of each message, and how many of them fit.
         let table = [(0, MESSAGES_MAX), (BYTES_MAX / 4, 3), (2 * BYTES_MAX, 1)];
         for (size, kept) in table {
             let outbox = outbox();

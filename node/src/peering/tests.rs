@@ -1,4 +1,4 @@
-//! Whose messages are taken.
+//! Which managers' messages are accepted.
 
 use events::{Event, Id, Kind, MemberAdded, MemberRemoved, Reconciler};
 use projections::Stamp;
@@ -9,7 +9,7 @@ fn node(number: u128) -> NodeId {
     NodeId::from_bits(number)
 }
 
-/// A cluster with a member, and with a node that was one and has another log by now.
+/// A cluster with a member, and with a node that was a member and has another log now.
 fn cluster() -> Cluster {
     let mut cluster = Cluster::default();
     let added = |node, raft_id| {
@@ -34,7 +34,7 @@ fn a_manager_is_heard_as_what_its_certificate_and_the_members_say() {
     let table = [
         (1, 11, Ok(())),
         (2, 22, Ok(())),
-        // This manager lags behind: a newer state may know it.
+        // This manager may be behind: a newer state may contain it.
         (3, 33, Ok(())),
         (1, 44, Ok(())),
         (2, 12, Err(Stranger::Former { raft_id: 12, since: 4 })),

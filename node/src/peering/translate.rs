@@ -1,4 +1,4 @@
-//! Messages between managers in the wire's form, and back.
+//! Converts messages between managers to and from the wire format.
 
 use events::frame::FrameHash;
 use wire::v1::{
@@ -14,7 +14,7 @@ use crate::control::views;
 use crate::log::FrameLink;
 use crate::manager::replica::{Beat, Call, PeerMessage, Stand, Standing, UsesOfNode};
 
-/// A message in the wire's form.
+/// Converts a message to the wire format.
 pub fn to_wire(message: PeerMessage) -> Wire {
     let message = match message {
         PeerMessage::Raft(data) => Message::Raft(RaftMessage { data }),
@@ -50,7 +50,7 @@ pub fn to_wire(message: PeerMessage) -> Wire {
     Wire { message: Some(message) }
 }
 
-/// A message as it was before; nothing if this build does not know its kind, or it is malformed.
+/// Converts a message from the wire format; `None` if its kind is unknown to this build, or it is malformed.
 pub fn from_wire(message: Wire) -> Option<PeerMessage> {
     Some(match message.message? {
         Message::Raft(RaftMessage { data }) => PeerMessage::Raft(data),
@@ -108,7 +108,7 @@ fn call_from_wire(ForwardedCall { run, number }: ForwardedCall) -> Call {
     Call { run, number }
 }
 
-/// The last frame that somebody has, by its index and hash.
+/// The last frame that a manager has, by its index and hash.
 fn link(head: &Head) -> Option<FrameLink> {
     let digits = head.frame_hash.as_bytes();
     let mut hash = FrameHash::default();
@@ -182,7 +182,7 @@ mod tests {
             assert_eq!(from_wire(Wire { message: Some(message) }), None);
         }
         assert_eq!(from_wire(Wire { message: None }), None);
-        // One that does not say what it waits for takes no care of the order.
+        // A message without its lowest waiting number ignores the order.
         let call = ForwardedCall { run: 1, number: 7 };
         let command = Message::Command(ForwardedCommand { call, request: Vec::new(), first: None });
         let PeerMessage::Command { first, .. } = from_wire(Wire { message: Some(command) }).expect("a command") else {

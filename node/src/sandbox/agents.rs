@@ -1,4 +1,4 @@
-//! What agents would answer: every task comes as far as it is wanted, in the time that tasks of its service took so far.
+//! A model of agents: every task reaches its desired state, in the time that earlier tasks of its service took.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use projections::{Cluster, Liveness, Task};
 
 use super::starts::Starts;
 
-/// How long a task takes to stop: most programs end soon after the signal.
+/// How long a task takes to stop: most programs exit soon after the signal.
 const STOP: Duration = Duration::from_secs(1);
 
-/// Reports that are on their way.
+/// Reports in flight.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Agents {
     due: BTreeMap<TaskId, (Timestamp, TaskState)>,
@@ -20,16 +20,16 @@ pub(super) struct Agents {
 }
 
 impl Agents {
-    /// When the next report comes.
+    /// When the next report arrives.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.queue.first().map(|(time, _)| *time)
     }
 
-    /// Looks at a task that may have changed; whether its node has something to do for it.
+    /// Processes a task that may have changed; returns whether its node has something to do for it.
     pub(super) fn look(&mut self, cluster: &Cluster, id: TaskId, now: Timestamp) -> bool {
         let step = cluster.tasks.get(id).and_then(|task| self.step(cluster, task));
         let last = self.due.get(&id).copied();
-        // What is under way already is not begun again.
+        // A step in progress is not started again.
         let same = |(_, state): &(Timestamp, TaskState)| step.is_some_and(|(_, next)| next == *state);
         if last.as_ref().is_some_and(same) {
             return true;
@@ -44,7 +44,7 @@ impl Agents {
         step.is_some()
     }
 
-    /// The reports that are due, one command a node, as many as one turn takes.
+    /// The due reports, one command per node, as many as one turn takes.
     pub(super) fn reports(&mut self, cluster: &Cluster, now: Timestamp) -> Vec<(Actor, Command)> {
         let mut by_node: BTreeMap<NodeId, Vec<(TaskId, TaskStatus)>> = BTreeMap::new();
         for _ in 0..frame::EVENTS_MAX / 2 {
@@ -66,7 +66,7 @@ impl Agents {
         by_node.into_iter().filter_map(of_node).collect()
     }
 
-    /// What a node does next for a task, and how long that takes.
+    /// The next step of a node for a task, and how long that takes.
     fn step(&mut self, cluster: &Cluster, task: &Task) -> Option<(Duration, TaskState)> {
         let node = cluster.nodes.get(task.node?)?;
         let answers = node.liveness == Liveness::Ready && node.session.is_some();

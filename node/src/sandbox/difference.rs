@@ -1,4 +1,4 @@
-//! How two states of a copy differ: object by object, and task by task.
+//! The difference between two states of a copy: object by object, and task by task.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,42 +10,42 @@ use projections::views::overview::unplaced;
 use projections::{Cluster, Instance, Table, Task};
 use serde::Serialize;
 
-/// What a user asked of an object.
+/// The user-defined part of an object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spec {
-    /// Of a service.
+    /// That of a service.
     Service(Arc<ServiceSpec>),
-    /// Of a node.
+    /// That of a node.
     Node(Arc<NodeSpec>),
-    /// Of the cluster.
+    /// That of the cluster.
     Cluster(Box<ClusterSpec>),
-    /// Of a config, with the number of its newest revision.
+    /// That of a config, with the number of its newest revision.
     Config(Arc<ConfigSpec>, u64),
-    /// Of a secret, with the number of its newest revision.
+    /// That of a secret, with the number of its newest revision.
     Secret(Arc<SecretSpec>, u64),
     /// An operator's name.
     Operator(String),
 }
 
-/// What became of one object.
+/// The change of one object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ObjectChange {
     /// Its id.
     pub id: String,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What it was; nothing if it was not there.
+    /// Its spec before; `None` if it did not exist.
     pub before: Option<Spec>,
-    /// What it is; nothing if it is gone.
+    /// Its spec after; `None` if it was removed.
     pub after: Option<Spec>,
 }
 
-/// What became of a place of a service.
+/// The change of a place of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// It had no task.
     Start,
-    /// It has none any more.
+    /// It no longer has a task.
     Stop,
     /// It has another task, on the same node.
     Replace,
@@ -53,43 +53,43 @@ pub enum Action {
     Move,
 }
 
-/// What became of the task in one place.
+/// The change of the task in one place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskChange {
     /// The service, and the place in it.
     pub place: (ServiceId, Instance),
-    /// What the service is called.
+    /// The name of the service.
     pub service: String,
     /// What happened.
     pub action: Action,
-    /// Where the task was.
+    /// The node of the task before.
     pub from: Option<NodeId>,
-    /// Where the task is.
+    /// The node of the task after.
     pub to: Option<NodeId>,
-    /// What the task runs, or ran if there is none any more.
+    /// The spec of the task, or of its predecessor if there is no task.
     pub spec: Arc<ServiceSpec>,
-    /// When that began.
+    /// When the change started.
     pub after: Duration,
     /// Why a task has no node.
     pub waits: Option<String>,
 }
 
-/// How a state differs from an earlier one.
+/// The difference of a state from an earlier one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Difference {
     /// Objects, by noun and name.
     pub objects: Vec<ObjectChange>,
-    /// Tasks, in the order in which that begins.
+    /// Tasks, ordered by the start of their change.
     pub tasks: Vec<TaskChange>,
 }
 
 impl Difference {
-    /// What became of `before` by way of `after`. Time counts from `began`.
+    /// The difference from `before` to `after`. Times are relative to `began`.
     pub fn between(before: &Cluster, after: &Cluster, began: Timestamp) -> Self {
         Self { objects: objects(before, after), tasks: tasks(before, after, began) }
     }
 
-    /// Leaves out what became of tasks without all that as well: what was under way before.
+    /// Removes the changes of tasks that also happen in `other`: those that were already in progress.
     pub fn without(mut self, other: &Self) -> Self {
         let known: BTreeMap<_, _> = other.tasks.iter().map(|change| (change.place, change)).collect();
         let same = |one: &TaskChange, other: &TaskChange| {
@@ -131,7 +131,7 @@ fn objects(before: &Cluster, after: &Cluster) -> Vec<ObjectChange> {
     changes
 }
 
-/// The rows of a table of which something that users asked for differs.
+/// The rows of a table with a changed user-defined part.
 fn rows<K: Id + Serialize, V: Clone + PartialEq + Serialize>(
     before: &Table<K, V>,
     after: &Table<K, V>,
@@ -196,13 +196,13 @@ fn task_change(
     })
 }
 
-/// The newest task of a place that is wanted and not over.
+/// The newest wanted task of a place that has not ended.
 fn live(cluster: &Cluster, (service, instance): (ServiceId, Instance)) -> Option<&Task> {
     let live = cluster.tasks_of_instance(service, instance).filter(|task| task.is_live());
     live.max_by_key(|task| (task.created_index, task.id))
 }
 
-/// The newest task of a place that was not there before and completed since.
+/// The newest task of a place that did not exist before and has completed since.
 fn ran<'a>(before: &Cluster, after: &'a Cluster, (service, instance): (ServiceId, Instance)) -> Option<&'a Task> {
     let new = after.tasks_of_instance(service, instance).filter(|task| !before.tasks.contains(task.id));
     new.filter(|task| task.state == TaskState::Complete).max_by_key(|task| (task.created_index, task.id))

@@ -1,9 +1,10 @@
-//! What would happen: a copy of a state on which commands are judged and the cluster comes to rest, by the same code as in a turn of the
+//! Simulations: a copy of a state on which commands are judged and the cluster settles, with the same code as in a turn of the
 //! leader.
 //!
-//! Time is virtual, and agents answer by a [model](agents). Nothing here can reach the log: neither the replica nor its queue, nor any
-//! store, is known in this folder, which `tests/tests/purity.rs` sees to. What is absent as well: heartbeats (no node is lost by itself, and
-//! those that a new leader has not heard yet come back at once), nodes that join by themselves, and failures of tasks.
+//! Time is virtual, and agents are replaced by a [model](agents). Nothing here can affect the log: this folder depends neither on
+//! the replica nor its queue, nor on any store, which `tests/tests/purity.rs` verifies. Not simulated: heartbeats (no node is
+//! lost by itself, and those that a new leader has not heard from yet return at once), nodes that join by themselves, and
+//! failures of tasks.
 
 mod agents;
 mod difference;
@@ -30,44 +31,44 @@ use agents::Agents;
 pub use difference::{Action, Difference, ObjectChange, Spec, TaskChange};
 pub use replay::{Figures, Policy, Replay};
 
-/// How long a copy is given to come to rest, in its own time: longer than most rollouts take.
+/// Maximum time until a copy settles, in its own time: longer than most rollouts take.
 pub const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Turns that a copy may take: a rollout of 10,000 tasks, one after the other, takes three for each.
+/// Maximum number of turns of a copy: a rollout of 10,000 tasks, one after the other, takes three for each.
 pub const TURNS_MAX: usize = 50_000;
-/// Events that may happen in a copy, so that its memory is bounded: 100,000 tasks are created, placed, started and reported.
+/// Maximum number of events in a copy, so that its memory is bounded: 100,000 tasks are created, placed, started and reported.
 pub const EVENTS_MAX: usize = 500_000;
-/// How long a node may be silent: for as long as any copy lives.
+/// How long a node may be silent: longer than any copy exists.
 const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How a copy ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// Nothing is under way any more.
+    /// No change is in progress any longer.
     Reached,
     /// It was still busy after [`TIME_MAX`].
     Time,
     /// It was still busy after [`TURNS_MAX`] or [`EVENTS_MAX`].
     Work,
-    /// Nobody waits for it any more.
+    /// The caller has stopped it.
     Stopped,
 }
 
-/// What became of a command.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
-    /// The object that it made or changed.
+    /// The object that it created or changed.
     pub subject: Option<String>,
-    /// Whether anything follows from it.
+    /// Whether it changes anything.
     pub changes: bool,
 }
 
-/// A copy of a state, and what goes on in it.
+/// A copy of a state that advances in virtual time.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     cluster: Cluster,
     began: Timestamp,
     now: Timestamp,
-    /// Services that the reconcilers leave alone.
+    /// Quarantined services, which the reconcilers skip.
     aside: BTreeSet<ServiceId>,
     timers: Timers,
     agents: Agents,
@@ -78,7 +79,7 @@ pub struct Sandbox {
     counts: Counts,
 }
 
-/// What happened to tasks.
+/// Counters of task events.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     created: u64,
@@ -92,7 +93,7 @@ impl Counts {
     }
 }
 
-/// What reconcilers keep between turns. A copy of a copy makes its own: no decision depends on them.
+/// The reconcilers' caches between turns. A copy of a copy builds its own: they do not affect decisions.
 #[derive(Debug, Default)]
 struct Caches(Candidates);
 
@@ -103,7 +104,7 @@ impl Clone for Caches {
 }
 
 impl Sandbox {
-    /// A copy of this state, at this time. What is under way in it goes on, and nodes that the leader has not heard yet come back.
+    /// A copy of this state, at this time. Changes in progress continue, and nodes that the leader has not heard from yet return.
     pub fn of(cluster: Cluster, now: Timestamp, aside: BTreeSet<ServiceId>) -> Self {
         let now = now.max(cluster.position.time);
         let mut sandbox = Self {
@@ -128,25 +129,25 @@ impl Sandbox {
         sandbox
     }
 
-    /// The state as it is now.
+    /// The current state.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// How much time has passed in it.
+    /// The virtual time that has passed.
     pub fn elapsed(&self) -> Duration {
         self.now.since(self.began)
     }
 
-    /// When it began.
+    /// When it started.
     pub fn began(&self) -> Timestamp {
         self.began
     }
 
-    /// Judges a command and does what follows from it at once.
+    /// Judges a command and applies its immediate effects.
     ///
     /// # Errors
-    /// The refusal that a manager would answer.
+    /// The rejection that a manager would return.
     pub fn judge(&mut self, actor: &Actor, command: &Command) -> Result<Judged, Rejection> {
         let mut ctx = commands::Ctx { now: self.now, ids: self.ids(), reached: Arc::new(self.peers().reached()) };
         let decision = commands::decide(&self.cluster, actor, command, &mut ctx)?;
@@ -158,7 +159,7 @@ impl Sandbox {
         Ok(Judged { subject: decision.subject, changes })
     }
 
-    /// Takes it that this happens now.
+    /// Applies these events now.
     pub fn suppose(&mut self, kinds: Vec<Kind>) {
         self.turn(kinds, self.ids());
         self.work_off();
@@ -169,7 +170,7 @@ impl Sandbox {
         self.ids().salted(salt, None, self.now).next()
     }
 
-    /// Lets time pass until nothing is under way.
+    /// Advances time until no change is in progress.
     pub fn come_to_rest(&mut self, is_stopped: &dyn Fn() -> bool) -> Rest {
         loop {
             if is_stopped() {
@@ -191,7 +192,7 @@ impl Sandbox {
         }
     }
 
-    /// Lets time pass until then, and says of each state how long it lasted. Whether the copy keeps up with its bounds.
+    /// Advances time to an instant, and reports how long each state lasted. Returns whether the copy stays within its limits.
     fn advance_to(&mut self, time: Timestamp, seen: &mut dyn FnMut(&Cluster, Duration)) -> bool {
         loop {
             if self.turns >= TURNS_MAX || self.events >= EVENTS_MAX {
@@ -213,8 +214,7 @@ impl Sandbox {
         }
     }
 
-    /// When something happens that belongs to what is under way. Runs of jobs that are due some day do not, nor does the patience with a
-    /// node.
+    /// When the next event of a change in progress is due. This excludes future runs of jobs, and heartbeat timeouts.
     fn next(&self) -> Option<Timestamp> {
         let of_work = |key: &TimerKey| match key {
             TimerKey::Rollout(_) | TimerKey::Balance(_) | TimerKey::Place(..) => true,
@@ -223,20 +223,20 @@ impl Sandbox {
         self.timers.next_of(of_work).into_iter().chain(self.agents.next()).min()
     }
 
-    /// Does what is left of earlier turns, at this instant.
+    /// Completes the work left by earlier turns, at this instant.
     fn work_off(&mut self) {
         while !self.left.is_empty() && self.turns < TURNS_MAX && self.events < EVENTS_MAX {
             self.turn(Vec::new(), self.ids());
         }
     }
 
-    /// Judges the reports that are due, and looks at what timers name.
+    /// Judges the due reports, and processes due timers.
     fn hear_agents(&mut self) {
         let mut kinds = Vec::new();
         let ids = self.ids();
         for (actor, report) in self.agents.reports(&self.cluster, self.now) {
             let mut ctx = commands::Ctx { now: self.now, ids: ids.clone(), reached: Arc::default() };
-            // A report of a session that ended in the meantime is refused, and nothing is lost with it.
+            // A report of a session that ended meanwhile is rejected, which has no effect.
             if let Ok(decision) = commands::decide(&self.cluster, &actor, &report, &mut ctx) {
                 kinds.extend(decision.events);
             }
@@ -244,7 +244,7 @@ impl Sandbox {
         self.turn(kinds, ids);
     }
 
-    /// One turn: these events, and what follows from them.
+    /// One turn: these events, and their consequences.
     fn turn(&mut self, kinds: Vec<Kind>, mut ids: IdGenerator) {
         let at = Stamp { index: self.cluster.position.index + 1, time: self.now };
         let mut touched = std::mem::take(&mut self.left);
@@ -256,7 +256,7 @@ impl Sandbox {
         }
         let (presence, peers) = (self.presence(&touched), self.peers());
         let candidates = &mut self.caches.0;
-        // What tasks would use nobody can know: their number stays.
+        // The resource use of tasks cannot be predicted: their number stays.
         let uses = Uses::new();
         let (ids, presence, peers) = (&mut ids, &presence, &peers);
         let mut ctx = reconcilers::Ctx { now: self.now, ids, presence, peers, uses: &uses, candidates };
@@ -284,7 +284,7 @@ impl Sandbox {
         self.cluster.conclude(&Frame { header, commands: Vec::new(), events: Vec::new() }, at);
     }
 
-    /// What the state says is not finished: tasks on their way, and rollouts.
+    /// What is unfinished according to the state: tasks in progress, and rollouts.
     fn under_way(&mut self) -> Touched {
         let (mut touched, cluster) = (Touched::default(), self.cluster.clone());
         for task in cluster.tasks.values() {
@@ -298,7 +298,7 @@ impl Sandbox {
         touched
     }
 
-    /// Nodes of which a new leader has heard nothing yet: nearly all of them come back within seconds, as they were.
+    /// Nodes that a new leader has not heard from yet: nearly all of them return within seconds, unchanged.
     fn returned(&self) -> Vec<Kind> {
         let unheard = |node: &&Node| node.liveness == Liveness::Unknown && node.description.is_some();
         let registered = |(salt, node): (u64, &Node)| {

@@ -1,7 +1,8 @@
-//! What was asked of a cluster, and what became of its nodes, once more: in a copy of the state before, perhaps under another policy.
+//! Replays the commands to a cluster and the changes of its nodes in a copy of an earlier state, perhaps with another policy.
 //!
-//! Everything else follows again: tasks are made, placed and restarted by the reconcilers, and agents answer by the model. What cannot
-//! happen in a copy is left out: tasks that users removed, which are others there, and what followed from use or from failures.
+//! Everything else is computed again: the reconcilers create, place and restart tasks, and the model of agents reports them. What
+//! cannot happen in a copy is omitted: removals of single tasks by users, which have other ids there, and the consequences of
+//! resource use and failures.
 
 use std::collections::BTreeSet;
 
@@ -10,35 +11,35 @@ use projections::{Cluster, Service, Stamp, UpdateState};
 
 use super::Sandbox;
 
-/// What is other than it was.
+/// The differences from the original.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// The strategy of services that name none.
+    /// The strategy of services without one.
     pub strategy: Option<PlacementStrategy>,
-    /// Nodes that are not there.
+    /// Nodes that are absent.
     pub without: BTreeSet<NodeId>,
 }
 
-/// What a time was like.
+/// Figures about a period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Tasks that were made.
+    /// Tasks that were created.
     pub created: u64,
     /// Tasks that were placed on a node.
     pub placed: u64,
-    /// How long tasks waited for a node, all together.
+    /// Total time that tasks waited for a node.
     pub waited: Duration,
-    /// The most tasks that waited for a node at once.
+    /// The maximum of tasks that waited for a node at once.
     pub most_waiting: u64,
-    /// Tasks that wait for a node in the end.
+    /// Tasks that wait for a node at the end.
     pub waiting: u64,
-    /// Nodes with tasks in the end.
+    /// Nodes with tasks at the end.
     pub nodes_used: u64,
-    /// The most tasks that a node has in the end.
+    /// The maximum of tasks on a node at the end.
     pub fullest: u64,
 }
 
-/// A copy in which the past happens once more.
+/// A copy in which a part of history is replayed.
 #[derive(Debug, Clone)]
 pub struct Replay {
     sandbox: Sandbox,
@@ -47,7 +48,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Begins in a copy under a policy.
+    /// Starts in a copy with a policy.
     pub fn of(mut sandbox: Sandbox, policy: Policy) -> Self {
         let mut first = Vec::new();
         if policy.strategy.is_some() {
@@ -64,7 +65,7 @@ impl Replay {
         Self { sandbox, policy, figures: Figures::default() }
     }
 
-    /// Lets time pass until a frame, and what it brought from outside happen. Whether the copy keeps up with its bounds.
+    /// Advances time to a frame, and applies its external events. Returns whether the copy stays within its limits.
     pub fn frame(&mut self, time: Timestamp, events: &[Event]) -> bool {
         let keeps_up = self.advance_to(time);
         let given = self.given(events);
@@ -74,7 +75,7 @@ impl Replay {
         keeps_up
     }
 
-    /// Lets time pass; whether the copy keeps up with its bounds.
+    /// Advances time; returns whether the copy stays within its limits.
     pub fn advance_to(&mut self, time: Timestamp) -> bool {
         let figures = &mut self.figures;
         self.sandbox.advance_to(time, &mut |cluster, length| {
@@ -84,7 +85,7 @@ impl Replay {
         })
     }
 
-    /// What the time was like.
+    /// The figures about the period so far.
     pub fn figures(&self) -> Figures {
         let cluster = self.sandbox.cluster();
         let usage = || cluster.nodes.values().map(|node| cluster.usage.of(node.id).active);
@@ -98,7 +99,7 @@ impl Replay {
         }
     }
 
-    /// What of a frame came from outside and can happen in the copy, each after those before it.
+    /// The external events of a frame that are possible in the copy, each after those before it.
     fn given(&self, events: &[Event]) -> Vec<Kind> {
         let (mut cluster, mut given) = (self.sandbox.cluster().clone(), Vec::new());
         let at = Stamp { index: cluster.position.index + 1, time: self.sandbox.now };
@@ -113,12 +114,12 @@ impl Replay {
         given
     }
 
-    /// Whether an event came from outside and can happen now: what users asked, and what became of nodes.
+    /// Whether an event is external and possible now: users' changes, and changes of nodes.
     fn is_given(&self, cluster: &Cluster, event: &Event) -> bool {
         let by_command = matches!(event.cause, Some(Cause::Command(_)));
         let node = |id: NodeId| cluster.nodes.contains(id) && !self.policy.without.contains(&id);
         let update = |id: ServiceId| cluster.services.get(id).and_then(Service::update_state);
-        // Not reports and what reconcilers said of services: these follow again.
+        // Not reports and the reconcilers' changes of services: these are computed again.
         match &event.kind {
             Some(Kind::NodeJoined(event)) => !self.policy.without.contains(&event.node),
             Some(Kind::NodeRegistered(event)) => node(event.node),
@@ -132,7 +133,7 @@ impl Replay {
             Some(Kind::ServiceSpecUpdated(event)) => by_command && cluster.services.contains(event.service),
             Some(Kind::ServiceScaled(event)) => by_command && cluster.services.contains(event.service),
             Some(Kind::ServiceRemoved(event)) => by_command && cluster.services.contains(event.service),
-            // A rollout may be further in the copy than it was, or paused by failures alone.
+            // A rollout may be further along in the copy than in the original, or have been paused by failures alone.
             Some(Kind::UpdatePaused(event)) => by_command && update(event.service).is_some_and(UpdateState::is_open),
             Some(Kind::UpdateResumed(event)) => by_command && update(event.service).is_some_and(UpdateState::is_paused),
             Some(Kind::ConfigCreated(_) | Kind::SecretCreated(_)) => by_command,
@@ -148,7 +149,7 @@ impl Replay {
 }
 
 impl Policy {
-    /// What happens as it happens under the policy.
+    /// The event under the policy.
     fn applied_to(&self, mut kind: Kind) -> Kind {
         if let (Some(strategy), Kind::ClusterSpecUpdated(event)) = (self.strategy, &mut kind) {
             event.spec.set_placement_strategy(strategy);

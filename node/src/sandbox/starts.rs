@@ -1,4 +1,4 @@
-//! How long tasks take, as the tasks that are there show it.
+//! How long tasks take, estimated from the existing tasks.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use events::{Duration, ServiceId, TaskState, Timestamp};
 use projections::tasks::End;
 use projections::{Cluster, Task};
 
-/// Tasks of a service that are looked at: as many say as much as all.
+/// Number of tasks of a service that are sampled.
 const TASKS_MAX: usize = 200;
-/// How long a task takes to be prepared and to start if no task of its service ever did: for a small image that is there.
+/// How long a task takes to be prepared and to start if no task of its service has done so: for a small image that is present.
 const PREPARE: Duration = Duration::from_millis(500);
 const START: Duration = Duration::from_millis(500);
-/// How long a task of a job runs if none of its service ever did.
+/// How long a task of a job runs if none of its service has completed.
 const RUN: Duration = Duration::from_secs(10);
-/// Attempts that a start is taken to need at most, however many failed.
+/// Maximum of attempts assumed for a start, however many failed.
 const ATTEMPTS_MAX: u32 = 10;
 
-/// What tasks of one service take.
+/// How long tasks of one service take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times {
     /// From the assignment until it could start.
     pub(super) prepare: Duration,
-    /// From there until it runs, with the attempts that fail before one that does not.
+    /// From there until it is running, including failed attempts.
     pub(super) start: Duration,
     /// From there until it completes.
     pub(super) run: Duration,
 }
 
-/// What is known of each service, made when it is first asked for.
+/// The estimates for each service, computed on first use.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Starts {
     known: BTreeMap<ServiceId, Times>,
 }
 
 impl Starts {
-    /// What tasks of this service take.
+    /// How long tasks of this service take.
     pub(super) fn of(&mut self, cluster: &Cluster, service: ServiceId) -> Times {
         *self.known.entry(service).or_insert_with(|| measure(cluster, service))
     }
@@ -52,13 +52,13 @@ fn measure(cluster: &Cluster, service: ServiceId) -> Times {
     Times { prepare, start: start * attempts(failed, ran), run: run.unwrap_or(RUN) }
 }
 
-/// How many attempts one start takes, of so many that failed for so many that did not.
+/// Attempts per start, for this many failed and successful ones.
 fn attempts(failed: usize, ran: usize) -> u32 {
     let each = (failed + ran).div_ceil(ran.max(1));
     u32::try_from(each).unwrap_or(ATTEMPTS_MAX).clamp(1, ATTEMPTS_MAX)
 }
 
-/// How long the last report says that a task was between two states.
+/// How long a task was between two states, according to its last report.
 fn phases(task: &Task, from: TaskState, to: TaskState) -> Option<Duration> {
     let status = task.status.as_ref()?;
     let entered = |state: TaskState| -> Option<Timestamp> {

@@ -13,7 +13,7 @@ fn operator() -> Actor {
     Actor::Operator("root".to_owned())
 }
 
-/// A cluster of so many nodes that are ready.
+/// A cluster with this many ready nodes.
 fn cluster(nodes: u128) -> Cluster {
     let mut cluster = Cluster::default();
     let mut kinds = vec![Kind::ClusterInitialised(ClusterInitialised {
@@ -49,7 +49,7 @@ fn create(spec: ServiceSpec) -> Command {
     Command::CreateService(commands::CreateService { spec: Box::new(spec), secrets: Default::default() })
 }
 
-/// A copy with a service of so many tasks that run.
+/// A copy with a service of this many running tasks.
 fn with_web(nodes: u128, replicas: u64) -> Sandbox {
     let mut sandbox = Sandbox::of(cluster(nodes), Timestamp::default(), BTreeSet::new());
     let web = spec("web", Mode::Replicated(ReplicatedMode { replicas }));
@@ -62,7 +62,7 @@ fn again(sandbox: &Sandbox) -> Sandbox {
     Sandbox::of(sandbox.cluster().clone(), sandbox.cluster().position.time, BTreeSet::new())
 }
 
-/// What became of tasks, a word each.
+/// The changes of tasks, a word each.
 fn words(before: &Sandbox, after: &Sandbox) -> Vec<String> {
     let node = |id: Option<NodeId>| id.map_or("-".to_owned(), |id| format!("n{}", id.bits()));
     let difference = Difference::between(before.cluster(), after.cluster(), after.began());

@@ -1,4 +1,4 @@
-//! What is sent at once: a few events, so many bytes.
+//! Batches of events for one request, bounded by count and bytes.
 
 use events::ClusterId;
 use projections::sinks::is_about_sending;
@@ -6,12 +6,12 @@ use wire::cloudevents;
 use wire::redaction::Redaction;
 use wire::v1::EventRecord;
 
-/// Events of one request.
+/// Maximum number of events in one request.
 const EVENTS_MAX: usize = 100;
-/// Bytes of one request, unless a single event has more.
+/// Maximum size of one request, unless a single event is larger.
 const BYTES_MAX: usize = 256 * 1024;
 
-/// Events that are sent at once, each as JSON.
+/// Events that are sent together, each as JSON.
 pub type Batch = Vec<String>;
 
 /// The events as batches, in their order; none of those that only say that others were sent, and of the others not what is left out.

@@ -1,4 +1,4 @@
-//! Events as lines of a file in the one directory that the daemon's flag names.
+//! Events as lines of a file, in the directory set by the daemon's flag.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Appends lines to a file, durably. Nothing else than a plain file of one name is written to, and no link is followed.
+/// Appends lines to a file, durably. Only a regular file with a bare name is written, and no link is followed.
 ///
 /// # Errors
-/// When the file cannot be written; then it ends where it ended before.
+/// When the file cannot be written; then its length is unchanged.
 pub fn append(dir: &Path, name: &str, lines: &[String]) -> Result<()> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut options = OpenOptions::new();
@@ -28,13 +28,13 @@ pub fn append(dir: &Path, name: &str, lines: &[String]) -> Result<()> {
     lines.iter().for_each(|line| text.extend([&events::escape::json(line), "\n"]));
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
     if written.is_err() {
-        // What a reader finds are whole lines, or one cut short at the end.
+        // Readers find whole lines, or one truncated at the end.
         let _ = file.set_len(length);
     }
     written
 }
 
-/// Whether the last line has no end: the machine went down while it was written.
+/// Whether the last line is incomplete: the machine went down while it was written.
 fn is_cut_short(file: &mut File, length: u64) -> Result<bool> {
     let Some(last) = length.checked_sub(1) else { return Ok(false) };
     let mut byte = [0];

@@ -1,6 +1,6 @@
-//! Sends events to sinks while this manager leads. How far each has come is in the log, so that the next leader goes on there: what is
-//! sent twice then has the same ids. Turns never wait for it: history is read at idle priority, by two at a time, and each sink waits for
-//! its own receiver.
+//! Sends events to sinks while this manager leads. The progress of each is recorded in the log, so that the next leader continues
+//! from there: events that are sent twice then have the same ids. Turns never wait for it: at most two sinks read history at a
+//! time, at idle priority, and each sink waits only for its own receiver.
 //!
 //! Suggested order: [`pace`] and [`batch`] (what is sent when, as functions), then this file, [`file`] and [`webhook`] (how).
 
@@ -32,15 +32,15 @@ use crate::manager::scrub::run_when_idle;
 
 use batch::{Batch, batches};
 
-/// Sinks that read history at a time.
+/// Maximum number of sinks that read history at a time.
 const READERS_MAX: usize = 2;
 
-/// What this manager's flags say of sinks.
+/// This manager's flags for sinks.
 #[derive(Debug, Clone, Default)]
 pub struct SinkSettings {
-    /// The one directory in which sinks may write files.
+    /// The only directory in which sinks may write files.
     pub dir: Option<PathBuf>,
-    /// The authorities that receivers' certificates are verified with; `None`: the system's.
+    /// The authorities that verify receivers' certificates; `None`: the system's.
     pub roots: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ pub struct Sinks {
     readers: Arc<Semaphore>,
 }
 
-/// The task that sends to one sink; dropped, it ends.
+/// The task that sends to one sink; it ends when this is dropped.
 struct Sending(JoinHandle<()>);
 
 impl Drop for Sending {
@@ -62,10 +62,10 @@ impl Drop for Sending {
     }
 }
 
-/// What is to be sent next.
+/// The events to send next.
 struct Found {
     batches: Vec<Batch>,
-    /// All that is wanted up to this frame is in there, or was sent before.
+    /// Includes all selected events up to this frame, except for those sent before.
     up_to: u64,
 }
 
@@ -95,7 +95,7 @@ impl Sinks {
         }
     }
 
-    /// Sends what a sink wants, until the core ends.
+    /// Sends the events of a sink, until the core ends.
     async fn send(self: Arc<Self>, sink: Sink) {
         let mut states = self.core.states();
         let (mut way, mut failures) = (Way::from(sink.position), 0_u32);
@@ -118,7 +118,7 @@ impl Sinks {
         }
     }
 
-    /// Sends the next batch, or reads on where all were sent.
+    /// Sends the next batch, or reads more if all were sent.
     async fn step(&self, sink: &Sink, way: &mut Way) -> Result<(), String> {
         if let Some(batch) = way.pending.front() {
             self.deliver(sink, batch).await?;
@@ -134,7 +134,7 @@ impl Sinks {
         Ok(())
     }
 
-    /// What comes after a frame and is wanted, as much as is read at once.
+    /// The selected events after a frame, as many as are read at once.
     async fn read(&self, sink: &Sink, cursor: u64) -> Result<Found, String> {
         let _reading = self.readers.acquire().await.map_err(|error| error.to_string())?;
         let request = EventsRequest {
@@ -179,7 +179,7 @@ impl Sinks {
         written.await.map_err(|error| error.to_string())?
     }
 
-    /// Waits until there is more history; notes progress when its time comes.
+    /// Waits until there is more history; records progress when that is due.
     async fn wait(
         &self,
         sink: &Sink,
@@ -187,7 +187,7 @@ impl Sinks {
         way: &mut Way,
     ) -> Result<(), watch::error::RecvError> {
         way.is_at_end = false;
-        // What comes at short intervals is sent together.
+        // Events at short intervals are sent together.
         sleep(pace::LOOK).await;
         while states.borrow_and_update().cluster.position.index <= way.cursor {
             tokio::select! {
@@ -216,15 +216,15 @@ impl Sinks {
     }
 }
 
-/// How far the sending to a sink is.
+/// The progress of a sink.
 #[derive(Default)]
 struct Way {
-    /// All that is wanted up to this frame was sent, or is pending.
+    /// All selected events up to this frame were sent, or are pending.
     cursor: u64,
     pending: VecDeque<Batch>,
-    /// Whether history had nothing more.
+    /// Whether the end of history was reached.
     is_at_end: bool,
-    /// All up to this frame has arrived, and that is not noted yet.
+    /// Everything up to this frame was delivered, which is not recorded yet.
     arrived: Option<u64>,
     /// What was noted last, and when this manager did.
     noted: u64,
@@ -236,14 +236,14 @@ impl Way {
         Self { cursor: position, noted: position, ..Self::default() }
     }
 
-    /// When progress may be noted, if there is any.
+    /// When progress may be recorded, if there is any.
     fn due(&self) -> Option<Instant> {
         self.arrived?;
         Some(self.noted_at.map_or_else(Instant::now, |noted| noted + pace::NOTED_EVERY))
     }
 }
 
-/// Reads on until something is to be sent, history ends, or nobody waits any more.
+/// Reads until there is something to send, history ends, or the caller is gone.
 fn find(
     store: Arc<dyn LogStore>,
     state: &Published,

@@ -1,12 +1,12 @@
-//! When a sink is tried again, and when its progress is noted: numbers, no clock.
+//! When a delivery is retried, and when progress is recorded: pure functions without a clock.
 
 use std::time::Duration;
 
-/// Before the first repetition of what failed.
+/// Delay before the first retry.
 const FIRST: Duration = Duration::from_secs(1);
-/// Between two repetitions at most.
+/// Maximum delay between two retries.
 const LONGEST: Duration = Duration::from_secs(300);
-/// Between two notes of progress: each is a frame of the log.
+/// Minimum interval between two records of progress: each is a frame of the log.
 pub const NOTED_EVERY: Duration = Duration::from_secs(5);
 /// Frames without anything that a sink wants, after which its progress is noted all the same: so many does the next leader read
 /// again at most. Each note is a frame, so that fewer would have an idle cluster note its own notes.
@@ -14,8 +14,8 @@ const UNWANTED_MAX: u64 = 1_000;
 /// Between two looks for new events, so that a burst of frames is one request.
 pub const LOOK: Duration = Duration::from_millis(200);
 
-/// How long to wait before what failed so many times in a row is tried again. Half of the time is `chance`, so that
-/// sinks that failed together do not come back together.
+/// The delay before the next attempt after this many failures in a row. Half of it depends on `chance`, so that sinks that failed
+/// together are not retried together.
 pub fn pause(failures: u32, chance: u16) -> Duration {
     let whole = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     whole / 2 + whole / 2 * u32::from(chance) / u32::from(u16::MAX)

@@ -1,5 +1,5 @@
-//! Events as requests to an address of somebody else, who may be slow, wrong or hostile: everything that comes back is bounded in time
-//! and size, and only its status counts.
+//! Delivery of events as HTTP requests to an external server, which may be slow, broken or hostile: every response is bounded in
+//! time and size, and only its status counts.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -22,15 +22,15 @@ use tokio_rustls::TlsConnector;
 
 use crate::security::tls;
 
-/// From the connection to the status of the answer.
+/// Timeout from the connection to the status of the response.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of the answer's head. Nobody reads what comes after it.
+/// Maximum size of the response's head. The body is not read.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Many events at once, as the specification calls them.
+/// The content type of a batch of events, as specified by CloudEvents.
 const BATCH_TYPE: &str = "application/cloudevents-batch+json";
-/// The header with which a receiver verifies who sent a request.
+/// The header that lets a receiver verify the sender of a request.
 const SIGNATURE: &str = "swarmlog-signature";
-/// Where systems keep the authorities that they trust.
+/// Where systems store the authorities that they trust.
 const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -38,10 +38,10 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Posts events to an address, as one request over a connection of its own.
+/// Posts events to an address, as one request over a separate connection.
 ///
 /// # Errors
-/// In words, when they did not arrive. The request may have arrived all the same.
+/// When they were not delivered, with the reason. The request may have arrived anyway.
 pub async fn post(address: &str, roots: Option<&Path>, key: Option<&[u8]>, batch: &[String]) -> Result<(), String> {
     let body = format!("[{}]", batch.join(","));
     match tokio::time::timeout(PATIENCE, exchange(address, roots, key, body)).await {
@@ -82,13 +82,13 @@ fn request(uri: &Uri, key: Option<&[u8]>, body: String) -> Result<Request<Full<B
     request.body(Full::new(Bytes::from(body))).map_err(|error| format!("the request cannot be made: {error}"))
 }
 
-/// The keyed digest of a request's body.
+/// The HMAC of a request's body.
 fn signature(key: &[u8], body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), body);
     tag.as_ref().iter().fold("sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// The status of the answer; the connection ends with it.
+/// The status of the response; the connection is closed afterwards.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
@@ -100,13 +100,13 @@ async fn answer(
     let answer = tokio::select! {
         biased;
         answer = &mut answer => answer,
-        // It may end with the answer, or without one; this says which.
+        // The connection may end with the response or without one; awaiting the response tells which.
         _ = connection => answer.await,
     };
     Ok(answer.map_err(broken)?.status())
 }
 
-/// What trusts the system's authorities, or those of a file.
+/// A connector that trusts the system's authorities, or those in a file.
 fn connector(roots: Option<&Path>) -> Result<TlsConnector, String> {
     let system = || SYSTEM_ROOTS.into_iter().map(PathBuf::from).find(|path| path.exists());
     let file = roots.map(Path::to_owned).or_else(system);
@@ -114,7 +114,7 @@ fn connector(roots: Option<&Path>) -> Result<TlsConnector, String> {
     let unreadable = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", file.display());
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(&file).map_err(|error| unreadable(&error))? {
-        // One that this library does not understand is one that nothing is verified with.
+        // An unsupported certificate is skipped: nothing is verified with it.
         let _ = store.add(certificate.map_err(|error| unreadable(&error))?);
     }
     if store.is_empty() {

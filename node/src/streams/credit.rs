@@ -1,10 +1,10 @@
-//! How much of a stream may be on its way.
+//! Flow control: how much of a stream may be in flight.
 
 use prost::Message;
 use tokio::sync::Semaphore;
 use wire::v1::FromTask;
 
-/// What an agent may still send on one stream.
+/// The remaining credit of an agent for one stream.
 #[derive(Debug)]
 pub struct Credit {
     left: Semaphore,
@@ -12,16 +12,16 @@ pub struct Credit {
 }
 
 impl Credit {
-    /// The credit of an order, whose bytes a manager chose.
+    /// The credit of an order, in bytes chosen by a manager.
     pub fn new(bytes: u64) -> Self {
         let whole = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, Self::MOST);
         Self { left: Semaphore::new(whole as usize), whole }
     }
 
-    /// Most that makes sense: far more than any manager gives.
+    /// Maximum credit: far more than any manager grants.
     const MOST: u32 = 64 << 20;
 
-    /// What a message takes: its size, or all of the credit if it is larger.
+    /// The cost of a message: its size, or the whole credit if it is larger.
     pub fn cost(message: &FromTask, whole: u64) -> u64 {
         (message.encoded_len() as u64).min(whole)
     }
@@ -29,13 +29,13 @@ impl Credit {
     /// Waits until a message may be sent.
     pub async fn spend(&self, message: &FromTask) {
         let cost = Self::cost(message, self.whole.into());
-        // Nobody closes it; who waits here is dropped with its stream.
+        // It is never closed; a waiting caller is dropped with its stream.
         if let Ok(permit) = self.left.acquire_many(u32::try_from(cost).unwrap_or(self.whole)).await {
             permit.forget();
         }
     }
 
-    /// Takes back what was read. A manager that gives more than there was gives nothing.
+    /// Returns credit for what was read. Excess credit is ignored.
     pub fn earn(&self, bytes: u64) {
         let missing = (self.whole as usize).saturating_sub(self.left.available_permits());
         self.left.add_permits(usize::try_from(bytes).unwrap_or(usize::MAX).min(missing));

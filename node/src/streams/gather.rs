@@ -1,4 +1,4 @@
-//! Several streams of lines as one.
+//! Merges several streams of lines into one.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +7,7 @@ use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt, St
 
 use super::Line;
 
-/// What comes on a stream.
+/// An item of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Piece<A> {
     /// Lines, oldest first.
@@ -16,11 +16,11 @@ pub enum Piece<A> {
     Aside(A),
 }
 
-/// One row of lines out of several.
+/// Several streams merged into one.
 pub enum Gather<A> {
-    /// In the order of time: each stream is read as far as it takes to know its next line.
+    /// Ordered by time: each stream is read far enough to have its next line.
     Ordered(Ordered<A>),
-    /// As it comes.
+    /// In order of arrival.
     AsItComes(SelectAll<BoxStream<'static, Piece<A>>>),
 }
 
@@ -28,12 +28,12 @@ pub enum Gather<A> {
 pub struct Ordered<A> {
     /// Streams whose next lines are awaited.
     awaited: FuturesUnordered<StreamFuture<Numbered<A>>>,
-    /// Streams whose next lines are known, by the time of the first of them.
+    /// Streams whose next lines are available, by the time of the first of them.
     known: BTreeMap<(Timestamp, usize), (VecDeque<Line>, Numbered<A>)>,
     count: usize,
 }
 
-/// A stream, and its place among those whose lines have the same time.
+/// A stream, and its number as a tie-breaker between lines with the same time.
 struct Numbered<A> {
     number: usize,
     stream: BoxStream<'static, Piece<A>>,
@@ -51,7 +51,7 @@ impl<A> futures_util::Stream for Numbered<A> {
 }
 
 impl<A> Gather<A> {
-    /// Nothing yet. Who follows wants lines as they come.
+    /// No streams yet. When following, lines are merged in order of arrival.
     pub fn new(follow: bool) -> Self {
         match follow {
             true => Self::AsItComes(SelectAll::new()),
@@ -71,7 +71,7 @@ impl<A> Gather<A> {
         }
     }
 
-    /// What comes next; nothing once all streams have ended. Given up, it loses nothing.
+    /// The next item; `None` once all streams have ended. Cancel safe.
     pub async fn next(&mut self) -> Option<Piece<A>> {
         match self {
             Self::AsItComes(all) => all.next().await,

@@ -1,9 +1,9 @@
-//! Lines of several tasks, in one row.
+//! Merged lines of several tasks.
 
 use events::TaskId;
 use wire::v1::{LogBatch, LogLine};
 
-/// Bytes that a line takes in a message besides its text.
+/// Overhead of a line in a message, in addition to its text.
 const LINE_BYTES: usize = 20;
 
 /// A line of a task.
@@ -11,16 +11,16 @@ const LINE_BYTES: usize = 20;
 pub struct Line {
     /// The task.
     pub task: TaskId,
-    /// What it printed.
+    /// Its text.
     pub line: LogLine,
 }
 
-/// How much of a message a line takes.
+/// The encoded size of a line.
 pub fn encoded(line: &Line) -> usize {
     LINE_BYTES + line.line.data.len()
 }
 
-/// The row as messages have it: lines of the same task that follow each other are together.
+/// Groups the lines into messages: consecutive lines of the same task are in one batch.
 pub fn batches(lines: impl IntoIterator<Item = Line>) -> Vec<LogBatch> {
     let mut batches: Vec<LogBatch> = Vec::new();
     for Line { task, line } in lines {

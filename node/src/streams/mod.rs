@@ -1,8 +1,8 @@
-//! Streams that are not state, such as logs: what agents and managers share of them.
+//! Streams that are not state, such as logs: the parts shared by agents and managers.
 //!
-//! A stream costs its reader's manager a bounded amount, also if the reader stops: each order names a credit, every message takes
-//! its own size of it, and gets it back once it was read ([`Credit`]). The transport's own windows would not do: they are
-//! shared by all calls of a connection, and a stopped reader would hold up the others.
+//! The cost of a stream for its reader's manager is bounded, even if the reader stops: each order grants a credit, every message
+//! uses its own size of it, and it is returned once the message was read ([`Credit`]). The transport's own windows are not
+//! suitable: they are shared by all calls of a connection, and a stopped reader would block the others.
 
 mod credit;
 mod gather;
@@ -12,8 +12,9 @@ pub use credit::Credit;
 pub use gather::{Gather, Piece};
 pub use lines::{Line, batches, encoded};
 
-/// Bytes of lines in one message, or one line: enough that a message costs little, and little enough for many streams.
+/// Maximum number of bytes of lines in one message, or of one line: large enough for a small overhead, and small enough for many
+/// streams.
 pub const MESSAGE_BYTES: usize = 32 << 10;
 
-/// Inputs on their way to one task, each at most [`MESSAGE_BYTES`]: more come once those were used.
+/// Inputs in flight to one task, each at most [`MESSAGE_BYTES`]: more are sent once those were consumed.
 pub const INPUTS_MAX: u32 = 16;

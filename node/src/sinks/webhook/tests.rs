@@ -1,11 +1,11 @@
-//! Receivers as they are, and as they should not be.
+//! Receivers, well-behaved and otherwise.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
 
-/// Answers one request with these bytes, then closes; with what was asked.
+/// Answers one request with these bytes, then closes; returns the address and the request.
 async fn receiver(answer: &'static [u8], stays: bool) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}/in?x=1", listener.local_addr().expect("an address"));
@@ -17,7 +17,7 @@ async fn receiver(answer: &'static [u8], stays: bool) -> (String, tokio::task::J
         }
         stream.write_all(answer).await.expect("written");
         if stays {
-            // An answer without an end.
+            // A response without an end.
             while stream.write_all(&[b'x'; 4_096]).await.is_ok() {}
         }
         String::from_utf8(asked).expect("text")
