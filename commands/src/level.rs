@@ -1,13 +1,13 @@
-//! What may be asked once every manager of the cluster knows it: one of an older build would leave it out and say nothing.
+//! Requests that require a feature level of every manager: one of an older build would silently ignore a part of them.
 
 use projections::Cluster;
 
 use crate::Rejection;
 
-/// Refuses what needs this feature level while a manager knows less.
+/// Rejects a request that requires this feature level while the cluster has a lower one.
 ///
 /// # Errors
-/// Conflict, saying what not every manager knows.
+/// Conflict, with the unsupported feature.
 pub fn require_level(state: &Cluster, level: u32, subject: impl Into<String>, what: &str) -> Result<(), Rejection> {
     if state.feature_level() >= level {
         return Ok(());

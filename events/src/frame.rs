@@ -7,16 +7,15 @@ use crate::{Cause, Kind, redaction};
 
 /// Version of the meaning of the frames that this build writes.
 pub const FORMAT: u32 = 1;
-/// Highest feature level whose events this build understands.
+/// Highest feature level whose events this build supports.
 pub const FEATURE_LEVEL: u32 = 4;
-/// The feature level of a cluster before it is raised: managers of it know everything but what [`Kind::feature_level`] says.
+/// The feature level of a cluster before it is raised: its managers support everything except what [`Kind::feature_level`] lists.
 pub const FEATURE_LEVEL_MIN: u32 = 1;
-/// From this level on, every manager knows requests that have others joined to them.
+/// From this level on, every manager supports joined requests.
 pub const JOINED_LEVEL: u32 = 4;
-/// From this level on, every manager knows sinks that choose by object and node, and that leave values out.
+/// From this level on, every manager supports sinks with filters by object and node, and without values.
 pub const SINK_FILTERS_LEVEL: u32 = 4;
-/// Events after which a frame takes no more; the rest is the next turn's first work. Keeps a turn short enough to answer
-/// others.
+/// Events after which a frame takes no more; the rest is the first work of the next turn. Keeps turns short.
 pub const EVENTS_MAX: usize = 1_000;
 /// Bytes of events after which a turn takes no more commands; after as many again it settles no more: several frames then fit
 /// into one network message.

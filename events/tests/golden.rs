@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use events::{Event, Kind, Reconciler, catalogue, frame};
 use prost::Message;
 
-/// Versions above the first, by event: how often a message has grown.
+/// Versions above the first, by event: how often its message was extended.
 const VERSIONS: [(&str, u32); 21] = [
     ("cluster_initialised", 6),
     ("cluster_spec_updated", 6),

@@ -20,7 +20,7 @@ pub struct Config {
     pub id: ConfigId,
     /// Its name and labels.
     pub spec: Arc<ConfigSpec>,
-    /// The revisions of its data that are kept; never empty.
+    /// The retained revisions of its data; never empty.
     pub revisions: BTreeMap<u64, ConfigRevision>,
     /// Index of the frame that last changed it.
     pub version: u64,
@@ -72,8 +72,8 @@ impl Cluster {
         self.needed_specs().flat_map(referenced).filter(|(id, _)| *id == config).map(|(_, revision)| revision).collect()
     }
 
-    /// Every spec whose configs and secrets are needed: that a task runs which is not over, that a service makes tasks of now or later,
-    /// or that one may be rolled back to.
+    /// Every spec whose configs and secrets are needed: of tasks that have not ended, for current and future tasks of a service,
+    /// and as the target of a rollback.
     pub(crate) fn needed_specs(&self) -> impl Iterator<Item = &ServiceSpec> {
         let open = self
             .revisions
@@ -135,7 +135,7 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.config_names = cluster.configs.values().map(|config| (name_key(config.spec.name()), config.id)).collect();
 }
 
-/// What is wrong with configs: a spec that is needed refers to one that is gone, or to a revision that is.
+/// Violations that concern configs: a needed spec refers to a removed config or revision.
 pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
     for spec in cluster.needed_specs() {
         for (id, revision) in referenced(spec) {

@@ -11,7 +11,7 @@ use crate::Task;
 pub struct TaskCounts {
     /// All of them.
     pub all: u64,
-    /// Those that are not over, wanted or not.
+    /// Those that have not ended, wanted or not.
     pub open: u64,
     /// Those among them that are wanted.
     pub wanted: u64,
@@ -43,7 +43,7 @@ impl RevisionTasks {
         self.counts.contains_key(&(service, version))
     }
 
-    /// Whether some task of a revision is not over.
+    /// Whether some task of a revision has not ended.
     pub fn is_open(&self, service: ServiceId, version: u64) -> bool {
         self.counts.get(&(service, version)).is_some_and(|counts| counts.open > 0)
     }

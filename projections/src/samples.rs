@@ -125,12 +125,12 @@ impl Sample {
         }
     }
 
-    /// Gives the service this policy for updates.
+    /// Sets the service's update policy.
     pub fn configure(&mut self, policy: UpdateConfig) {
         self.update(SpecChange::Update, None, |spec| spec.update = Some(policy));
     }
 
-    /// Puts the newest task of a slot on a node.
+    /// Assigns the newest task of a slot to a node.
     pub fn assign(&mut self, slot: u64, node: u64) {
         self.assign_to(slot, NodeId::from_bits(node.into()));
     }

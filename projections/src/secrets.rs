@@ -21,7 +21,7 @@ pub struct ClusterSecret {
     pub id: SecretId,
     /// Its name and labels.
     pub spec: Arc<SecretSpec>,
-    /// The revisions of its data that are kept; never empty.
+    /// The retained revisions of its data; never empty.
     pub revisions: BTreeMap<u64, SecretRevision>,
     /// Index of the frame that last changed it.
     pub version: u64,
@@ -123,7 +123,7 @@ pub(crate) fn derive(cluster: &mut Cluster) {
     cluster.secret_names = cluster.secrets.values().map(|secret| (name_key(secret.spec.name()), secret.id)).collect();
 }
 
-/// What is wrong with secrets: a spec that is needed refers to one that is gone, or to a revision that is.
+/// Violations that concern secrets: a needed spec refers to a removed secret or revision.
 pub(crate) fn check(cluster: &Cluster, faults: &mut Vec<String>) {
     for spec in cluster.needed_specs() {
         for reference in referenced(spec) {

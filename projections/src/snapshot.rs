@@ -3,7 +3,7 @@
 //!
 //! Each chunk is its length, then its bytes. The first holds the [`Header`]; each of the others the name of a part of the state
 //! and some of its rows, part by part in the order of their declaration; the last is empty. So neither the writer nor the reader
-//! ever holds more than one chunk beside the state.
+//! ever holds more than one chunk in addition to the state.
 
 use std::fmt;
 

@@ -56,7 +56,7 @@ pub struct Task {
     pub claims: Box<[GenericResource]>,
     /// Its node's last report.
     pub status: Option<Arc<TaskStatus>>,
-    /// Why it cannot be placed, while that is so.
+    /// Why it cannot be placed; only while it waits for a node.
     pub waiting: Option<Arc<str>>,
 }
 

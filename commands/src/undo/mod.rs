@@ -62,7 +62,7 @@ pub enum Inverse {
         /// The current version.
         version: u64,
     },
-    /// Gives a point of history the name again that it had.
+    /// Restores the name of a point of history.
     TagHistory {
         /// The name.
         name: String,
@@ -71,12 +71,12 @@ pub enum Inverse {
         /// The frame's time.
         time: Timestamp,
     },
-    /// Takes the name of a point of history away.
+    /// Removes the name of a point of history.
     UntagHistory {
         /// The name.
         name: String,
     },
-    /// Puts back what is wanted of a node.
+    /// Restores a node's spec.
     UpdateNode {
         /// The node.
         node: NodeId,
@@ -274,8 +274,8 @@ pub fn undo(effects: &[Effect], now: &Cluster, prefer: Option<Prefer>) -> UndoPl
     plan
 }
 
-/// How objects become again what they were in an earlier state: those that are `meant`. Operators are left alone: what opens the cluster
-/// is not opened or shut by the way. So are tags, which name points of history and are no part of what was there.
+/// How to restore objects to an earlier state, for those that `is_meant` selects. Operators are excluded: access to the cluster
+/// is not changed as a side effect. So are tags, which name points of history and are not part of the state at that time.
 pub fn revert(then: &Cluster, now: &Cluster, is_meant: impl Fn(&Key) -> bool) -> UndoPlan {
     let mut plan = UndoPlan::default();
     let keys = Key::changed(then, now).into_iter();

@@ -24,7 +24,7 @@ pub enum Key {
     Operator(String),
     /// A service, by its name.
     Service(String),
-    /// A name for a point of history.
+    /// A tag, by its name.
     Tag(String),
 }
 

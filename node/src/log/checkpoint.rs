@@ -39,7 +39,7 @@ const LEVEL: i32 = 1;
 /// A compressed part is preceded by its uncompressed length.
 const LENGTH_BYTES: usize = 4;
 
-/// Bytes that checkpoints for states of the past may take, beside the newest.
+/// Bytes that checkpoints for states of the past may take, in addition to the newest.
 const PAST_BYTES: u64 = 512 * 1024 * 1024;
 /// The minimum, whatever their size, and the maximum number of these.
 const PAST_KEPT: RangeInclusive<u64> = 4..=64;

@@ -25,7 +25,7 @@ struct Record<'a> {
     secret: &'a [u8],
 }
 
-/// Bytes of a record besides its name and its secret, at most.
+/// Maximum number of bytes of a record in addition to its name and its secret.
 const RECORD_OVERHEAD: usize = 32;
 
 /// The key of a secret: the first 96 bits of a hash, too many for two names to collide by chance.

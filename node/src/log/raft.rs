@@ -37,7 +37,7 @@ pub const TICK: Duration = Duration::from_millis(100);
 const HEARTBEAT_TICKS: usize = 2;
 /// Minimum of ticks without a leader before an election: five heartbeats may be lost. The maximum is twice as many.
 pub const ELECTION_TICKS: usize = 10;
-/// Bytes of entries in one message to another manager; a larger entry goes alone.
+/// Bytes of entries in one message to another manager; a larger entry is sent alone.
 const MESSAGE_BYTES: u64 = 1024 * 1024;
 /// Messages with entries in flight to one manager.
 const INFLIGHT_MESSAGES: usize = 256;

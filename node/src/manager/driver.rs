@@ -59,7 +59,7 @@ pub struct Published {
     pub uses: Arc<Uses>,
 }
 
-/// Everything that can wake the thread, besides time.
+/// Everything that can wake the thread, apart from time.
 enum Input {
     Submit(Box<Request>, oneshot::Sender<Outcome>),
     /// A read that must see everything that was acknowledged before.

@@ -14,7 +14,7 @@ const BYTES_MAX: usize = 256 * 1024;
 /// Events that are sent together, each as JSON.
 pub type Batch = Vec<String>;
 
-/// The events as batches, in their order; none of those that only say that others were sent, and of the others not what is left out.
+/// Splits the events into batches, in order, and redacts them; events that only report deliveries are omitted.
 pub fn batches(cluster: ClusterId, redaction: Redaction, records: &[EventRecord]) -> serde_json::Result<Vec<Batch>> {
     let mut batches = vec![Batch::new()];
     let mut bytes = 0;

@@ -152,7 +152,7 @@ impl Sinks {
         let thread = std::thread::Builder::new().name("sink".to_owned()).spawn(move || {
             run_when_idle();
             let found = find(store, &state, request, redaction, &made);
-            // Who asked may be gone by now.
+            // The caller may be gone by now.
             let _ = made.send(found);
         });
         thread.map_err(|error| format!("no thread can be had to read history: {error}"))?;

@@ -1,7 +1,7 @@
 //! Streams that are not state, such as logs: the parts shared by agents and managers.
 //!
 //! The cost of a stream for its reader's manager is bounded, even if the reader stops: each order grants a credit, every message
-//! uses its own size of it, and it is returned once the message was read ([`Credit`]). The transport's own windows are not
+//! uses as much of it as its size, which is returned once the message was read ([`Credit`]). The transport's own windows are not
 //! suitable: they are shared by all calls of a connection, and a stopped reader would block the others.
 
 mod credit;

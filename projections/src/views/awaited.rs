@@ -1,4 +1,4 @@
-//! What a service or a task waits for besides a node, and when that comes, where the state says so.
+//! What a service or a task waits for, other than a node, and when that is expected, if the state determines it.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use super::progress::is_current;
 use crate::rollouts::watch;
 use crate::{Cluster, Instance, Service, Step, Task};
 
-/// Something that is waited for.
+/// A condition that a service or task waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Awaited {
-    /// What, in words.
+    /// The condition, as text.
     pub what: String,
-    /// When it comes, if only time has to pass.
+    /// When it is met, if that only depends on time.
     pub due: Option<Timestamp>,
 }
 
-/// What a service that is no job waits for. Costs a look at each place that the rollout under way took.
+/// What a service other than a job waits for. Visits each place that the current rollout took.
 pub fn of_service(cluster: &Cluster, service: &Service, now: Timestamp) -> Vec<Awaited> {
     if service.spec.is_job() {
         return Vec::new();
@@ -27,7 +27,7 @@ pub fn of_service(cluster: &Cluster, service: &Service, now: Timestamp) -> Vec<A
     attempt.into_iter().chain(of_rollout(cluster, service, now)).collect()
 }
 
-/// What a task waits for, and a rollout of its service that concerns it.
+/// What a task waits for, and what a rollout of its service that affects it waits for.
 pub fn of_task(cluster: &Cluster, task: &Task, now: Timestamp) -> Vec<Awaited> {
     if !task.is_wanted() {
         return Vec::new();
@@ -41,7 +41,7 @@ pub fn of_task(cluster: &Cluster, task: &Task, now: Timestamp) -> Vec<Awaited> {
     attempt.or_else(|| turn(cluster, task, now)).into_iter().chain(of_service).collect()
 }
 
-/// The end of the back-off of what failed.
+/// The end of the restart back-off.
 fn next_attempt(known: &Restarting<'_>, now: Timestamp) -> Option<Awaited> {
     let due = known.next_attempt.filter(|at| now < *at)?;
     let which = if known.tasks > 1 { format!(" of the first of {} tasks", known.tasks) } else { String::new() };
@@ -49,7 +49,7 @@ fn next_attempt(known: &Restarting<'_>, now: Timestamp) -> Option<Awaited> {
     Some(Awaited { what: format!("the next attempt{which}{last}"), due: Some(due) })
 }
 
-/// What has to happen before a task may start on its node.
+/// The precondition for a task to start on its node.
 fn turn(cluster: &Cluster, task: &Task, now: Timestamp) -> Option<Awaited> {
     if task.desired != TaskState::Ready {
         return None;
@@ -62,13 +62,13 @@ fn turn(cluster: &Cluster, task: &Task, now: Timestamp) -> Option<Awaited> {
     }
 }
 
-/// The end of a job's task.
+/// The completion of a job's task.
 fn completion(task: &Task) -> Option<Awaited> {
     let what = "its own end: a task of a job is done once it ends without an error".to_owned();
     (task.state == TaskState::Running).then_some(Awaited { what, due: None })
 }
 
-/// What a rollout awaits that has yet to replace the task, or made it.
+/// What a rollout waits for that has yet to replace the task, or created it.
 fn share_in_rollout(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> Option<Awaited> {
     let awaited = of_rollout(cluster, service, now)?;
     if !is_current(cluster, service, task.spec_version) {
@@ -78,7 +78,7 @@ fn share_in_rollout(cluster: &Cluster, service: &Service, task: &Task, now: Time
     step.is_some_and(|step| step.task == task.id).then_some(awaited)
 }
 
-/// What the rollout of a service awaits, if one is under way or paused.
+/// What the rollout of a service waits for, if one is in progress or paused.
 fn of_rollout(cluster: &Cluster, service: &Service, now: Timestamp) -> Option<Awaited> {
     let update = service.update.as_ref()?;
     let what = if update.state.is_rollback() { "rollback" } else { "update" };
@@ -127,10 +127,10 @@ mod tests {
     use super::*;
     use crate::samples::{Sample, at};
 
-    /// A policy for updates, what happens, when it is asked, and what the service and the task in slot 2 wait for.
+    /// An update policy, the events, the time, and what the service and the task in slot 2 wait for.
     type Case<'a> = (Option<UpdateConfig>, &'a [&'a str], u64, &'a [&'a str], &'a [&'a str]);
 
-    /// What the service and the newest task of slot 2 wait for after these words, at this second.
+    /// What the service and the newest task of slot 2 wait for after these steps, at this second.
     fn told(words: &[&str], now: u64, config: Option<UpdateConfig>) -> (Vec<String>, Vec<String>) {
         let mut sample = Sample::told(&["make 1", "run 1", "make 2", "run 2"]);
         if let Some(config) = config {

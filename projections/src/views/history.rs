@@ -322,7 +322,8 @@ impl Names {
     }
 }
 
-/// What an event gives a name: the noun, the id, and the name. A service's never changes; a node's does with its machine's.
+/// The name that an event sets: the noun, the id, and the name. A service's name never changes; a node's changes with that of its
+/// machine.
 pub fn naming(kind: &Kind) -> Option<(&'static str, u128, &str)> {
     if let Kind::ServiceCreated(event) = kind {
         Some(("service", event.service.bits(), event.spec.name()))
@@ -348,7 +349,7 @@ pub fn naming(kind: &Kind) -> Option<(&'static str, u128, &str)> {
 #[derive(Debug, Clone)]
 pub struct NameLookup {
     name: String,
-    /// Of what alone the name is meant, such as `service`.
+    /// The only noun to search, such as `service`.
     noun: Option<&'static str>,
     names: Names,
     found: Option<TaskId>,
@@ -380,7 +381,7 @@ impl NameLookup {
         Self { name, noun: None, names: Names::default(), found: None, range, begun: BTreeSet::new() }
     }
 
-    /// The same among the objects of one noun, if one is given.
+    /// The same, restricted to the objects of one noun, if one is given.
     pub fn among(self, noun: Option<&'static str>) -> Self {
         Self { noun, ..self }
     }
@@ -405,7 +406,7 @@ impl NameLookup {
         self.names.forget(kind);
     }
 
-    /// Takes an object that may have the name, or an id that begins so.
+    /// Records an object that may have the name, or an id that starts with it.
     fn find(&mut self, noun: &str, id: TaskId, is_called: bool) {
         if self.noun.is_some_and(|meant| meant != noun) {
             return;

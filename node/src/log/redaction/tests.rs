@@ -150,7 +150,7 @@ fn a_value_goes_from_every_table_and_the_state_stays() {
         let frame = codec::decode_frame(&frame_at(&log.store, GIVEN).unwrap().unwrap()).unwrap();
         let (_, spec) = codec::kinds(&frame).find_map(redaction::spec_given).unwrap();
         assert_eq!(field().value(spec), Some(digest(&[7; 32])));
-        // It is the one from before the redaction that raft's log begins after.
+        // Raft's log begins right after the announcement.
         assert_eq!(log.store.first_index(), ANNOUNCED + 1);
     }
     check(Log::with_value(MemoryStore::open(&MemoryDisk::default()).unwrap()));

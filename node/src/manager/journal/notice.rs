@@ -16,8 +16,8 @@ use projections::{Cluster, Instance, Node, Task};
 
 use crate::manager::driver::Published;
 
-/// Places whose crash loop is remembered as logged, some hundred kilobytes. Beyond this number a crash loop may be logged again,
-/// as often as the quota of the log allows.
+/// Places whose crash loop is recorded as logged, some hundred kilobytes. Beyond this number a crash loop may be logged again, as
+/// often as the quota of the log allows.
 const CRASH_LOOPS_MAX: usize = 10_000;
 
 /// The severity of a notice, in ascending order.

@@ -192,7 +192,7 @@ impl Replica {
         self.discard_fetched()
     }
 
-    /// Fetched history that is not needed is discarded with the next write of history, which says nothing else.
+    /// Fetched history that is not needed is discarded with the next write of history, which is otherwise empty.
     fn discard_fetched(&mut self) -> Result<(), FatalError> {
         if self.consensus.has_fetched() {
             let applied = self.consensus.applied();

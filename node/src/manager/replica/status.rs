@@ -17,8 +17,7 @@ pub struct RaftStatus {
     pub leader: Option<u64>,
     /// Everything up to this index is committed: according to the leader's last report, or as far as this manager has seen.
     pub term: u64,
-    /// Everything up to this index is committed: as the leader said when it said how far the others are, or as far as this manager
-    /// knows.
+    /// Everything up to this index is committed: according to the leader's last report, or as far as this manager has seen.
     pub committed: u64,
     /// The progress of the others, by raft id, according to the leader; `None` without a recent report.
     pub followers: BTreeMap<u64, Follower>,
@@ -57,7 +56,7 @@ impl RaftStatus {
 }
 
 impl Replica {
-    /// This manager's raft status, and what it knows about the others, by itself or from the leader.
+    /// This manager's raft status, with what it has recorded about the others, by itself or from the leader.
     pub fn raft_status(&self) -> RaftStatus {
         let status = RaftStatus {
             raft_id: self.consensus.id(),

@@ -112,7 +112,7 @@ fn every_event_has_its_effect_in_every_state() {
         // A task that no node ever had ends at once; any other ends when its node reports it.
         (desired(TaskState::Shutdown), "S............"),
         (desired(TaskState::Remove), "S............"),
-        // The desired state never goes back.
+        // The desired state never decreases.
         (desired(TaskState::Running), "!!!!!!!!!!!!!"),
         (Kind::TaskPlacementFailed(TaskPlacementFailed { tasks: vec![TASK], explanation: message() }), "............."),
         (Kind::TaskReaped(TaskReaped { tasks: vec![TASK] }), "-------------"),
