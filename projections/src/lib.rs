@@ -77,7 +77,7 @@ pub use usage::{NodeUsage, Usage};
 
 use events::spec::defaults;
 
-/// Meaning of the fold: raised when the same events give another state, which voids old checkpoints.
+/// Version of the fold: raised when the same events give a different state, which invalidates old checkpoints.
 pub const FOLD_VERSION: u32 = 23;
 
 /// The position of an event in the log.

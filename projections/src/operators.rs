@@ -26,12 +26,12 @@ pub struct Operator {
 }
 
 impl Cluster {
-    /// Whether an operator's certificate is of a root that no manager trusts any more.
+    /// Whether an operator's certificate was signed by a root that is no longer trusted.
     pub fn has_lost_root(&self, operator: &Operator) -> bool {
         operator.root_generation < self.settings.root_generation
     }
 
-    /// The operator with this name, without regard to case. There are few: all are looked at.
+    /// The operator with this name, ignoring case. There are few, so a linear search is enough.
     pub fn operator_named(&self, name: &str) -> Option<&Operator> {
         let key = name_key(name);
         self.operators.values().find(|operator| name_key(&operator.name) == key)

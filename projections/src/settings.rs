@@ -93,12 +93,12 @@ impl Settings {
         format!("{}{next}", self.root_cert_pem)
     }
 
-    /// How many roots the cluster had before the one whose key signs: during a rotation the new one.
+    /// How many roots the cluster had before the signing one: during a rotation that is the new one.
     pub fn signing_generation(&self) -> u32 {
         self.root_generation + u32::from(self.rotation.is_some())
     }
 
-    /// Name under which the keyring keeps the key that signs.
+    /// Name under which the keyring stores the signing key: during a rotation that of the new root.
     pub fn signing_key(&self) -> String {
         of_generation(ROOT_KEY, self.signing_generation())
     }

@@ -42,8 +42,8 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
     }
 }
 
-/// The last sign of life: a heartbeat, or else the change that made the node's liveness what it is. Losing the session is
-/// no sign of life, unless nothing else is known. One that flaps is back, and lost once more if it does not stay.
+/// The last sign of life: a heartbeat, or else the change that led to the node's current liveness. Losing the session is no sign
+/// of life, unless there is no other. A flapping node counts as back, and as lost once more if it does not stay connected.
 fn last_sign(cluster: &Cluster, node: &Node, ctx: &Ctx<'_>) -> LastSeen {
     let change = first_seen(cluster, node);
     let heard = ctx.presence.get(&node.id).copied();
@@ -60,8 +60,8 @@ fn unheard(node: &Node, sign: &LastSeen) -> Option<bool> {
     (!heard).then_some(true)
 }
 
-/// The change that made a node's liveness what it is, taken for a sign of life until there is another. One that flaps is to be there
-/// until a certain time.
+/// The change that led to a node's current liveness, used as a sign of life until there is another. A flapping node must stay
+/// connected until the end of its hold.
 pub fn first_seen(cluster: &Cluster, node: &Node) -> LastSeen {
     let timeout = cluster.heartbeat_timeout();
     let patience = match node.liveness {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn each_liveness_has_its_deadline() {
         use Last::{Disconnected, Down, Flapping, Joined, Ready, Unknown};
-        // What the node is, since when, last heard of, now, and what follows.
+        // The node's state, since when, when it was last heard from, the current time, and the result.
         let table = [
             (Ready, 0, None, 14, "look at 15"),
             (Ready, 0, None, 15, "down, heard at 0"),
@@ -176,13 +176,13 @@ mod tests {
             // Its tasks may return for a day.
             (Down, 20, Some(5), DAY, "look at 86420"),
             (Down, 20, Some(5), DAY + 20, "orphan 7"),
-            // One that flaps is back, and is held until 70: it is lost again as any other, however long it is held.
+            // A flapping node is back, and is held until 70: it is lost again like any other, however long it is held.
             (Flapping, 20, Some(40), 54, "look at 55"),
             (Flapping, 20, Some(40), 55, "down, heard at 40"),
-            // Of a new leader, which has not heard it, it gets the time in which it would have been ready.
+            // A new leader, which has not heard from it, gives it the time until it would have been ready.
             (Flapping, 20, None, 84, "look at 85"),
             (Flapping, 20, None, 85, "down, heard at 70"),
-            // Who joined and never registered has two grace periods, and is forgotten after an hour.
+            // A node that never registered has two grace periods, and is removed after an hour.
             (Joined, 50, None, 79, "look at 80"),
             (Joined, 50, None, 80, "down, heard at 50"),
         ];

@@ -129,7 +129,7 @@ impl<R: Read> Opener<R> {
     pub fn open(mut file: R, passphrase: &SecretText) -> Result<Self, BackupError> {
         let (mut header, mut bytes) = ([0; HEADER_BYTES], 0);
         let whole = fill(&mut file, &mut header, &mut bytes);
-        // The last byte of the magic ones is the version.
+        // The last magic byte is the version.
         let known = (MAGIC.len() - 1).min(bytes as usize);
         if known == 0 || header[..known] != MAGIC[..known] {
             return Err(BackupError::NotABackup);
@@ -178,7 +178,7 @@ impl<R: Read> Opener<R> {
     }
 }
 
-/// Fills `into` with the next bytes of a file, and counts those that are there.
+/// Fills `into` with the next bytes of a file, and adds the number of bytes read to `bytes`.
 fn fill(file: &mut impl Read, mut into: &mut [u8], bytes: &mut u64) -> Result<(), BackupError> {
     while !into.is_empty() {
         match file.read(into) {

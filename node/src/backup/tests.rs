@@ -70,7 +70,7 @@ fn a_file_opens_whole_with_its_passphrase_and_in_no_other_way() {
             Some(*end)
         })
         .collect();
-    // Cut off before the first part, within a part and between two.
+    // Truncated before the first part, within a part and between two.
     for cut in [3, 20].into_iter().chain(ends.iter().flat_map(|end| [end - 1, *end])).filter(|cut| *cut < whole.len()) {
         let error = opened(&whole[..cut], PASSPHRASE).unwrap_err();
         assert!(matches!(error, BackupError::CutShort(bytes) if bytes == cut as u64), "{cut}: {error}");

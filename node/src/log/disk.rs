@@ -227,7 +227,7 @@ pub trait Disk: Send + Sync {
     /// their loss is detected. May be too low after a power failure, never too high.
     fn high_water_mark(&self) -> Option<u64>;
 
-    /// Moves the high-water mark, never back.
+    /// Raises the high-water mark; a lower value has no effect.
     ///
     /// # Errors
     /// When it could not be written.

@@ -1,6 +1,7 @@
-//! The high-water mark: a file of 16 bytes beside the database that holds the highest index whose entry was confirmed as
-//! durable. RocksDB opens happily after it dropped the rest of its own log at the first bad record; this file shows it. The leader's
-//! word counts as well: what it holds to be durable here is noted, and a log that ends before that is refused by every later start.
+//! The high-water mark: a file of 16 bytes beside the database that holds the highest index whose entry was confirmed as durable.
+//! RocksDB opens without an error after it dropped the rest of its own log at the first bad record; this file detects that. The
+//! leader's record counts as well: an index that it considers durable here is recorded, and every later start refuses a log that
+//! ends before it.
 //!
 //! It is overwritten in place and never synced: the end of the process does not harm it, and after a power failure it may be too
 //! low, so that it detects less.
@@ -18,7 +19,7 @@ pub(super) struct Mark {
     file: File,
     path: PathBuf,
     opened_with: Option<u64>,
-    /// The highest index since then. Held while it is written, so that the file never goes back.
+    /// The highest index since then. Locked while the file is written, so that the file never decreases.
     highest: Mutex<u64>,
 }
 
@@ -55,9 +56,9 @@ impl Mark {
         self.opened_with
     }
 
-    /// Moves the mark, unless it was moved further since it was opened.
+    /// Raises the mark, unless it has already been raised further since it was opened.
     pub fn set(&self, index: u64) -> Result<(), LogError> {
-        // A write that failed leaves a mark behind that is whole.
+        // A failed write leaves the mark in the file intact.
         let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
         *highest = index.max(*highest);
         let written = self.file.write_all_at(&encode(*highest), 0);

@@ -154,13 +154,13 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     /// When the disk does not confirm it.
     fn purge(&self) -> Result<(), LogError>;
 
-    /// Notes that everything up to an index was durable here once: from the next start on, a log that ends before it is refused.
+    /// Records that everything up to an index was durable here: from the next start on, a log that ends before it is refused.
     ///
     /// # Errors
-    /// When it cannot be noted.
+    /// When that cannot be recorded.
     fn note_durable(&self, known: u64) -> Result<(), LogError>;
 
-    /// Whether something is staged that the disk does not have yet.
+    /// Whether staged changes are not on disk yet.
     fn writes_wait(&self) -> bool;
 
     /// Stages and writes raft entries, for callers that can wait.

@@ -201,7 +201,7 @@ pub enum ProposeError {
     ChangePending,
 }
 
-/// Why a message was not taken. Raft copes with lost messages.
+/// Why a message was dropped. Raft tolerates lost messages.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// Not a message.
@@ -210,7 +210,7 @@ pub enum StepError {
     /// A message that this manager cannot use.
     #[error("the message was refused: {0}")]
     Refused(String),
-    /// It shows that this manager's log lost what it had. The process must end.
+    /// It shows that this manager's log lost confirmed entries. The process must stop.
     #[error(transparent)]
     Shortened(LogError),
 }

@@ -396,10 +396,11 @@ impl Core {
         Ok(())
     }
 
-    /// Erases values from the disk from now on, where the log announces it, and names the logs in the state directory that have them.
+    /// Starts to erase values from the disk when the log announces a redaction, and reports logs in the state directory that may
+    /// contain them.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the thread cannot be spawned.
     pub fn redact_history(&mut self, state_dir: &Path) -> Result<(), Failure> {
         let (handle, states, dir) = (self.handle.clone(), self.handle.states(), state_dir.to_owned());
         let redactor = redactor::spawn(states, Arc::clone(&self.store), dir, move |error| handle.fail(error));

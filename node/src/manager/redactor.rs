@@ -57,7 +57,8 @@ pub enum Erased {
     },
 }
 
-/// Starts to erase what the log in a state directory announces. Who runs on the log has to hear of a write that failed.
+/// Starts to erase values when the log in a state directory announces it. The owner of the log must be notified of a failed
+/// write.
 ///
 /// # Errors
 /// When the thread cannot be spawned.
@@ -77,7 +78,7 @@ pub fn spawn(
     Ok(Redactor { stop, thread })
 }
 
-/// Until it is stopped, or a write of the log fails.
+/// Runs until it is stopped, or a write of the log fails.
 fn run(
     states: &watch::Receiver<Arc<Published>>,
     store: &dyn LogStore,
@@ -106,8 +107,8 @@ fn run(
     }
 }
 
-/// Says which logs may still have what was erased. Nothing reads them any more, and they may be the last copy of something else: who
-/// set them aside, or learnt of it, removes them.
+/// Reports the logs that may still contain erased values. They are no longer read, and may be the last copy of other data: the
+/// operator who set them aside, or learns of it, removes them.
 fn name_logs_set_aside(state_dir: &Path) {
     let hint = "remove it once nothing else in it is needed";
     match logs_set_aside(state_dir) {
@@ -120,7 +121,7 @@ fn name_logs_set_aside(state_dir: &Path) {
     }
 }
 
-/// Erases what the state says that is to be erased, as far as that can be done now.
+/// Erases the values that the state marks for erasure, as far as that is possible now.
 ///
 /// # Errors
 /// When history cannot be read, or the log cannot be written.

@@ -312,7 +312,7 @@ impl Sandbox {
         IdGenerator::new(self.cluster.id(), self.cluster.position.index + 1)
     }
 
-    /// Nodes that are not down are heard all the time, and those that flap: those that a turn looks at.
+    /// Nodes that are not down send heartbeats all the time, and so do flapping ones: those that a turn processes.
     fn presence(&self, touched: &Touched) -> Presence {
         let sign = LastSeen { at: self.now, patience: PATIENCE };
         let heard = |id: NodeId| {

@@ -310,7 +310,7 @@ fn a_manager_whose_disk_is_older_than_what_it_confirmed_takes_part_in_nothing_an
         matches!(refused, Err(StepError::Shortened(LogError::Shortened { last, known, .. })) if (last, known) == expected),
         "{refused:?}"
     );
-    // Nor does a later start, whether or not the leader is there to say it.
+    // Nor does a later start, with or without that leader.
     let refused = machine.open().load();
     assert!(
         matches!(refused, Err(LogError::Shortened { last, known, witness: "high-water mark" }) if (last, known) == expected),
@@ -318,7 +318,7 @@ fn a_manager_whose_disk_is_older_than_what_it_confirmed_takes_part_in_nothing_an
     );
 }
 
-/// The next heartbeat of the leader for another manager.
+/// The leader's next heartbeat for another manager.
 fn heartbeat(cluster: &mut Cluster, leader: u64, to: u64) -> Vec<u8> {
     let leader = cluster.manager(leader);
     for _ in 0..TICKS_MAX {

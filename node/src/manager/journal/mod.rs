@@ -1,9 +1,10 @@
 //! The log for operators: one thread follows the committed history of a manager and logs what they need to know.
 //!
-//! What an event says is decided by [`notice`], a pure function; how many lines of one kind may follow each other, by
-//! [`quota`]. The thread reads history behind everyone else, so that a slow stderr delays no turn.
+//! [`notice`], a pure function, decides what is logged of an event; [`quota`] limits how many lines of one kind may follow each
+//! other. The thread reads history independently of the turns, so that a slow stderr delays none of them.
 //!
-//! A line says what happens now. What was committed while this manager was not there, or before it joined, is summed up in one line.
+//! A line reports a current event. Events that were committed while this manager was down, or before it joined, are summarized in
+//! one line.
 
 mod notice;
 mod quota;
@@ -30,11 +31,11 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Pause between two checks for new commits, so that not every commit wakes this thread.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts to log what a core commits after the frame with this index, until it ends. Whoever ends the core waits for the thread, so
-/// that the log is not closed by a thread that outlives the process's own end.
+/// Starts to log what a core commits after the frame with this index, until the core ends. The caller that ends the core waits
+/// for the thread, so that the thread never outlives the log.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When the thread cannot be spawned.
 pub fn spawn(core: Handle, store: Arc<dyn LogStore>, after: u64) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Handle::current();
     let states = core.states();
@@ -51,11 +52,11 @@ struct Journal {
     states: watch::Receiver<Arc<Published>>,
     store: Arc<dyn LogStore>,
     reader: HistoryReader,
-    /// Whether this manager has been with the others since the reader's next frame: what is committed from there on is new.
+    /// Whether this manager has been up to date since the reader's next frame: frames committed from there on are new.
     keeps_up: bool,
-    /// The state whose history was logged: it knows the names of what is gone since.
+    /// The state whose history was logged: it has the names of objects deleted since.
     before: Arc<Published>,
-    /// The state that was seen last.
+    /// The last state that was processed.
     shown: Arc<Published>,
     quota: Quota,
     crash_loops: CrashLoops,
@@ -78,8 +79,8 @@ impl Journal {
         }
     }
 
-    /// Notes whether this manager is with the others. One that leads is; one that was not is again once it has everything that was
-    /// committed by then.
+    /// Records whether this manager is up to date. The leader always is; any other manager that was not is again once it has
+    /// everything that was committed by then.
     async fn watch_contact(&mut self) {
         self.keeps_up &= self.core.serves_sessions().is_ok();
         if self.keeps_up {
@@ -94,7 +95,7 @@ impl Journal {
         }
     }
 
-    /// Says in one line that what led to this state was committed without this manager.
+    /// Logs one line for the history up to this state, which was committed without this manager.
     fn pass_over(&mut self, present: &Arc<Published>) {
         let (first, last) = (self.reader.next(), present.cluster.position.index);
         if first > last {
@@ -110,7 +111,7 @@ impl Journal {
         self.before = Arc::clone(present);
     }
 
-    /// Tells what led to this state.
+    /// Logs what led to this state.
     fn tell_until(&mut self, after: &Arc<Published>) {
         for notice in notice::of_states(&self.shown, after) {
             self.tell(notice);

@@ -358,7 +358,7 @@ impl Witness<'_> {
     }
 }
 
-/// A time without what is finer than a second.
+/// A time, truncated to seconds.
 pub fn seconds(time: Timestamp) -> String {
     let text = time.to_string();
     text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
