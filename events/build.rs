@@ -69,7 +69,7 @@ fn messages(schema: &FileDescriptorSet) -> impl Iterator<Item = &DescriptorProto
     schema.file.iter().flat_map(|file| &file.message_type)
 }
 
-/// The fields of each kind of event, as source: what has no message to look at has their names.
+/// Generates the fields of each kind of event as source, for code that has no message to inspect.
 fn fields_of_kinds(schema: &FileDescriptorSet) -> String {
     let rows = kinds(schema).map(|field| {
         let name = field.type_name().rsplit('.').next().unwrap_or_default();
@@ -80,13 +80,13 @@ fn fields_of_kinds(schema: &FileDescriptorSet) -> String {
     format!("&[\n{}]\n", rows.collect::<String>())
 }
 
-/// The number of each kind of event, as source: what looks for events without decoding them knows them by it.
+/// Generates the number of each kind of event as source, for code that searches for events without decoding them.
 fn numbers_of_kinds(schema: &FileDescriptorSet) -> String {
     let rows = kinds(schema).map(|field| format!("({:?}, {}),\n", field.name(), field.number()));
     format!("&[\n{}]\n", rows.collect::<String>())
 }
 
-/// Prost holds an enum as a number; a reader of JSON wants its name.
+/// Prost represents an enum as a number; readers of JSON expect its name.
 fn name_enums_in_json(config: &mut prost_build::Config, schema: &FileDescriptorSet) {
     for message in schema.file.iter().flat_map(|file| &file.message_type) {
         for field in

@@ -27,7 +27,7 @@ pub const FIELDS: &[(&str, &[&str])] = include!(concat!(env!("OUT_DIR"), "/field
 /// The name of each kind of event, and its number in the schema.
 pub const NUMBERS: &[(&str, u32)] = include!(concat!(env!("OUT_DIR"), "/numbers.rs"));
 
-/// The kinds of events that say what was done or found and leave the state as it is.
+/// The kinds of events that record an action or a finding and leave the state unchanged.
 pub const NOTES: &[&str] = &["state_hash_recorded", "secrets_read", "task_accessed"];
 
 impl Kind {

@@ -11,7 +11,7 @@ use crate::schema::{Frame, VolatilePayload, VolatileSection};
 use crate::{Kind, frame};
 
 const VERSION: u8 = 1;
-/// The number of [`Frame::events`] in the schema.
+/// The field number of [`Frame::events`] in the schema.
 const EVENTS: u32 = 3;
 const HEADER_BYTES: usize = 5;
 
@@ -101,7 +101,7 @@ pub fn decode_frame(stored: &[u8]) -> Result<Frame, CodecError> {
 }
 
 /// Whether a frame has an event of one of these kinds, by their [numbers](crate::catalogue::NUMBERS). Nothing is decoded, so that
-/// a reader that needs few events passes over the others at a tenth of the cost.
+/// a reader that needs few events skips the others at a tenth of the cost.
 ///
 /// # Errors
 /// When the bytes are damaged.

@@ -8,7 +8,7 @@ use super::{Fault, Verdict, duration, known};
 /// Maximum length of an expression: a list of every minute of an hour has 169 bytes.
 const CRON_BYTES_MAX: usize = 1_024;
 
-/// Shortest start deadline: a turn begins a run some milliseconds after it was due.
+/// Minimum start deadline: a turn starts a run some milliseconds after it was due.
 const START_DEADLINE_NS_MIN: u64 = 1_000_000_000;
 
 /// The schedule of a service, which only a job may have.

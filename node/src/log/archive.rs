@@ -283,7 +283,7 @@ impl<D: Disk> Store<D> {
         self.disk.scan(Table::Meta, from, to, &mut |key, sealed| Ok(visit(self.decode(Table::Meta, key, sealed)?)))
     }
 
-    /// Makes the file of an archive with frames that are to be redacted again; how many frames were not as they should be.
+    /// Rewrites the file of an archive with the frames to redact. Returns how many of them still had to be redacted.
     pub(super) fn redact_archive(
         &self,
         archived: &Archived,

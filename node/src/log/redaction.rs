@@ -20,10 +20,10 @@ use super::checkpoint::NEWEST_KEPT;
 use super::disk::{Change, Disk, Durability, Key, Table};
 use super::store::Store;
 
-/// The records of [`Table::Meta`] that say up to which announcement everything is erased in the database, and in archives.
+/// The records of [`Table::Meta`] with the announcement up to which everything is erased, in the database and in archives.
 const REDACTED: Key = Key::at(11);
 const ARCHIVES_REDACTED: Key = Key::at(12);
-/// From here on that table has permits, one a frame: no other record has such a number.
+/// From this number on, that table holds permits, one per frame: no other record has such a number.
 const PERMITS: u64 = 1 << 63;
 /// Bytes of frames that are rewritten at a time.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -38,7 +38,7 @@ pub(super) type KnownPermits = Mutex<Option<Arc<Permits>>>;
 /// The reason to reject a redacted frame without a permit.
 pub(super) const UNANNOUNCED: &str = "a value was erased from it, and no redaction announces that";
 
-/// Up to which announcement values are erased. An archive may be out of reach for long, and holds up nothing else.
+/// The announcements up to which values are erased. An archive may be unreachable for long, and must not block the database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RedactedTo {
     /// In the database: history, checkpoints, raft entries.
@@ -48,13 +48,13 @@ pub struct RedactedTo {
 }
 
 impl RedactedTo {
-    /// Up to which announcement nothing is left anywhere.
+    /// The announcement up to which values are erased everywhere.
     pub fn everywhere(self) -> u64 {
         self.database.min(self.archives)
     }
 }
 
-/// What becomes of the frame at an index: the same bytes each time.
+/// Redacts the frame at an index. It must return the same bytes each time.
 pub type Redact<'a> = dyn FnMut(u64, &Bytes) -> Result<Bytes, LogError> + 'a;
 
 /// Erasure of values from the log.
@@ -72,20 +72,20 @@ pub trait RedactionStore: Send + Sync {
     /// When the permits cannot be read.
     fn takes(&self, index: u64, stored: &[u8]) -> Result<bool, LogError>;
 
-    /// Writes frames of the table of history that have a permit again, durably; how many were not as they should be yet.
+    /// Rewrites frames of the table of history that have a permit, durably. Returns how many still had to be redacted.
     ///
     /// # Errors
     /// When a frame cannot be read or written.
     fn redact_history(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError>;
 
-    /// The same for the files of archives: of all that can be reached.
+    /// The same for the files of all reachable archives.
     ///
     /// # Errors
-    /// When an archive cannot be read or written, after the others were.
+    /// When an archive cannot be read or written, after the others were processed.
     fn redact_archives(&self, indexes: &[u64], redact: &mut Redact<'_>) -> Result<u64, LogError>;
 
-    /// Removes the checkpoints of states from an index on, up to another; but not before there is one from there on. Whether there is
-    /// none in the range any more.
+    /// Removes the checkpoints of the states in a range of indexes, once there is a later one. Returns whether none is left in
+    /// the range.
     ///
     /// # Errors
     /// When they cannot be read, or the write fails.

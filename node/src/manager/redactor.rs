@@ -127,7 +127,7 @@ fn name_logs_set_aside(state_dir: &Path) {
 /// When history cannot be read, or the log cannot be written.
 pub fn erase(store: &dyn LogStore, cluster: &Cluster) -> Result<Erased, LogError> {
     let (announced, done) = (cluster.redacted_at(), store.redacted_to()?);
-    // What the disk does not have yet cannot be written again.
+    // Frames that are not on disk yet cannot be rewritten.
     if announced <= done.everywhere() || store.durable_history() < announced {
         return Ok(Erased::Nothing);
     }
@@ -146,7 +146,7 @@ pub fn erase(store: &dyn LogStore, cluster: &Cluster) -> Result<Erased, LogError
     Ok(Erased::All { frames: permits.len() as u64 })
 }
 
-/// Erases what was announced after `done` in history, checkpoints and raft entries; whether all of it is gone.
+/// Erases the values announced after `done` from history, checkpoints and raft entries. Returns whether all of them are gone.
 fn erase_in_database(store: &dyn LogStore, cluster: &Cluster, done: u64) -> Result<bool, LogError> {
     store.redact_history(&frames_since(cluster, done), &mut |index, stored| redact_frame(cluster, index, stored))?;
     let mut is_left = store.first_index() <= cluster.redacted_at();
@@ -163,7 +163,7 @@ fn redact_frame(cluster: &Cluster, index: u64, stored: &Bytes) -> Result<Bytes, 
     redacted(cluster.redactions_of(index), index, stored).map_err(|reason| damaged(index, reason))
 }
 
-/// The frames with values whose redaction was announced after `done`, in order.
+/// The frames with a redaction announced after `done`, in order.
 fn frames_since(cluster: &Cluster, done: u64) -> Vec<u64> {
     let frames = since(cluster, done).flat_map(|(_, redaction)| redaction.frames.iter()).map(|(index, _)| *index);
     frames.collect::<BTreeSet<u64>>().into_iter().collect()

@@ -226,7 +226,7 @@ struct Way {
     is_at_end: bool,
     /// Everything up to this frame was delivered, which is not recorded yet.
     arrived: Option<u64>,
-    /// What was noted last, and when this manager did.
+    /// The last recorded progress, and when this manager recorded it.
     noted: u64,
     noted_at: Option<Instant>,
 }

@@ -8,10 +8,10 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 /// Minimum interval between two records of progress: each is a frame of the log.
 pub const NOTED_EVERY: Duration = Duration::from_secs(5);
-/// Frames without anything that a sink wants, after which its progress is noted all the same: so many does the next leader read
-/// again at most. Each note is a frame, so that fewer would have an idle cluster note its own notes.
+/// Number of frames without selected events after which the progress of a sink is recorded anyway: the next leader reads at most
+/// this many again. Each record is a frame, so that with a lower number an idle cluster would keep recording its own records.
 const UNWANTED_MAX: u64 = 1_000;
-/// Between two looks for new events, so that a burst of frames is one request.
+/// Interval between two checks for new events, so that a burst of frames becomes one request.
 pub const LOOK: Duration = Duration::from_millis(200);
 
 /// The delay before the next attempt after this many failures in a row. Half of it depends on `chance`, so that sinks that failed
@@ -21,8 +21,7 @@ pub fn pause(failures: u32, chance: u16) -> Duration {
     whole / 2 + whole / 2 * u32::from(chance) / u32::from(u16::MAX)
 }
 
-/// Whether a sink that has seen all up to a frame, and got nothing of it, has come far enough since its progress was noted to
-/// note it again.
+/// Whether a sink has read far enough since its progress was recorded, without delivering anything, to record it again.
 pub fn is_far_from(noted: u64, seen: u64) -> bool {
     seen.saturating_sub(noted) >= UNWANTED_MAX
 }

@@ -349,7 +349,7 @@ fn frames_in_archives_are_redacted_where_they_are() {
             let in_database = store.redact_history(&indexes, &mut { redacted }).unwrap();
             in_database + store.redact_archives(&indexes, &mut { redacted }).unwrap()
         };
-        // An archive that is out of reach holds up no other: the frame of the second one is done.
+        // An unreachable archive does not block the others: the frame of the second one is redacted.
         let file = |name: &str| shelf.dir.path().join(name);
         let (first, away) = (file(&archived[0].file_name()), file("away"));
         std::fs::rename(&first, &away).unwrap();

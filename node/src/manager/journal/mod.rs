@@ -60,7 +60,7 @@ struct Journal {
     shown: Arc<Published>,
     quota: Quota,
     crash_loops: CrashLoops,
-    /// Of the kinds of events that lines are made of.
+    /// The kinds of events that are logged.
     numbers: Vec<u32>,
 }
 
@@ -151,7 +151,7 @@ impl Journal {
         }
     }
 
-    /// The frame, if lines are made of any of its events.
+    /// The frame, if any of its events is logged.
     fn decode(&self, stored: &[u8]) -> Result<Option<Frame>, CodecError> {
         codec::has_kind(stored, &self.numbers)?.then(|| codec::decode_frame(stored)).transpose()
     }

@@ -100,13 +100,13 @@ topics! {
     ServiceSetAside "service_set_aside" "services that are set aside";
 }
 
-/// The [numbers](NUMBERS) of the kinds of events that lines are made of: topics have their names.
+/// The [numbers](NUMBERS) of the kinds of events that are logged. Topics have the names of these kinds.
 pub fn numbers() -> impl Iterator<Item = u32> {
     let is_topic = |name: &str| Topic::ALL.iter().any(|topic| topic.name() == name);
     NUMBERS.iter().filter(move |(name, _)| is_topic(name)).map(|(_, number)| *number)
 }
 
-/// The places whose crash loop was logged. Each is logged once, until its tasks run again for long enough to count as healthy.
+/// The places whose crash loop was logged. Each is logged once, until its tasks have run long enough again to count as healthy.
 #[derive(Debug, Default)]
 pub struct CrashLoops {
     logged: BTreeSet<(ServiceId, Instance)>,

@@ -89,7 +89,7 @@ fn told_beside(crash_loops: &mut CrashLoops, before: &Cluster, after: &Cluster, 
     let notice = Witness { index: 7, before, after }.notice(kind, crash_loops);
     notice.map_or("-".to_owned(), |Notice { level, topic, sentence, index, .. }| {
         assert_eq!(index, Some(7));
-        // By its name the event is found in a frame that is not decoded.
+        // The event is found by its number in a frame that is not decoded.
         assert_eq!(topic.name(), kind.name());
         format!("{level:?} {sentence}")
     })
