@@ -103,6 +103,7 @@ const KEYS: [(&str, Use<Mount>); 9] = [
                 ("volume", MountType::Volume),
                 ("tmpfs", MountType::Tmpfs),
                 ("npipe", MountType::Npipe),
+                ("image", MountType::Image),
             ];
             put(&mut mount.r#type, scope.word(node, &types).map(Into::into));
         }),
@@ -120,7 +121,7 @@ const KEYS: [(&str, Use<Mount>); 9] = [
     ("bind", Use::Read(|mount, node, scope| scope.fields(mount, node, &BIND))),
     ("volume", Use::Read(|mount, node, scope| scope.fields(mount, node, &VOLUME))),
     ("tmpfs", Use::Read(|mount, node, scope| scope.fields(mount, node, &TMPFS))),
-    ("image", Use::Not("images cannot be mounted in this version")),
+    ("image", Use::Read(|mount, node, scope| scope.fields(mount, node, &IMAGE))),
 ];
 
 fn named<E: Named>(what: &str, text: &str) -> Result<E, Invalid> {
@@ -177,6 +178,13 @@ const VOLUME: [(&str, Use<Mount>); 3] = [
         }),
     ),
 ];
+
+const IMAGE: [(&str, Use<Mount>); 1] = [(
+    "subpath",
+    Use::Read(|mount, node, scope| {
+        put(&mut mount.image.get_or_insert_default().subpath, scope.text(node).map(str::to_owned));
+    }),
+)];
 
 const TMPFS: [(&str, Use<Mount>); 2] = [
     (

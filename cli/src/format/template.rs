@@ -201,6 +201,9 @@ fn mount(mount: &Mount) -> String {
         choices.extend(pairs(&volume.labels).map(|label| format!("label {label}")));
         choices.extend((!volume.subpath.is_empty()).then(|| format!("only {} of it", volume.subpath)));
     }
+    if let Some(image) = mount.image.as_ref().filter(|image| !image.subpath.is_empty()) {
+        choices.push(format!("only {} of it", image.subpath));
+    }
     if let Some(tmpfs) = &mount.tmpfs {
         choices.extend((tmpfs.size_bytes > 0).then(|| format!("size {}", size::show(tmpfs.size_bytes))));
         choices.extend((tmpfs.mode > 0).then(|| format!("mode {:o}", tmpfs.mode)));
@@ -250,6 +253,7 @@ mod tests {
                 parse("type=bind,src=/s,dst=/d,readonly,consistency=cached,bind-recursive=readonly"),
                 "bind /s at /d (read-only, cached, mounts below it read-only)",
             ),
+            (parse("type=image,src=models:1,dst=/m,image-subpath=s"), "image models:1 at /m (only s of it)"),
             (parse_tmpfs("/run:size=64m,mode=1777,ro"), "tmpfs at /run (read-only, size 64MiB, mode 1777)"),
         ];
         for (given, shown) in table {

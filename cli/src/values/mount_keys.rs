@@ -4,9 +4,9 @@ use events::{BindOptions, BindPropagation, Mount, MountConsistency, MountType, N
 
 use super::{Invalid, pair, size};
 
-const HINT: &str = "write KEY=VALUE,... of type (bind, volume, tmpfs, npipe), source, target, readonly, consistency, \
+const HINT: &str = "write KEY=VALUE,... of type (bind, volume, tmpfs, npipe, image), source, target, readonly, consistency, \
                     bind-propagation, bind-recursive, bind-create-src, volume-nocopy, volume-label, volume-driver, volume-opt, \
-                    volume-subpath, tmpfs-size, tmpfs-mode and tmpfs-options; put a part with commas in double quotes";
+                    volume-subpath, image-subpath, tmpfs-size, tmpfs-mode and tmpfs-options; put a part with commas in double quotes";
 
 /// Reads a mount of any type with all of its options.
 ///
@@ -27,12 +27,13 @@ pub fn parse(text: &str) -> Result<Mount, Invalid> {
     if mount.target.is_empty() {
         return Err(error("has no target".to_owned()));
     }
-    let stray = match mount.r#type() {
-        MountType::Bind => mount.volume.is_some() || mount.tmpfs.is_some(),
-        MountType::Volume => mount.bind.is_some() || mount.tmpfs.is_some(),
-        MountType::Tmpfs => mount.bind.is_some() || mount.volume.is_some(),
-        MountType::Npipe => mount.bind.is_some() || mount.volume.is_some() || mount.tmpfs.is_some(),
-    };
+    let given = [
+        (MountType::Bind, mount.bind.is_some()),
+        (MountType::Volume, mount.volume.is_some()),
+        (MountType::Tmpfs, mount.tmpfs.is_some()),
+        (MountType::Image, mount.image.is_some()),
+    ];
+    let stray = given.iter().any(|(of, is_given)| *is_given && *of != mount.r#type());
     if stray {
         return Err(error(format!("is of type {} and has options of another type", mount.r#type().name())));
     }
@@ -77,6 +78,9 @@ fn of_type(mount: &mut Mount, key: &str, value: Option<&str>) -> Outcome {
     }
     if let Some(key) = key.strip_prefix("volume-") {
         return volume(mount.volume.get_or_insert_default(), key, value);
+    }
+    if key == "image-subpath" {
+        return Some(text(value, key).map(|path| mount.image.get_or_insert_default().subpath = path));
     }
     key.strip_prefix("tmpfs-").and_then(|key| tmpfs(mount.tmpfs.get_or_insert_default(), key, value))
 }
@@ -150,7 +154,7 @@ fn wrong(key: &str, value: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use events::Driver;
+    use events::{Driver, ImageOptions};
 
     fn of(kind: MountType, source: &str, target: &str) -> Mount {
         Mount { r#type: kind.into(), source: source.to_owned(), target: target.to_owned(), ..Default::default() }
@@ -191,6 +195,13 @@ mod tests {
                     ..of(MountType::Tmpfs, "", "/t")
                 },
             ),
+            (
+                "type=image,source=models:1,target=/m,image-subpath=small",
+                Mount {
+                    image: Some(ImageOptions { subpath: "small".to_owned() }),
+                    ..of(MountType::Image, "models:1", "/m")
+                },
+            ),
             (r"type=npipe,source=\\.\pipe\a,target=\\.\pipe\b", of(MountType::Npipe, r"\\.\pipe\a", r"\\.\pipe\b")),
         ];
         for (text, expected) in table {
@@ -222,6 +233,8 @@ mod tests {
             ("target=/a,readonly=maybe", "\"maybe\" for readonly"),
             ("target", "no value for target"),
             ("target=/a,tmpfs-size=1m", "options of another type"),
+            ("target=/a,image-subpath=s", "options of another type"),
+            ("type=image,source=a,target=/a,image-subpath", "no value for image-subpath"),
             ("type=tmpfs,target=/a,tmpfs-mode=9", "\"9\" for mode"),
             ("type=bind,source=/a,target=/a,bind-recursive=yes", "\"yes\" for recursive"),
             ("target=/a,volume-opt==x", "\"=x\" for opt"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use events::{BindOptions, BindPropagation, Mount, MountConsistency, MountType, Named};
 
-use super::{Fault, Verdict, known};
+use super::{Fault, IMAGE_HINT, Verdict, is_image_reference, known};
 use crate::text::quote;
 
 /// Every mount has a unique target and a source that fits its type.
@@ -52,28 +52,34 @@ fn source(mount: &Mount) -> Verdict {
         MountType::Npipe if mount.source.is_empty() => {
             Err(Fault::invalid("a named pipe has no source", "give the pipe's path on the node"))
         }
-        MountType::Bind | MountType::Volume | MountType::Tmpfs | MountType::Npipe => Ok(()),
+        MountType::Image if !mount.source.contains("{{") && !is_image_reference(&mount.source) => {
+            Err(Fault::invalid(format!("the source {shown} of an image mount is not an image"), IMAGE_HINT))
+        }
+        MountType::Bind | MountType::Volume | MountType::Tmpfs | MountType::Npipe | MountType::Image => Ok(()),
     }
 }
 
 /// Options of another type of mount would be silently ignored.
 fn options(mount: &Mount) -> Verdict {
     let of = mount.r#type();
-    let stray = match of {
-        MountType::Bind => mount.volume.is_some() || mount.tmpfs.is_some(),
-        MountType::Volume => mount.bind.is_some() || mount.tmpfs.is_some(),
-        MountType::Tmpfs => mount.bind.is_some() || mount.volume.is_some(),
-        MountType::Npipe => mount.bind.is_some() || mount.volume.is_some() || mount.tmpfs.is_some(),
-    };
+    let given = [
+        (MountType::Bind, mount.bind.is_some()),
+        (MountType::Volume, mount.volume.is_some()),
+        (MountType::Tmpfs, mount.tmpfs.is_some()),
+        (MountType::Image, mount.image.is_some()),
+    ];
+    let stray = given.iter().any(|(its, is_given)| *is_given && *its != of);
     if stray {
         let sentence = format!("the {} mount at {} has options of another type", of.name(), quote(&mount.target));
-        return Err(Fault::invalid(sentence, "give bind, volume and tmpfs options only to mounts of that type"));
+        return Err(Fault::invalid(sentence, "give bind, volume, tmpfs and image options only to mounts of that type"));
     }
     mount.bind.as_ref().map_or(Ok(()), |bind| recursion(mount, bind))?;
-    let subpath = mount.volume.as_ref().map_or("", |volume| volume.subpath.as_str());
+    let of_volume = mount.volume.as_ref().map(|volume| volume.subpath.as_str());
+    let subpath = of_volume.or(mount.image.as_ref().map(|image| image.subpath.as_str())).unwrap_or_default();
     if is_absolute(subpath) && !subpath.starts_with("{{") || subpath.split(['/', '\\']).any(|part| part == "..") {
-        let sentence = format!("the subpath {} leads out of the volume at {}", quote(subpath), quote(&mount.target));
-        return Err(Fault::invalid(sentence, "give a path within the volume, such as site/html"));
+        let (what, target) = (of.name(), quote(&mount.target));
+        let sentence = format!("the subpath {} leads out of the {what} at {target}", quote(subpath));
+        return Err(Fault::invalid(sentence, format!("give a path within the {what}, such as site/html")));
     }
     Ok(())
 }
@@ -120,7 +126,7 @@ mod tests {
 
     #[test]
     fn sources_fit_their_type() {
-        use MountType::{Bind, Npipe, Tmpfs, Volume};
+        use MountType::{Bind, Image, Npipe, Tmpfs, Volume};
         for (of, source, sound) in [
             (Bind, "/srv", true),
             (Bind, "C:\\data", true),
@@ -136,6 +142,10 @@ mod tests {
             (Tmpfs, "/tmp", false),
             (Npipe, "\\\\.\\pipe\\x", true),
             (Npipe, "", false),
+            (Image, "models:1", true),
+            (Image, "{{.Service.Name}}:1", true),
+            (Image, "", false),
+            (Image, "/srv", false),
         ] {
             assert_eq!(mounts(&[mount(of, source, "/data")]).is_ok(), sound, "{of:?} {source}");
         }
@@ -172,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subpath_stays_in_its_volume() {
+    fn a_subpath_stays_in_its_volume_or_image() {
         for (subpath, sound) in [
             ("", true),
             ("site/html", true),
@@ -185,6 +195,9 @@ mod tests {
             let volume = events::VolumeOptions { subpath: subpath.into(), ..Default::default() };
             let made = Mount { volume: Some(volume), ..mount(MountType::Volume, "v", "/data") };
             assert_eq!(mounts(&[made]).is_ok(), sound, "{subpath}");
+            let image = Some(events::ImageOptions { subpath: subpath.into() });
+            let made = Mount { image, ..mount(MountType::Image, "models:1", "/data") };
+            assert_eq!(mounts(&[made]).is_ok(), sound, "{subpath}");
         }
     }
 
@@ -195,6 +208,9 @@ mod tests {
         assert_eq!(mounts(std::slice::from_ref(&volume)), Ok(()));
         volume.bind = Some(events::BindOptions::default());
         assert!(mounts(&[volume]).is_err());
+        let mut tmpfs = mount(MountType::Tmpfs, "", "/data");
+        tmpfs.image = Some(events::ImageOptions::default());
+        assert!(mounts(&[tmpfs]).is_err());
         let mut bind = mount(MountType::Bind, "/srv", "/data");
         bind.bind = Some(events::BindOptions { propagation: 9, ..Default::default() });
         assert!(mounts(&[bind]).is_err());

@@ -263,11 +263,13 @@ fn mounts() -> Vec<Mount> {
         driver: Some(driver("local")),
         subpath: "web".into(),
     };
+    let image = ImageOptions { subpath: "small".into() };
     let tmpfs = TmpfsOptions { size_bytes: 1_048_576, mode: 0o1777, options: "noexec".into() };
     vec![
         Mount { bind: Some(bind), ..mount(MountType::Bind, "/srv/data", "/data") },
         Mount { volume: Some(volume), ..mount(MountType::Volume, "cache", "/cache") },
         Mount { tmpfs: Some(tmpfs), ..mount(MountType::Tmpfs, "", "/tmp") },
+        Mount { image: Some(image), ..mount(MountType::Image, "models:1", "/models") },
     ]
 }
 

@@ -173,7 +173,7 @@ impl Policy {
                     self.volume(driver, real)?;
                 }
             }
-            MountType::Tmpfs | MountType::Npipe => {}
+            MountType::Tmpfs | MountType::Npipe | MountType::Image => {}
         }
         Ok(judged)
     }

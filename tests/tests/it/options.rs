@@ -117,7 +117,7 @@ const SEEN: [(&str, &str); 14] = [
 type Newer = (&'static str, (u32, u32), &'static str, &'static str, &'static str);
 
 /// Mount options that require a newer API than the oldest supported engine has.
-const NEWER: [Newer; 5] = [
+const NEWER: [Newer; 6] = [
     (
         "type=bind,source=DIR,target=/b:c,bind-create-src",
         (1, 42),
@@ -140,6 +140,7 @@ const NEWER: [Newer; 5] = [
         "true",
     ),
     ("source=v,target=/v,volume-subpath=s", (1, 45), "volume-subpath", "VolumeOptions/Subpath", r#""s""#),
+    ("type=image,source=IMAGE,target=/m,image-subpath=etc", (1, 48), "type=image", "ImageOptions/Subpath", r#""etc""#),
     ("type=tmpfs,target=/t,tmpfs-options=noexec", (1, 46), "tmpfs-options", "TmpfsOptions/Options", r#"[["noexec"]]"#),
 ];
 
@@ -199,7 +200,7 @@ pub fn newer_options_of_mounts_reach_their_container_or_are_refused() {
     let (major, minor) = version.trim().split_once('.').expect("an API version");
     let engine: (u32, u32) = (major.parse().expect("a number"), minor.parse().expect("a number"));
     for (number, (mount, since, option, place, wanted)) in NEWER.iter().enumerate() {
-        let (name, mount) = (format!("newer{number}"), mount.replace("DIR", &dir));
+        let (name, mount) = (format!("newer{number}"), mount.replace("DIR", &dir).replace("IMAGE", IMAGE));
         let words =
             ["service", "create", "-d", "--name", &name, "--image", IMAGE, "--no-resolve-image", "--mount", &mount];
         let created =

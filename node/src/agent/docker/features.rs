@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use events::Mount;
+use events::{Mount, MountType};
 
 use super::mounts::fits_short_form;
 use crate::agent::executor::Workload;
@@ -55,6 +55,7 @@ fn mount_needs(mount: &Mount) -> Vec<Need> {
             "mount option volume-subpath",
             ApiVersion(1, 45),
         ),
+        (mount.r#type() == MountType::Image, "mount option type=image", ApiVersion(1, 48)),
         (mount.tmpfs.as_ref().is_some_and(|t| !t.options.is_empty()), "mount option tmpfs-options", ApiVersion(1, 46)),
     ];
     table.into_iter().filter(|(used, ..)| *used).map(|(_, what, since)| (what, since)).collect()

@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::events::{ClusterId, ContainerStatus, NodeDescription, NodeId, PullPolicy, TaskId};
+use ::events::{ClusterId, ContainerStatus, MountType, NodeDescription, NodeId, PullPolicy, TaskId};
 use bollard::body_stream;
 use bollard::errors::Error;
 use bollard::models::ContainerInspectResponse;
@@ -122,6 +122,7 @@ impl DockerExecutor {
         let options = CreateContainerOptionsBuilder::new().name(&workload.name).build();
         let body = config::create_body(workload);
         let image = &workload.container().image;
+        self.pull_mounted(workload).await?;
         let mut pulled = self.pull_first(workload).await?;
         loop {
             let (client, options, body) = (self.engine.client()?.clone(), options.clone(), body.clone());
@@ -162,6 +163,30 @@ impl DockerExecutor {
                 pull::pull(&self.engine, &workload.container().image, workload.registry_auth.as_ref()).await?;
                 Ok(true)
             }
+        }
+    }
+
+    /// Pulls the images that a container mounts as its policy says: an engine that lacks one says only that it cannot mount it.
+    async fn pull_mounted(&self, workload: &Workload) -> Result<(), ExecutorError> {
+        let container = workload.container();
+        for mount in container.mounts.iter().filter(|mount| mount.r#type() == MountType::Image) {
+            let is_there = match container.pull_policy() {
+                PullPolicy::Always => false,
+                PullPolicy::Missing => self.has_image(&mount.source).await?,
+                PullPolicy::Never => true,
+            };
+            if !is_there {
+                pull::pull(&self.engine, &mount.source, workload.registry_auth.as_ref()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn has_image(&self, image: &str) -> Result<bool, ExecutorError> {
+        match self.engine.client()?.inspect_image(image).await {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(self.engine.judge(error)),
         }
     }
 

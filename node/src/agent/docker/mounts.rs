@@ -4,8 +4,8 @@
 //! (`source:target:options`). So a bind that requests it uses the short form if that can express all its options.
 
 use bollard::models::{
-    Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum as EnginePropagation, MountTmpfsOptions,
-    MountType as EngineMountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
+    Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum as EnginePropagation, MountImageOptions,
+    MountTmpfsOptions, MountType as EngineMountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
 };
 use events::{BindOptions, BindPropagation, Mount, MountConsistency, MountType, TmpfsOptions, VolumeOptions};
 
@@ -48,6 +48,7 @@ fn long_form(mount: &Mount) -> EngineMount {
         MountType::Volume => EngineMountType::VOLUME,
         MountType::Tmpfs => EngineMountType::TMPFS,
         MountType::Npipe => EngineMountType::NPIPE,
+        MountType::Image => EngineMountType::IMAGE,
     };
     EngineMount {
         typ: Some(typ),
@@ -58,7 +59,7 @@ fn long_form(mount: &Mount) -> EngineMount {
         bind_options: mount.bind.as_ref().map(bind_options),
         volume_options: mount.volume.as_ref().map(volume_options),
         tmpfs_options: mount.tmpfs.as_ref().map(tmpfs_options),
-        image_options: None,
+        image_options: mount.image.as_ref().map(|image| MountImageOptions { subpath: text(&image.subpath) }),
     }
 }
 

@@ -289,6 +289,7 @@ fn mounts_keep_all_their_options() {
                       "driver": { "name": "local", "options": { "type": "tmpfs" } } } },
         { "type": "tmpfs", "target": "/t", "tmpfs": { "size_bytes": 9, "mode": 0o700, "options": "noexec, uid=1" } },
         { "type": "npipe", "source": "p", "target": "q" },
+        { "type": "image", "source": "models:1", "target": "/m", "image": { "subpath": "small" } },
         { "type": "bind", "source": "/made", "target": "/c", "read_only": true,
           "bind": { "create_mountpoint": true, "propagation": "shared" } },
         { "type": "bind", "source": "/odd:name", "target": "/d", "bind": { "create_mountpoint": true } },
@@ -305,6 +306,8 @@ fn mounts_keep_all_their_options() {
             { "Type": "tmpfs", "Target": "/t", "ReadOnly": false,
               "TmpfsOptions": { "SizeBytes": 9, "Mode": 0o700, "Options": [["noexec"], ["uid", "1"]] } },
             { "Type": "npipe", "Source": "p", "Target": "q", "ReadOnly": false },
+            { "Type": "image", "Source": "models:1", "Target": "/m", "ReadOnly": false,
+              "ImageOptions": { "Subpath": "small" } },
             { "Type": "bind", "Source": "/odd:name", "Target": "/d", "ReadOnly": false,
               "BindOptions": { "Propagation": "rprivate", "CreateMountpoint": true } },
         ])
@@ -319,6 +322,10 @@ fn what_an_engine_does_not_know_is_refused_or_warned_of_and_the_rest_is_not_aske
     let unmet = features::unmet(&subpath, ApiVersion(1, 41));
     assert_eq!(unmet, ["mount option volume-subpath needs engine API 1.45, and this engine has 1.41"]);
     assert!(features::unmet(&subpath, "1.45".parse().expect("a version")).is_empty());
+    let image = needs(json!({ "type": "image", "source": "models:1", "target": "/m" }));
+    let unmet = features::unmet(&image, ApiVersion(1, 41));
+    assert_eq!(unmet, ["mount option type=image needs engine API 1.48, and this engine has 1.41"]);
+    assert!(features::unmet(&image, ApiVersion(1, 48)).is_empty());
     let preferences = |health: Value| features::preferences(&container(json!({ "healthcheck": health })));
     assert_eq!(preferences(json!({ "interval_ns": 1_000_000 })), []);
     let preference = features::unmet(&preferences(json!({ "start_interval_ns": 1_000_000 })), ApiVersion(1, 43));
