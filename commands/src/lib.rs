@@ -67,6 +67,7 @@ pub use service::{
 pub use sink::{CreateSink, PARKED_AFTER, PauseSink, RemoveSink, ReportSink, ResumeSink};
 pub use tag::{TagHistory, UntagHistory};
 pub use task::{Access, AccessTask, RemoveTask};
+pub use text::quote;
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
 pub use version::{Seen, unchanged};
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::mem::take;
 
 use events::SecretText;
+use events::frame::{BYTES_HARD_MAX, JOINED_LEVEL};
 use serde::Serialize;
 use wire::v1::command_request::Command;
 use wire::v1::{
@@ -26,7 +27,7 @@ const UNCHANGED: &str = "unchanged";
 const TOGETHER_MAX: usize = 256;
 /// Maximum size of these changes, in bytes: two thirds of the limit of a frame, which leaves room for the services that follow
 /// new data.
-const TOGETHER_BYTES_MAX: usize = events::frame::BYTES_HARD_MAX / 3 * 2;
+const TOGETHER_BYTES_MAX: usize = BYTES_HARD_MAX / 3 * 2;
 
 /// What was done to one object.
 #[derive(Serialize)]
@@ -77,7 +78,10 @@ pub async fn run<M: Manager>(
             // A config or secret that a rollback of a remaining service may need is not removed.
             Step::RemoveFile(file) if session.is_trial() && file.users.iter().any(|name| services.contains(name)) => {}
             Step::RemoveFile(file) => unused.push(file),
-            step => changes.extend(change(step, registry_auth, session).await?),
+            step => {
+                let change = change(step, registry_auth, session).await;
+                changes.extend(change.map_err(|failure| refused(failure, 0, session))?);
+            }
         }
     }
     for (name, goal, index) in make(changes, &services, session).await? {
@@ -174,11 +178,12 @@ async fn make<M: Manager>(
     services: &BTreeSet<String>,
     session: &mut Session<'_, M>,
 ) -> Result<Awaited, Failure> {
-    let (parts, mut awaited) = (in_parts(changes), Vec::new());
+    let (most, why) = together(session).await?;
+    let (parts, mut awaited) = (in_parts(changes, most), Vec::new());
     let count = parts.len();
     if count > 1 && !session.is_trial() {
         session.note(&format!(
-            "the changes do not fit into one step and are made in {count}: if one is refused, those before it stay"
+            "{why}, so the changes are made in {count} parts: if one is refused, those before it stay"
         ))?;
     }
     for (before, mut part) in parts.into_iter().enumerate() {
@@ -193,13 +198,21 @@ async fn make<M: Manager>(
     Ok(awaited)
 }
 
-/// Splits changes into parts that fit into a frame.
-fn in_parts(changes: Vec<Change>) -> Vec<Vec<Change>> {
+/// Maximum number of changes in one request, and the reason for the limit.
+async fn together<M: Manager>(session: &mut Session<'_, M>) -> Result<(usize, &'static str), Failure> {
+    if session.manager.cluster(false).await?.feature_level < JOINED_LEVEL {
+        return Ok((1, "not every manager knows changes that are made together"));
+    }
+    Ok((TOGETHER_MAX, "the changes do not fit into one frame"))
+}
+
+/// Splits changes into parts of at most so many that fit into a frame.
+fn in_parts(changes: Vec<Change>, most: usize) -> Vec<Vec<Change>> {
     let (mut parts, mut part) = (Vec::new(), Vec::new());
     let (mut commands, mut bytes) = (0, 0);
     for change in changes {
         if let Some(size) = change.command.as_ref().map(Command::encoded_len) {
-            if commands > 0 && (commands == TOGETHER_MAX || bytes + size > TOGETHER_BYTES_MAX) {
+            if commands > 0 && (commands == most || bytes + size > TOGETHER_BYTES_MAX) {
                 parts.push(take(&mut part));
                 (commands, bytes) = (0, 0);
             }
@@ -297,7 +310,7 @@ mod tests {
     use super::*;
 
     /// The lengths of the parts for changes of these sizes; `None` for objects without a change.
-    fn parts(sizes: &[Option<usize>]) -> Vec<usize> {
+    fn parts(sizes: &[Option<usize>], most: usize) -> Vec<usize> {
         let change = |bytes: &Option<usize>| Change {
             command: bytes
                 .map(|bytes| Command::CreateConfig(CreateConfig { data: vec![0; bytes], ..CreateConfig::default() })),
@@ -306,18 +319,23 @@ mod tests {
             name: String::new(),
             then: Then::Nothing,
         };
-        in_parts(sizes.iter().map(change).collect()).iter().map(Vec::len).collect()
+        in_parts(sizes.iter().map(change).collect(), most).iter().map(Vec::len).collect()
     }
 
     #[test]
     fn changes_are_made_in_as_few_parts_as_they_fit_into() {
         let (small, half, large) = (Some(1), Some(TOGETHER_BYTES_MAX / 2 - 100), Some(TOGETHER_BYTES_MAX));
-        assert_eq!(parts(&[]), [0]);
-        assert_eq!(parts(&[small, None, half, half, None]), [5]);
-        assert_eq!(parts(&[half, half, half]), [2, 1]);
-        assert_eq!(parts(&[small, large, small]), [1, 1, 1]);
-        assert_eq!(parts(&[large, None, large]), [2, 1]);
-        assert_eq!(parts(&vec![small; TOGETHER_MAX]), [TOGETHER_MAX]);
-        assert_eq!(parts(&vec![small; TOGETHER_MAX + 1]), [TOGETHER_MAX, 1]);
+        for (sizes, expected) in [
+            (&[][..], &[0][..]),
+            (&[small, None, half, half, None], &[5]),
+            (&[half, half, half], &[2, 1]),
+            (&[small, large, small], &[1, 1, 1]),
+            (&[large, None, large], &[2, 1]),
+            (&[small; TOGETHER_MAX], &[TOGETHER_MAX]),
+            (&[small; TOGETHER_MAX + 1], &[TOGETHER_MAX, 1]),
+        ] {
+            assert_eq!(parts(sizes, TOGETHER_MAX), expected);
+        }
+        assert_eq!(parts(&[None, small, small, None], 1), [2, 2]);
     }
 }

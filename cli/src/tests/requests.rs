@@ -1,5 +1,7 @@
 //! The requests that each verb sends to the manager.
 
+use std::collections::BTreeSet;
+
 use events::{Availability, CommandId, Id, ServiceSpec};
 use wire::v1::command_request::Command;
 use wire::v1::*;
@@ -277,6 +279,25 @@ async fn an_operator_without_a_usable_name_is_refused_and_no_directory_is_made()
         assert!(ran.code == 2 && ran.err.contains("is not a name for an operator"), "{ran:?}");
         assert!(manager.created.is_empty(), "{ran:?}");
     }
+}
+
+#[tokio::test]
+async fn what_files_describe_is_asked_for_together_where_every_manager_knows_what_that_means() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let config = |name: &str| format!("- config: {{annotations: {{name: {name}}}, data: x}}\n");
+    std::fs::write(file.path(), ["a", "b", "c"].map(config).concat()).expect("written");
+    let line = format!("apply -f {}", file.path().display());
+    let mut manager = Fake::new();
+    let together = run(&line, &mut manager, World::default()).await;
+    assert_eq!((together.code, together.err.as_str()), (0, ""), "{together:?}");
+    assert_eq!(manager.executed.iter().map(|request| request.joined.len()).collect::<Vec<_>>(), [2]);
+    let mut manager = Fake { feature_level: events::frame::JOINED_LEVEL - 1, ..Fake::new() };
+    let apart = run(&line, &mut manager, World::default()).await;
+    assert_eq!((apart.code, apart.out), (0, together.out), "{}", apart.err);
+    assert!(apart.err.contains("made in 3 parts: if one is refused, those before it stay"), "{}", apart.err);
+    assert_eq!(manager.executed.iter().map(|request| request.joined.len()).collect::<Vec<_>>(), [0, 0, 0]);
+    let operations: BTreeSet<_> = manager.executed.iter().map(|request| request.correlation).collect();
+    assert_eq!(operations.len(), 2, "the first names the operation, and the others belong to it");
 }
 
 #[tokio::test]

@@ -245,12 +245,8 @@ impl ControlService for ControlApi {
     async fn resolve_image(&self, request: Request<ResolveImageRequest>) -> Result<Response<ResolvedImage>, Status> {
         let (control, asked) = self.asked(request).await?;
         if !commands::is_image_reference(&asked.image) {
-            return Err(status(Rejection::new(
-                RejectionKind::Invalid,
-                &asked.image,
-                "this is not an image reference",
-                commands::IMAGE_HINT,
-            )));
+            let sentence = format!("{} is not an image reference", commands::quote(&asked.image));
+            return Err(status(Rejection::invalid("image", sentence, commands::IMAGE_HINT)));
         }
         let auth = control.registry_auth(asked.registry_auth, asked.service.as_deref()).map_err(status)?;
         Ok(Response::new(self.context.images.resolve(&asked.image, auth).await))
