@@ -33,12 +33,22 @@ const FORMAT: [(char, char); 24] = [
 
 /// Whether a terminal may print a character unchanged.
 pub fn is_harmless(c: char) -> bool {
+    // Most text is ASCII, of which the table has nothing.
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
     !c.is_control() && !FORMAT.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
 
-/// A text on one line, with every other character escaped: `\u{1b}`. A tab or a line break becomes a space.
+/// Whether a terminal may show a text as it is. Of ASCII alone that is seen many bytes at a time: exports are made of it.
+fn is_all_harmless(text: &str) -> bool {
+    text.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~')) || text.chars().all(is_harmless)
+}
+
+/// A text on one line, with every character that is not harmless written out: `\u{1b}`. A tab or a line break becomes a
+/// space, which is what it means to a reader.
 pub fn line(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_harmless) {
+    if is_all_harmless(text) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len());
@@ -54,7 +64,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
 
 /// JSON with the same characters as `\u` escapes, which JSON readers decode. Only strings in it can contain such characters.
 pub fn json(document: &str) -> Cow<'_, str> {
-    if document.chars().all(is_harmless) {
+    if is_all_harmless(document) {
         return Cow::Borrowed(document);
     }
     let mut shown = String::with_capacity(document.len());

@@ -135,9 +135,7 @@ impl Teller {
                 Err(rejection) => return Err(stop(&self.queue, rejection)),
             };
             let Some(page) = page else { return Ok(state.cluster.position.index) };
-            for record in page {
-                self.queue.put(record).await?;
-            }
+            self.queue.put(page).await?;
         }
     }
 
@@ -158,9 +156,7 @@ impl Teller {
                 }
             }
             for frame in frames {
-                for record in self.event_reader.show(&frame) {
-                    self.queue.put(record).await?;
-                }
+                self.queue.put(self.event_reader.show(&frame)).await?;
                 if self.event_reader.is_over() {
                     return Err(Stopped);
                 }

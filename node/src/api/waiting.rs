@@ -1,9 +1,10 @@
 //! The queue of one reader of history, bounded in bytes. A reader that stalls for too long is dropped: its queue is discarded
 //! immediately, and it gets an error with the index at which to continue.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use commands::{Rejection, RejectionKind};
@@ -17,25 +18,38 @@ use super::status;
 
 /// Maximum bytes of queued records, or one record, however large.
 const WAITING_BYTES_MAX: u32 = 64 * 1024;
+/// Maximum bytes of records that are queued together, or one record: the sender is woken once a batch, not once a record.
+const BATCH_BYTES_MAX: u32 = WAITING_BYTES_MAX / 2;
 /// Memory of a record in addition to its encoded size.
 const RECORD_BYTES: usize = 512;
 /// How long a reader may stall while its queue is full: enough time to read a screenful.
 const STALLED_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// A record with the queue space that it occupies until it is passed to the reader's connection.
-type Waiting = (Result<EventRecord, Status>, Option<OwnedSemaphorePermit>);
-type Receiver = mpsc::UnboundedReceiver<Waiting>;
+/// Records with the queue space that they occupy until the last of them is passed to the reader's connection.
+struct Batch {
+    records: VecDeque<EventRecord>,
+    _room: OwnedSemaphorePermit,
+}
+
+type Waiting = Result<Batch, Status>;
 
 /// The sending end of the queue.
 pub(super) struct Queue {
-    records: mpsc::UnboundedSender<Waiting>,
+    batches: mpsc::UnboundedSender<Waiting>,
     /// The other end, as long as there is a reader.
-    reader: Weak<Mutex<Receiver>>,
+    reader: Weak<Mutex<Reader>>,
     room: Arc<Semaphore>,
 }
 
+/// The queue of a reader.
+struct Reader {
+    batches: mpsc::UnboundedReceiver<Waiting>,
+    /// The rest of the current batch.
+    begun: Option<Batch>,
+}
+
 /// The receiving end of the queue.
-pub(super) struct Records(Arc<Mutex<Receiver>>);
+pub(super) struct Records(Arc<Mutex<Reader>>);
 
 /// The reader has disconnected, or got the reason why the stream ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,51 +58,75 @@ pub(super) struct Stopped;
 /// Creates the two ends of a queue.
 pub(super) fn queue() -> (Queue, Records) {
     // The semaphore bounds it.
-    let (records, receiver) = mpsc::unbounded_channel();
-    let reader = Arc::new(Mutex::new(receiver));
+    let (sender, batches) = mpsc::unbounded_channel();
+    let reader = Arc::new(Mutex::new(Reader { batches, begun: None }));
     let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX as usize));
-    (Queue { records, reader: Arc::downgrade(&reader), room }, Records(reader))
+    (Queue { batches: sender, reader: Arc::downgrade(&reader), room }, Records(reader))
 }
 
 impl Queue {
-    /// Waits until there is space for a record, unless the reader stalls.
-    pub(super) async fn put(&self, record: EventRecord) -> Result<(), Stopped> {
-        let bytes = u32::try_from(record.encoded_len() + RECORD_BYTES).unwrap_or(u32::MAX).min(WAITING_BYTES_MAX);
+    /// Waits until there is space for all records, batch by batch, unless the reader stalls.
+    pub(super) async fn put(&self, records: Vec<EventRecord>) -> Result<(), Stopped> {
+        let mut records = VecDeque::from(records);
+        while let Some((batch, bytes)) = next_batch(&mut records) {
+            self.put_batch(batch, bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_batch(&self, records: VecDeque<EventRecord>, bytes: u32) -> Result<(), Stopped> {
         let room = tokio::select! {
             biased;
             room = Arc::clone(&self.room).acquire_many_owned(bytes) => room.map_err(|_| Stopped)?,
             () = self.gone() => return Err(Stopped),
             () = tokio::time::sleep(STALLED_MAX) => {
-                self.let_go(record.index);
+                self.let_go(records.front().map_or(0, |record| record.index));
                 return Err(Stopped);
             }
         };
-        self.records.send((Ok(record), Some(room))).map_err(|_| Stopped)
+        self.batches.send(Ok(Batch { records, _room: room })).map_err(|_| Stopped)
     }
 
     /// Sends the last message to the reader. It takes no queue space.
     pub(super) fn end(&self, why: Status) {
         // Ignored if the reader has disconnected.
-        let _ = self.records.send((Err(why), None));
+        let _ = self.batches.send(Err(why));
     }
 
     /// Returns when the reader has disconnected.
     pub(super) async fn gone(&self) {
-        self.records.closed().await;
+        self.batches.closed().await;
     }
 
     /// Discards the queue, before the record with this index, and sends where to continue.
     fn let_go(&self, index: u64) {
         let Some(reader) = self.reader.upgrade() else { return };
         let mut first = index;
-        let mut receiver = lock(&reader);
-        while let Ok((waiting, _room)) = receiver.try_recv() {
-            first = waiting.map_or(first, |record| first.min(record.index));
+        let mut reader = lock(&reader);
+        let begun = reader.begun.take();
+        let waiting = std::iter::from_fn(|| reader.batches.try_recv().ok()?.ok());
+        for batch in begun.into_iter().chain(waiting) {
+            first = batch.records.front().map_or(first, |record| first.min(record.index));
         }
-        drop(receiver);
+        drop(reader);
         tracing::debug!(from = first, "a reader of events does not read; it is disconnected");
         self.end(status(stalled(first)));
     }
+}
+
+/// Takes the next batch from the records, with the queue space that it needs; `None` if there are no more records.
+fn next_batch(records: &mut VecDeque<EventRecord>) -> Option<(VecDeque<EventRecord>, u32)> {
+    let mut batch = VecDeque::new();
+    let mut bytes: u32 = 0;
+    while let Some(record) = records.front() {
+        let with_it = u32::try_from(record.encoded_len() + RECORD_BYTES).unwrap_or(u32::MAX).saturating_add(bytes);
+        if with_it > BATCH_BYTES_MAX && !batch.is_empty() {
+            break;
+        }
+        bytes = with_it.min(WAITING_BYTES_MAX);
+        batch.extend(records.pop_front());
+    }
+    (!batch.is_empty()).then_some((batch, bytes))
 }
 
 fn stalled(from: u64) -> Rejection {
@@ -103,13 +141,26 @@ impl Stream for Records {
     type Item = Result<EventRecord, Status>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // Dropping the permit releases the space.
-        lock(&self.0).poll_recv(cx).map(|waiting| waiting.map(|(record, _room)| record))
+        let mut reader = lock(&self.0);
+        loop {
+            if let Some(mut batch) = reader.begun.take()
+                && let Some(record) = batch.records.pop_front()
+            {
+                // The space is released with the last record.
+                reader.begun = Some(batch).filter(|batch| !batch.records.is_empty());
+                return Poll::Ready(Some(Ok(record)));
+            }
+            match ready!(reader.batches.poll_recv(cx)) {
+                Some(Ok(batch)) => reader.begun = Some(batch),
+                Some(Err(why)) => return Poll::Ready(Some(Err(why))),
+                None => return Poll::Ready(None),
+            }
+        }
     }
 }
 
-fn lock(receiver: &Mutex<Receiver>) -> MutexGuard<'_, Receiver> {
-    receiver.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(reader: &Mutex<Reader>) -> MutexGuard<'_, Reader> {
+    reader.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -126,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_for_a_reader_is_bounded_by_its_bytes_and_one_that_is_gone_holds_nothing_up() {
         let (queue, mut records) = queue();
-        let fits = |bytes| queue.put(record(1, bytes)).now_or_never().is_some();
+        let fits = |bytes| queue.put(vec![record(1, bytes)]).now_or_never().is_some();
         assert_eq!((0..).take_while(|_| fits(25 * 1024)).count(), 2, "a third one would be too much");
         assert!(records.next().await.is_some_and(|record| record.is_ok()));
         assert!(fits(25 * 1024), "there is room again");
@@ -136,20 +187,49 @@ mod tests {
         records.next().await;
         let small = (0..).take_while(|_| fits(1)).count();
         assert!((100..1_024).contains(&small), "small ones take room too, {small} of them all");
-        let blocked = queue.put(record(1, 1));
+        let blocked = queue.put(vec![record(1, 1)]);
         drop(records);
         assert_eq!(blocked.await, Err(Stopped));
+    }
+
+    #[tokio::test]
+    async fn a_page_goes_through_in_its_order_whatever_its_records_take() {
+        let (queue, records) = queue();
+        let sizes = [1, 10 * WAITING_BYTES_MAX as usize, 1, BATCH_BYTES_MAX as usize, 7, 0];
+        let page: Vec<EventRecord> = (0..600).map(|index| record(index, sizes[index as usize % sizes.len()])).collect();
+        let room = Arc::clone(&queue.room);
+        let put = async {
+            assert_eq!(queue.put(Vec::new()).await, Ok(()));
+            assert_eq!(queue.put(page.clone()).await, Ok(()));
+            drop(queue);
+        };
+        let (read, ()) = tokio::join!(records.map(|record| record.expect("a record").index).collect::<Vec<_>>(), put);
+        assert_eq!(read, (0..600).collect::<Vec<_>>());
+        assert_eq!(room.available_permits(), WAITING_BYTES_MAX as usize);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stops_in_the_middle_of_a_batch_goes_on_there() {
+        let (queue, mut records) = queue();
+        assert_eq!(queue.put((1..=9).map(|index| record(index, 1)).collect()).await, Ok(()));
+        for expected in 1..=4 {
+            assert!(records.next().await.is_some_and(|record| record.is_ok_and(|record| record.index == expected)));
+        }
+        queue.let_go(10);
+        let told = records.next().await.and_then(Result::err).expect("the last thing it hears");
+        let told = Refusal::from_status(&told).expect("a refusal");
+        assert!(told.hint.as_ref().is_some_and(|hint| hint.contains("`--from 5`")), "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_stalls_is_let_go_and_told_where_to_go_on() {
         let (queue, mut records) = queue();
         let mut index = 7;
-        assert_eq!(queue.put(record(index, 1)).await, Ok(()));
+        assert_eq!(queue.put(vec![record(index, 1)]).await, Ok(()));
         assert!(records.next().await.is_some_and(|record| record.is_ok_and(|record| record.index == 7)));
         loop {
             index += 1;
-            if queue.put(record(index, 12 * 1024)).await.is_err() {
+            if queue.put(vec![record(index, 12 * 1024)]).await.is_err() {
                 break;
             }
         }

@@ -214,17 +214,14 @@ impl EventReader {
         let Frame { header, commands, events } = frame;
         for (ordinal, (event, chosen)) in events.into_iter().zip(chosen).enumerate() {
             event.kind.iter().for_each(|kind| self.known.before(kind));
-            let mut record = record(&header, ordinal, event, &commands);
-            let chosen = chosen && wanted && self.wanted.has_event(header.index, ordinal);
-            if chosen {
+            if chosen && wanted && self.wanted.has_event(header.index, ordinal) {
+                let mut record = record(&header, ordinal, event, &commands);
                 record.frame_hash = frame_hash.clone();
                 self.known.complete(&mut record, &mut sources)?;
-            }
-            if let Some(kind) = &record.event.kind {
-                self.known.after(kind, header.index, &mut sources)?;
-            }
-            if chosen {
+                self.known.after(record.event.kind.as_ref(), header.index, &mut sources)?;
                 records.push(record);
+            } else {
+                self.known.after(event.kind.as_ref(), header.index, &mut sources)?;
             }
         }
         Ok(())

@@ -286,13 +286,14 @@ impl Names {
 
     /// The current or former name of an id: a service's name, a node's host name, `web.1` for a task.
     pub fn of(&self, cluster: &Cluster, id: &str) -> Option<String> {
-        // Ids of all nouns have the same form, and no two objects share an id.
+        // Every noun's ids have the same form, and no two objects the same id. Most are tasks'.
         let id: TaskId = id.parse().ok()?;
         let living = Some(cluster);
-        self.own(living, id.bits()).or_else(|| self.task(living, id)).filter(|name| !name.is_empty())
+        let own = || self.own(living, id.bits()).map(str::to_owned);
+        self.task(living, id).or_else(own).filter(|name| !name.is_empty())
     }
 
-    fn own(&self, living: Option<&Cluster>, bits: u128) -> Option<String> {
+    fn own<'a>(&'a self, living: Option<&'a Cluster>, bits: u128) -> Option<&'a str> {
         let at_hand = || {
             let cluster = living?;
             let service = || Some(cluster.services.get(ServiceId::from_bits(bits))?.spec.name());
@@ -301,24 +302,25 @@ impl Names {
             let config = || Some(cluster.configs.get(ConfigId::from_bits(bits))?.spec.name());
             let secret = || Some(cluster.secrets.get(SecretId::from_bits(bits))?.spec.name());
             let sink = || Some(cluster.sinks.get(SinkId::from_bits(bits))?.spec.name.as_str());
-            let known = service().or_else(node).or_else(operator).or_else(config).or_else(secret).or_else(sink);
-            known.map(str::to_owned)
+            service().or_else(node).or_else(operator).or_else(config).or_else(secret).or_else(sink)
         };
-        self.own.get(&bits).cloned().or_else(at_hand)
+        self.own.get(&bits).map(String::as_str).or_else(at_hand)
     }
 
     fn task(&self, living: Option<&Cluster>, id: TaskId) -> Option<String> {
-        let task = living.and_then(|cluster| cluster.tasks.get(id));
-        let at_hand = || task.map(|task| (task.service, task.instance()));
+        let task = || living?.tasks.get(id);
+        let at_hand = || task().map(|task| (task.service, task.instance()));
         let (service, instance) = self.tasks.get(&id).copied().or_else(at_hand)?;
-        // The tasks of a service outlive it, and have its spec.
-        let spec = || Some(living?.spec_of(task?).name().to_owned());
+        // The tasks of a service outlive it, and know its spec.
+        let spec = || Some(living?.spec_of(task()?).name());
         let service = self.own(living, service.bits()).or_else(spec)?;
-        let place = match instance {
-            Instance::Slot(slot) => slot.to_string(),
-            Instance::Node(node) => self.own(living, node.bits()).unwrap_or_else(|| node.to_string()),
-        };
-        Some(format!("{service}.{place}"))
+        Some(match instance {
+            Instance::Slot(slot) => format!("{service}.{slot}"),
+            Instance::Node(node) => match self.own(living, node.bits()) {
+                Some(name) => format!("{service}.{name}"),
+                None => format!("{service}.{node}"),
+            },
+        })
     }
 }
 

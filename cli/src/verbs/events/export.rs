@@ -55,6 +55,9 @@ pub struct Args {
     resume: bool,
 }
 
+/// Size of the write buffer in bytes.
+const WRITE_BYTES: usize = 256 * 1024;
+
 /// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum FileFormat {
@@ -212,7 +215,7 @@ impl Target {
         let mut file = file.map_err(failed)?;
         let (last, end) = last_line(&file, path, exporter)?;
         file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
-        let mut target = Self { file: BufWriter::new(file), path: path.to_owned(), last };
+        let mut target = Self { file: BufWriter::with_capacity(WRITE_BYTES, file), path: path.to_owned(), last };
         if let Some(heading) = exporter.heading().filter(|_| end == 0) {
             target.line(&heading)?;
         }

@@ -1,6 +1,7 @@
 //! What an event reader has learned about the objects in events: their names, and the specs that were replaced. For events that
 //! it did not read, it looks these up with the index.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -63,7 +64,13 @@ impl Known {
     }
 
     /// Learns from an event, after it was sent.
-    pub(super) fn after(&mut self, kind: &Kind, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
+    pub(super) fn after(
+        &mut self,
+        kind: Option<&Kind>,
+        index: u64,
+        sources: &mut Sources<'_>,
+    ) -> Result<(), Rejection> {
+        let Some(kind) = kind else { return Ok(()) };
         self.names.forget(kind);
         // The spec after a partial change is only known if the spec before it is.
         if self.specs.is_some() && matches!(kind, Kind::ServiceScaled(_)) {
@@ -81,15 +88,16 @@ impl Known {
         let Some(kind) = &record.event.kind else { return Ok(()) };
         let actor = record.command.as_ref().map(|command| &command.actor);
         let actor = actor.filter(|actor| matches!(actor.kind(), ActorKind::Node | ActorKind::Manager));
-        let ids: Vec<&String> = record.subjects.iter().chain(actor.map(|actor| &actor.subject)).collect();
-        for id in &ids {
-            self.require_name(id, record.index, sources)?;
+        let mut names = BTreeMap::new();
+        for id in record.subjects.iter().chain(actor.map(|actor| &actor.subject)) {
+            if let Some(name) = self.require_name(id, record.index, sources)? {
+                names.insert(id.clone(), name);
+            }
         }
         if self.specs.is_some() && Specs::replaces(kind) {
             self.require_spec(kind, record.index, sources)?;
         }
-        let named = ids.into_iter().filter_map(|id| Some((id.clone(), self.name(id, sources)?)));
-        record.names = named.collect();
+        record.names = names;
         record.before = self.specs.as_ref().and_then(|specs| specs.before(kind)).map(before).map(Box::new);
         Ok(())
     }
@@ -98,26 +106,28 @@ impl Known {
         self.names.of(sources.cluster, id).or_else(|| self.names.of(sources.before?, id))
     }
 
-    fn require_name(&mut self, id: &str, index: u64, sources: &mut Sources<'_>) -> Result<(), Rejection> {
-        let Ok(bits) = id.parse::<TaskId>().map(TaskId::bits) else { return Ok(()) };
-        if self.name(id, sources).is_some() {
-            return Ok(());
+    /// What an id is or was called, if anything says it.
+    fn require_name(&mut self, id: &str, index: u64, sources: &mut Sources<'_>) -> Result<Option<String>, Rejection> {
+        if let Some(name) = self.name(id, sources) {
+            return Ok(Some(name));
         }
+        let Ok(task) = id.parse::<TaskId>() else { return Ok(None) };
         self.look_back(sources)?;
-        if self.name(id, sources).is_some() {
-            return Ok(());
+        if let Some(name) = self.name(id, sources) {
+            return Ok(Some(name));
         }
-        let Some(home) = sources.finder.home(sources.cluster, TaskId::from_bits(bits))? else {
-            return Ok(self.learn_name(bits, index, sources)?);
+        let Some(home) = sources.finder.home(sources.cluster, task)? else {
+            self.learn_name(task.bits(), index, sources)?;
+            return Ok(self.name(id, sources));
         };
-        self.names.place(TaskId::from_bits(bits), home.service, home.instance);
+        self.names.place(task, home.service, home.instance);
         let others = [Some(home.service.bits()), home.instance.node().map(NodeId::bits)];
         for bits in others.into_iter().flatten() {
             if self.name(&ServiceId::from_bits(bits).to_string(), sources).is_none() {
                 self.learn_name(bits, index, sources)?;
             }
         }
-        Ok(())
+        Ok(self.name(id, sources))
     }
 
     /// Learns the last name of an object up to this frame.
@@ -179,7 +189,7 @@ impl Known {
             for frame in frames.iter().map(|stored| &stored.frame) {
                 for kind in events::codec::kinds(frame) {
                     past.before(kind);
-                    past.after(kind, frame.header.index, sources)?;
+                    past.after(Some(kind), frame.header.index, sources)?;
                 }
             }
         }

@@ -121,10 +121,8 @@ impl Between<'_> {
             event.kind.iter().for_each(|kind| self.known.before(kind));
             let mut record = record(&header, ordinal, event, &commands);
             self.known.complete(&mut record, &mut sources)?;
-            if let Some(kind) = &record.event.kind {
-                self.known.after(kind, header.index, &mut sources)?;
-                self.learn_home(kind, header.index);
-            }
+            self.known.after(record.event.kind.as_ref(), header.index, &mut sources)?;
+            record.event.kind.iter().for_each(|kind| self.learn_home(kind, header.index));
             records.push(record);
         }
         Ok(SharedFrame::of(header, hash, records, homes))
