@@ -38,7 +38,7 @@ where
 
     fn read_row<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
         let ((key, value), rest) = postcard::take_from_bytes(bytes)?;
-        self.insert(key, value);
+        self.insert_read(key, value, &bytes[..bytes.len() - rest.len()]);
         Ok(rest)
     }
 }

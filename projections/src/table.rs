@@ -60,6 +60,16 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
     /// Inserts a row, replacing the one with its key.
     pub fn insert(&mut self, key: K, value: V) {
         let hash = row_hash(&key, &value);
+        self.put(key, value, hash);
+    }
+
+    /// Puts in a row that was read from these bytes. They are hashed as they are, which spares encoding each row of a snapshot again: if
+    /// they are not those that the row has, neither is the table's hash, which a snapshot is compared with.
+    pub(crate) fn insert_read(&mut self, key: K, value: V, row: &[u8]) {
+        self.put(key, value, xxh3_64(row));
+    }
+
+    fn put(&mut self, key: K, value: V, hash: u64) {
         let old = self.rows.insert(key, Row { value: Arc::new(value), hash });
         self.hash = self.hash.wrapping_sub(old.map_or(0, |row| row.hash)).wrapping_add(hash);
     }
@@ -120,6 +130,19 @@ impl<K: Ord + Copy + Serialize, V: Clone + Serialize> Table<K, V> {
         earlier.rows.diff(&self.rows).map(|change| match change {
             DiffItem::Add(key, row) | DiffItem::Update { new: (key, row), .. } => (*key, Some(&*row.value)),
             DiffItem::Remove(key, _) => (*key, None),
+        })
+    }
+
+    /// The same for tables that were made apart: rows that are equal in both are left out. Those that are not shared are told apart by
+    /// their hashes, and compared where these are equal.
+    pub fn differing_from<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (K, Option<&'a V>)>
+    where
+        V: PartialEq,
+    {
+        other.rows.diff(&self.rows).filter_map(|change| match change {
+            DiffItem::Update { old: (_, old), new: (_, new) } if old.hash == new.hash && old.value == new.value => None,
+            DiffItem::Add(key, row) | DiffItem::Update { new: (key, row), .. } => Some((*key, Some(&*row.value))),
+            DiffItem::Remove(key, _) => Some((*key, None)),
         })
     }
 
@@ -198,6 +221,27 @@ mod tests {
             table.changed_since(&earlier).map(|(key, row)| (key, row.copied())).collect();
         assert_eq!(changes, [(500, Some(0)), (501, None), (2_000, Some(7))]);
         assert_eq!(table.changed_since(&Table::default()).count(), table.len());
+    }
+
+    #[test]
+    fn tables_that_were_made_apart_differ_in_what_they_hold() {
+        let filled = |rows: &[(u64, &str)]| {
+            let mut table: Table<u64, String> = Table::default();
+            rows.iter().for_each(|(key, row)| table.insert(*key, (*row).to_owned()));
+            table
+        };
+        let (one, other) = (filled(&[(1, "a"), (2, "b"), (3, "c")]), filled(&[(2, "b"), (3, "x"), (4, "d")]));
+        let rows = |table: &Table<u64, String>, other| {
+            table.differing_from(other).map(|(key, row)| (key, row.cloned())).collect::<Vec<_>>()
+        };
+        let owned = |row: &str| Some(row.to_owned());
+        assert_eq!(rows(&other, &one), [(1, None), (3, owned("x")), (4, owned("d"))]);
+        assert_eq!(rows(&filled(&[(1, "a"), (2, "b"), (3, "c")]), &one), []);
+        assert_eq!(other.changed_since(&one).count(), 4, "the row that is equal in both is not shared");
+        // Whoever could make two rows with one hash hides neither.
+        let mut forged: Table<u64, String> = Table::default();
+        forged.insert_read(1, "y".to_owned(), &postcard::to_allocvec(&(1_u64, "a")).expect("plain data"));
+        assert_eq!(rows(&forged, &filled(&[(1, "a")])), [(1, owned("y"))]);
     }
 
     #[test]

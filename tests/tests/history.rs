@@ -12,7 +12,7 @@ use events::{Availability, CommandId, Id, NodeSpec, ReplicatedMode, RestartPolic
 use futures_util::{FutureExt, StreamExt};
 use node::log::LogStore;
 use node::manager::indexer::add_segment;
-use node::manager::past::Past as States;
+use node::manager::past::{Past as States, memory_bytes};
 use node::manager::replica::Intervals;
 use projections::Cluster;
 use tests::script::machine;
@@ -231,4 +231,24 @@ fn a_state_of_the_past_is_the_one_that_was_published_then() {
         }
     }
     assert!(States::of(store).at(past.head(), &|| true).is_err(), "nobody waits for it");
+}
+
+#[test]
+fn states_of_the_past_are_kept_for_so_many_bytes() {
+    let past = Past::make();
+    let (store, published) = (past.store(), past.published.borrow());
+    let asked = |states: &States, index: &u64| states.at(*index, &|| false).expect("history is read").published;
+    let indexes: Vec<u64> = published.keys().copied().step_by(published.len() / 12).collect();
+    let bytes = indexes.iter().map(|index| memory_bytes(&published[index])).max().expect("there are some");
+    assert!(bytes > 1_024 * published[indexes.last().expect("one")].tasks.len(), "{bytes}");
+    for (room, expected) in [(0, 1), (2 * bytes, 2), (usize::MAX, 4)] {
+        let states = States::keeping(std::sync::Arc::clone(&store), room);
+        let made: Vec<_> = indexes.iter().map(|index| asked(&states, index)).collect();
+        assert_eq!(states.kept_indexes().len(), expected, "with room for {room} bytes");
+        // What is kept is what was asked last, and what is not is made again.
+        assert_eq!(states.kept_indexes().last(), indexes.last());
+        for (index, made) in indexes.iter().zip(&made) {
+            assert_eq!(asked(&states, index).cluster.state_hash(), made.cluster.state_hash(), "at {index}");
+        }
+    }
 }

@@ -474,10 +474,16 @@ impl ControlService for ControlApi {
 
     async fn compare(&self, request: Request<CompareRequest>) -> Result<Response<Self::CompareStream>, Status> {
         let (control, asked) = self.asked(request).await?;
-        // The earlier state first, because the later one is computed from it.
-        let earlier = self.at(control.clone(), asked.from).await?;
-        let later =
-            if asked.to == control.state.cluster.position.index { control } else { self.at(control, asked.to).await? };
+        let CompareRequest { from, to } = asked;
+        let (past, present) = (Arc::clone(&self.past), control.clone());
+        let (earlier, later) = if to == control.state.cluster.position.index {
+            (self.at(control.clone(), from).await?, control)
+        } else if aside(move || present.leads(&past, from, to)).await?.map_err(status)? {
+            // The later state is computed from the earlier one, and shares with it what did not change.
+            (self.at(control.clone(), from).await?, self.at(control, to).await?)
+        } else {
+            tokio::try_join!(self.at(control.clone(), from), self.at(control, to))?
+        };
         pages(move || later.differences_since(&earlier)).await
     }
 

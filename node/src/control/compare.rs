@@ -13,8 +13,9 @@ use super::lists::Pages;
 use super::{Control, views};
 
 impl Control {
-    /// The differences of this state from an earlier one, in pages. Memory: two states, a few bytes for each changed object,
-    /// and a page.
+    /// The differences of this state from an earlier one, in pages. The cost is proportional to the number of changes if this state was
+    /// computed from the other one, and otherwise also to the number of objects (see [`difference::changed`]). Memory: two states, a few
+    /// bytes for each changed object, and a page.
     ///
     /// # Errors
     /// When the other state is the later one.

@@ -53,14 +53,26 @@ impl Control {
         if index > head {
             return Err(not_yet(index, head));
         }
-        let state = past.at(index, is_stopped).map_err(|error| match error {
-            PastError::Stopped => crate::manager::driver::stopping(),
-            PastError::Fold(FatalError::Log(error)) if error.is_of_an_archive() => unreadable(&error),
-            PastError::Fold(error) => broken(&error),
-        })?;
+        let state = past.at(index, is_stopped).map_err(refused)?;
         let now: Timestamp = state.published.cluster.position.time;
         let raft = Arc::new(RaftStatus::unknown());
         Ok(Self { state: state.published, raft, now, past: Some(state.end), ..self })
+    }
+
+    /// Whether the state at one index is made from that at an earlier one, once that is at hand.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn leads(&self, past: &Past, from: u64, to: u64) -> Result<bool, Rejection> {
+        past.leads(from, to).map_err(refused)
+    }
+}
+
+fn refused(error: PastError) -> Rejection {
+    match error {
+        PastError::Stopped => crate::manager::driver::stopping(),
+        PastError::Fold(FatalError::Log(error)) if error.is_of_an_archive() => unreadable(&error),
+        PastError::Fold(error) => broken(&error),
     }
 }
 

@@ -25,24 +25,24 @@ pub enum Object {
     Place(ServiceId, Instance),
 }
 
-/// The objects whose rows changed from one state to a later one, in the order of nouns and names. The cost depends on the number
-/// of changes if one state was derived from the other, and is at most a visit to every row. Memory: a few bytes for each changed
-/// object.
+/// The objects whose rows changed from one state to a later one, in the order of nouns and names. Costs what changed where one state was
+/// made from the other; else a look at every row, which says by its hash whether it is another one. Each object that changed costs a look
+/// at its name. Memory: a few bytes for each of them.
 pub fn changed(before: &Cluster, after: &Cluster) -> Vec<Object> {
     let mut objects = vec![Object::Cluster];
-    objects.extend(after.nodes.changed_since(&before.nodes).map(|(id, _)| Object::Node(id)));
-    objects.extend(after.operators.changed_since(&before.operators).map(|(id, _)| Object::Operator(id)));
-    objects.extend(after.configs.changed_since(&before.configs).map(|(id, _)| Object::Config(id)));
-    objects.extend(after.secrets.changed_since(&before.secrets).map(|(id, _)| Object::Secret(id)));
-    objects.extend(after.services.changed_since(&before.services).map(|(id, _)| Object::Service(id)));
+    objects.extend(after.nodes.differing_from(&before.nodes).map(|(id, _)| Object::Node(id)));
+    objects.extend(after.operators.differing_from(&before.operators).map(|(id, _)| Object::Operator(id)));
+    objects.extend(after.configs.differing_from(&before.configs).map(|(id, _)| Object::Config(id)));
+    objects.extend(after.secrets.differing_from(&before.secrets).map(|(id, _)| Object::Secret(id)));
+    objects.extend(after.services.differing_from(&before.services).map(|(id, _)| Object::Service(id)));
     objects.extend(places(before, after).into_iter().map(|(service, instance)| Object::Place(service, instance)));
-    objects.sort_by(|a, b| (rank(*a), name(*a, before, after), a).cmp(&(rank(*b), name(*b, before, after), b)));
+    objects.sort_by_cached_key(|object| (rank(*object), name(*object, before, after), *object));
     objects
 }
 
 /// The places in which a task changed.
 fn places(before: &Cluster, after: &Cluster) -> BTreeSet<(ServiceId, Instance)> {
-    let changed = after.tasks.changed_since(&before.tasks);
+    let changed = after.tasks.differing_from(&before.tasks);
     let tasks = changed.filter_map(|(id, task)| task.or_else(|| before.tasks.get(id)));
     tasks.map(|task| (task.service, task.instance())).collect()
 }
