@@ -368,7 +368,7 @@ impl Manager for Connection {
         let mut pages = self.read(request, async |client, request| client.list_tasks(request).await).await?;
         let mut list = TaskList::default();
         while let Some(page) = self.page(&mut pages).await? {
-            list.index = page.index;
+            (list.index, list.total) = (page.index, page.total);
             list.tasks.extend(page.tasks);
         }
         Ok(list)

@@ -207,7 +207,7 @@ impl cli::Manager for Socket {
     async fn tasks(&mut self, request: ListTasksRequest) -> Result<TaskList, Failure> {
         let mut list = TaskList::default();
         for page in self.control()?.list_tasks(&request).map_err(refuse)? {
-            list.index = page.index;
+            (list.index, list.total) = (page.index, page.total);
             list.tasks.extend(page.tasks);
         }
         Ok(list)

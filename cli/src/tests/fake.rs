@@ -225,7 +225,7 @@ impl Manager for Fake {
         self.index += 1;
         let mut tasks = self.readings[0].1.clone();
         tasks.retain(|task| !live || task.desired().is_wanted());
-        Ok(TaskList { tasks, index: self.index })
+        Ok(TaskList { tasks, index: self.index, total: None })
     }
 
     async fn configs(&mut self, _: Vec<String>) -> Result<Vec<ConfigView>, Failure> {

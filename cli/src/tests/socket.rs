@@ -192,7 +192,7 @@ impl Control for Server {
     }
 
     async fn list_tasks(&self, _: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
-        let page = |task| Ok(TaskList { tasks: vec![task], index: 1 });
+        let page = |task| Ok(TaskList { tasks: vec![task], index: 1, total: None });
         let pages: Vec<Result<TaskList, Status>> = samples::tasks().into_iter().map(page).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
     }

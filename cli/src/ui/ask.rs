@@ -25,6 +25,8 @@ use crate::values::start::Place;
 const EVENTS_MAX: u64 = 500;
 /// Number of entries after a command that are searched for its consequences.
 const FOLLOWING_MAX: u64 = 2_000;
+/// Maximum number of tasks on a page.
+const TASKS_MAX: u64 = 500;
 /// Number of past lines at the start of a log page.
 const LOG_TAIL: u64 = 200;
 /// Maximum output of a command on a page, in bytes. Longer output is cut off.
@@ -46,9 +48,11 @@ impl Asker<'_> {
     /// When the manager refuses it or cannot be reached.
     pub async fn ask<M: Manager>(self, manager: &mut M, question: &Question) -> Result<Answer, Failure> {
         manager.return_to_present();
-        let (subject, columns, at, since) = match question {
+        let (subject, columns, at, since, containing) = match question {
             Question::Find(point) => return Ok(Answer::Found(manager.find_point(self.point(point)).await?)),
-            Question::Page { subject, columns, at, since, page: _ } => (subject, *columns, *at, *since),
+            Question::Page { subject, columns, at, since, containing, page: _ } => {
+                (subject, *columns, *at, *since, containing)
+            }
         };
         let head = manager.find_point(point_at(Place::Time(Timestamp::from_unix_ns(i64::MAX)))).await?;
         let point = match at {
@@ -57,6 +61,7 @@ impl Asker<'_> {
         };
         let now = point.map_or_else(|| self.clock.now(), |point| point.log_time);
         let view = View { now, ids: self.ids, width: Some(columns) };
+        let mut total = None;
         let (heading, lines) = match subject {
             Subject::Logs(of) => {
                 let parts = manager.logs(logs(of, since, point)).await?;
@@ -66,12 +71,18 @@ impl Asker<'_> {
             Subject::Entry(of) => (String::new(), self.entry(manager, of, columns).await?),
             Subject::Services => rows::services(&manager.list_services(ListServicesRequest::default()).await?, view),
             Subject::Nodes => rows::nodes(&manager.list_nodes(ListNodesRequest::default()).await?, view),
-            Subject::Tasks { of, finished } => tasks(manager, of.as_ref(), *finished, view).await?,
+            Subject::Tasks { of, finished } => {
+                let request = task_request(of.as_ref(), *finished, containing);
+                let mut list = manager.tasks(request).await?;
+                total = list.total.filter(|total| *total > list.tasks.len() as u64);
+                task::sort(&mut list.tasks);
+                rows::tasks(&list.tasks, view)
+            }
             Subject::Events { about } => {
                 events(manager, about.as_ref().map(|(reference, _)| reference.clone()), at, view).await?
             }
         };
-        Ok(Answer::Page(Shown { head, point, heading, lines }))
+        Ok(Answer::Page(Shown { head, point, heading, lines, total, containing: containing.clone() }))
     }
 
     fn point(self, point: &Point) -> FindPointRequest {
@@ -171,13 +182,11 @@ fn logs(of: &Object, since: Option<Timestamp>, point: Option<PointView>) -> Logs
     }
 }
 
-async fn tasks<M: Manager>(manager: &mut M, of: Option<&Object>, finished: bool, view: View) -> Result<Rows, Failure> {
+fn task_request(of: Option<&Object>, finished: bool, containing: &str) -> ListTasksRequest {
     let named = |noun| of.filter(|of| of.noun == noun).map(|of| of.id.clone());
     let (service, node) = (named(Noun::Service), named(Noun::Node));
-    let request = ListTasksRequest { service, node, live: Some(!finished), ..Default::default() };
-    let mut tasks = manager.tasks(request).await?.tasks;
-    task::sort(&mut tasks);
-    Ok(rows::tasks(&tasks, view))
+    let containing = Some(containing.to_owned()).filter(|text| !text.is_empty());
+    ListTasksRequest { service, node, live: Some(!finished), limit: Some(TASKS_MAX), containing, ..Default::default() }
 }
 
 async fn events<M: Manager>(

@@ -131,6 +131,7 @@ impl Ui {
                 columns: self.columns(),
                 at: self.timeline.index(),
                 since: page.last_printed.map(|last| last + Duration::from_nanos(1)),
+                containing: page.containing().to_owned(),
             }),
             Some(due) => Next::Wait(due.since(now)),
             None => Next::Nothing,
@@ -188,10 +189,12 @@ impl Ui {
             }
             Answer::Page(shown) => {
                 self.timeline.learn(shown.head);
-                let is_wanted = matches!(question, Question::Page { at, .. } if *at == self.timeline.index());
+                let is_now = matches!(question, Question::Page { at, .. } if *at == self.timeline.index());
                 let page = self.page_mut();
+                let containing = shown.containing.clone();
                 page.show(shown, now.since(asked_at), now);
-                if !is_wanted {
+                // Something else is looked for, or elsewhere in history, than when it was asked.
+                if !is_now || page.containing() != containing {
                     page.due = Some(now);
                 }
             }
@@ -266,7 +269,7 @@ impl Ui {
         match key {
             Key::Escape => {
                 if prompt.kind == PromptKind::Filter {
-                    self.page_mut().filter(String::new());
+                    self.page_mut().filter(String::new(), now);
                 }
             }
             Key::Enter => self.submit(&prompt, now),
@@ -274,7 +277,7 @@ impl Ui {
                 // Deleting the sign before the text closes the prompt.
                 if prompt.press(key) {
                     if prompt.kind == PromptKind::Filter {
-                        self.page_mut().filter(prompt.text.clone());
+                        self.page_mut().filter(prompt.text.clone(), now);
                     }
                     self.prompt = Some(prompt);
                 }
@@ -342,7 +345,7 @@ impl Ui {
             Key::Char('?') => self.help = true,
             Key::Char('q') => self.is_over = true,
             Key::Char('a') => self.toggle_finished(now),
-            Key::Escape => self.back(),
+            Key::Escape => self.back(now),
             Key::Enter => self.ask_about(Self::deeper, now),
             Key::Char('d') => self.ask_about(Self::description, now),
             Key::Char('e') => self.ask_about(Self::explanation, now),
@@ -352,9 +355,9 @@ impl Ui {
         }
     }
 
-    fn back(&mut self) {
+    fn back(&mut self, now: Timestamp) {
         if !self.page().filter.is_empty() {
-            self.page_mut().filter(String::new());
+            self.page_mut().filter(String::new(), now);
         } else if self.pages.len() > 1 {
             self.pages.pop();
         }

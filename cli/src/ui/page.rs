@@ -37,6 +37,8 @@ pub struct Page {
     cursor: usize,
     /// The selected object: it stays selected when its line moves.
     chosen: Option<Object>,
+    /// Whether the list was cut off, so that the manager applies the filter.
+    is_searched: bool,
     /// Whether the view follows the end of a log.
     follows: bool,
 }
@@ -56,11 +58,15 @@ impl Page {
             last_printed: None,
             cursor: 0,
             chosen: None,
+            is_searched: false,
         }
     }
 
     /// The lines that match the filter.
     pub fn lines(&self) -> Vec<&Line> {
+        if !self.filter.is_empty() && self.shown.containing == self.filter {
+            return self.shown.lines.iter().collect();
+        }
         let filter = self.filter.to_lowercase();
         self.shown.lines.iter().filter(|line| line.has(&filter)).collect()
     }
@@ -80,8 +86,14 @@ impl Page {
         self.follows
     }
 
-    /// Shows an answer, and schedules the next read.
+    /// The text that lines are to have of a list that is too long to be shown whole; empty: all.
+    pub fn containing(&self) -> &str {
+        if self.is_searched { &self.filter } else { "" }
+    }
+
+    /// Takes what was read, and says when to read it again.
     pub fn show(&mut self, shown: Shown, took: Duration, now: Timestamp) {
+        self.is_searched = shown.total.is_some() || !shown.containing.is_empty();
         self.shown = shown;
         (self.answered, self.failure) = (true, None);
         self.due = self.next_reading(took, now);
@@ -125,9 +137,12 @@ impl Page {
         }
     }
 
-    /// Sets the filter. The selected line stays selected while it matches.
-    pub fn filter(&mut self, text: String) {
+    /// Sets the filter. The chosen line stays chosen while it is shown. What is not here is asked for.
+    pub fn filter(&mut self, text: String, now: Timestamp) {
         self.filter = text;
+        if self.is_searched {
+            self.due = Some(now);
+        }
         self.find_chosen();
     }
 
@@ -189,11 +204,11 @@ mod tests {
         assert_eq!((chosen(&page), page.cursor()), ("b", 2));
         show(&mut page, &["a", "a2", "c"]);
         assert_eq!(chosen(&page), "c", "it is gone");
-        page.filter("A".to_owned());
+        page.filter("A".to_owned(), NOW);
         assert_eq!((page.lines().len(), chosen(&page)), (2, "a2"));
-        page.filter("none".to_owned());
+        page.filter("none".to_owned(), NOW);
         assert_eq!((page.lines().len(), chosen(&page)), (0, ""));
-        page.filter(String::new());
+        page.filter(String::new(), NOW);
         page.move_by(isize::MAX, 10);
         assert_eq!(chosen(&page), "c");
         page.move_by(isize::MIN, 10);

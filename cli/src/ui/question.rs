@@ -143,6 +143,8 @@ pub enum Question {
         at: Option<u64>,
         /// For logs, the time from which lines are wanted.
         since: Option<Timestamp>,
+        /// Of a list that is too long to be shown whole, the text that its lines have; empty: all.
+        containing: String,
     },
     /// Find a point of history.
     Find(Point),
@@ -169,6 +171,10 @@ pub struct Shown {
     pub heading: String,
     /// The lines.
     pub lines: Vec<Line>,
+    /// How many lines there are, where not all of them are here.
+    pub total: Option<u64>,
+    /// The text that they were chosen by; empty: all were.
+    pub containing: String,
 }
 
 /// One line of a page.

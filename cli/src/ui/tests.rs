@@ -49,7 +49,7 @@ fn answer(ui: &mut Ui, now: Timestamp) {
         Question::Page { at, columns, .. } => {
             let view = View { now, ids: false, width: Some(*columns) };
             let (heading, lines) = rows::services(&[samples::service_summary()], view);
-            Answer::Page(Shown { head: point(100), point: at.map(point), heading, lines })
+            Answer::Page(Shown { head: point(100), point: at.map(point), heading, lines, ..Shown::default() })
         }
         Question::Find(_) => Answer::Found(point(42)),
     };
@@ -168,6 +168,47 @@ fn keys_lead_to_pages_and_back() {
     }
     press(&mut ui, ":q\r", NOW);
     assert!(ui.is_over());
+}
+
+#[test]
+fn a_list_that_is_too_long_to_be_shown_whole_is_searched_by_the_manager() {
+    let mut ui = ui();
+    press(&mut ui, ":tasks\r", NOW);
+    let listed = |ui: &mut Ui, names: &[&str], total: Option<u64>, now| {
+        let question = asked(ui, now);
+        let Question::Page { containing, .. } = &question else { panic!("a page is asked for") };
+        let lines = names.iter().map(|name| Line::text(*name)).collect();
+        let shown = Shown { head: point(100), lines, total, containing: containing.clone(), ..Shown::default() };
+        ui.answered(&question, Ok(Answer::Page(shown)), now, now);
+    };
+    let looked_for = |ui: &Ui, now| match asked(ui, now) {
+        Question::Page { containing, .. } => containing,
+        Question::Find(_) => panic!("a page is asked for"),
+    };
+    listed(&mut ui, &["api.1", "api.2"], Some(100_000), NOW);
+    shows(&ui, "tasks (first 2 of 100000; / searches all)");
+    press(&mut ui, "/we", NOW);
+    shows(&ui, "/we matches 0");
+    assert_eq!(looked_for(&ui, NOW), "we", "at once");
+    // What is typed meanwhile is looked for next.
+    let early = asked(&ui, NOW);
+    press(&mut ui, "b", NOW);
+    assert!(ui.awaits(&early));
+    let found = Shown { lines: vec![Line::text("went.1")], containing: "we".to_owned(), ..Shown::default() };
+    ui.answered(&early, Ok(Answer::Page(found)), NOW, NOW);
+    assert_eq!(looked_for(&ui, NOW), "web");
+    listed(&mut ui, &["web.1", "elsewhere on web-3"], Some(7), NOW);
+    shows(&ui, "tasks  /web matches 2 of 7");
+    press(&mut ui, "\r", NOW);
+    assert_eq!(looked_for(&ui, at(1)), "web", "as long as it is looked at");
+    press(&mut ui, "\x1b", NOW);
+    assert_eq!(looked_for(&ui, NOW), "");
+    // A list that is here as a whole is searched here.
+    listed(&mut ui, &["api.1", "web.1"], None, NOW);
+    press(&mut ui, "/web", NOW);
+    shows(&ui, "tasks (2)  /web matches 1");
+    assert_eq!(ui.next(NOW), Next::Wait(Duration::from_secs(1)));
+    assert_eq!(looked_for(&ui, at(1)), "");
 }
 
 #[test]

@@ -108,11 +108,16 @@ impl Canvas<'_> {
     fn page_title(&mut self, page: &Page) {
         let (all, shown) = (page.shown.lines.len(), page.lines().len());
         let mut title = page.subject.title();
-        if page.subject.has_rows() {
-            title.push_str(&format!(" ({all})"));
+        let is_searched = !page.shown.containing.is_empty();
+        match page.shown.total {
+            Some(total) if !is_searched => title.push_str(&format!(" (first {all} of {total}; / searches all)")),
+            _ if is_searched || !page.subject.has_rows() => {}
+            _ => title.push_str(&format!(" ({all})")),
         }
         if !page.filter.is_empty() {
-            title.push_str(&format!("  /{} matches {shown}", page.filter));
+            let more =
+                page.shown.total.filter(|_| is_searched).map_or_else(String::new, |total| format!(" of {total}"));
+            title.push_str(&format!("  /{} matches {shown}{more}", page.filter));
         }
         self.put(0, 2, &title, self.bold());
         if page.follows() {
