@@ -35,17 +35,27 @@ pub const NOT_IN_THIS_VERSION: [(&str, &str, &str); 2] = [
 ];
 
 /// Features of Docker that have another name here.
-pub const ELSEWHERE: [(&str, &str, &str); 5] = [
+pub const ELSEWHERE: [(&str, &str, &str); 12] = [
     ("swarmctl", "ps", "`swarmctl task ls` lists the tasks, `--filter service=NAME` those of a service"),
     ("swarmctl", "info", "`swarmctl cluster inspect` shows the cluster, `swarmctl version` the manager"),
+    ("swarmctl", "container", "`swarmctl task` has ls, inspect, logs, exec, attach, cp, stats and rm"),
+    ("swarmctl", "swarm leave", "`swarmctl node leave` takes a node out of the cluster"),
+    ("swarmctl", "swarm update", "`swarmctl cluster update` changes the settings of the cluster"),
+    ("swarmctl", "swarm ca", "`swarmctl cluster ca` shows the root certificate, and rotates it with --rotate"),
+    ("swarmctl", "swarm unlock", "`swarmctl cluster unlock` unlocks a manager"),
+    ("swarmctl", "swarm unlock-key", "`swarmctl cluster unlock-key` shows the unlock key"),
+    ("swarmctl", "swarm join-token", "`swarmctl cluster inspect` shows the join tokens"),
     ("swarmctl", "swarm", "`swarmd` creates a cluster or joins one; `swarmctl cluster inspect` shows the join tokens"),
     ("swarmctl", "join-token", "`swarmctl cluster inspect` shows the join tokens"),
     ("swarmctl cluster", "join-token", "`swarmctl cluster inspect` shows the join tokens"),
 ];
 
 /// Flags of Docker, and what to do instead.
-pub const OTHER_FLAGS: [(&str, &str); 6] = [
+pub const OTHER_FLAGS: [(&str, &str); 9] = [
     ("--at", "only reads of the state have it: logs have --since and --until, `events` has --from and --to"),
+    ("--host", "it comes before the command: `swarmctl --host URL COMMAND`"),
+    ("--rollback", "`swarmctl service rollback` restores the previous spec, or any other with --to"),
+    ("--role", "`swarmctl node promote` and `swarmctl node demote` change the role of a node"),
     ("--no-trunc", "nothing is shortened here; omit it"),
     ("--pretty", "this is the usual format; `--format json` is the other"),
     ("--with-registry-auth", "`--registry-auth` or SWARM_REGISTRY_AUTH gives the credentials"),
@@ -71,10 +81,13 @@ fn other_flag(error: &clap::Error) -> Option<Failure> {
 }
 
 /// A known command that does not exist here, or has another name, is not a misspelling.
-fn expected_elsewhere(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
+fn expected_elsewhere(error: &clap::Error, command: Option<&str>, args: &[OsString]) -> Option<Failure> {
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     let command = command?;
-    let known = |(of, verb, _): &&(&str, &str, &str)| *of == command && verb == given;
+    let next = args.iter().skip_while(|arg| *arg != given.as_str()).nth(1).and_then(|arg| arg.to_str());
+    let both = next.map(|next| format!("{given} {next}"));
+    let given = both.filter(|both| ELSEWHERE.iter().any(|(_, verb, _)| verb == both)).unwrap_or_else(|| given.clone());
+    let known = |(of, verb, _): &&(&str, &str, &str)| *of == command && *verb == given;
     let absent = NOT_IN_THIS_VERSION.iter().find(known).map(|(_, _, instead)| ("is not in this version", instead));
     let (what, instead) =
         absent.or_else(|| ELSEWHERE.iter().find(known).map(|(_, _, instead)| ("has another name here", instead)))?;
@@ -96,7 +109,7 @@ pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(error),
         _ if lacks_command(&error) && wanted_format(args) == Format::Table => Stop::NoCommand(help(&error)),
         _ => {
-            let failure = negative(&error, args).unwrap_or_else(|| failure(&error));
+            let failure = negative(&error, args).unwrap_or_else(|| failure(&error, args));
             Stop::Wrong { failure, format: wanted_format(args) }
         }
     }
@@ -129,7 +142,7 @@ fn negative(error: &clap::Error, args: &[OsString]) -> Option<Failure> {
     number(&pair[1]).then(|| Failure::new(Kind::Usage, sentence).hint("write the value without a sign"))
 }
 
-fn failure(error: &clap::Error) -> Failure {
+fn failure(error: &clap::Error, args: &[OsString]) -> Failure {
     if let Some(invalid) = error.source().and_then(|source| source.downcast_ref::<Invalid>()) {
         // Only a flag is named: for a positional argument the sentence states the expected form.
         let flag = argument(error).filter(|argument| argument.starts_with('-'));
@@ -143,7 +156,7 @@ fn failure(error: &clap::Error) -> Failure {
         let sentence = format!("`{command}` needs a command");
         return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists its commands"));
     }
-    let known = expected_elsewhere(error, command.as_deref())
+    let known = expected_elsewhere(error, command.as_deref(), args)
         .or_else(|| stray_image(error, command.as_deref()))
         .or_else(|| other_flag(error));
     if let Some(failure) = known {
@@ -237,6 +250,13 @@ mod tests {
             ("swarmctl service crate", "unrecognized subcommand 'crate'", "'create'"),
             ("swarmctl network ls", "`swarmctl network` is not in this version", "--ports"),
             ("swarmctl ps", "`swarmctl ps` has another name here", "`swarmctl task ls`"),
+            ("swarmctl swarm leave", "`swarmctl swarm leave` has another name here", "`swarmctl node leave`"),
+            ("swarmctl swarm ca --rotate", "`swarmctl swarm ca` has another name here", "`swarmctl cluster ca`"),
+            ("swarmctl swarm init", "`swarmctl swarm` has another name here", "`swarmd` creates a cluster"),
+            ("swarmctl container ls", "`swarmctl container` has another name here", "`swarmctl task`"),
+            ("swarmctl service update web --rollback", "unexpected argument '--rollback' found", "service rollback"),
+            ("swarmctl node update n1 --role worker", "unexpected argument '--role' found", "node demote"),
+            ("swarmctl service ls --host https://m", "unexpected argument '--host' found", "before the command"),
             ("swarmctl service update web redis:3", "unexpected argument 'redis:3' found", "`--image redis:3` changes"),
             ("swarmctl service update web -q", "unexpected argument '-q' found", "update --help` shows its flags"),
             ("swarmctl service update web --env-rm LOG=1", "--env-rm: \"LOG=1\" has a value", "without a value"),

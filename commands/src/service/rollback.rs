@@ -55,7 +55,8 @@ impl Verb for RollbackService {
         same_identity(&service.spec, target)?;
         let spec = as_of_now(target, service);
         if spec == *service.spec {
-            let sentence = format!("{subject} has the spec of {} already", described(restored));
+            let spec = restored.map_or_else(|| described(None), |of| format!("the spec of revision {of}"));
+            let sentence = format!("{subject} already has {spec}");
             return Err(Rejection::conflict(&subject, sentence, list_hint(service)));
         }
         // A spec that was valid may now refer to removed objects.

@@ -375,7 +375,7 @@ fn a_rollback_to_a_revision_takes_its_spec_from_history() {
     let Some(Kind::ServiceSpecUpdated(updated)) = decision.events.first() else { panic!("a spec is put back") };
     assert_eq!((updated.restored, updated.change()), (Some(first.0), SpecChange::ManualRollback));
     let refused = story.refuse(&operator(), rollback(id, Some(first.clone())));
-    assert_eq!(refused.sentence, format!("service web has the spec of revision {} already", first.0));
+    assert_eq!(refused.sentence, format!("service web already has the spec of revision {}", first.0));
     let other = (first.0, global("web"));
     assert_eq!(story.refuse(&operator(), rollback(id, Some(other))).kind, RejectionKind::Invalid);
 }

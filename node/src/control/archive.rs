@@ -17,7 +17,8 @@ impl Control {
     /// When this manager has no archive directory, or there is nothing to move.
     pub fn archive_history(&self, request: &ArchiveHistoryRequest) -> Result<Archiving, Rejection> {
         if self.store.archive_dir().is_none() {
-            return Err(unreadable(&LogError::NoArchiveDir));
+            let missing = LogError::NoArchiveDir;
+            return Err(Rejection::conflict("history", missing.to_string(), missing.hint()));
         }
         let archiving = Archiving { store: Arc::clone(&self.store), to: request.to.unwrap_or(u64::MAX) };
         if archiving.next_range().map_err(|error| unreadable(&error))?.is_none() {

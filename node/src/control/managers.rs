@@ -28,13 +28,18 @@ pub(super) fn view(cluster: &Cluster, raft: &RaftStatus, own: &ManagerInfo) -> R
         raft_id: raft.raft_id,
         leader: leader(cluster, raft),
         term: raft.term,
-        committed: raft.committed,
+        committed: committed(cluster, raft),
         applied: cluster.position.index,
         voters: u32::try_from(voters).unwrap_or(u32::MAX),
         needed: u32::try_from(quorum::majority(voters)).unwrap_or(u32::MAX),
         members,
         warnings: quorum::warning(wanted).into_iter().chain(missing).collect(),
     }
+}
+
+/// Up to where the log is committed. Raft's own figures are published less often than the state, all of which is committed.
+fn committed(cluster: &Cluster, raft: &RaftStatus) -> u64 {
+    raft.committed.max(cluster.position.index)
 }
 
 /// The node of the leading manager, if there is one.
@@ -65,15 +70,15 @@ fn member(cluster: &Cluster, raft: &RaftStatus, node: &Node) -> Option<RaftMembe
         addr: addr.cloned().unwrap_or_default(),
         state: state.into(),
         reachability: reachability.into(),
-        matched: member.and_then(|member| matched(raft, member)),
+        matched: member.and_then(|member| matched(cluster, raft, member)),
         obstacle: member.and_then(|member| raft.obstacles.get(&member.raft_id).cloned()),
     })
 }
 
 /// The replication progress of a member, if this manager knows it.
-fn matched(raft: &RaftStatus, member: &Member) -> Option<u64> {
+fn matched(cluster: &Cluster, raft: &RaftStatus, member: &Member) -> Option<u64> {
     if member.raft_id == raft.raft_id && raft.leads() {
-        return Some(raft.committed);
+        return Some(committed(cluster, raft));
     }
     raft.followers.get(&member.raft_id).map(|follower| follower.matched)
 }

@@ -54,7 +54,7 @@ pub(super) fn order(workload: &Workload, users: &Users) -> Result<Order, String>
     let spec = workload.container();
     let argv: Vec<String> = spec.command.iter().chain(&spec.args).cloned().collect();
     if argv.is_empty() {
-        return Err("the process executor has no images, so the service needs a command of its own".into());
+        return Err("the process executor has no images: give the service a command with --command".into());
     }
     if !spec.mounts.is_empty() {
         return Err("the process executor cannot mount: a process sees the files of its host".into());
