@@ -160,6 +160,10 @@ impl Cluster {
             Some(newest) if self.has_completed_run((service, instance), newest.spec_version) => {
                 PlaceStatus::Ended(newest.spec_version, End::Finished)
             }
+            // The node does not suit the service any more, however its task ended.
+            Some(newest) if newest.is_bound() && newest.had_to_leave() => {
+                PlaceStatus::Ended(newest.spec_version, End::Stopped)
+            }
             Some(newest) => PlaceStatus::Ended(newest.spec_version, newest.end()),
             None if is_empty => PlaceStatus::Empty,
             None => PlaceStatus::Leaving,

@@ -40,7 +40,7 @@ fn awaited(job: &ServiceView, now: Timestamp) -> String {
     };
     let expected = job.spec.completions().map(|of| of.total.saturating_mul(run.abreast));
     let ended = job.finished_places + job.failed_places;
-    let open = expected.map_or(job.live_tasks, |total| total.saturating_sub(ended).max(job.live_tasks));
+    let open = expected.map_or(job.desired_tasks, |total| total.saturating_sub(ended)).max(job.live_tasks);
     let failed = match job.failed_places {
         0 => String::new(),
         1 => "; 1 task failed and is not restarted".to_owned(),

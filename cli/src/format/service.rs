@@ -76,10 +76,10 @@ struct Trouble<'a> {
 impl<'a> From<&'a ServiceView> for Trouble<'a> {
     fn from(of: &'a ServiceView) -> Self {
         let (finished, failed) = (of.finished_places, of.failed_places);
-        // For a global service, only tasks that still run are desired.
+        // Of a job, only what has yet to complete is desired.
         let ended = match of.spec.mode() {
-            Mode::Global(_) | Mode::GlobalJob(_) | Mode::ReplicatedJob(_) => finished + failed,
-            Mode::Replicated(_) => 0,
+            Mode::GlobalJob(_) | Mode::ReplicatedJob(_) => finished + failed,
+            Mode::Replicated(_) | Mode::Global(_) => 0,
         };
         let all = of.desired_tasks + ended;
         // The next run is a field of its own there.
@@ -91,8 +91,8 @@ impl<'a> From<&'a ServiceSummary> for Trouble<'a> {
     fn from(of: &'a ServiceSummary) -> Self {
         let (finished, failed) = (of.finished_places, of.failed_places);
         let ended = match of.mode() {
-            ServiceMode::Global | ServiceMode::GlobalJob | ServiceMode::ReplicatedJob => finished + failed,
-            ServiceMode::Replicated => 0,
+            ServiceMode::GlobalJob | ServiceMode::ReplicatedJob => finished + failed,
+            ServiceMode::Replicated | ServiceMode::Global => 0,
         };
         let all = of.desired_tasks + ended;
         Self { next_run: of.next_run, restarting: of.restarting.as_ref(), finished, failed, all }

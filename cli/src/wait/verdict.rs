@@ -160,13 +160,14 @@ impl<'a> Reading<'a> {
         Some(format!("{} ended and {what}: {}", described(lost), why(lost)))
     }
 
-    /// An ended task is shut down at the moment its replacement is created, if its policy allows one. A global service may still
-    /// get one when its node changes.
+    /// An ended task is shut down at the moment its replacement is created, if its policy allows one. A task of a global service may
+    /// also have failed on a node that is no longer suitable: such a place does not count as failed.
     fn is_given_up(&self, task: &TaskView) -> bool {
         let never = self.service.spec.restart_policy().condition == RestartCondition::None;
         // A replacement that failed early, too, is kept until its scheduled start.
         let is_replaced = self.replaced.contains(&task.id);
-        never || (task.desired() == TaskState::Shutdown && !is_replaced && !self.service.spec.is_global())
+        let counts = !self.service.spec.is_global() || self.service.failed_places > 0;
+        never || (task.desired() == TaskState::Shutdown && !is_replaced && counts)
     }
 
     /// The task that keeps failing, and why, among those that count: it neither runs now nor soon.

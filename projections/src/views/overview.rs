@@ -10,7 +10,8 @@ use events::{
 use serde::Serialize;
 
 use crate::tasks::End;
-use crate::{Cluster, Instance, Service, Table, Task, TaskCounts};
+use crate::views::progress::is_current;
+use crate::{Cluster, Instance, Service, Table, Task};
 
 /// How many tasks a service should have, and how many are running.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,12 +22,14 @@ pub struct Replicas {
     pub running: u64,
 }
 
-/// How many tasks a service should have, and how many are running.
+/// How many tasks a service should have, and how many are running. A place whose task failed and waits for its restart counts.
 pub fn replicas(cluster: &Cluster, service: &Service) -> Replicas {
-    let TaskCounts { live, running, .. } = cluster.tasks_by_revision().total(service.id);
+    let running = cluster.tasks_by_revision().total(service.id).running;
     let desired = match service.spec.mode() {
         Mode::Replicated(mode) => mode.replicas,
-        Mode::Global(_) | Mode::GlobalJob(_) => live,
+        // One for each suitable node, including those whose task ended for good, as a replicated service counts its slots.
+        Mode::Global(_) => cluster.places().wanted(service.id) + current_ended(cluster, service),
+        Mode::GlobalJob(_) => cluster.places().wanted(service.id),
         Mode::ReplicatedJob(_) => service.completions().map_or(0, |of| {
             let Ended { finished, failed } = ended(cluster, service);
             of.total.saturating_sub(finished + failed).min(of.concurrent)
@@ -48,6 +51,14 @@ pub struct Ended {
 pub fn ended(cluster: &Cluster, service: &Service) -> Ended {
     let places = cluster.places();
     Ended { finished: places.ended(service.id, End::Finished), failed: places.ended(service.id, End::Failed) }
+}
+
+/// How many places of a service have tasks of the current spec that ended and are not restarted.
+fn current_ended(cluster: &Cluster, service: &Service) -> u64 {
+    let ended = |version, end| cluster.places().ended_at(service.id, version, end);
+    let revisions = cluster.tasks_by_revision().of_service(service.id);
+    let ended = revisions.map(|(version, _)| (version, ended(version, End::Finished) + ended(version, End::Failed)));
+    ended.filter(|(version, count)| *count > 0 && is_current(cluster, service, *version)).map(|(_, count)| count).sum()
 }
 
 /// Why a task of a service has no node: the scheduler's reason for the first one that could not be placed.
