@@ -1,5 +1,6 @@
-//! Commands about services. A spec is recorded in the log as the user wrote it, with two exceptions: the names under which the
-//! keyring stores its secrets are filled in (`secrets.rs`), and the revisions of its configs and secrets.
+//! Commands about services. A spec is recorded in the log as the user wrote it, with three exceptions: messages that set nothing are
+//! left out, the names under which the keyring stores its secrets are filled in (`secrets.rs`), and the revisions of its configs and
+//! secrets.
 
 pub(crate) mod dependencies;
 mod payloads;
@@ -214,9 +215,10 @@ impl Verb for RemoveService {
     }
 }
 
-/// The spec with the revisions of its configs and secrets, if all of them exist. A job that runs again gets the newest.
+/// The spec as it is recorded, with the revisions of its configs and secrets, if all of them exist. A job that runs again gets the
+/// newest.
 fn with_files(state: &Cluster, spec: &ServiceSpec, present: Option<&ServiceSpec>) -> Result<ServiceSpec, Fault> {
-    let mut spec = spec.clone();
+    let mut spec = spec.clone().without_empty_messages();
     let runs_again = present.is_some_and(|present| present.is_job() && !present.same_template(&spec));
     config::resolve(state, &mut spec, runs_again)?;
     secret::resolve(state, &mut spec, runs_again)?;

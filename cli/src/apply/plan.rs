@@ -385,7 +385,8 @@ fn follow_newest(spec: &mut ServiceSpec, known: &Known, revised: &[Step]) {
 }
 
 /// The step for a service that exists.
-fn change(present: &ServiceView, mut spec: ServiceSpec, unscaled: &BTreeSet<String>) -> Step {
+fn change(present: &ServiceView, spec: ServiceSpec, unscaled: &BTreeSet<String>) -> Step {
+    let mut spec = spec.without_empty_messages();
     keep_what_managers_set(&present.spec, &mut spec);
     let is_autoscaled = spec.autoscaling().is_some() && present.spec.autoscaling().is_some();
     if (unscaled.contains(spec.name()) || is_autoscaled)

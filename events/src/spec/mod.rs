@@ -5,6 +5,7 @@ pub mod affinity;
 mod capability;
 pub mod constraint;
 pub mod defaults;
+mod empty;
 mod file;
 pub mod generic;
 mod hostname;

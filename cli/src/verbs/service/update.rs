@@ -73,7 +73,7 @@ impl Args {
         if self.force {
             spec.task.get_or_insert_default().force_update += 1;
         }
-        Ok((spec, notes))
+        Ok((spec.without_empty_messages(), notes))
     }
 }
 
