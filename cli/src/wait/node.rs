@@ -200,7 +200,9 @@ fn judge_role(view: &NodeView, wanted: Role) -> Verdict {
         (Role::Manager, Some(MemberState::Joining) | None) if view.role() == Role::Worker => {
             (false, "waiting for its certificate as a manager")
         }
-        (Role::Manager, Some(MemberState::Joining) | None) => (false, "waiting for it to join the managers"),
+        (Role::Manager, Some(MemberState::Joining) | None) => {
+            (false, "waiting for it to join the managers (if this takes long, see the log of its swarmd)")
+        }
         (Role::Worker, None) => (true, "is a worker"),
         (Role::Worker, Some(MemberState::Joining | MemberState::Learner | MemberState::Voter)) => {
             (false, "still replicates the log")
@@ -352,7 +354,13 @@ mod tests {
         // The desired role, the certificate, the manager status, the obstacle, and the expected progress.
         let table = [
             (manager, worker, None, None, "worker-1: waiting for its certificate as a manager"),
-            (manager, manager, Some(MemberState::Joining), None, "worker-1: waiting for it to join the managers"),
+            (
+                manager,
+                manager,
+                Some(MemberState::Joining),
+                None,
+                "worker-1: waiting for it to join the managers (if this takes long, see the log of its swarmd)",
+            ),
             (manager, manager, Some(MemberState::Learner), None, "worker-1: catching up with the log"),
             (manager, manager, voter, None, "worker-1: votes as a manager"),
             (worker, manager, voter, None, "worker-1: still replicates the log"),

@@ -38,6 +38,11 @@ impl Backoff {
     }
 }
 
+/// A pause as logs have it: in the JSON form, 128 bits would not be a number.
+pub fn ms(pause: Duration) -> u64 {
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,6 @@ use wire::v1::{
     TaskUsage, TaskUse, Welcome,
 };
 
-use super::Config;
 use super::executor::ExecutorError;
 use super::managers::Managers;
 use super::meter::Meter;
@@ -35,6 +34,7 @@ use super::protocol::{Ask, Broken, DEADLINE, Retry, SessionMachine};
 use super::streams::Streams;
 use super::task::AgentContext;
 use super::worker::Worker;
+use super::{Config, backoff};
 use crate::metrics::Measures;
 
 /// How often the node describes itself again.
@@ -465,7 +465,7 @@ impl Holder<'_> {
             tracing::error!(error = why, hint, "no manager accepts this node; its tasks keep running");
         } else {
             let pause = self.machine.next_wake().since(time_since(self.epoch));
-            let (manager, pause_ms) = (&self.manager, pause.as_millis());
+            let (manager, pause_ms) = (&self.manager, backoff::ms(pause));
             if self.outage.is_news(&ended.to_string(), Instant::now()) {
                 tracing::warn!(manager, pause_ms, error = %ended, "no session, trying again until a manager answers");
             } else {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use wire::v1::{Assignment, AssignmentSet, InteractOrder, TaskUsage};
 
 use super::assigned::{Changes, changes};
+use super::backoff;
 use super::executor::{ExecutorError, Inputs, LogQuery, Outputs, TaskLogs};
 use super::items::{Assigned, Items, SpecMissing};
 use super::store::Record;
@@ -223,7 +224,7 @@ impl Worker {
     async fn sweep(&self) {
         let mut pause = SWEEP_PAUSE_FIRST;
         while let Err(error) = self.sweep_once().await {
-            tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot remove stray containers, trying again");
+            tracing::warn!(%error, pause_ms = backoff::ms(pause), "cannot remove stray containers, trying again");
             tokio::time::sleep(pause).await;
             pause = SWEEP_PAUSE_MAX.min(pause * 2);
         }

@@ -56,6 +56,12 @@ mod tests {
         files.collect()
     }
 
+    /// The same without their tests.
+    fn untested(dir: &Path) -> Vec<String> {
+        let parts = |source: String| source.split("#[cfg(test)]\nmod tests {").next().map(str::to_owned);
+        sources(dir).into_iter().filter_map(parts).collect()
+    }
+
     /// The fields of one log statement: the macro arguments before its message.
     fn fields(arguments: &str) -> Vec<String> {
         let (mut depth, mut fields, mut field) = (0, Vec::new(), String::new());
@@ -85,8 +91,7 @@ mod tests {
     fn the_fields_of_the_log_are_those_that_the_readme_lists() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut used: BTreeSet<String> = ALWAYS.map(str::to_owned).into();
-        for source in sources(&root.join("src")) {
-            let source = source.split("#[cfg(test)]\nmod tests {").next().expect("at least one part").to_owned();
+        for source in untested(&root.join("src")) {
             for level in ["info!(", "warn!(", "error!("] {
                 let lines = source.split(level).skip(1).map(fields);
                 used.extend(lines.flatten().map(|field| name(&field)).filter(|name| !name.starts_with("target:")));
@@ -98,6 +103,15 @@ mod tests {
         let column = rows.map(|row| row.split('|').nth(1).expect("a column"));
         let listed = column.flat_map(|names| names.split('`').skip(1).step_by(2)).map(str::to_owned);
         assert_eq!(listed.collect::<BTreeSet<String>>(), used);
+    }
+
+    #[test]
+    fn lengths_of_time_are_no_wider_than_a_number_of_json() {
+        for source in untested(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+            // Milliseconds have 128 bits, which a line of JSON has as text.
+            let mut wide = source.lines().filter(|line| line.contains(".as_millis()") && !line.contains("try_from("));
+            assert_eq!(wide.next(), None);
+        }
     }
 
     #[test]

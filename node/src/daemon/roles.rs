@@ -8,6 +8,7 @@ use events::{NodeId, Role};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::backoff;
 use crate::agent::executor::Executor;
 use crate::agent::{Agent, Config as AgentConfig, Told, unusable_memory};
 use crate::clock;
@@ -27,8 +28,10 @@ use crate::peering::client_at;
 use crate::security::enrolment::{self, MemberConnect, Timeouts};
 use crate::security::{CertificateStore, Credentials, Identity, IdentityError, JoinToken, Subject};
 
-/// Delay before a node that became a manager tries again to start that part.
+/// Delay before a node that became a manager tries again to start that part; it doubles with each failure.
 const BEGIN_PAUSE: Duration = Duration::from_secs(5);
+/// The maximum of that delay.
+const BEGIN_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long a manager whose log is no longer a member's waits for another certificate: a demoted one receives it within that
 /// time.
 const FORMER_PATIENCE: Duration = Duration::from_secs(15);
@@ -141,6 +144,12 @@ impl Node {
         );
         let hint = "start this manager without --force-new-cluster; to give the others up, end swarmd on them first";
         Err(Failure::new(sentence, hint).with_code(code::NOT_ALLOWED))
+    }
+
+    /// Continues as a worker.
+    fn step_down(&self, managers: Vec<String>) -> Result<(), Failure> {
+        tracing::info!("this node is a worker from now on");
+        self.leave_log(managers)
     }
 
     /// Discards the log of a node that is no longer a manager, after the other managers' addresses were stored.
@@ -318,9 +327,13 @@ impl Node {
         let (mut served, mut role) = (served, credentials.role());
         loop {
             let Some(present) = served.take() else {
-                match self.next_part(node, credentials).await {
+                if !self.await_promotion(credentials).await {
+                    return Ok(());
+                }
+                match self.begin_as_manager(node, credentials).await {
                     Some(begun) => served = Some(begun),
-                    None => return Ok(()),
+                    None if self.shutdown.is_cancelled() => return Ok(()),
+                    None => self.step_down(Vec::new())?,
                 }
                 continue;
             };
@@ -335,10 +348,7 @@ impl Node {
             let end = present.end().await;
             match ended {
                 Ended::Stopped(result) => return end.and(result),
-                Ended::Demoted => {
-                    tracing::info!("this node is a worker from now on");
-                    self.leave_log(managers)?;
-                }
+                Ended::Demoted => self.step_down(managers)?,
                 Ended::Former => {
                     tracing::warn!("this manager is no member any more, and joins again with an empty log");
                     self.told.hear_managers(managers);
@@ -365,25 +375,31 @@ impl Node {
         }
     }
 
-    /// Waits until the node is a manager, and starts that part. `None` if the node is stopped before.
-    async fn next_part(&self, node: NodeId, credentials: &Arc<Credentials>) -> Option<Served> {
+    /// Waits until the certificate is a manager's; false if the node is stopped before.
+    async fn await_promotion(&self, credentials: &Arc<Credentials>) -> bool {
         let mut role = credentials.role();
-        if *role.borrow() == Role::Worker {
-            self.probe.started(Arc::clone(&self.measures), None);
-            let worker = self.shutdown.child_token();
-            tokio::spawn(self.notifier.clone().keep_alive(self.measures.progress.clone(), worker.clone()));
-            let promotion = async {
-                let promoted = self.shutdown.run_until_cancelled(role.wait_for(|role| *role == Role::Manager)).await;
-                worker.cancel();
-                promoted.is_some()
-            };
-            // The manager's socket replaces the worker's, whose requests have been answered by then.
-            let ((), promoted) = tokio::join!(self.serve_locally(credentials, worker.clone()), promotion);
-            if !promoted {
-                return None;
-            }
+        if *role.borrow() == Role::Manager {
+            return true;
+        }
+        self.probe.started(Arc::clone(&self.measures), None);
+        let worker = self.shutdown.child_token();
+        tokio::spawn(self.notifier.clone().keep_alive(self.measures.progress.clone(), worker.clone()));
+        let promotion = async {
+            let promoted = self.shutdown.run_until_cancelled(role.wait_for(|role| *role == Role::Manager)).await;
+            worker.cancel();
+            promoted.is_some()
+        };
+        // The manager's socket replaces the worker's, whose requests have been answered by then.
+        let ((), promoted) = tokio::join!(self.serve_locally(credentials, worker.clone()), promotion);
+        if promoted {
             tracing::info!("this node becomes a manager");
         }
+        promoted
+    }
+
+    /// Starts a manager's part, and tries again after failures. `None` if the node is stopped before, or is a worker again.
+    async fn begin_as_manager(&self, node: NodeId, credentials: &Arc<Credentials>) -> Option<Served> {
+        let (mut role, mut pause) = (credentials.role(), BEGIN_PAUSE);
         loop {
             let begun = match self.open_as(node).await {
                 Ok(opened) => self.serve_manager(opened, credentials),
@@ -391,15 +407,16 @@ impl Node {
             };
             match begun {
                 Ok(served) => return Some(served),
-                Err(failure) => {
-                    tracing::error!(
-                        error = failure.sentence,
-                        hint = failure.hint,
-                        "this node cannot begin as a manager"
-                    );
+                Err(Failure { sentence, hint, .. }) => {
+                    let pause_ms = backoff::ms(pause);
+                    tracing::error!(error = sentence, hint, pause_ms, "this node cannot begin as a manager");
                 }
             }
-            self.shutdown.run_until_cancelled(tokio::time::sleep(BEGIN_PAUSE)).await?;
+            tokio::select! {
+                () = self.shutdown.cancelled() => return None,
+                _ = role.wait_for(|role| *role == Role::Worker) => return None,
+                () = tokio::time::sleep(pause) => pause = BEGIN_PAUSE_MAX.min(pause * 2),
+            }
         }
     }
 

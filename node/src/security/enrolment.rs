@@ -13,7 +13,7 @@ use tonic::{Code, Response, Status};
 use wire::v1::certificates_client::CertificatesClient;
 use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootRequest};
 
-use crate::agent::backoff::Backoff;
+use crate::agent::backoff::{self, Backoff};
 use crate::agent::{Connect, ConnectError, Told};
 use crate::clock;
 use crate::daemon::failure::{Failure, code};
@@ -230,7 +230,7 @@ async fn until_answered<T>(
         match answered {
             Err(error) if error.is_busy() && begun.elapsed() < patience.busy => {
                 let pause = backoff.pause(&mut rand::rng());
-                tracing::warn!(%error, addr, pause_ms = pause.as_millis(), "the manager is busy, trying again");
+                tracing::warn!(%error, addr, pause_ms = backoff::ms(pause), "the manager is busy, trying again");
                 tokio::time::sleep(pause).await;
             }
             Err(error) if error.may_pass() && attempt < patience.attempts => {

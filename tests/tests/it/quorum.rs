@@ -211,6 +211,24 @@ fn every_manager_shows_at_once_what_another_acknowledged_and_says_who_is_missing
 }
 
 #[test]
+fn a_promotion_that_cannot_work_ends_with_a_demotion_and_works_once_nothing_is_in_its_way() {
+    let mut cluster = managers(&[]);
+    // A worker does without a control socket; a manager cannot.
+    std::fs::write(cluster.socket("w1"), "").expect("a file in the way");
+    let (address, token) = (cluster.address().to_owned(), cluster.token("worker"));
+    cluster.add("w1", &["--join-addr", &address, "--join-token", &token]);
+    let is_ready = || cluster.list("node ls").iter().filter(|node| node["state"] == "ready").count() == 2;
+    cluster.until("w1 to be ready", is_ready);
+    set_role(&cluster, MANAGER, "w1", Role::Manager);
+    cluster.until("the obstacle", || cluster.log("w1").contains("this node cannot begin as a manager"));
+    set_role(&cluster, MANAGER, "w1", Role::Worker);
+    cluster.until("w1 to be a worker", || cluster.log("w1").contains("this node is a worker from now on"));
+    std::fs::remove_file(cluster.socket("w1")).expect("the file goes");
+    set_role(&cluster, MANAGER, "w1", Role::Manager);
+    await_votes(&cluster, "w1", 1);
+}
+
+#[test]
 fn who_was_demoted_or_removed_while_it_was_away_finds_out_and_disturbs_nobody() {
     let mut cluster = managers(&["m2", "m3"]);
     cluster.kill("m3");
