@@ -67,6 +67,17 @@ impl Cluster {
         self.needed_specs().filter(|spec| referenced(spec).any(|(id, _)| id == config)).map(ServiceSpec::name).collect()
     }
 
+    /// The same of all configs that services need, in one pass over what these refer to.
+    pub fn users_of_configs(&self) -> BTreeMap<ConfigId, BTreeSet<&str>> {
+        let mut users = BTreeMap::<_, BTreeSet<_>>::new();
+        for spec in self.needed_specs() {
+            for (config, _) in referenced(spec) {
+                users.entry(config).or_default().insert(spec.name());
+            }
+        }
+        users
+    }
+
     /// The revisions of a config that services still need.
     pub fn used_revisions_of_config(&self, config: ConfigId) -> BTreeSet<u64> {
         self.needed_specs().flat_map(referenced).filter(|(id, _)| *id == config).map(|(_, revision)| revision).collect()

@@ -69,6 +69,17 @@ impl Cluster {
         self.needed_specs().filter(refers).map(ServiceSpec::name).collect()
     }
 
+    /// The same of all secrets that services need, in one pass over what these refer to.
+    pub fn users_of_secrets(&self) -> BTreeMap<SecretId, BTreeSet<&str>> {
+        let mut users = BTreeMap::<_, BTreeSet<_>>::new();
+        for spec in self.needed_specs() {
+            for secret in referenced(spec).filter_map(|reference| reference.secret) {
+                users.entry(secret).or_default().insert(spec.name());
+            }
+        }
+        users
+    }
+
     /// The revisions of a secret that services still need.
     pub fn used_revisions_of_secret(&self, secret: SecretId) -> BTreeSet<u64> {
         let references = self.needed_specs().flat_map(referenced).filter(|reference| reference.secret == Some(secret));

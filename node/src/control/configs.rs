@@ -1,11 +1,12 @@
 //! Configs in API responses.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use commands::Rejection;
 use events::ConfigId;
+use projections::Config;
 use projections::views::overview::resolve_config;
-use projections::{Cluster, Config};
 use wire::v1::{ConfigPage, ConfigView, FileRevisionView, Meta, ReadConfigsRequest};
 
 use super::Control;
@@ -13,7 +14,7 @@ use super::lists::Pages;
 use crate::manager::driver::Published;
 
 impl Control {
-    /// The configs that a request refers to, with their data; or all without it, sorted by name.
+    /// The configs that a request refers to, with their data; or all without it, sorted by name. Each with the services that use it.
     ///
     /// # Errors
     /// When a reference matches no object, or more than one.
@@ -27,23 +28,31 @@ impl Control {
             all.sort();
             all.into_iter().map(|(_, id)| id).collect()
         };
-        let row = move |state: &Published, id| Some(view(&state.cluster, state.cluster.configs.get(id)?, with_data));
+        let users = owned(cluster.users_of_configs());
+        let row = move |state: &Published, id| {
+            let services = users.get(&id).cloned().unwrap_or_default();
+            Some(view(state.cluster.configs.get(id)?, with_data, services))
+        };
         Ok(Pages::new(Arc::clone(&self.state), configs, row, |configs, _| ConfigPage { configs }))
     }
 }
 
-fn view(cluster: &Cluster, config: &Config, is_named: bool) -> ConfigView {
+/// The users of files as an answer keeps them.
+pub(super) fn owned<I: Ord>(users: BTreeMap<I, BTreeSet<&str>>) -> BTreeMap<I, Vec<String>> {
+    users.into_iter().map(|(id, names)| (id, names.into_iter().map(str::to_owned).collect())).collect()
+}
+
+fn view(config: &Config, with_data: bool, services: Vec<String>) -> ConfigView {
     let revisions = config.revisions.iter();
-    let users = if is_named { cluster.users_of_config(config.id) } else { Default::default() };
     ConfigView {
         id: config.id,
         meta: Meta { version: config.version, created_at: config.created_at, updated_at: config.updated_at },
         spec: (*config.spec).clone(),
         bytes: config.data().len() as u64,
-        data: is_named.then(|| config.data().to_vec()),
+        data: with_data.then(|| config.data().to_vec()),
         revisions: revisions
             .map(|(revision, of)| FileRevisionView { revision: *revision, created_at: of.created_at })
             .collect(),
-        services: users.into_iter().map(str::to_owned).collect(),
+        services,
     }
 }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use commands::Rejection;
 use events::SecretId;
+use projections::ClusterSecret;
 use projections::views::overview::resolve_secret;
-use projections::{Cluster, ClusterSecret};
 use wire::v1::{DescribeSecretsRequest, FileRevisionView, Meta, SecretPage, SecretView};
 
 use super::Control;
+use super::configs::owned;
 use super::lists::Pages;
 use crate::manager::driver::Published;
 
 impl Control {
-    /// The secrets that a request refers to, with the services that use them; or all without those, sorted by name.
+    /// The secrets that a request refers to, or all, sorted by name. Each with the services that use it.
     ///
     /// # Errors
     /// When a reference matches no object, or more than one.
@@ -21,8 +22,8 @@ impl Control {
         &self,
         request: &DescribeSecretsRequest,
     ) -> Result<Pages<SecretView, SecretPage>, Rejection> {
-        let (cluster, with_users) = (&self.state.cluster, !request.secrets.is_empty());
-        let secrets: Vec<SecretId> = if with_users {
+        let cluster = &self.state.cluster;
+        let secrets: Vec<SecretId> = if !request.secrets.is_empty() {
             let ids = request.secrets.iter().map(|reference| resolve_secret(cluster, reference));
             ids.collect::<Result<_, _>>()?
         } else {
@@ -30,14 +31,16 @@ impl Control {
             all.sort();
             all.into_iter().map(|(_, id)| id).collect()
         };
-        let row = move |state: &Published, id| Some(view(&state.cluster, state.cluster.secrets.get(id)?, with_users));
+        let users = owned(cluster.users_of_secrets());
+        let row = move |state: &Published, id| {
+            Some(view(state.cluster.secrets.get(id)?, users.get(&id).cloned().unwrap_or_default()))
+        };
         Ok(Pages::new(Arc::clone(&self.state), secrets, row, |secrets, _| SecretPage { secrets }))
     }
 }
 
-fn view(cluster: &Cluster, secret: &ClusterSecret, with_users: bool) -> SecretView {
+fn view(secret: &ClusterSecret, services: Vec<String>) -> SecretView {
     let revisions = secret.revisions.iter();
-    let users = if with_users { cluster.users_of_secret(secret.id) } else { Default::default() };
     SecretView {
         id: secret.id,
         meta: Meta { version: secret.version, created_at: secret.created_at, updated_at: secret.updated_at },
@@ -45,6 +48,6 @@ fn view(cluster: &Cluster, secret: &ClusterSecret, with_users: bool) -> SecretVi
         revisions: revisions
             .map(|(revision, of)| FileRevisionView { revision: *revision, created_at: of.created_at })
             .collect(),
-        services: users.into_iter().map(str::to_owned).collect(),
+        services,
     }
 }
