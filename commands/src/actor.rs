@@ -304,6 +304,12 @@ mod tests {
     }
 
     #[test]
+    fn the_catalogue_has_the_name_of_each_command() {
+        let names: std::collections::BTreeSet<&str> = commands().iter().map(|(command, _)| command.name()).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), events::catalogue::COMMANDS);
+    }
+
+    #[test]
     fn a_refusal_names_the_actor_and_the_wish() {
         let refused = joiner()
             .may(&Command::RemoveTask(crate::RemoveTask { task: TaskId::default() }))

@@ -6,6 +6,7 @@
 pub mod affinity;
 pub mod at;
 pub mod autoscale;
+pub mod command;
 pub mod config_file;
 pub mod constraint;
 pub mod container;

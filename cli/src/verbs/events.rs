@@ -17,9 +17,9 @@ use crate::format::operations::{OPERATIONS_MAX, Operation, Operations};
 use crate::format::{Format, RecordNames, escape, story};
 use crate::manager::Manager;
 use crate::session::Session;
-use crate::values::number;
 use crate::values::point::{self, Point};
 use crate::values::start::{Place, Start};
+use crate::values::{command, number};
 
 /// The maximum number of last events that a manager keeps in memory for a request.
 const TAIL_MAX: u64 = 10_000;
@@ -79,7 +79,7 @@ pub struct Args {
     actor: Vec<String>,
 
     /// Only events caused by this command, such as service.update; may be repeated
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", value_parser = command::parse)]
     command: Vec<String>,
 
     /// Group events by command: one entry for each command of a person or a tool, followed by its consequences
@@ -101,7 +101,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         return export::run(args, session).await;
     }
     let (from, until) = (session.start(args.from.as_ref()).await?, session.start(args.until.as_ref()).await?);
-    let mut request = request(args, from, until, session.around.clock.now());
+    let mut request = request(args, range(from, until, session.around.clock.now())?);
     request.reason = session.globals.reason.clone();
     if args.by_operation {
         return by_operation(EventsRequest { tail: None, limit: None, ..request }, args, session).await;
@@ -212,14 +212,24 @@ fn resumable(failure: Failure, args: &Args, last: Option<u64>) -> Failure {
     }
 }
 
-fn request(args: &Args, from: Option<Start>, until: Option<Start>, now: Timestamp) -> EventsRequest {
+/// The part of history between two places.
+///
+/// # Errors
+/// When it ends before it begins.
+fn range(from: Option<Start>, until: Option<Start>, now: Timestamp) -> Result<EventsRequest, Failure> {
     let (from, since) = place(from, now);
     let (to, until) = place(until, now);
+    let ends_first = from.zip(to).is_some_and(|(from, to)| to < from)
+        || since.zip(until).is_some_and(|(since, until)| until < since);
+    if ends_first {
+        let hint = "give an --until that comes after --from; a time of day alone is the last one that there was";
+        return Err(Failure::new(Kind::Usage, "--until comes before --from").hint(hint));
+    }
+    Ok(EventsRequest { from, since, to, until, ..Default::default() })
+}
+
+fn request(args: &Args, range: EventsRequest) -> EventsRequest {
     EventsRequest {
-        from,
-        since,
-        to,
-        until,
         follow: args.follow,
         object: args.object.clone(),
         kinds: args.kind.clone(),
@@ -229,7 +239,7 @@ fn request(args: &Args, from: Option<Start>, until: Option<Start>, now: Timestam
         node: args.node.clone(),
         actors: args.actor.clone(),
         commands: args.command.clone(),
-        ..Default::default()
+        ..range
     }
 }
 

@@ -39,10 +39,16 @@ pub(crate) fn sink(spec: &SinkSpec) -> Verdict {
             return Err(Fault::invalid(format!("{flag} is out of bounds"), hint));
         }
     }
-    match spec.kinds.iter().find(|kind| !catalogue::NAMES.contains(&kind.as_str())) {
-        Some(unknown) => Err(Fault::invalid(
+    if let Some(unknown) = spec.kinds.iter().find(|kind| !catalogue::NAMES.contains(&kind.as_str())) {
+        return Err(Fault::invalid(
             format!("there is no kind of event {}", quote(unknown)),
             "`swarmctl events --kind` completes the kinds that there are",
+        ));
+    }
+    match spec.commands.iter().find(|command| !catalogue::COMMANDS.contains(&command.as_str())) {
+        Some(unknown) => Err(Fault::invalid(
+            format!("there is no command {}", quote(unknown)),
+            format!("commands are {}", catalogue::COMMANDS.join(", ")),
         )),
         None => Ok(()),
     }

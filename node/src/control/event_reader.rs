@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use commands::{Rejection, RejectionKind};
+use events::catalogue::{COMMANDS, NAMES};
 use events::{Cause, CommandRecord, Event, Frame, FrameHeader, Kind, Timestamp};
 use projections::Cluster;
 use prost::Message;
@@ -98,7 +99,7 @@ impl EventReader {
     /// When there is and was no such object or kind of event, when the client has read a different history, or history cannot
     /// be read.
     pub fn open(store: Arc<dyn LogStore>, cluster: &Cluster, request: EventsRequest) -> Result<Self, Rejection> {
-        require_known(&request.kinds)?;
+        require_known(&request)?;
         let tail = request.tail.map(Tail::of).transpose()?;
         let mut finder = Finder::open(Arc::clone(&store))?;
         let history = History(store);
@@ -385,10 +386,15 @@ fn command_of<'a>(event: &Event, commands: &'a [CommandRecord]) -> Option<&'a Co
     }
 }
 
-fn require_known(kinds: &[String]) -> Result<(), Rejection> {
-    let unknown = kinds.iter().find(|kind| !events::catalogue::NAMES.contains(&kind.as_str()));
-    unknown.map_or(Ok(()), |kind| {
-        let hint = format!("kinds are {}", events::catalogue::NAMES.join(", "));
-        Err(Rejection::invalid("event kind", format!("there is no kind of event \"{kind}\""), hint))
-    })
+fn require_known(request: &EventsRequest) -> Result<(), Rejection> {
+    let unknown = |given: &[String], known: &[&str]| given.iter().find(|name| !known.contains(&name.as_str())).cloned();
+    if let Some(kind) = unknown(&request.kinds, NAMES) {
+        let hint = format!("kinds are {}", NAMES.join(", "));
+        return Err(Rejection::invalid("event kind", format!("there is no kind of event \"{kind}\""), hint));
+    }
+    if let Some(command) = unknown(&request.commands, &COMMANDS) {
+        let hint = format!("commands are {}", COMMANDS.join(", "));
+        return Err(Rejection::invalid("command", format!("there is no command \"{command}\""), hint));
+    }
+    Ok(())
 }

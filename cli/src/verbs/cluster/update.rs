@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::spec::{LogFlags, Strategy};
 use crate::values::external_ca::{self, ExternalCaFlag};
 use crate::values::keep::{self, Keep};
-use crate::values::{duration, number};
+use crate::values::{command, duration, number};
 
 /// The allowed task history per slot; -1 for all.
 const HISTORY_LENGTHS: RangeInclusive<i64> = -1..=1_000_000;
@@ -123,21 +123,13 @@ impl Args {
         }
         if !self.require_reason.is_empty() {
             let named = self.require_reason.iter().filter(|verb| *verb != "none");
-            spec.require_reason = named.map(|verb| logged(verb)).collect();
+            spec.require_reason = named.map(|verb| command::in_log(verb)).collect();
         }
         if let Some(keep) = self.history_keep {
             spec.history_keep_ns = keep.0.map(ns);
         }
         self.log.apply(&mut spec.log_driver)?;
         Ok(spec)
-    }
-}
-
-/// The name of a command in the log, which has `remove` instead of `rm`.
-fn logged(verb: &str) -> String {
-    match verb.strip_suffix(".rm") {
-        Some(noun) => format!("{noun}.remove"),
-        None => verb.to_owned(),
     }
 }
 

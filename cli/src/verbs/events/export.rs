@@ -19,7 +19,7 @@ use crate::session::Session;
 use crate::values::point::{self, Point};
 use crate::values::redact::{self, Redact};
 
-use super::{place, unwritable};
+use super::{range, unwritable};
 
 /// Export history to a file for other tools
 ///
@@ -107,17 +107,15 @@ struct WrittenFrames<'a> {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let Some(format) = format(args)?.of_lines() else { return write_frames(args, session).await };
     let (from, until) = (session.start(args.from.as_ref()).await?, session.start(args.until.as_ref()).await?);
+    let range = range(from, until, session.around.clock.now())?;
     let cluster = session.manager.cluster(false).await?.id;
     let exporter = Exporter { format, cluster, redact: redact::together(&args.redact) };
     let mut target = Target::open(&args.file, &exporter, args.resume)?;
     let after = target.last;
-    let now = session.around.clock.now();
-    let (from, since) = place(from, now);
-    let (to, until) = place(until, now);
     // The last frame may have been written in part.
-    let from = from.or(after.map(|(index, _)| index));
+    let from = range.from.or(after.map(|(index, _)| index));
     let reason = session.globals.reason.clone();
-    let request = EventsRequest { from, since, to, until, reason, with_before: Some(true), ..Default::default() };
+    let request = EventsRequest { from, reason, with_before: Some(true), ..range };
     let written = write(request, &exporter, &mut target, session).await;
     // Events that were received before a failure are kept: the export continues after them.
     let synced = target.finish();

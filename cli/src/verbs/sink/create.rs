@@ -12,10 +12,10 @@ use crate::completion;
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
-use crate::values::input;
 use crate::values::point::{self, Point};
 use crate::values::redact::{self, Redact};
 use crate::values::start::Place;
+use crate::values::{command, input};
 
 /// Maximum size of a key, in bytes.
 const KEY_BYTES_MAX: usize = 1_024;
@@ -73,7 +73,7 @@ pub struct Args {
     actor: Vec<String>,
 
     /// Only events caused by this command, such as service.update; may be repeated
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", value_parser = command::parse)]
     command: Vec<String>,
 }
 
