@@ -99,7 +99,13 @@ impl Manager {
     /// A manager on an empty disk, not running yet.
     pub fn new(cluster: ClusterId, hostname: &str, intervals: Intervals) -> Self {
         let node = NodeId::from_bits(cluster.bits().rotate_left(64) | 1);
-        let info = ManagerInfo { cluster, node, hostname: hostname.to_owned(), remote_addr: ADDRESS.to_owned() };
+        let info = ManagerInfo {
+            cluster,
+            node,
+            hostname: hostname.to_owned(),
+            remote_addr: ADDRESS.to_owned(),
+            has_sink_dir: true,
+        };
         let info = Arc::new(info);
         let (disk, checkpoints) = (MemoryDisk::default(), Checkpoints::default());
         Self {

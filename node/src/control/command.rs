@@ -223,6 +223,7 @@ pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result
         }
         Asked::CreateSink(mut asked) => {
             let (mut spec, key) = (take(&mut asked.spec), asked.key.take().map(SecretBytes));
+            super::sinks::require_directory(&spec, control.manager.has_sink_dir)?;
             super::sinks::resolve_filters(cluster, &mut spec)?;
             commands::CreateSink { spec, from: asked.from, key }.into()
         }

@@ -147,7 +147,8 @@ mod tests {
 
     fn own(number: u128) -> ManagerInfo {
         let (hostname, remote_addr) = (String::new(), String::new());
-        ManagerInfo { cluster: Default::default(), node: NodeId::from_bits(number), hostname, remote_addr }
+        let node = NodeId::from_bits(number);
+        ManagerInfo { cluster: Default::default(), node, hostname, remote_addr, has_sink_dir: false }
     }
 
     fn seen(view: &RaftView) -> Vec<(Reachability, Option<u64>)> {

@@ -74,6 +74,8 @@ pub struct ManagerInfo {
     pub hostname: String,
     /// The address for other nodes.
     pub remote_addr: String,
+    /// Whether sinks may write files on its machine.
+    pub has_sink_dir: bool,
 }
 
 /// A snapshot of a manager: everything that a response depends on.

@@ -48,6 +48,19 @@ fn view(sink: &Sink) -> SinkView {
     }
 }
 
+/// Refuses a file if the requested manager has no directory for it. The leader writes it, so every manager needs one.
+pub(super) fn require_directory(spec: &SinkSpec, has_directory: bool) -> Result<(), Rejection> {
+    if spec.file.is_empty() || has_directory {
+        return Ok(());
+    }
+    let sentence = "this manager has no directory for the files of sinks";
+    Err(Rejection::invalid(
+        "sink",
+        sentence,
+        "start swarmd with --sink-dir on each manager, since any of them may lead",
+    ))
+}
+
 /// Replaces the references in a sink's filters by ids, because a name may belong to another object when events are sent.
 pub(super) fn resolve_filters(cluster: &Cluster, spec: &mut SinkSpec) -> Result<(), Rejection> {
     if !spec.node.is_empty() {
@@ -59,4 +72,17 @@ pub(super) fn resolve_filters(cluster: &Cluster, spec: &mut SinkSpec) -> Result<
         spec.object = living_object(cluster, &spec.object)?.ok_or_else(unknown)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_refused_where_no_directory_is_for_it() {
+        let sink = |file: &str| SinkSpec { file: file.to_owned(), ..SinkSpec::default() };
+        for (file, has_directory, accepted) in [("a", true, true), ("a", false, false), ("", false, true)] {
+            assert_eq!(require_directory(&sink(file), has_directory).is_ok(), accepted, "{file:?} {has_directory}");
+        }
+    }
 }

@@ -106,6 +106,7 @@ impl Node {
                 node,
                 hostname: self.hostname.clone(),
                 remote_addr: remote_addr.clone(),
+                has_sink_dir: self.args.sink_dir.is_some(),
             }),
             external: Arc::new(ExternalClient::new(Arc::clone(credentials))),
             budgets: Arc::default(),

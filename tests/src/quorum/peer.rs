@@ -229,7 +229,8 @@ impl Peer {
         let (cluster, keyring) = (replica.cluster().clone(), Arc::clone(replica.keyring()));
         let state = Published { cluster, keyring, leads: replica.is_leader(), ..Published::default() };
         let (cluster, node) = (state.cluster.id(), self.node);
-        let manager = ManagerInfo { cluster, node, hostname: String::new(), remote_addr: String::new() };
+        let manager =
+            ManagerInfo { cluster, node, hostname: String::new(), remote_addr: String::new(), has_sink_dir: false };
         let (manager, raft) = (Arc::new(manager), Arc::new(running.replica.raft_status()));
         Some(Control { manager, state: Arc::new(state), raft, store, now, past: None })
     }

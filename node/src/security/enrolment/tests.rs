@@ -80,6 +80,7 @@ impl Manager {
                 node: core.node,
                 hostname: "m1".to_owned(),
                 remote_addr: addr.clone(),
+                has_sink_dir: false,
             }),
             budgets: Arc::default(),
             refusals: Arc::default(),
