@@ -9,9 +9,9 @@ pub(crate) fn clip(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-/// A text in quotation marks for a sentence: shortened, control characters escaped.
+/// A text in quotation marks, for a message: shortened, with control characters escaped.
 pub fn quote(text: &str) -> String {
-    /// Enough to recognise what was given; an answer travels in headers, which have a limit.
+    /// Enough to recognise the input; messages are sent in headers, which have a size limit.
     const QUOTED_BYTES_MAX: usize = 80;
     let shown = clip(text, QUOTED_BYTES_MAX);
     let more = if shown.len() < text.len() { "..." } else { "" };
