@@ -13,7 +13,7 @@ const PACKAGE: &str = "swarmlog.v1";
 /// The messages of this file are newtypes of this crate.
 const OWN_TYPES: &str = "id.proto";
 /// Messages that contain a secret: `src/redacted_debug.rs` defines their debug output.
-const DISCREET: [&str; 2] = ["ContainerSpec", "VolatilePayload"];
+const REDACTED: [&str; 2] = ["ContainerSpec", "VolatilePayload"];
 /// Kinds of events that hold a whole spec or description. They are boxed: an event is as large as its largest kind, and it is
 /// moved several times on its way into the log.
 const LARGE_KINDS: [&str; 3] = ["service_created", "service_spec_updated", "node_described"];
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let schema = protox::compile(FILES, ["proto"])?;
     let mut config = prost_build::Config::new();
     config.btree_map(["."]);
-    config.skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")));
+    config.skip_debug(REDACTED.map(|name| format!(".{PACKAGE}.{name}")));
     config.type_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]");
     config.type_attribute(".swarmlog.v1.Event.kind", "#[serde(rename_all = \"snake_case\")]");
     config.type_attribute(".swarmlog.v1.Event.cause", "#[serde(rename_all = \"snake_case\")]");

@@ -13,7 +13,7 @@ use crate::grpc::Connection;
 use crate::manager::Manager;
 
 /// How long the shell waits; then there are no names.
-const PATIENCE: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Names of services.
 pub fn services() -> Vec<CompletionCandidate> {
@@ -86,7 +86,7 @@ where
     let answer = runtime.block_on(async {
         // Slightly outdated names are acceptable.
         let mut manager = Connection::to_any(sockets).stale(true);
-        tokio::time::timeout(PATIENCE, question(&mut manager)).await
+        tokio::time::timeout(TIMEOUT, question(&mut manager)).await
     });
     answer.ok().and_then(Result::ok).unwrap_or_default()
 }

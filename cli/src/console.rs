@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 
-use cli::{Console, Listening, TaskInputs};
+use cli::{Console, ConsoleOptions, TaskInputs};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use wire::v1::{EndOfInput, TerminalSize};
 /// Maximum size of one chunk of standard input, in bytes.
 const INPUT_BYTES: usize = 16 << 10;
 /// After this many termination signals the process exits, even if the command has not ended.
-const PATIENCE: u32 = 3;
+const END_SIGNALS_MAX: u32 = 3;
 
 /// The console of this process.
 pub struct ProcessConsole;
@@ -24,18 +24,18 @@ impl Console for ProcessConsole {
         io::stdin().is_terminal().then(size).flatten()
     }
 
-    fn listen(&mut self, how: Listening) -> io::Result<TaskInputs> {
+    fn listen(&mut self, how: ConsoleOptions) -> io::Result<TaskInputs> {
         let raw = how.raw.then(Raw::enter).transpose()?;
-        let page = how.page.then(OtherScreen::enter).transpose()?;
+        let page = how.page.then(AlternateScreen::enter).transpose()?;
         let signals = Signals::of_process(how.raw)?;
         let keys = how.stdin.then(keys).transpose()?;
         let keys = keys.map_or_else(|| ReceiverStream::new(mpsc::channel(1).1), ReceiverStream::new);
         let sizes = SignalStream::new(signal(SignalKind::window_change())?);
         let sizes = sizes.filter_map(|()| size().map(Input::Size));
         let given = keys.merge(sizes).map(Some);
-        let heard = given.merge(signals.stream());
+        let inputs = given.merge(signals.stream());
         // The terminal is restored as soon as the stream is dropped.
-        Ok(Box::pin(heard.map_while(move |input| {
+        Ok(Box::pin(inputs.map_while(move |input| {
             let _ = (&page, &raw);
             input
         })))
@@ -100,7 +100,7 @@ impl Signals {
         all.map(move |(name, ())| {
             let asks = matches!(name, "INT" | "TERM" | "HUP");
             asked += u32::from(asks);
-            let ends = asks && (raw || asked >= PATIENCE);
+            let ends = asks && (raw || asked >= END_SIGNALS_MAX);
             (!ends).then(|| Input::Signal(name.to_owned()))
         })
     }
@@ -132,9 +132,9 @@ const ENTER_SCREEN: &[u8] = b"\x1b[?1049h\x1b[?25l";
 const LEAVE_SCREEN: &[u8] = b"\x1b[0m\x1b[?25h\x1b[?1049l";
 
 /// The alternate screen of the terminal, until this is dropped.
-struct OtherScreen;
+struct AlternateScreen;
 
-impl OtherScreen {
+impl AlternateScreen {
     fn enter() -> io::Result<Self> {
         show(ENTER_SCREEN)?;
         let report = std::panic::take_hook();
@@ -147,7 +147,7 @@ impl OtherScreen {
     }
 }
 
-impl Drop for OtherScreen {
+impl Drop for AlternateScreen {
     fn drop(&mut self) {
         // If this fails too, the terminal is gone.
         let _ = show(LEAVE_SCREEN);

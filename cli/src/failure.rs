@@ -104,8 +104,8 @@ impl Failure {
     }
 
     /// A manager accepted a call but did not answer.
-    pub fn silent(patience: Duration) -> Self {
-        let sentence = format!("the manager accepted the call but did not answer within {}", duration::show(patience));
+    pub fn silent(timeout: Duration) -> Self {
+        let sentence = format!("the manager accepted the call but did not answer within {}", duration::show(timeout));
         Self::new(Kind::Unreachable, sentence).hint(SILENCE_HINT)
     }
 

@@ -23,19 +23,19 @@ use crate::manager::{
 /// How often a command is sent when connections break; its id ensures that it takes effect once.
 const ATTEMPTS_MAX: usize = 3;
 /// How long to wait for a manager's answer if there is another manager to ask: a healthy one answers within seconds.
-const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay before a command is sent again.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// The hint if it is unknown whether a change was made.
-const FATE_UNKNOWN: &str = "it is not known whether the change was made: `swarmctl events` shows it once swarmd answers, and its log may say more";
+const OUTCOME_UNKNOWN: &str = "it is unknown whether the change was made: `swarmctl events` shows it once swarmd answers, and its log may say more";
 
 /// Connects on first use.
 #[derive(Debug)]
 pub struct Connection {
     /// The addresses; the first one is used until it stops answering.
-    places: VecDeque<Place>,
-    patience: Timeouts,
+    addrs: VecDeque<Place>,
+    timeouts: Timeouts,
     /// The required freshness of reads: never older than the last change made on this connection.
     freshness: Freshness,
     client: Option<ControlClient<Channel>>,
@@ -51,10 +51,10 @@ enum Place {
 }
 
 impl Place {
-    async fn connect(&self, patience: Timeouts) -> Result<Channel, Failure> {
+    async fn connect(&self, timeouts: Timeouts) -> Result<Channel, Failure> {
         match self {
-            Self::Socket(socket) => wire::channel(socket, patience).await.map_err(|error| unreachable_manager(&error)),
-            Self::Tls { addr, identity } => crate::identity::connect(addr, identity, patience).await,
+            Self::Socket(socket) => wire::channel(socket, timeouts).await.map_err(|error| unreachable_manager(&error)),
+            Self::Tls { addr, identity } => crate::identity::connect(addr, identity, timeouts).await,
         }
     }
 }
@@ -63,9 +63,9 @@ impl Place {
 #[derive(Debug, Clone, Copy)]
 enum Wait {
     /// The short time limit of a healthy manager.
-    ForAnAnswer,
+    WithTimeout,
     /// No limit, as long as the manager is there.
-    AsLongAsItTakes,
+    Unlimited,
 }
 
 impl Connection {
@@ -84,14 +84,14 @@ impl Connection {
         Self::to(addrs.into_iter().map(|addr| Place::Tls { addr, identity: identity.to_owned() }))
     }
 
-    fn to(places: impl Iterator<Item = Place>) -> Self {
-        let (patience, freshness) = (Timeouts::default(), Freshness::default());
-        Self { places: places.collect(), patience, freshness, client: None }
+    fn to(addrs: impl Iterator<Item = Place>) -> Self {
+        let (timeouts, freshness) = (Timeouts::default(), Freshness::default());
+        Self { addrs: addrs.collect(), timeouts, freshness, client: None }
     }
 
     /// The same connection with other timeouts.
-    pub fn with_patience(self, patience: Timeouts) -> Self {
-        Self { patience, ..self }
+    pub fn with_timeouts(self, timeouts: Timeouts) -> Self {
+        Self { timeouts, ..self }
     }
 
     /// The same connection; `stale` reads accept the local state of a manager that lags behind.
@@ -118,22 +118,22 @@ impl Connection {
     /// Connects to the first manager that answers; otherwise returns the error of the last one.
     async fn connect(&mut self) -> Result<Channel, Failure> {
         let mut failure = Failure::new(Kind::Usage, "no manager is given");
-        for _ in 0..self.places.len() {
-            let Some(place) = self.places.front() else { break };
-            match place.connect(self.patience).await {
+        for _ in 0..self.addrs.len() {
+            let Some(place) = self.addrs.front() else { break };
+            match place.connect(self.timeouts).await {
                 Ok(channel) => return Ok(channel),
                 Err(error) => failure = error,
             }
-            self.places.rotate_left(1);
+            self.addrs.rotate_left(1);
         }
         Err(failure)
     }
 
     /// Moves a manager that broke the connection to the end: the next one is asked.
     fn leave(&mut self) {
-        if self.places.len() > 1 {
+        if self.addrs.len() > 1 {
             self.client = None;
-            self.places.rotate_left(1);
+            self.addrs.rotate_left(1);
         }
     }
 
@@ -142,9 +142,9 @@ impl Connection {
         &mut self,
         question: impl AsyncFnOnce(&mut ControlClient<Channel>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        let patience = self.patience.answer;
+        let timeout = self.timeouts.answer;
         let answer = async { Ok(question(self.client().await?).await?.into_inner()) };
-        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(Failure::silent(patience)))
+        tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| Err(Failure::silent(timeout)))
     }
 
     /// Sends a read with a time limit. If a manager accepts the call and does not answer, the next one is asked.
@@ -153,7 +153,7 @@ impl Connection {
         question: Q,
         call: impl AsyncFn(&mut ControlClient<Channel>, Request<Q>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        self.ask_in_turn(question, Wait::ForAnAnswer, call).await
+        self.call_with_failover(question, Wait::WithTimeout, call).await
     }
 
     /// The same without a time limit: the transport notices if the manager is gone.
@@ -162,25 +162,23 @@ impl Connection {
         question: Q,
         call: impl AsyncFn(&mut ControlClient<Channel>, Request<Q>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        self.ask_in_turn(question, Wait::AsLongAsItTakes, call).await
+        self.call_with_failover(question, Wait::Unlimited, call).await
     }
 
-    async fn ask_in_turn<Q: Clone, T>(
+    async fn call_with_failover<Q: Clone, T>(
         &mut self,
         question: Q,
         wait: Wait,
         call: impl AsyncFn(&mut ControlClient<Channel>, Request<Q>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        let mut left = self.places.len();
+        let mut left = self.addrs.len();
         loop {
             left = left.saturating_sub(1);
-            let (patience, request) = (self.longest_wait(left == 0), self.question(question.clone()));
+            let (timeout, request) = (self.longest_wait(left == 0), self.question(question.clone()));
             let answer = call(self.client().await?, request);
             let answer = match wait {
-                Wait::ForAnAnswer => {
-                    tokio::time::timeout(patience, answer).await.map_err(|_| Failure::silent(patience))
-                }
-                Wait::AsLongAsItTakes => Ok(answer.await),
+                Wait::WithTimeout => tokio::time::timeout(timeout, answer).await.map_err(|_| Failure::silent(timeout)),
+                Wait::Unlimited => Ok(answer.await),
             };
             match answer.and_then(|answer| answer.map_err(Failure::from)) {
                 Err(failure) if failure.kind == Kind::Unreachable && left > 0 => self.leave(),
@@ -191,27 +189,27 @@ impl Connection {
 
     /// How long to wait for an answer: shorter if another manager can be asked afterwards.
     fn longest_wait(&self, is_last: bool) -> Duration {
-        let answer = self.patience.answer;
-        if is_last { answer } else { answer.min(PATIENCE_WITH_OTHERS) }
+        let answer = self.timeouts.answer;
+        if is_last { answer } else { answer.min(FAILOVER_TIMEOUT) }
     }
 
     /// The next page of a list. A manager that does not answer is given up here as well.
     async fn page<P>(&self, pages: &mut Streaming<P>) -> Result<Option<P>, Failure> {
-        let patience = self.patience.answer;
-        let page = tokio::time::timeout(patience, pages.message()).await;
-        Ok(page.map_err(|_| Failure::silent(patience))??)
+        let timeout = self.timeouts.answer;
+        let page = tokio::time::timeout(timeout, pages.message()).await;
+        Ok(page.map_err(|_| Failure::silent(timeout))??)
     }
 
     /// Sends a command until its result is known, for a bounded time; if a manager does not answer, to the next one.
-    async fn insist(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
+    async fn execute_with_retries(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
         // Each manager is asked a second time: the first may have been without a leader for a moment.
-        let last = if self.places.len() > 1 { 2 * self.places.len() } else { 1 };
+        let last = if self.addrs.len() > 1 { 2 * self.addrs.len() } else { 1 };
         let (mut attempt, mut is_fate_unknown) = (1, false);
         loop {
-            let patience = self.longest_wait(attempt >= last);
+            let timeout = self.longest_wait(attempt >= last);
             let sent = match self.client().await {
-                Ok(client) => tokio::time::timeout(patience, client.execute(request.clone())).await,
-                Err(failure) => return Err(with_fate(failure, is_fate_unknown)),
+                Ok(client) => tokio::time::timeout(timeout, client.execute(request.clone())).await,
+                Err(failure) => return Err(with_outcome_hint(failure, is_fate_unknown)),
             };
             let (failure, again) = match sent {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
@@ -222,11 +220,11 @@ impl Connection {
                 }
                 Err(_) => {
                     is_fate_unknown = true;
-                    (Failure::silent(patience), false)
+                    (Failure::silent(timeout), false)
                 }
             };
             if !again && (failure.kind != Kind::Unreachable || attempt >= last) {
-                return Err(with_fate(failure, is_fate_unknown));
+                return Err(with_outcome_hint(failure, is_fate_unknown));
             }
             attempt += 1;
             self.leave();
@@ -248,9 +246,9 @@ fn unreachable_manager(error: &wire::ConnectError) -> Failure {
 }
 
 /// A failure of a command that may have taken effect anyway. If the manager refused it, it had no effect.
-fn with_fate(failure: Failure, is_unknown: bool) -> Failure {
+fn with_outcome_hint(failure: Failure, is_unknown: bool) -> Failure {
     let says_nothing = matches!(failure.kind, Kind::Unreachable | Kind::Other);
-    if is_unknown && says_nothing { failure.hint(FATE_UNKNOWN) } else { failure }
+    if is_unknown && says_nothing { failure.hint(OUTCOME_UNKNOWN) } else { failure }
 }
 
 /// Whether it is unknown if the command took effect, so that it may be sent again.
@@ -262,7 +260,7 @@ fn is_broken(status: &Status) -> bool {
 
 impl Manager for Connection {
     async fn execute(&mut self, request: CommandRequest) -> Result<CommandReply, Failure> {
-        let reply = self.insist(request).await?;
+        let reply = self.execute_with_retries(request).await?;
         self.freshness.min_index = self.freshness.min_index.max(Some(reply.index));
         Ok(reply)
     }
@@ -403,14 +401,14 @@ impl Manager for Connection {
     async fn unlock(&mut self, key: SecretText) -> Result<(), Failure> {
         let channel = self.connect().await?;
         let request = UnlockRequest { unlock_key: key.0.clone() };
-        let answer = tokio::time::timeout(self.patience.answer, LockClient::new(channel).unlock(request)).await;
-        answer.map_err(|_| Failure::silent(self.patience.answer))??;
+        let answer = tokio::time::timeout(self.timeouts.answer, LockClient::new(channel).unlock(request)).await;
+        answer.map_err(|_| Failure::silent(self.timeouts.answer))??;
         Ok(())
     }
 
     /// Without a time limit: the node asks the managers, which may have no leader for a while.
     async fn leave(&mut self, request: LeaveClusterRequest) -> Result<LeaveClusterReply, Failure> {
-        if let Some(Place::Tls { .. }) = self.places.front() {
+        if let Some(Place::Tls { .. }) = self.addrs.front() {
             let failure =
                 Failure::new(Kind::Usage, "a node is asked to leave at its own control socket, not over the network");
             return Err(

@@ -71,7 +71,9 @@ impl NewKey {
     /// # Errors
     /// When the system provides no randomness.
     pub fn generate() -> Result<Self, Failure> {
-        KeyPair::generate().map(Self).map_err(|error| Failure::new(Kind::Other, format!("no key can be made: {error}")))
+        KeyPair::generate()
+            .map(Self)
+            .map_err(|error| Failure::new(Kind::Other, format!("cannot create a key: {error}")))
     }
 
     /// The certificate signing request. It contains no name: the cluster decides whose certificate it is.
@@ -82,7 +84,7 @@ impl NewKey {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         let request = params.serialize_request(&self.0).and_then(|request| request.pem());
-        request.map_err(|error| Failure::new(Kind::Other, format!("the key does not sign: {error}")))
+        request.map_err(|error| Failure::new(Kind::Other, format!("cannot sign with the key: {error}")))
     }
 
     /// Stores the key and its certificate in a directory and replaces existing ones. The new certificate is written under another
@@ -176,7 +178,7 @@ pub fn ends_at(directory: &Path) -> Option<Timestamp> {
 
 fn unusable(path: &Path, why: &dyn std::fmt::Display) -> Failure {
     Failure::new(Kind::Forbidden, format!("{} cannot be used: {why}", path.display()))
-        .hint("give the directory of an identity with --identity; `swarmctl operator create` makes one")
+        .hint("give the directory of an identity with --identity; `swarmctl operator create` creates one")
 }
 
 /// The TLS configuration with the identity in a directory.
@@ -209,7 +211,7 @@ fn client_config(directory: &Path) -> Result<ClientConfig, Failure> {
 ///
 /// # Errors
 /// When the identity cannot be used, or the manager is unreachable or not a member of the cluster.
-pub async fn connect(addr: &str, directory: &Path, patience: Timeouts) -> Result<Channel, Failure> {
+pub async fn connect(addr: &str, directory: &Path, timeouts: Timeouts) -> Result<Channel, Failure> {
     let connector = TlsConnector::from(Arc::new(client_config(directory)?));
     let address = addr.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
@@ -217,8 +219,8 @@ pub async fn connect(addr: &str, directory: &Path, patience: Timeouts) -> Result
         async move { handshake(&address, connector).await.map(TokioIo::new) }
     });
     let endpoint = Endpoint::from_static("http://manager.invalid")
-        .http2_keep_alive_interval(patience.probe)
-        .keep_alive_timeout(patience.silence);
+        .http2_keep_alive_interval(timeouts.probe)
+        .keep_alive_timeout(timeouts.silence);
     endpoint.connect_with_connector(connector).await.map_err(|error| {
         let why =
             std::error::Error::source(&error).map_or_else(|| error.to_string(), |cause| innermost(cause).to_string());

@@ -38,7 +38,7 @@ pub use manager::{
     ArchivedStream, BackupStream, DifferenceStream, EventStream, FrameStream, LogParts, Manager, TaskInputs,
     TaskOutputs, UsageParts, VerifiedStream,
 };
-pub use session::{Clock, Console, Env, Listening, NoConsole, Wait};
+pub use session::{Clock, Console, ConsoleOptions, Env, NoConsole, Wait};
 pub use usage::Stop;
 
 use session::Session;
@@ -132,7 +132,7 @@ pub struct Globals {
 
 fn reason(text: &str) -> Result<String, values::Invalid> {
     if text.len() > REASON_BYTES_MAX {
-        return Err(values::Invalid::new("the reason is longer than 512 bytes", "say it in fewer words"));
+        return Err(values::Invalid::new("the reason is longer than 512 bytes", "use fewer words"));
     }
     Ok(text.to_owned())
 }
@@ -187,8 +187,8 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli,
     // The command that a subcommand belongs to.
     let program = || args.first().cloned().unwrap_or_default();
     let inner = read(&std::iter::once(program()).chain(words).collect::<Vec<_>>())?;
-    let usual = read(&[program(), "version".into()])?.globals;
-    Ok(Cli { globals: inner.globals.or(outer.globals, &usual), purpose, command: inner.command })
+    let defaults = read(&[program(), "version".into()])?.globals;
+    Ok(Cli { globals: inner.globals.or(outer.globals, &defaults), purpose, command: inner.command })
 }
 
 fn read(args: &[OsString]) -> Result<Cli, Stop> {
@@ -198,19 +198,24 @@ fn read(args: &[OsString]) -> Result<Cli, Stop> {
 
 impl Globals {
     /// Whether at most a reason is given.
-    fn is_reason_alone(&self, usual: &Self) -> bool {
+    fn is_reason_alone(&self, defaults: &Self) -> bool {
         let Self { socket, manager_host, identity, no_resolve, stale, dry_run, reason: _, format } = self;
-        (socket, manager_host, identity, format) == (&usual.socket, &usual.manager_host, &usual.identity, &usual.format)
-            && (*no_resolve, *stale, *dry_run) == (usual.no_resolve, usual.stale, usual.dry_run)
+        (socket, manager_host, identity, format)
+            == (&defaults.socket, &defaults.manager_host, &defaults.identity, &defaults.format)
+            && (*no_resolve, *stale, *dry_run) == (defaults.no_resolve, defaults.stale, defaults.dry_run)
     }
 
     /// These flags; those with their default value are taken from the enclosing command.
-    fn or(self, outer: Self, usual: &Self) -> Self {
+    fn or(self, outer: Self, defaults: &Self) -> Self {
         Self {
-            socket: if self.socket == usual.socket { outer.socket } else { self.socket },
-            manager_host: if self.manager_host == usual.manager_host { outer.manager_host } else { self.manager_host },
-            identity: if self.identity == usual.identity { outer.identity } else { self.identity },
-            format: if self.format == usual.format { outer.format } else { self.format },
+            socket: if self.socket == defaults.socket { outer.socket } else { self.socket },
+            manager_host: if self.manager_host == defaults.manager_host {
+                outer.manager_host
+            } else {
+                self.manager_host
+            },
+            identity: if self.identity == defaults.identity { outer.identity } else { self.identity },
+            format: if self.format == defaults.format { outer.format } else { self.format },
             no_resolve: self.no_resolve || outer.no_resolve,
             stale: self.stale || outer.stale,
             dry_run: self.dry_run || outer.dry_run,
@@ -219,23 +224,23 @@ impl Globals {
     }
 }
 
-/// Runs a command line and returns the exit code. Data goes to `around.out`; a failure is reported on `around.err`.
-pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> u8 {
-    let Env { out, err, interactive, width, coloured, clock, command_ids, interrupt, console } = around;
-    let around = Env { out, err: &mut *err, interactive, width, coloured, clock, command_ids, interrupt, console };
-    match attempt(cli, manager, around).await {
+/// Runs a command line and returns the exit code. Data goes to `env.out`; a failure is reported on `env.err`.
+pub async fn run<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, env: Env<'a>) -> u8 {
+    let Env { out, err, interactive, width, coloured, clock, command_ids, interrupt, console } = env;
+    let env = Env { out, err: &mut *err, interactive, width, coloured, clock, command_ids, interrupt, console };
+    match attempt(cli, manager, env).await {
         Ok(code) => code,
-        Err(failure) => tell(&failure, cli.globals.format, err),
+        Err(failure) => report_failure(&failure, cli.globals.format, err),
     }
 }
 
 /// Runs a command line and returns the exit code or the failure.
-async fn attempt<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'a>) -> Result<u8, Failure> {
+async fn attempt<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, env: Env<'a>) -> Result<u8, Failure> {
     let trial = cli.purpose.is_trial().then(Vec::new);
     let globals = &cli.globals;
     let mut session = Session {
         manager,
-        around,
+        env,
         globals,
         operation: None,
         point: None,
@@ -249,7 +254,7 @@ async fn attempt<'a, M: Manager>(cli: &'a Cli, manager: &'a mut M, around: Env<'
         exit_code: None,
     };
     let code = carry_out(cli, &mut session).await?;
-    session.around.out.flush()?;
+    session.env.out.flush()?;
     Ok(code)
 }
 
@@ -268,7 +273,7 @@ async fn carry_out<M: Manager>(cli: &Cli, session: &mut Session<'_, M>) -> Resul
 fn warn_of_the_end<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failure> {
     let Globals { manager_host, identity: Some(identity), .. } = session.globals else { return Ok(()) };
     let Some(ends) = identity::ends_at(identity).filter(|_| !manager_host.is_empty()) else { return Ok(()) };
-    let left = ends.since(session.around.clock.now());
+    let left = ends.since(session.env.clock.now());
     if left.is_zero() || left > IDENTITY_ENDS_SOON {
         return Ok(());
     }
@@ -278,13 +283,13 @@ fn warn_of_the_end<M: Manager>(session: &mut Session<'_, M>) -> Result<(), Failu
         days => format!("{days} days"),
     };
     session.note(&format!(
-        "warning: the identity in {} ends in {left}; `swarmctl operator renew` renews it",
+        "warning: the identity in {} expires in {left}; `swarmctl operator renew` renews it",
         identity.display()
     ))
 }
 
 /// Reports a failure and returns the exit code.
-pub fn tell(failure: &Failure, format: Format, err: &mut dyn std::io::Write) -> u8 {
+pub fn report_failure(failure: &Failure, format: Format, err: &mut dyn std::io::Write) -> u8 {
     if failure.kind != Kind::OutputClosed {
         // If this cannot be written either, only the exit code is left.
         let _ = failure.write(format, err);
@@ -293,7 +298,7 @@ pub fn tell(failure: &Failure, format: Format, err: &mut dyn std::io::Write) -> 
 }
 
 /// Shows the help of a command that was given without a subcommand, and returns the exit code.
-pub fn tell_help(help: &str, err: &mut dyn std::io::Write) -> u8 {
+pub fn print_help(help: &str, err: &mut dyn std::io::Write) -> u8 {
     // If this cannot be written either, only the exit code is left.
     let _ = err.write_all(help.as_bytes());
     Kind::Usage.exit_code()

@@ -20,8 +20,8 @@ fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()) {
         Ok(cli) => run(&cli, &mut out, &mut err),
         Err(Stop::Help(help)) => u8::from(help.print().is_err()),
-        Err(Stop::NoCommand(help)) => cli::tell_help(&help, &mut err),
-        Err(Stop::Wrong { failure, format }) => cli::tell(&failure, format, &mut err),
+        Err(Stop::NoCommand(help)) => cli::print_help(&help, &mut err),
+        Err(Stop::Wrong { failure, format }) => cli::report_failure(&failure, format, &mut err),
     };
     ExitCode::from(code)
 }
@@ -30,16 +30,16 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let hint = "let this user have more processes and threads (ulimit -u), and open files (ulimit -n)";
+            let hint = "raise this user's limits on processes and threads (ulimit -u) and on open files (ulimit -n)";
             let failure = cli::Failure::new(cli::Kind::Other, format!("the process cannot start: {error}")).hint(hint);
-            return cli::tell(&failure, cli::Format::Table, err);
+            return cli::report_failure(&failure, cli::Format::Table, err);
         }
     };
     let mut connection = match cli.connection() {
         Ok(connection) => connection,
-        Err(failure) => return cli::tell(&failure, cli.format(), err),
+        Err(failure) => return cli::report_failure(&failure, cli.format(), err),
     };
-    let around = Env {
+    let env = Env {
         out,
         err,
         interactive: std::io::stderr().is_terminal(),
@@ -50,14 +50,14 @@ fn run(cli: &cli::Cli, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
         interrupt: Box::pin(interrupted()),
         console: &mut ProcessConsole,
     };
-    runtime.block_on(cli::run(cli, &mut connection, around))
+    runtime.block_on(cli::run(cli, &mut connection, env))
 }
 
 /// A second thread answers the keepalive probes of the manager, even while this one is blocked by the reader of the output.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     // The runtime panics if no thread can be created; this reports an error instead.
     let thread = std::thread::Builder::new().spawn(|| ())?;
-    thread.join().map_err(|_| std::io::Error::other("a thread broke off"))?;
+    thread.join().map_err(|_| std::io::Error::other("a thread panicked"))?;
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 

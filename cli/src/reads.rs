@@ -105,7 +105,7 @@ impl<M: Manager> Session<'_, M> {
         }
         let cluster = |page| if let Page::Cluster(cluster) = page { vec![cluster] } else { Vec::new() };
         let found = self.objects_after(Read::Cluster(GetClusterRequest::default()), cluster).await?.pop();
-        found.ok_or_else(|| Failure::new(Kind::Other, "the manager answered something else than was asked"))
+        found.ok_or_else(|| Failure::new(Kind::Other, "the manager sent an unexpected answer"))
     }
 
     /// All pages of a read on the state after the earlier lines.

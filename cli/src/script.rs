@@ -19,8 +19,7 @@ const BYTES_MAX: usize = 1024 * 1024;
 const COMMANDS_MAX: usize = 1_000;
 /// A line may start with the program's own name.
 const PROGRAM: &str = "swarmctl";
-const HINT: &str =
-    "write one command that changes something a line, without `plan` and without flags of the connection";
+const HINT: &str = "write one changing command per line, without `plan` and without connection options";
 
 /// A command of a script.
 #[derive(Debug)]
@@ -93,7 +92,7 @@ fn read(file: &str, text: &str) -> Result<Vec<Line>, Failure> {
 
 fn read_line(place: String, line: &str) -> Result<Line, Failure> {
     let wrong = |why: &str| Failure::new(Kind::Usage, format!("{place}: {why}")).hint(HINT);
-    let words = words::split(line).ok_or_else(|| wrong("a quote or a backslash is left open"))?;
+    let words = words::split(line).ok_or_else(|| wrong("a quote is not closed, or the line ends with a backslash"))?;
     let words = words.into_iter().skip_while(|word| word == PROGRAM);
     let with_program = |words: Vec<String>| parse(std::iter::once(PROGRAM.to_owned()).chain(words));
     let cli = with_program(words.collect()).map_err(|stop| match stop {
@@ -102,7 +101,7 @@ fn read_line(place: String, line: &str) -> Result<Line, Failure> {
     })?;
     let usual = with_program(vec!["version".to_owned()]).map_err(|_| wrong("this is not a command"))?;
     if !matches!(cli.purpose, Purpose::Do) || !cli.globals.is_reason_alone(&usual.globals) {
-        return Err(wrong("of the options of every command, only --reason is for a line of a script"));
+        return Err(wrong("of the options of every command, a script line may only have --reason"));
     }
     Ok(Line { place, cli })
 }

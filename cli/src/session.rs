@@ -43,12 +43,12 @@ pub trait Console {
     ///
     /// # Errors
     /// When the terminal's mode cannot be changed.
-    fn listen(&mut self, how: Listening) -> std::io::Result<TaskInputs>;
+    fn listen(&mut self, how: ConsoleOptions) -> std::io::Result<TaskInputs>;
 }
 
 /// The inputs to listen to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listening {
+pub struct ConsoleOptions {
     /// Whether standard input is read.
     pub stdin: bool,
     /// Whether the terminal is put into raw mode: each key goes to the task at once.
@@ -66,7 +66,7 @@ impl Console for NoConsole {
         None
     }
 
-    fn listen(&mut self, how: Listening) -> std::io::Result<TaskInputs> {
+    fn listen(&mut self, how: ConsoleOptions) -> std::io::Result<TaskInputs> {
         let end = how.stdin.then_some(wire::v1::task_input::Input::End(wire::v1::EndOfInput {}));
         Ok(Box::pin(tokio_stream::StreamExt::chain(tokio_stream::iter(end), tokio_stream::pending())))
     }
@@ -99,7 +99,7 @@ pub struct Session<'a, M> {
     /// The manager.
     pub manager: &'a mut M,
     /// The process environment.
-    pub around: Env<'a>,
+    pub env: Env<'a>,
     /// The global flags.
     pub globals: &'a Globals,
     /// The first change of this run: later ones belong to the same operation.
@@ -142,7 +142,7 @@ pub struct PastPoint {
     /// The point as the user named it.
     asked: FindPointRequest,
     /// Whether the output mentions it already.
-    told: bool,
+    is_shown: bool,
 }
 
 impl<M: Manager> Session<'_, M> {
@@ -178,7 +178,7 @@ impl<M: Manager> Session<'_, M> {
         let Some(first) = requests.pop() else { return Ok(Vec::new()) };
         // A manager of an older build would ignore the joined commands.
         if !joined.is_empty() && self.manager.cluster(false).await?.feature_level < JOINED_LEVEL {
-            let failure = Failure::new(Kind::Conflict, "not every manager knows changes that are made together");
+            let failure = Failure::new(Kind::Conflict, "not every manager supports changes that are made together");
             return Err(failure.hint("upgrade all managers first, or make one change after the other"));
         }
         let mut reply = self.manager.execute(CommandRequest { joined, ..first }).await?;
@@ -188,7 +188,7 @@ impl<M: Manager> Session<'_, M> {
 
     /// A request that belongs to this operation.
     fn request(&mut self, command: Command) -> CommandRequest {
-        let id = (self.around.command_ids)();
+        let id = (self.env.command_ids)();
         let reason = self.globals.reason.clone();
         let correlation = self.operation;
         self.operation.get_or_insert(id);
@@ -233,9 +233,9 @@ impl<M: Manager> Session<'_, M> {
     ///
     /// # Errors
     /// When the manager refuses it, or the output cannot be written.
-    pub async fn execute_and_tell(&mut self, command: Command, reference: &str) -> Result<CommandReply, Failure> {
+    pub async fn execute_and_print(&mut self, command: Command, reference: &str) -> Result<CommandReply, Failure> {
         let reply = self.execute(command).await?;
-        self.tell(&reply, reference)?;
+        self.print_object(&reply, reference)?;
         Ok(reply)
     }
 
@@ -243,7 +243,7 @@ impl<M: Manager> Session<'_, M> {
     ///
     /// # Errors
     /// When the output cannot be written.
-    pub fn tell(&mut self, reply: &CommandReply, reference: &str) -> Result<(), Failure> {
+    pub fn print_object(&mut self, reply: &CommandReply, reference: &str) -> Result<(), Failure> {
         if self.is_trial() {
             return Ok(());
         }
@@ -341,8 +341,8 @@ impl<M: Manager> Session<'_, M> {
 
     /// The display settings of tables and blocks.
     pub fn view(&self) -> View {
-        let now = self.point.as_ref().map_or_else(|| self.around.clock.now(), |point| point.view.log_time);
-        View { now, ids: self.globals.no_resolve, width: self.around.width }
+        let now = self.point.as_ref().map_or_else(|| self.env.clock.now(), |point| point.view.log_time);
+        View { now, ids: self.globals.no_resolve, width: self.env.width }
     }
 
     /// Selects a point of the past, if one is given: later reads show the state at that point.
@@ -353,7 +353,7 @@ impl<M: Manager> Session<'_, M> {
         let Some(at) = &at.at else { return Ok(()) };
         let asked = self.point_request(at)?;
         let view = self.manager.go_to(asked.clone()).await?;
-        self.point = Some(PastPoint { view, asked, told: false });
+        self.point = Some(PastPoint { view, asked, is_shown: false });
         Ok(())
     }
 
@@ -379,7 +379,7 @@ impl<M: Manager> Session<'_, M> {
     }
 
     fn point_request(&self, point: &Point) -> Result<FindPointRequest, Failure> {
-        let now = self.around.clock.now();
+        let now = self.env.clock.now();
         let start = match point {
             Point::Start(start) => start.at(now),
             Point::Tag(tag) => return Ok(FindPointRequest { tag: Some(tag.clone()), ..Default::default() }),
@@ -400,24 +400,24 @@ impl<M: Manager> Session<'_, M> {
     }
 
     /// Prints the selected point above the first text.
-    fn tell_point(&mut self) -> Result<(), Failure> {
+    fn print_point(&mut self) -> Result<(), Failure> {
         let Some(heading) = self.point_heading() else { return Ok(()) };
-        Ok(writeln!(self.around.out, "{heading}:\n")?)
+        Ok(writeln!(self.env.out, "{heading}:\n")?)
     }
 
     /// The same as a comment, for output that other programs read.
     ///
     /// # Errors
     /// When the output cannot be written.
-    pub fn tell_point_in_comment(&mut self) -> Result<(), Failure> {
+    pub fn print_point_as_comment(&mut self) -> Result<(), Failure> {
         let Some(heading) = self.point_heading() else { return Ok(()) };
-        Ok(writeln!(self.around.out, "# {heading}")?)
+        Ok(writeln!(self.env.out, "# {heading}")?)
     }
 
     /// The selected point, the first time this is called.
     fn point_heading(&mut self) -> Option<String> {
-        let point = self.point.as_mut().filter(|point| !point.told)?;
-        point.told = true;
+        let point = self.point.as_mut().filter(|point| !point.is_shown)?;
+        point.is_shown = true;
         let (index, time) = (point.view.index, point.view.log_time);
         let asked = match (&point.asked.tag, point.asked.time) {
             (Some(tag), _) => format!(" (tag {tag})"),
@@ -432,7 +432,7 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When the output cannot be written.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.around.out, "{}", escape::line(text))?)
+        Ok(writeln!(self.env.out, "{}", escape::line(text))?)
     }
 
     /// Prints text that has its own line ends.
@@ -440,8 +440,8 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When the output cannot be written.
     pub fn text(&mut self, text: &str) -> Result<(), Failure> {
-        self.tell_point()?;
-        Ok(self.around.out.write_all(text.as_bytes())?)
+        self.print_point()?;
+        Ok(self.env.out.write_all(text.as_bytes())?)
     }
 
     /// Prints one object as one line of JSON.
@@ -450,7 +450,7 @@ impl<M: Manager> Session<'_, M> {
     /// When the output cannot be written.
     pub fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
         let line = serde_json::to_string(object).map_err(std::io::Error::from)?;
-        Ok(writeln!(self.around.out, "{}", escape::json(&line))?)
+        Ok(writeln!(self.env.out, "{}", escape::json(&line))?)
     }
 
     /// Prints objects, one per line: ids if only those are requested, JSON in that format, or else `table` of them.
@@ -476,7 +476,7 @@ impl<M: Manager> Session<'_, M> {
     /// # Errors
     /// When the note cannot be written.
     pub fn note(&mut self, text: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.around.err, "{}", escape::line(text))?)
+        Ok(writeln!(self.env.err, "{}", escape::line(text))?)
     }
 }
 

@@ -98,7 +98,7 @@ pub fn without_versions_of_a_copy(mut request: CommandRequest) -> CommandRequest
 /// Reports that a plan was requested but there is nothing to do.
 fn not_planned<M: Manager>(purpose: &Purpose, session: &mut Session<'_, M>) -> Result<(), Failure> {
     match purpose {
-        Purpose::Plan(file) => session.note(&format!("nothing would change, so {} is not written", file.display())),
+        Purpose::Plan(file) => session.note(&format!("no changes: {} is not written", file.display())),
         Purpose::Do | Purpose::DryRun | Purpose::WhatIf(_) => Ok(()),
     }
 }
@@ -117,7 +117,7 @@ async fn write<M: Manager>(
     for (mut step, tried) in changing {
         let Some(Step::Command(request)) = &mut step.step else { continue };
         if let Some((what, hint)) = secret_part(request) {
-            let sentence = format!("a plan is a file that people read, and this one would hold {what}");
+            let sentence = format!("a plan is readable text, and this one would contain {what}");
             return Err(Failure::new(Kind::Usage, sentence).hint(format!("{hint}; --dry-run shows what would change")));
         }
         // Before the first step nothing has changed.
@@ -145,7 +145,7 @@ fn secret_part(request: &CommandRequest) -> Option<(String, String)> {
             (false, true) => "the values of secret variables",
             (false, false) => return None,
         };
-        let hint = "carry the command out without a plan".to_owned();
+        let hint = "run the command without a plan".to_owned();
         Some((format!("{what} of service {name}"), hint))
     };
     match &request.command {
@@ -157,9 +157,10 @@ fn secret_part(request: &CommandRequest) -> Option<(String, String)> {
         }
         Some(Command::CreateSecret(create)) => Some(data(create.spec.name())),
         Some(Command::UpdateSecret(update)) => update.data.as_ref().map(|_| data(&update.secret)),
-        Some(Command::CreateSink(create)) => create.key.as_ref().map(|_| {
-            (format!("the key of sink {}", create.spec.name), "carry the command out without a plan".to_owned())
-        }),
+        Some(Command::CreateSink(create)) => create
+            .key
+            .as_ref()
+            .map(|_| (format!("the key of sink {}", create.spec.name), "run the command without a plan".to_owned())),
         Some(
             Command::UpdateCluster(_)
             | Command::RotateJoinToken(_)

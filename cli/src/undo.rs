@@ -36,11 +36,11 @@ pub async fn run<M: Manager>(
     if !plan.conflicts.is_empty() && !is_decided {
         let failure = Failure::new(Kind::Conflict, "later commands set the same fields; nothing was changed");
         return Err(failure.hint(
-            "--ours puts the former values back, --theirs leaves the later ones; `swarmctl blame` shows who set them",
+            "--ours restores the former values, --theirs keeps the later ones; `swarmctl blame` shows who set them",
         ));
     }
     if plan.steps.is_empty() {
-        let failure = Failure::new(Kind::Conflict, "there is nothing to put back; nothing was changed");
+        let failure = Failure::new(Kind::Conflict, "there is nothing to undo; nothing was changed");
         return Err(failure.hint("`swarmctl history diff INDEX` shows what changed since"));
     }
     if !session.is_trial() {
@@ -53,7 +53,7 @@ pub async fn run<M: Manager>(
     together(others, session).await?;
     together(files, session).await.map_err(|failure| match failure.kind {
         Kind::Conflict => {
-            let sentence = format!("{}; everything else was put back", failure.sentence);
+            let sentence = format!("{}; everything else was undone", failure.sentence);
             Failure { sentence, ..failure }
                 .hint("`swarmctl config rm` and `secret rm` remove what is left once those tasks have stopped")
         }
@@ -65,7 +65,7 @@ pub async fn run<M: Manager>(
 async fn together<M: Manager>(steps: Vec<(String, Command)>, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let (names, commands): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     let replies = session.execute_together(commands).await?;
-    replies.iter().zip(names).try_for_each(|(reply, name)| session.tell(reply, &name))
+    replies.iter().zip(names).try_for_each(|(reply, name)| session.print_object(reply, &name))
 }
 
 type Steps = Vec<(String, Command)>;
@@ -84,7 +84,7 @@ fn show<M: Manager>(plan: &UndoPlan, session: &mut Session<'_, M>) -> Result<(),
     if session.globals.format == Format::Json {
         return session.json(plan);
     }
-    let (ids, width) = (session.globals.no_resolve, session.around.width);
+    let (ids, width) = (session.globals.no_resolve, session.env.width);
     let mut text = String::new();
     for step in &plan.steps {
         text.push_str(&words(step).text(ids, width));
@@ -160,7 +160,7 @@ fn against(of: &UndoConflict) -> String {
         if value == serde_json::Value::Null { "absent".to_owned() } else { changes::show(&value) }
     };
     if of.path.is_empty() {
-        let now = if of.present == "null" { "is not there now" } else { "was changed since" };
+        let now = if of.present == "null" { "does not exist now" } else { "was changed since" };
         return format!("{} {now}", of.object);
     }
     let field = changes::name(&of.path);
@@ -173,12 +173,12 @@ fn agree<M: Manager>(consent: &Consent, session: &mut Session<'_, M>) -> Result<
     if consent.yes {
         return Ok(());
     }
-    if !session.around.interactive {
-        let failure = Failure::new(Kind::Usage, "this is only shown: nothing was changed");
+    if !session.env.interactive {
+        let failure = Failure::new(Kind::Usage, "this is a preview: nothing was changed");
         return Err(failure.hint("add --yes to do it"));
     }
-    write!(session.around.err, "Do this? [y/N] ")?;
-    session.around.err.flush()?;
+    write!(session.env.err, "Do this? [y/N] ")?;
+    session.env.err.flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {

@@ -35,7 +35,7 @@ pub const NOT_IN_THIS_VERSION: [(&str, &str, &str); 2] = [
 ];
 
 /// Features of Docker that have another name here.
-pub const ELSEWHERE: [(&str, &str, &str); 12] = [
+pub const OTHER_NAMES: [(&str, &str, &str); 12] = [
     ("swarmctl", "ps", "`swarmctl task ls` lists the tasks, `--filter service=NAME` those of a service"),
     ("swarmctl", "info", "`swarmctl cluster inspect` shows the cluster, `swarmctl version` the manager"),
     ("swarmctl", "container", "`swarmctl task` has ls, inspect, logs, exec, attach, cp, stats and rm"),
@@ -86,11 +86,12 @@ fn expected_elsewhere(error: &clap::Error, command: Option<&str>, args: &[OsStri
     let command = command?;
     let next = args.iter().skip_while(|arg| *arg != given.as_str()).nth(1).and_then(|arg| arg.to_str());
     let both = next.map(|next| format!("{given} {next}"));
-    let given = both.filter(|both| ELSEWHERE.iter().any(|(_, verb, _)| verb == both)).unwrap_or_else(|| given.clone());
+    let given =
+        both.filter(|both| OTHER_NAMES.iter().any(|(_, verb, _)| verb == both)).unwrap_or_else(|| given.clone());
     let known = |(of, verb, _): &&(&str, &str, &str)| *of == command && *verb == given;
     let absent = NOT_IN_THIS_VERSION.iter().find(known).map(|(_, _, instead)| ("is not in this version", instead));
     let (what, instead) =
-        absent.or_else(|| ELSEWHERE.iter().find(known).map(|(_, _, instead)| ("has another name here", instead)))?;
+        absent.or_else(|| OTHER_NAMES.iter().find(known).map(|(_, _, instead)| ("has another name here", instead)))?;
     Some(Failure::new(Kind::Usage, format!("`{command} {given}` {what}")).hint(*instead))
 }
 
@@ -107,7 +108,7 @@ fn stray_image(error: &clap::Error, command: Option<&str>) -> Option<Failure> {
 pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(error),
-        _ if lacks_command(&error) && wanted_format(args) == Format::Table => Stop::NoCommand(help(&error)),
+        _ if is_missing_subcommand(&error) && wanted_format(args) == Format::Table => Stop::NoCommand(help(&error)),
         _ => {
             let failure = negative(&error, args).unwrap_or_else(|| failure(&error, args));
             Stop::Wrong { failure, format: wanted_format(args) }
@@ -117,7 +118,7 @@ pub fn stop(error: clap::Error, args: &[OsString]) -> Stop {
 
 /// Whether a subcommand is missing. The kind of that parser error depends on whether the environment provides the value of a
 /// flag.
-fn lacks_command(error: &clap::Error) -> bool {
+fn is_missing_subcommand(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand)
 }
 
@@ -151,7 +152,7 @@ fn failure(error: &clap::Error, args: &[OsString]) -> Failure {
     }
     let text = error.render().to_string();
     let command = command(&text);
-    if lacks_command(error) {
+    if is_missing_subcommand(error) {
         let command = command.unwrap_or_else(|| "swarmctl".to_owned());
         let sentence = format!("`{command}` needs a command");
         return Failure::new(Kind::Usage, sentence).hint(format!("`{command} --help` lists its commands"));

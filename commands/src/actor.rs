@@ -2,7 +2,7 @@
 
 use events::{ActorKind, ActorRecord, Named, NodeId, OperatorRole, Role};
 
-use crate::verb::Asker;
+use crate::verb::AllowedActor;
 use crate::{Command, Rejection, RejectionKind};
 
 /// The source of a command: determined by the server from the connection, never taken from the client.
@@ -48,16 +48,16 @@ impl Actor {
     /// # Errors
     /// Forbidden, with an explanation.
     pub fn may(&self, command: &Command) -> Result<(), Rejection> {
-        let allowed = match command.verb().asker() {
-            Asker::Operator(least) => match self {
+        let allowed = match command.verb().allowed_actor() {
+            AllowedActor::Operator(least) => match self {
                 Actor::Operator(_) | Actor::Node { role: Role::Manager, .. } => true,
                 Actor::CertifiedOperator { role, .. } => *role >= least,
                 Actor::Node { role: Role::Worker, .. } | Actor::Joiner(_) | Actor::Manager(_) => false,
             },
-            Asker::Node(node) => self.is(node),
-            Asker::NodeOrThisManager(node) => self.is(node) || matches!(self, Actor::Manager(_)),
-            Asker::Joiner => matches!(self, Actor::Joiner(_)),
-            Asker::ThisManager => matches!(self, Actor::Manager(_)),
+            AllowedActor::Node(node) => self.is(node),
+            AllowedActor::NodeOrThisManager(node) => self.is(node) || matches!(self, Actor::Manager(_)),
+            AllowedActor::Joiner => matches!(self, Actor::Joiner(_)),
+            AllowedActor::ThisManager => matches!(self, Actor::Manager(_)),
         };
         if allowed { Ok(()) } else { Err(self.forbidden(command)) }
     }
@@ -76,7 +76,7 @@ impl Actor {
             Actor::Manager(id) => format!("this manager ({id})"),
         };
         let hint = match self {
-            Actor::CertifiedOperator { .. } => "ask somebody with a higher role, or ask on a manager's control socket",
+            Actor::CertifiedOperator { .. } => "ask an operator with a higher role, or use a manager's control socket",
             Actor::Operator(_) | Actor::Node { .. } | Actor::Joiner(_) | Actor::Manager(_) => {
                 "ask on a manager's control socket, or with the certificate of the node that it is about"
             }
@@ -93,7 +93,7 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{initialise_wish, joiner, manager, node, operator, session, this_manager, web, worker};
+    use crate::testing::{initialise_request, joiner, manager, node, operator, session, this_manager, web, worker};
     use crate::{SecretText, ServiceSecrets};
     use events::{ClusterSpec, Id, NodeDescription, NodeSpec, ServiceId, TaskId, Timestamp};
 
@@ -121,7 +121,7 @@ mod tests {
         let (role, not_after, task) = (Role::Worker, Timestamp::default(), TaskId::default());
         let token = SecretText(String::new());
         vec![
-            (Command::InitialiseCluster(Box::new(initialise_wish())), THIS_MANAGER),
+            (Command::InitialiseCluster(Box::new(initialise_request())), THIS_MANAGER),
             (
                 Command::AssumeLeadership(crate::AssumeLeadership {
                     node,
@@ -296,7 +296,7 @@ mod tests {
     fn a_reason_may_be_required_for_whatever_operators_ask_themselves() {
         let by_programs = ["operator.renew", "secrets.read"];
         let asked = commands().into_iter().map(|(command, _)| command);
-        let asked = asked.filter(|command| matches!(command.verb().asker(), Asker::Operator(_)));
+        let asked = asked.filter(|command| matches!(command.verb().allowed_actor(), AllowedActor::Operator(_)));
         let mut asked: Vec<&str> =
             asked.map(|command| command.name()).filter(|name| !by_programs.contains(name)).collect();
         asked.sort_unstable();

@@ -8,8 +8,8 @@ use events::{
 use projections::settings::{ARCHIVE_KEY, ROOT_KEY, UNLOCK_KEY, token_key};
 use projections::{CLUSTER_NAME, Cluster, FOLD_VERSION};
 
-use crate::verb::{Asker, Verb};
-use crate::version::in_sequence;
+use crate::verb::{AllowedActor, Verb};
+use crate::version::require_version;
 use crate::{Ctx, Decision, Rejection, SecretText, validate};
 
 const SUBJECT: &str = "cluster";
@@ -107,8 +107,8 @@ impl Verb for InitialiseCluster {
         "cluster.initialise"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::ThisManager
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::ThisManager
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -125,8 +125,8 @@ impl Verb for AssumeLeadership {
         "leadership.assume"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::ThisManager
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::ThisManager
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -149,8 +149,8 @@ impl Verb for RecordStateHash {
         "state.hash"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::ThisManager
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::ThisManager
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -169,8 +169,8 @@ impl Verb for UpdateCluster {
         "cluster.update"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -179,7 +179,7 @@ impl Verb for UpdateCluster {
     }
 
     fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
-        in_sequence("the cluster", state.settings.version, self.version)?;
+        require_version("the cluster", state.settings.version, self.version)?;
         validate::cluster(&self.spec).map_err(|fault| fault.about(SUBJECT))?;
         if self.spec == *state.spec() {
             return Ok(Decision::nothing(state.id()));
@@ -222,8 +222,8 @@ impl Verb for RotateUnlockKey {
         "cluster.rotate-unlock-key"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -246,8 +246,8 @@ impl Verb for RotateJoinToken {
         "cluster.rotate-token"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -264,38 +264,38 @@ impl Verb for RotateJoinToken {
 }
 
 /// Creates the cluster with its root certificate, its join tokens and its first manager, all in one frame.
-fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rejection> {
+fn initialise(state: &Cluster, request: &InitialiseCluster) -> Result<Decision, Rejection> {
     if state.id() != ClusterId::default() {
         let sentence = format!("this manager already has the cluster {}", state.id());
         let hint = "use another state directory for another cluster";
         return Err(Rejection::conflict(SUBJECT, sentence, hint));
     }
-    validate::cluster(&wish.spec).map_err(|fault| fault.about(SUBJECT))?;
-    validate::hostname(&wish.hostname).map_err(|fault| fault.about("node"))?;
-    let (worker_token, worker_sha256) = &wish.worker_token;
-    let (manager_token, manager_sha256) = &wish.manager_token;
+    validate::cluster(&request.spec).map_err(|fault| fault.about(SUBJECT))?;
+    validate::hostname(&request.hostname).map_err(|fault| fault.about("node"))?;
+    let (worker_token, worker_sha256) = &request.worker_token;
+    let (manager_token, manager_sha256) = &request.manager_token;
     let initialised =
-        ClusterInitialised { cluster: wish.cluster, name: CLUSTER_NAME.to_owned(), spec: wish.spec.clone() };
-    let root = RootCaGenerated { cert_pem: wish.root_cert_pem.clone(), digest: wish.root_digest.clone() };
+        ClusterInitialised { cluster: request.cluster, name: CLUSTER_NAME.to_owned(), spec: request.spec.clone() };
+    let root = RootCaGenerated { cert_pem: request.root_cert_pem.clone(), digest: request.root_digest.clone() };
     let joined = NodeJoined {
-        node: wish.node,
+        node: request.node,
         spec: NodeSpec { role: Role::Manager.into(), ..NodeSpec::default() },
-        hostname: wish.hostname.clone(),
-        addr: wish.addr.clone(),
+        hostname: request.hostname.clone(),
+        addr: request.addr.clone(),
     };
     let certificate = CertificateIssued {
-        node: wish.node,
+        node: request.node,
         role: Role::Manager.into(),
-        cert_pem: wish.cert_pem.clone(),
-        not_after: wish.cert_not_after,
+        cert_pem: request.cert_pem.clone(),
+        not_after: request.cert_not_after,
     };
     let member = MemberAdded {
-        node: wish.node,
-        raft_id: wish.raft_id,
-        addr: wish.addr.clone(),
+        node: request.node,
+        raft_id: request.raft_id,
+        addr: request.addr.clone(),
         voter: true,
-        feature_level_max: wish.feature_level_max,
-        audit_key: wish.audit_key.clone(),
+        feature_level_max: request.feature_level_max,
+        audit_key: request.audit_key.clone(),
     };
     Ok(Decision {
         events: vec![
@@ -308,11 +308,11 @@ fn initialise(state: &Cluster, wish: &InitialiseCluster) -> Result<Decision, Rej
             Kind::MemberAdded(member),
         ],
         volatile: vec![
-            VolatilePayload::keep(ROOT_KEY, wish.root_key_pem.0.as_str()),
+            VolatilePayload::keep(ROOT_KEY, request.root_key_pem.0.as_str()),
             keep_token(Role::Worker, worker_token),
             keep_token(Role::Manager, manager_token),
         ],
-        subject: Some(wish.cluster.to_string()),
+        subject: Some(request.cluster.to_string()),
     })
 }
 
@@ -327,7 +327,7 @@ fn keep_token(role: Role, token: &SecretText) -> VolatilePayload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Story, initialise_wish, manager, operator, registered, removed, this_manager, worker};
+    use crate::testing::{Fixture, initialise_request, manager, operator, registered, removed, this_manager, worker};
     use crate::{Command, RejectionKind};
     use events::NodeDeclaredDown;
     use projections::Liveness;
@@ -347,9 +347,9 @@ mod tests {
 
     #[test]
     fn a_cluster_begins_with_its_trust_its_tokens_and_its_first_manager() {
-        let mut story = Story::empty();
-        let wish = initialise_wish();
-        let decision = story.accept(&this_manager(), Command::InitialiseCluster(Box::new(wish.clone())));
+        let mut fixture = Fixture::empty();
+        let request = initialise_request();
+        let decision = fixture.accept(&this_manager(), Command::InitialiseCluster(Box::new(request.clone())));
         let names: Vec<_> = decision.events.iter().map(Kind::name).collect();
         assert_eq!(
             names,
@@ -367,74 +367,74 @@ mod tests {
         assert_eq!(secrets, [ROOT_KEY, "join-token/worker", "join-token/manager"]);
         assert!(decision.volatile.iter().all(|payload| payload.value.as_ref().is_some_and(|value| !value.is_empty())));
 
-        let settings = &story.state.settings;
-        assert_eq!((settings.id, settings.name.as_str()), (wish.cluster, "default"));
-        assert_eq!(settings.token_sha256(Role::Worker), wish.worker_token.1);
-        assert_eq!(settings.token_sha256(Role::Manager), wish.manager_token.1);
-        let node = story.state.nodes.get(manager()).expect("the first manager");
-        assert_eq!((node.role, node.certificate_not_after), (Role::Manager, Some(wish.cert_not_after)));
+        let settings = &fixture.state.settings;
+        assert_eq!((settings.id, settings.name.as_str()), (request.cluster, "default"));
+        assert_eq!(settings.token_sha256(Role::Worker), request.worker_token.1);
+        assert_eq!(settings.token_sha256(Role::Manager), request.manager_token.1);
+        let node = fixture.state.nodes.get(manager()).expect("the first manager");
+        assert_eq!((node.role, node.certificate_not_after), (Role::Manager, Some(request.cert_not_after)));
 
-        let again = story.refuse(&this_manager(), Command::InitialiseCluster(Box::new(wish)));
+        let again = fixture.refuse(&this_manager(), Command::InitialiseCluster(Box::new(request)));
         assert_eq!(again.kind, RejectionKind::Conflict);
     }
 
     #[test]
     fn a_new_leader_knows_of_no_node() {
-        let mut story = Story::with_worker();
-        let [lost, silent] = [20, 21].map(|bits| story.join(bits));
+        let mut fixture = Fixture::with_worker();
+        let [lost, silent] = [20, 21].map(|bits| fixture.join(bits));
         for (session, node) in [(1, manager()), (2, worker()), (3, lost)] {
-            story.given([registered(node, session)]);
+            fixture.given([registered(node, session)]);
         }
         let last_heard = events::Timestamp::default();
-        story.given([Kind::NodeDeclaredDown(NodeDeclaredDown { node: lost, last_heard, unheard: None })]);
-        assert_eq!(story.accept(&this_manager(), assume()).events.len(), 1);
-        let liveness = |node| story.state.nodes.get(node).map(|node| node.liveness);
+        fixture.given([Kind::NodeDeclaredDown(NodeDeclaredDown { node: lost, last_heard, unheard: None })]);
+        assert_eq!(fixture.accept(&this_manager(), assume()).events.len(), 1);
+        let liveness = |node| fixture.state.nodes.get(node).map(|node| node.liveness);
         assert_eq!([manager(), worker(), silent].map(liveness), [Some(Liveness::Unknown); 3]);
         assert_eq!(liveness(lost), Some(Liveness::Down));
     }
 
     #[test]
     fn hashes_are_noted() {
-        let mut story = Story::with_worker();
-        let decision =
-            story.accept(&this_manager(), Command::RecordStateHash(crate::RecordStateHash { index: 9, hash: [3; 16] }));
+        let mut fixture = Fixture::with_worker();
+        let decision = fixture
+            .accept(&this_manager(), Command::RecordStateHash(crate::RecordStateHash { index: 9, hash: [3; 16] }));
         let recorded = StateHashRecorded { at_index: 9, hash: vec![3; 16], fold_version: Some(FOLD_VERSION) };
         assert_eq!(decision.events, [Kind::StateHashRecorded(recorded)]);
     }
 
     #[test]
     fn settings_change_only_from_the_present_version_and_only_if_they_differ() {
-        let mut story = Story::with_worker();
+        let mut fixture = Fixture::with_worker();
         let spec = ClusterSpec { heartbeat_grace: Some(5), ..Default::default() };
-        let version = story.state.settings.version;
-        let stale = story.refuse(&operator(), update(spec.clone(), Some(version + 1)));
+        let version = fixture.state.settings.version;
+        let stale = fixture.refuse(&operator(), update(spec.clone(), Some(version + 1)));
         assert_eq!(stale.kind, RejectionKind::Conflict);
         assert!(stale.sentence.contains(&format!("version {version},")), "{}", stale.sentence);
 
-        assert_eq!(story.accept(&operator(), update(spec.clone(), Some(version))).events.len(), 1);
-        assert_eq!(story.state.spec().heartbeat_grace, Some(5));
-        assert_eq!(story.accept(&operator(), update(spec, None)).events, []);
+        assert_eq!(fixture.accept(&operator(), update(spec.clone(), Some(version))).events.len(), 1);
+        assert_eq!(fixture.state.spec().heartbeat_grace, Some(5));
+        assert_eq!(fixture.accept(&operator(), update(spec, None)).events, []);
 
         let wrong = ClusterSpec { heartbeat_grace: Some(0), ..Default::default() };
-        assert_eq!(story.refuse(&operator(), update(wrong, None)).kind, RejectionKind::Invalid);
+        assert_eq!(fixture.refuse(&operator(), update(wrong, None)).kind, RejectionKind::Invalid);
     }
 
     #[test]
     fn a_new_token_replaces_the_old_one() {
-        let mut story = Story::with_worker();
+        let mut fixture = Fixture::with_worker();
         let token = SecretText("SWMTKN-1-new".into());
         let command =
             Command::RotateJoinToken(crate::RotateJoinToken { role: Role::Worker, token, secret_sha256: [9; 32] });
-        let decision = story.accept(&operator(), command);
+        let decision = fixture.accept(&operator(), command);
         assert_eq!(decision.volatile, [VolatilePayload::keep("join-token/worker", "SWMTKN-1-new")]);
-        assert_eq!(story.state.settings.token_sha256(Role::Worker), [9; 32]);
-        assert_eq!(story.state.settings.token_sha256(Role::Manager), initialise_wish().manager_token.1);
+        assert_eq!(fixture.state.settings.token_sha256(Role::Worker), [9; 32]);
+        assert_eq!(fixture.state.settings.token_sha256(Role::Manager), initialise_request().manager_token.1);
     }
 
     #[test]
     fn a_removed_node_stays_unknown_to_a_new_leader() {
-        let mut story = Story::with_worker();
-        story.given([removed(worker())]);
-        assert_eq!(story.accept(&this_manager(), assume()).events.len(), 1);
+        let mut fixture = Fixture::with_worker();
+        fixture.given([removed(worker())]);
+        assert_eq!(fixture.accept(&this_manager(), assume()).events.len(), 1);
     }
 }

@@ -10,8 +10,8 @@ use projections::{Cluster, Config};
 
 use crate::text::quote;
 use crate::validate::{self, CONFIGS_BYTES_MAX, Fault};
-use crate::verb::{Asker, Verb};
-use crate::version::in_sequence;
+use crate::verb::{AllowedActor, Verb};
+use crate::version::require_version;
 use crate::{Ctx, Decision, Rejection, RejectionKind, followers};
 
 /// The minimum that a config counts against [`CONFIGS_BYTES_MAX`]: the size of its row and its name.
@@ -51,8 +51,8 @@ impl Verb for CreateConfig {
         "config.create"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -81,8 +81,8 @@ impl Verb for UpdateConfig {
         "config.update"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -93,7 +93,7 @@ impl Verb for UpdateConfig {
         let id = self.config;
         let config = state.configs.get(id).ok_or_else(|| Rejection::not_found("config", id))?;
         let subject = format!("config {}", config.spec.name());
-        in_sequence(&subject, config.version, self.version)?;
+        require_version(&subject, config.version, self.version)?;
         let events = self.changes(state, config).map_err(|fault| fault.about(&subject))?;
         Ok(Decision { events, ..Decision::nothing(id) })
     }
@@ -153,8 +153,8 @@ impl Verb for RemoveConfig {
         "config.remove"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -205,7 +205,7 @@ mod tests {
     use events::{Annotations, ServiceId};
 
     use super::*;
-    use crate::testing::{Story, operator, web};
+    use crate::testing::{Fixture, operator, web};
     use crate::{Command, CreateService, RemoveService, ServiceSecrets, UpdateService};
 
     fn create(name: &str, data: &[u8]) -> Command {
@@ -216,8 +216,8 @@ mod tests {
         })
     }
 
-    fn created(story: &mut Story, name: &str) -> ConfigId {
-        let decision = story.accept(&operator(), create(name, b"data"));
+    fn created(fixture: &mut Fixture, name: &str) -> ConfigId {
+        let decision = fixture.accept(&operator(), create(name, b"data"));
         decision.subject.expect("a subject").parse().expect("a config's id")
     }
 
@@ -245,58 +245,62 @@ mod tests {
 
     #[test]
     fn names_are_unique_without_regard_to_case() {
-        let mut story = Story::with_worker();
-        created(&mut story, "web.conf");
-        let taken = story.refuse(&operator(), create("Web.conf", b"other"));
+        let mut fixture = Fixture::with_worker();
+        created(&mut fixture, "web.conf");
+        let taken = fixture.refuse(&operator(), create("Web.conf", b"other"));
         assert_eq!(taken.kind, RejectionKind::Exists);
         assert!(taken.sentence.starts_with("the name web.conf is taken by config"), "{taken}");
     }
 
     #[test]
     fn all_configs_together_have_a_limit() {
-        let mut story = Story::with_worker();
+        let mut fixture = Fixture::with_worker();
         let most = vec![0; validate::CONFIG_BYTES_MAX];
         let count = CONFIGS_BYTES_MAX / most.len();
         for number in 0..count {
-            story.accept(&operator(), create(&format!("c{number}"), &most));
+            fixture.accept(&operator(), create(&format!("c{number}"), &most));
         }
-        let refused = story.refuse(&operator(), create("more", &most));
+        let refused = fixture.refuse(&operator(), create("more", &most));
         assert_eq!(refused.kind, RejectionKind::Exhausted);
         assert!(refused.sentence.contains("the maximum is 67108864"), "{refused}");
     }
 
     #[test]
     fn a_reference_names_a_config_by_id_and_name() {
-        let mut story = Story::with_worker();
-        let config = created(&mut story, "web.conf");
+        let mut fixture = Fixture::with_worker();
+        let config = created(&mut fixture, "web.conf");
         let ask = |configs: &[(&str, ConfigId)]| {
             let (spec, secrets) = (Box::new(with(configs)), ServiceSecrets::default());
             Command::CreateService(CreateService { spec, secrets })
         };
         for wrong in [("web.conf", ConfigId::default()), ("other", config)] {
-            let refused = story.refuse(&operator(), ask(&[wrong]));
+            let refused = fixture.refuse(&operator(), ask(&[wrong]));
             assert_eq!(refused.kind, RejectionKind::Invalid);
             assert!(refused.sentence.starts_with(&format!("there is no config \"{}\"", wrong.0)), "{refused}");
         }
-        story.accept(&operator(), ask(&[("web.conf", config)]));
+        fixture.accept(&operator(), ask(&[("web.conf", config)]));
     }
 
     #[test]
     fn a_config_stays_as_long_as_a_service_may_need_it() {
-        let mut story = Story::with_worker();
-        let [old, new] = ["old", "new"].map(|name| created(&mut story, name));
-        let service = story.service(&with(&[("old", old)]));
-        let refused = story.refuse(&operator(), remove(old));
+        let mut fixture = Fixture::with_worker();
+        let [old, new] = ["old", "new"].map(|name| created(&mut fixture, name));
+        let service = fixture.service(&with(&[("old", old)]));
+        let refused = fixture.refuse(&operator(), remove(old));
         assert_eq!(
             (refused.kind, refused.sentence.as_str()),
             (RejectionKind::Conflict, "config old is used by service web")
         );
-        story.accept(&operator(), update(service, with(&[("new", new)])));
-        assert_eq!(story.refuse(&operator(), remove(old)).kind, RejectionKind::Conflict, "a rollback goes back to it");
-        story.accept(&operator(), Command::RemoveService(RemoveService { service }));
+        fixture.accept(&operator(), update(service, with(&[("new", new)])));
+        assert_eq!(
+            fixture.refuse(&operator(), remove(old)).kind,
+            RejectionKind::Conflict,
+            "a rollback goes back to it"
+        );
+        fixture.accept(&operator(), Command::RemoveService(RemoveService { service }));
         for config in [old, new] {
-            story.accept(&operator(), remove(config));
-            assert_eq!(story.refuse(&operator(), remove(config)).kind, RejectionKind::NotFound);
+            fixture.accept(&operator(), remove(config));
+            assert_eq!(fixture.refuse(&operator(), remove(config)).kind, RejectionKind::NotFound);
         }
     }
 
@@ -305,58 +309,58 @@ mod tests {
     }
 
     /// The revision of a service's first config.
-    fn revision(story: &Story, service: ServiceId) -> u64 {
-        let spec = &story.state.services.get(service).expect("the service").spec;
+    fn revision(fixture: &Fixture, service: ServiceId) -> u64 {
+        let spec = &fixture.state.services.get(service).expect("the service").spec;
         spec.template().container().configs[0].revision
     }
 
     #[test]
     fn a_new_revision_goes_to_the_services_that_follow_in_the_same_frame() {
-        let mut story = Story::with_worker();
-        let config = created(&mut story, "web.conf");
-        let follower = story.service(&with(&[("web.conf", config)]));
+        let mut fixture = Fixture::with_worker();
+        let config = created(&mut fixture, "web.conf");
+        let follower = fixture.service(&with(&[("web.conf", config)]));
         let mut pinned = with(&[("web.conf", config)]);
         pinned.annotations.get_or_insert_default().name = "pinned".into();
         let container = pinned.task.get_or_insert_default().container.get_or_insert_default();
         (container.configs[0].revision, container.configs[0].pinned) = (1, true);
-        let pinned = story.service(&pinned);
-        let decision = story.accept(&operator(), revise(config, b"new"));
+        let pinned = fixture.service(&pinned);
+        let decision = fixture.accept(&operator(), revise(config, b"new"));
         let names: Vec<&str> = decision.events.iter().map(Kind::name).collect();
         assert_eq!(names, ["config_revised", "service_spec_updated"]);
-        assert_eq!((revision(&story, follower), revision(&story, pinned)), (2, 1));
-        let same = story.accept(&operator(), revise(config, b"new"));
+        assert_eq!((revision(&fixture, follower), revision(&fixture, pinned)), (2, 1));
+        let same = fixture.accept(&operator(), revise(config, b"new"));
         assert_eq!(same.events, [], "the data is the same");
         // The first is used by the pinned one, the second by the target of a rollback.
-        story.accept(&operator(), revise(config, b"newer"));
-        story.accept(&operator(), Command::RemoveService(RemoveService { service: pinned }));
-        story.accept(&operator(), Command::RemoveService(RemoveService { service: follower }));
-        story.accept(&operator(), revise(config, b"newest"));
-        let kept: Vec<u64> = story.state.configs.get(config).expect("the config").revisions.keys().copied().collect();
+        fixture.accept(&operator(), revise(config, b"newer"));
+        fixture.accept(&operator(), Command::RemoveService(RemoveService { service: pinned }));
+        fixture.accept(&operator(), Command::RemoveService(RemoveService { service: follower }));
+        fixture.accept(&operator(), revise(config, b"newest"));
+        let kept: Vec<u64> = fixture.state.configs.get(config).expect("the config").revisions.keys().copied().collect();
         assert_eq!(kept, [4], "nothing needs the others");
     }
 
     #[test]
     fn a_job_is_given_the_newest_revision_when_it_runs_again() {
-        let mut story = Story::with_worker();
-        let config = created(&mut story, "web.conf");
+        let mut fixture = Fixture::with_worker();
+        let config = created(&mut fixture, "web.conf");
         let mut job = with(&[("web.conf", config)]);
         job.mode = Some(events::service_spec::Mode::ReplicatedJob(events::ReplicatedJobMode::default()));
-        let service = story.service(&job);
-        story.accept(&operator(), revise(config, b"new"));
-        assert_eq!(revision(&story, service), 1);
-        let mut again = (*story.state.services.get(service).expect("the job").spec).clone();
+        let service = fixture.service(&job);
+        fixture.accept(&operator(), revise(config, b"new"));
+        assert_eq!(revision(&fixture, service), 1);
+        let mut again = (*fixture.state.services.get(service).expect("the job").spec).clone();
         again.annotations.get_or_insert_default().labels.insert("team".into(), "shop".into());
-        story.accept(&operator(), update(service, again.clone()));
-        assert_eq!(revision(&story, service), 1, "it does not run for a label");
+        fixture.accept(&operator(), update(service, again.clone()));
+        assert_eq!(revision(&fixture, service), 1, "it does not run for a label");
         again.task.get_or_insert_default().force_update += 1;
-        story.accept(&operator(), update(service, again));
-        assert_eq!(revision(&story, service), 2);
+        fixture.accept(&operator(), update(service, again));
+        assert_eq!(revision(&fixture, service), 2);
     }
 
     #[test]
     fn a_config_keeps_its_name_and_an_update_says_something() {
-        let mut story = Story::with_worker();
-        let config = created(&mut story, "web.conf");
+        let mut fixture = Fixture::with_worker();
+        let config = created(&mut fixture, "web.conf");
         let ask = |name: Option<&str>, data: Option<&[u8]>, version| {
             let annotations = |name: &str| Some(Annotations { name: name.into(), ..Annotations::default() });
             let spec = name.map(|name| ConfigSpec { annotations: annotations(name), ..Default::default() });
@@ -368,7 +372,7 @@ mod tests {
             (ask(None, Some(b""), None), "the config is empty"),
             (ask(None, Some(b"x"), Some(1)), "update out of sequence: config web.conf is at version"),
         ] {
-            let refused = story.refuse(&operator(), command);
+            let refused = fixture.refuse(&operator(), command);
             assert!(refused.sentence.starts_with(sentence), "{refused}");
         }
     }

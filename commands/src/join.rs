@@ -4,7 +4,7 @@ use events::{CertificateIssued, Kind, NodeId, NodeJoined, NodeSpec, Role, Timest
 use projections::Cluster;
 
 use crate::node::member;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 /// Admits a node with the role of its token; the subject is its new id. The certificate follows once the id is known.
@@ -36,8 +36,8 @@ impl Verb for JoinNode {
         "node.join"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Joiner
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Joiner
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -60,8 +60,8 @@ impl Verb for CertifyNode {
         "node.certify"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::NodeOrThisManager(self.node)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::NodeOrThisManager(self.node)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -90,7 +90,7 @@ fn room(state: &Cluster, role: Role) -> Result<(), Rejection> {
     let full = |sentence, hint| Err(Rejection::new(RejectionKind::Exhausted, "cluster", sentence, hint));
     let (nodes, limit) = (state.nodes.len(), state.spec().node_limit());
     if nodes >= limit {
-        let hint = "remove nodes that are gone with `swarmctl node rm`, or raise `swarmctl cluster update --max-nodes`";
+        let hint = "remove old nodes with `swarmctl node rm`, or raise `swarmctl cluster update --max-nodes`";
         return full(format!("the cluster has {nodes} nodes; the maximum is {limit}"), hint);
     }
     if role == Role::Worker && state.newcomers() >= NEWCOMERS_MAX {
@@ -154,7 +154,7 @@ mod tests {
     use events::{ClusterSpec, ClusterSpecUpdated, NodeDescribed, NodeDescription};
 
     use super::*;
-    use crate::testing::{Story, initialise_wish, joiner, manager, node, removed, this_manager, worker};
+    use crate::testing::{Fixture, initialise_request, joiner, manager, node, removed, this_manager, worker};
     use crate::{Command, RejectionKind};
 
     fn join(secret_sha256: [u8; 32], hostname: &str) -> Command {
@@ -163,26 +163,26 @@ mod tests {
 
     #[test]
     fn a_cluster_has_room_for_so_many_nodes_and_fewer_that_are_not_there() {
-        let token = initialise_wish().worker_token.1;
-        let mut story = Story::initialised();
+        let token = initialise_request().worker_token.1;
+        let mut fixture = Fixture::initialised();
         for _ in 0..NEWCOMERS_MAX {
-            story.accept(&joiner(), join(token, "host"));
+            fixture.accept(&joiner(), join(token, "host"));
         }
-        let refused = story.refuse(&joiner(), join(token, "host"));
+        let refused = fixture.refuse(&joiner(), join(token, "host"));
         assert_eq!(refused.kind, RejectionKind::Exhausted);
         assert_eq!(refused.sentence, "1000 nodes have joined and never registered");
-        story.accept(&joiner(), join(initialise_wish().manager_token.1, "manager"));
-        let newcomer = story.state.nodes.values().find(|node| node.is_newcomer()).map(|node| node.id);
+        fixture.accept(&joiner(), join(initialise_request().manager_token.1, "manager"));
+        let newcomer = fixture.state.nodes.values().find(|node| node.is_newcomer()).map(|node| node.id);
         let description = NodeDescription { hostname: "host".into(), ..Default::default() };
-        story
+        fixture
             .given([Kind::NodeDescribed(Box::new(NodeDescribed { node: newcomer.expect("a newcomer"), description }))]);
-        story.accept(&joiner(), join(token, "host"));
+        fixture.accept(&joiner(), join(token, "host"));
 
-        let mut story = Story::initialised();
+        let mut fixture = Fixture::initialised();
         let spec = ClusterSpec { nodes_max: Some(2), ..Default::default() };
-        story.given([Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec })]);
-        story.accept(&joiner(), join(token, "host"));
-        let refused = story.refuse(&joiner(), join(token, "host"));
+        fixture.given([Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec })]);
+        fixture.accept(&joiner(), join(token, "host"));
+        let refused = fixture.refuse(&joiner(), join(token, "host"));
         assert_eq!(refused.kind, RejectionKind::Exhausted);
         assert_eq!(refused.sentence, "the cluster has 2 nodes; the maximum is 2");
         assert_eq!(ClusterSpec::default().node_limit(), 100_000);
@@ -199,51 +199,51 @@ mod tests {
 
     #[test]
     fn the_workers_token_lets_a_worker_in() {
-        let mut story = Story::initialised();
-        let decision = story.accept(&joiner(), join(initialise_wish().worker_token.1, "host"));
+        let mut fixture = Fixture::initialised();
+        let decision = fixture.accept(&joiner(), join(initialise_request().worker_token.1, "host"));
         let id: NodeId = decision.subject.expect("a subject").parse().expect("a node's id");
-        let node = story.state.nodes.get(id).expect("the node that joined");
+        let node = fixture.state.nodes.get(id).expect("the node that joined");
         assert_eq!((node.spec.role(), node.hostname(), node.addr.as_str()), (Role::Worker, "host", "10.0.0.9:1"));
-        assert_eq!(story.state.nodes.len(), 2);
+        assert_eq!(fixture.state.nodes.len(), 2);
     }
 
     #[test]
     fn the_managers_token_makes_a_manager() {
-        let (mut story, wish) = (Story::initialised(), initialise_wish());
-        assert_eq!(admit(&story.state, &wish.root_digest, &wish.manager_token.1), Ok(Role::Manager));
-        let decision = story.accept(&joiner(), join(wish.manager_token.1, "host"));
+        let (mut fixture, request) = (Fixture::initialised(), initialise_request());
+        assert_eq!(admit(&fixture.state, &request.root_digest, &request.manager_token.1), Ok(Role::Manager));
+        let decision = fixture.accept(&joiner(), join(request.manager_token.1, "host"));
         let id: NodeId = decision.subject.expect("a subject").parse().expect("a node's id");
-        assert_eq!(story.state.nodes.get(id).map(|node| node.spec.role()), Some(Role::Manager));
+        assert_eq!(fixture.state.nodes.get(id).map(|node| node.spec.role()), Some(Role::Manager));
     }
 
     #[test]
-    fn another_token_lets_nobody_in() {
-        let story = Story::initialised();
-        let refused = story.refuse(&joiner(), join([0; 32], "host"));
+    fn another_token_admits_no_node() {
+        let fixture = Fixture::initialised();
+        let refused = fixture.refuse(&joiner(), join([0; 32], "host"));
         assert_eq!(refused.kind, RejectionKind::Forbidden);
         assert_eq!(refused.sentence, "the join token is not valid for this cluster");
         // Without a cluster there is no token, not even an empty one.
-        assert_eq!(Story::empty().refuse(&joiner(), join([0; 32], "host")).kind, RejectionKind::Forbidden);
+        assert_eq!(Fixture::empty().refuse(&joiner(), join([0; 32], "host")).kind, RejectionKind::Forbidden);
     }
 
     #[test]
     fn every_part_of_a_token_is_judged_by_the_present_state() {
-        let mut story = Story::initialised();
-        let (wish, refused) = (initialise_wish(), "the join token is not valid for this cluster");
-        let digest = wish.root_digest.as_str();
-        assert_eq!(admit(&story.state, digest, &wish.worker_token.1), Ok(Role::Worker));
-        for (digest, secret) in [("", wish.worker_token.1), ("another", wish.worker_token.1), (digest, [0; 32])] {
-            assert_eq!(admit(&story.state, digest, &secret).expect_err(digest).sentence, refused);
+        let mut fixture = Fixture::initialised();
+        let (request, refused) = (initialise_request(), "the join token is not valid for this cluster");
+        let digest = request.root_digest.as_str();
+        assert_eq!(admit(&fixture.state, digest, &request.worker_token.1), Ok(Role::Worker));
+        for (digest, secret) in [("", request.worker_token.1), ("another", request.worker_token.1), (digest, [0; 32])] {
+            assert_eq!(admit(&fixture.state, digest, &secret).expect_err(digest).sentence, refused);
         }
         let rotate = Command::RotateJoinToken(crate::RotateJoinToken {
             role: Role::Worker,
             token: crate::SecretText("new".into()),
             secret_sha256: [7; 32],
         });
-        story.accept(&crate::testing::operator(), rotate);
-        assert_eq!(admit(&story.state, digest, &wish.worker_token.1).expect_err("rotated").sentence, refused);
-        assert_eq!(admit(&story.state, digest, &[7; 32]), Ok(Role::Worker));
-        assert!(admit(&Story::empty().state, "", &[0; 32]).is_err());
+        fixture.accept(&crate::testing::operator(), rotate);
+        assert_eq!(admit(&fixture.state, digest, &request.worker_token.1).expect_err("rotated").sentence, refused);
+        assert_eq!(admit(&fixture.state, digest, &[7; 32]), Ok(Role::Worker));
+        assert!(admit(&Fixture::empty().state, "", &[0; 32]).is_err());
     }
 
     #[test]
@@ -265,24 +265,24 @@ mod tests {
 
     #[test]
     fn a_host_name_has_to_be_one() {
-        let story = Story::initialised();
-        let token = initialise_wish().worker_token.1;
+        let fixture = Fixture::initialised();
+        let token = initialise_request().worker_token.1;
         for hostname in ["", "a b", "a\u{1b}[2J", "a\u{202e}b", &"h".repeat(300), &worker().to_string()] {
-            assert_eq!(story.refuse(&joiner(), join(token, hostname)).kind, RejectionKind::Invalid, "{hostname}");
+            assert_eq!(fixture.refuse(&joiner(), join(token, hostname)).kind, RejectionKind::Invalid, "{hostname}");
         }
     }
 
     #[test]
     fn a_certificate_is_noted_for_a_member_in_its_role() {
-        let mut story = Story::with_worker();
-        story.accept(&this_manager(), certify(worker(), Role::Worker));
-        story.accept(&node(worker()), certify(worker(), Role::Worker));
-        let member = story.state.nodes.get(worker()).expect("the worker");
+        let mut fixture = Fixture::with_worker();
+        fixture.accept(&this_manager(), certify(worker(), Role::Worker));
+        fixture.accept(&node(worker()), certify(worker(), Role::Worker));
+        let member = fixture.state.nodes.get(worker()).expect("the worker");
         assert_eq!((member.role, member.certificate_not_after), (Role::Worker, Some(Timestamp::from_unix_ns(5))));
 
-        assert_eq!(story.refuse(&node(worker()), certify(worker(), Role::Manager)).kind, RejectionKind::Conflict);
-        assert_eq!(story.refuse(&node(worker()), certify(manager(), Role::Manager)).kind, RejectionKind::Forbidden);
-        story.given([removed(worker())]);
-        assert_eq!(story.refuse(&node(worker()), certify(worker(), Role::Worker)).kind, RejectionKind::Forbidden);
+        assert_eq!(fixture.refuse(&node(worker()), certify(worker(), Role::Manager)).kind, RejectionKind::Conflict);
+        assert_eq!(fixture.refuse(&node(worker()), certify(manager(), Role::Manager)).kind, RejectionKind::Forbidden);
+        fixture.given([removed(worker())]);
+        assert_eq!(fixture.refuse(&node(worker()), certify(worker(), Role::Worker)).kind, RejectionKind::Forbidden);
     }
 }

@@ -4,8 +4,8 @@ use events::{Kind, NodeId, NodeSpec, NodeSpecUpdated, Role};
 use projections::Cluster;
 use projections::views::quorum;
 
-use crate::node::{is_only_manager, member, subject, taken_out};
-use crate::verb::{Asker, Verb};
+use crate::node::{is_only_manager, member, removal, subject};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection};
 
 /// Removes the requesting node from the cluster. A manager becomes a worker first, and repeats the request as one.
@@ -20,8 +20,8 @@ impl Verb for LeaveNode {
         "node.leave"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Node(self.node)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Node(self.node)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -39,17 +39,17 @@ impl Verb for LeaveNode {
             return Err(Rejection::conflict(subject(id), sentence, hint));
         }
         if node.spec.role() == Role::Manager {
-            keeps_quorum(state, node, ctx)?;
+            require_quorum(state, node, ctx)?;
             let spec = NodeSpec { role: Role::Worker.into(), ..(*node.spec).clone() };
             return Ok(Decision::one(id, Kind::NodeSpecUpdated(NodeSpecUpdated { node: id, spec })));
         }
         // It waits until the others have recorded that it is no longer a manager.
-        if state.members.contains(id) { Ok(Decision::nothing(id)) } else { taken_out(state, id, false) }
+        if state.members.contains(id) { Ok(Decision::nothing(id)) } else { removal(state, id, false) }
     }
 }
 
 /// Refuses to let a manager leave if the other reachable ones would not be a majority.
-fn keeps_quorum(state: &Cluster, node: &projections::Node, ctx: &Ctx) -> Result<(), Rejection> {
+fn require_quorum(state: &Cluster, node: &projections::Node, ctx: &Ctx) -> Result<(), Rejection> {
     let Some(member) = state.members.get(node.id) else { return Ok(()) };
     let Some(loss) = quorum::loss(state, member, |voter| ctx.reached.contains(&voter.raft_id)) else { return Ok(()) };
     let sentence = format!("{} cannot leave: {loss}", node.hostname());
@@ -65,7 +65,7 @@ mod tests {
     use events::{MemberAdded, MemberDemoted, MemberRemoved};
 
     use super::*;
-    use crate::testing::{Story, manager, node, operator, registered, worker};
+    use crate::testing::{Fixture, manager, node, operator, registered, worker};
     use crate::{Command, RejectionKind};
 
     fn leave(id: NodeId) -> Command {
@@ -78,22 +78,22 @@ mod tests {
 
     #[test]
     fn a_worker_goes_for_itself_alone_and_once() {
-        let mut story = Story::with_worker();
-        story.given([registered(worker(), 1)]);
-        assert_eq!(story.refuse(&node(worker()), leave(manager())).kind, RejectionKind::Forbidden);
-        assert_eq!(story.refuse(&operator(), leave(worker())).kind, RejectionKind::Forbidden);
-        assert_eq!(names(&story.accept(&node(worker()), leave(worker()))), ["node_removed"]);
-        assert!(story.refuse(&node(worker()), leave(worker())).sentence.contains("was removed"));
+        let mut fixture = Fixture::with_worker();
+        fixture.given([registered(worker(), 1)]);
+        assert_eq!(fixture.refuse(&node(worker()), leave(manager())).kind, RejectionKind::Forbidden);
+        assert_eq!(fixture.refuse(&operator(), leave(worker())).kind, RejectionKind::Forbidden);
+        assert_eq!(names(&fixture.accept(&node(worker()), leave(worker()))), ["node_removed"]);
+        assert!(fixture.refuse(&node(worker()), leave(worker())).sentence.contains("was removed"));
     }
 
     #[test]
     fn a_manager_is_demoted_first_if_the_others_can_then_decide() {
-        let mut story = Story::with_worker();
-        let only = story.refuse(&node(manager()), leave(manager()));
+        let mut fixture = Fixture::with_worker();
+        let only = fixture.refuse(&node(manager()), leave(manager()));
         assert!(only.sentence.contains("it is the only manager") && only.hint.contains("--force"), "{only}");
         let (id, raft_id, addr, role) = (worker(), 2, String::new(), Role::Manager.into());
         let spec = NodeSpec { role, ..NodeSpec::default() };
-        story.given([
+        fixture.given([
             Kind::NodeSpecUpdated(NodeSpecUpdated { node: id, spec }),
             Kind::MemberAdded(MemberAdded {
                 node: id,
@@ -104,18 +104,18 @@ mod tests {
                 audit_key: None,
             }),
         ]);
-        let lost = story.refuse(&node(manager()), leave(manager()));
+        let lost = fixture.refuse(&node(manager()), leave(manager()));
         assert_eq!(
             lost.sentence,
-            "manager-1 cannot leave: that would leave 0 of 1 managers in reach, and 1 are needed"
+            "manager-1 cannot leave: that would leave 0 of 1 managers reachable, and 1 are needed"
         );
-        story.reached = Arc::new([1, 2].into());
-        assert_eq!(names(&story.accept(&node(manager()), leave(manager()))), ["node_spec_updated"]);
-        assert_eq!(names(&story.accept(&node(manager()), leave(manager()))), [""; 0], "it votes still");
-        story.given([
+        fixture.reached = Arc::new([1, 2].into());
+        assert_eq!(names(&fixture.accept(&node(manager()), leave(manager()))), ["node_spec_updated"]);
+        assert_eq!(names(&fixture.accept(&node(manager()), leave(manager()))), [""; 0], "it votes still");
+        fixture.given([
             Kind::MemberDemoted(MemberDemoted { node: manager(), raft_id: 1 }),
             Kind::MemberRemoved(MemberRemoved { node: manager(), raft_id: 1 }),
         ]);
-        assert_eq!(names(&story.accept(&node(manager()), leave(manager()))), ["node_removed"]);
+        assert_eq!(names(&fixture.accept(&node(manager()), leave(manager()))), ["node_removed"]);
     }
 }

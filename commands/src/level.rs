@@ -13,5 +13,5 @@ pub fn require_level(state: &Cluster, level: u32, subject: impl Into<String>, wh
         return Ok(());
     }
     let hint = "upgrade all managers first: `swarmctl node ls` shows them";
-    Err(Rejection::conflict(subject, format!("not every manager knows {what}"), hint))
+    Err(Rejection::conflict(subject, format!("not every manager supports {what}"), hint))
 }

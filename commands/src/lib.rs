@@ -69,7 +69,7 @@ pub use tag::{TagHistory, UntagHistory};
 pub use task::{Access, AccessTask, RemoveTask};
 pub use text::quote;
 pub use validate::{IMAGE_HINT, is_hostname, is_image_reference};
-pub use version::{Seen, unchanged};
+pub use version::{ExpectedVersion, unchanged};
 
 verb::commands! {
     /// A command.

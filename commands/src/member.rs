@@ -5,7 +5,7 @@ use events::{ClusterId, Kind, ManagerAnnounced, NodeId, QuorumForced, Role};
 use projections::{Cluster, Member};
 
 use crate::node::member;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 /// Announces that the log of a node's manager is ready to follow.
@@ -43,8 +43,8 @@ impl Verb for ForceQuorum {
         "quorum.force"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::ThisManager
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::ThisManager
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -77,8 +77,8 @@ impl Verb for AnnounceManager {
         "manager.announce"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::NodeOrThisManager(self.node)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::NodeOrThisManager(self.node)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -92,13 +92,13 @@ impl Verb for AnnounceManager {
         let node = member(state, id)?;
         if node.spec.role() != Role::Manager || node.role != Role::Manager {
             let sentence = format!("node {id} is a worker");
-            let hint = "promote it first, and let it renew its certificate";
+            let hint = "promote it first, and wait until it has renewed its certificate";
             return Err(Rejection::new(RejectionKind::Forbidden, subject, sentence, hint));
         }
         validate::addr(addr).map_err(|fault| fault.about(&subject))?;
         if level < state.feature_level() {
             let sentence =
-                format!("node {id} knows feature level {level}, the cluster is at {}", state.feature_level());
+                format!("node {id} supports feature level {level}, the cluster is at {}", state.feature_level());
             let hint = "install the version of swarmd that the other managers run";
             return Err(Rejection::new(RejectionKind::Forbidden, subject, sentence, hint));
         }
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::Command;
-    use crate::testing::{Story, this_manager, worker};
+    use crate::testing::{Fixture, this_manager, worker};
 
     const ADDR: &str = "10.0.0.2:1";
 
@@ -154,30 +154,30 @@ mod tests {
     }
 
     /// A cluster whose worker was promoted and has a manager's certificate.
-    fn promoted() -> Story {
-        let mut story = Story::with_worker();
+    fn promoted() -> Fixture {
+        let mut fixture = Fixture::with_worker();
         let (node, role) = (worker(), Role::Manager.into());
         let spec = NodeSpec { role, ..NodeSpec::default() };
         let not_after = Timestamp::from_unix_ns(90);
-        story.given([
+        fixture.given([
             Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec }),
             Kind::CertificateIssued(CertificateIssued { node, role, cert_pem: String::new(), not_after }),
         ]);
-        story
+        fixture
     }
 
     #[test]
     fn a_manager_announces_itself_once_and_again_when_its_address_or_its_log_is_another() {
-        let mut story = promoted();
-        let names = |story: &mut Story, raft_id, addr| {
-            let decision = story.accept(&this_manager(), announce(worker(), raft_id, addr));
+        let mut fixture = promoted();
+        let names = |fixture: &mut Fixture, raft_id, addr| {
+            let decision = fixture.accept(&this_manager(), announce(worker(), raft_id, addr));
             decision.events.iter().map(Kind::name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&mut story, 7, ADDR), ["manager_announced"]);
-        assert_eq!(names(&mut story, 7, ADDR), [""; 0]);
-        assert_eq!(names(&mut story, 7, "10.0.0.3:1"), ["manager_announced"]);
+        assert_eq!(names(&mut fixture, 7, ADDR), ["manager_announced"]);
+        assert_eq!(names(&mut fixture, 7, ADDR), [""; 0]);
+        assert_eq!(names(&mut fixture, 7, "10.0.0.3:1"), ["manager_announced"]);
         let (node, addr) = (worker(), "10.0.0.3:1".to_owned());
-        story.given([Kind::MemberAdded(MemberAdded {
+        fixture.given([Kind::MemberAdded(MemberAdded {
             node,
             raft_id: 7,
             addr,
@@ -185,35 +185,35 @@ mod tests {
             feature_level_max: 1,
             audit_key: None,
         })]);
-        assert_eq!(names(&mut story, 7, "10.0.0.3:1"), [""; 0]);
-        assert_eq!(names(&mut story, 7, ADDR), ["manager_announced"]);
-        assert!(story.state.announced.is_empty(), "it is a member, and has moved");
-        assert_eq!(names(&mut story, 8, ADDR), ["manager_announced"]);
+        assert_eq!(names(&mut fixture, 7, "10.0.0.3:1"), [""; 0]);
+        assert_eq!(names(&mut fixture, 7, ADDR), ["manager_announced"]);
+        assert!(fixture.state.announced.is_empty(), "it is a member, and has moved");
+        assert_eq!(names(&mut fixture, 8, ADDR), ["manager_announced"]);
     }
 
     #[test]
     fn a_member_says_its_key_once_and_again_when_it_is_another() {
-        let mut story = promoted();
+        let mut fixture = promoted();
         let announce = |key: &str| {
             let (node, addr, audit_key) = (worker(), ADDR.to_owned(), Some(key.to_owned()));
             Command::AnnounceManager(AnnounceManager { node, raft_id: 7, addr, feature_level_max: 1, audit_key })
         };
-        let count = |story: &mut Story, key| story.accept(&this_manager(), announce(key)).events.len();
-        assert_eq!([count(&mut story, "one"), count(&mut story, "one")], [1, 0], "it waits");
+        let count = |fixture: &mut Fixture, key| fixture.accept(&this_manager(), announce(key)).events.len();
+        assert_eq!([count(&mut fixture, "one"), count(&mut fixture, "one")], [1, 0], "it waits");
         let (node, addr, audit_key) = (worker(), ADDR.to_owned(), Some("one".to_owned()));
         let added = MemberAdded { node, raft_id: 7, addr, voter: false, feature_level_max: 1, audit_key };
-        story.given([Kind::MemberAdded(added)]);
-        assert_eq!([count(&mut story, "one"), count(&mut story, "two"), count(&mut story, "two")], [0, 1, 0]);
+        fixture.given([Kind::MemberAdded(added)]);
+        assert_eq!([count(&mut fixture, "one"), count(&mut fixture, "two"), count(&mut fixture, "two")], [0, 1, 0]);
         for no_key in ["a key", "\u{1b}[31m", &"a".repeat(AUDIT_KEY_MAX + 1)] {
-            assert_eq!(story.refuse(&this_manager(), announce(no_key)).kind, RejectionKind::Invalid);
+            assert_eq!(fixture.refuse(&this_manager(), announce(no_key)).kind, RejectionKind::Invalid);
         }
     }
 
     #[test]
-    fn who_goes_on_alone_fences_all_managers_before_it_and_says_so_once() {
-        let mut story = promoted();
+    fn a_manager_that_continues_alone_fences_all_earlier_ones_once() {
+        let mut fixture = promoted();
         let (node, raft_id) = (worker(), 7);
-        story.given([Kind::MemberAdded(MemberAdded {
+        fixture.given([Kind::MemberAdded(MemberAdded {
             node,
             raft_id,
             addr: ADDR.to_owned(),
@@ -223,24 +223,24 @@ mod tests {
         })]);
         let force = |raft_id| Command::ForceQuorum(ForceQuorum { node, raft_id, cluster: None });
         for taken in [0, 1] {
-            assert_eq!(story.refuse(&this_manager(), force(taken)).kind, RejectionKind::Conflict);
+            assert_eq!(fixture.refuse(&this_manager(), force(taken)).kind, RejectionKind::Conflict);
         }
-        let decision = story.accept(&this_manager(), force(70));
+        let decision = fixture.accept(&this_manager(), force(70));
         let forced = QuorumForced { node, raft_id: 70, addr: ADDR.to_owned(), fenced: vec![1, 7], cluster: None };
         assert_eq!(decision.events, [Kind::QuorumForced(forced)]);
-        assert_eq!(story.accept(&this_manager(), force(70)).events, []);
-        let announced = story.refuse(&this_manager(), announce(worker(), 7, ADDR));
+        assert_eq!(fixture.accept(&this_manager(), force(70)).events, []);
+        let announced = fixture.refuse(&this_manager(), announce(worker(), 7, ADDR));
         assert!(announced.sentence.contains("is or was another manager's"), "{}", announced.sentence);
     }
 
     #[test]
-    fn a_raft_id_is_one_managers_for_ever_and_workers_have_none() {
-        let mut story = promoted();
-        assert_eq!(story.refuse(&this_manager(), announce(worker(), 1, ADDR)).kind, RejectionKind::Conflict);
-        assert_eq!(story.refuse(&this_manager(), announce(worker(), 0, ADDR)).kind, RejectionKind::Conflict);
-        assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, "nowhere")).kind, RejectionKind::Invalid);
+    fn a_raft_id_belongs_to_one_manager_permanently_and_workers_have_none() {
+        let mut fixture = promoted();
+        assert_eq!(fixture.refuse(&this_manager(), announce(worker(), 1, ADDR)).kind, RejectionKind::Conflict);
+        assert_eq!(fixture.refuse(&this_manager(), announce(worker(), 0, ADDR)).kind, RejectionKind::Conflict);
+        assert_eq!(fixture.refuse(&this_manager(), announce(worker(), 7, "nowhere")).kind, RejectionKind::Invalid);
         let (node, raft_id) = (worker(), 7);
-        story.given([
+        fixture.given([
             Kind::MemberAdded(MemberAdded {
                 node,
                 raft_id,
@@ -251,27 +251,27 @@ mod tests {
             }),
             Kind::MemberRemoved(MemberRemoved { node, raft_id }),
         ]);
-        assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Conflict);
-        let story = Story::with_worker();
-        assert_eq!(story.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Forbidden);
+        assert_eq!(fixture.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Conflict);
+        let fixture = Fixture::with_worker();
+        assert_eq!(fixture.refuse(&this_manager(), announce(worker(), 7, ADDR)).kind, RejectionKind::Forbidden);
     }
 
     #[test]
     fn a_build_that_does_not_know_what_the_cluster_writes_is_no_manager_of_it() {
-        let mut story = promoted();
+        let mut fixture = promoted();
         let announce = |feature_level_max| {
             let (node, addr) = (worker(), ADDR.to_owned());
             Command::AnnounceManager(AnnounceManager { node, raft_id: 7, addr, feature_level_max, audit_key: None })
         };
-        let names = |story: &mut Story, level| {
-            let decision = story.accept(&this_manager(), announce(level));
+        let names = |fixture: &mut Fixture, level| {
+            let decision = fixture.accept(&this_manager(), announce(level));
             decision.events.iter().map(Kind::name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&mut story, 1), ["manager_announced"]);
-        assert_eq!(names(&mut story, 1), [""; 0]);
-        assert_eq!(names(&mut story, 3), ["manager_announced"], "it was upgraded");
-        story.given([Kind::FeatureLevelRaised(events::FeatureLevelRaised { level: 3 })]);
-        let refused = story.refuse(&this_manager(), announce(2));
+        assert_eq!(names(&mut fixture, 1), ["manager_announced"]);
+        assert_eq!(names(&mut fixture, 1), [""; 0]);
+        assert_eq!(names(&mut fixture, 3), ["manager_announced"], "it was upgraded");
+        fixture.given([Kind::FeatureLevelRaised(events::FeatureLevelRaised { level: 3 })]);
+        let refused = fixture.refuse(&this_manager(), announce(2));
         assert!(refused.sentence.contains("feature level 2, the cluster is at 3"), "{}", refused.sentence);
     }
 }

@@ -9,8 +9,8 @@ use events::{
 use projections::views::quorum;
 use projections::{Cluster, Liveness, Node};
 
-use crate::verb::{Asker, Verb};
-use crate::version::in_sequence;
+use crate::verb::{AllowedActor, Verb};
+use crate::version::require_version;
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 /// Maximum number of tasks of a node to remove: their ids are in one event, and half a frame has room for this many.
@@ -103,8 +103,8 @@ impl Verb for RegisterNode {
         "node.register"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Node(self.node)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Node(self.node)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -136,8 +136,8 @@ impl Verb for HearNode {
         "node.hear"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Node(self.node)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Node(self.node)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -162,8 +162,8 @@ impl Verb for DisconnectNode {
         "node.disconnect"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::ThisManager
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::ThisManager
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -187,8 +187,8 @@ impl Verb for UpdateNode {
         "node.update"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -200,7 +200,7 @@ impl Verb for UpdateNode {
         let (id, spec) = (self.node, &self.spec);
         let node = existing(state, id)?;
         let subject = subject(id);
-        in_sequence(&subject, node.version, self.version)?;
+        require_version(&subject, node.version, self.version)?;
         validate::node_spec(spec).map_err(|fault| fault.about(&subject))?;
         if spec.role() == Role::Worker && is_only_manager(state, node) {
             let sentence = "the manager cannot be demoted: it is the only one";
@@ -208,7 +208,7 @@ impl Verb for UpdateNode {
             return Err(Rejection::conflict(subject, sentence, hint));
         }
         if spec.role() == Role::Worker && node.spec.role() == Role::Manager {
-            keeps_quorum(state, node, &ctx.reached)?;
+            require_quorum(state, node, &ctx.reached)?;
         }
         if *spec == *node.spec {
             return Ok(Decision::nothing(id));
@@ -222,8 +222,8 @@ impl Verb for RemoveNode {
         "node.remove"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -233,8 +233,8 @@ impl Verb for RemoveNode {
     fn decide(&self, state: &Cluster, _ctx: &mut Ctx) -> Result<Decision, Rejection> {
         let (id, forced) = (self.node, self.force);
         let node = existing(state, id)?;
-        may_go(state, node, forced)?;
-        taken_out(state, id, forced)
+        require_removable(state, node, forced)?;
+        removal(state, id, forced)
     }
 }
 
@@ -242,7 +242,7 @@ impl Verb for RemoveNode {
 ///
 /// # Errors
 /// When it has more tasks than fit into one frame.
-pub(crate) fn taken_out(state: &Cluster, id: NodeId, forced: bool) -> Result<Decision, Rejection> {
+pub(crate) fn removal(state: &Cluster, id: NodeId, forced: bool) -> Result<Decision, Rejection> {
     let tasks: Vec<TaskId> =
         state.tasks_of_node(id).filter(|task| !task.state.is_terminal()).map(|task| task.id).collect();
     if tasks.len() > ORPHANS_MAX {
@@ -260,7 +260,7 @@ pub(crate) fn taken_out(state: &Cluster, id: NodeId, forced: bool) -> Result<Dec
 }
 
 /// Refuses to remove a manager's vote if the other reachable ones would not be a majority.
-fn keeps_quorum(state: &Cluster, node: &Node, reached: &BTreeSet<u64>) -> Result<(), Rejection> {
+fn require_quorum(state: &Cluster, node: &Node, reached: &BTreeSet<u64>) -> Result<(), Rejection> {
     let Some(member) = state.members.get(node.id) else { return Ok(()) };
     let Some(loss) = quorum::loss(state, member, |voter| reached.contains(&voter.raft_id)) else { return Ok(()) };
     let sentence = format!("{} cannot be demoted: {loss}", node.hostname());
@@ -275,7 +275,7 @@ pub(crate) fn is_only_manager(state: &Cluster, node: &Node) -> bool {
 }
 
 /// Refuses to remove a manager, and a node that is ready.
-fn may_go(state: &Cluster, node: &Node, force: bool) -> Result<(), Rejection> {
+fn require_removable(state: &Cluster, node: &Node, force: bool) -> Result<(), Rejection> {
     let id = node.id;
     let managers = state.members.len();
     if is_only_manager(state, node) {
@@ -285,7 +285,7 @@ fn may_go(state: &Cluster, node: &Node, force: bool) -> Result<(), Rejection> {
     }
     if node.spec.role() == Role::Manager || state.members.contains(id) {
         let sentence = format!("node {id} is one of the {managers} managers of this cluster");
-        let hint = "demote it first, and wait until it replicates the log no more";
+        let hint = "demote it first, and wait until it no longer replicates the log";
         return Err(Rejection::conflict(subject(id), sentence, hint));
     }
     if node.liveness == Liveness::Ready && !force {

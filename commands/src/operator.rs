@@ -6,7 +6,7 @@ use events::{
 use projections::Cluster;
 
 use crate::text::quote;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 /// Maximum number of operators: people and tools, which are few. Each of their calls searches through all.
@@ -51,8 +51,8 @@ impl Verb for CreateOperator {
         "operator.create"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -83,8 +83,8 @@ impl Verb for RevokeOperator {
         "operator.revoke"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -105,8 +105,8 @@ impl Verb for RenewOperator {
         "operator.renew"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Viewer)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Viewer)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -127,8 +127,8 @@ impl Verb for ReadSecrets {
         "secrets.read"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -145,7 +145,7 @@ impl Verb for ReadSecrets {
 mod tests {
     use super::*;
     use crate::Command;
-    use crate::testing::{Story, operator};
+    use crate::testing::{Fixture, operator};
 
     fn create(name: &str) -> Command {
         let (role, not_after) = (OperatorRole::Operator, Timestamp::default());
@@ -154,26 +154,26 @@ mod tests {
 
     #[test]
     fn a_name_is_given_once_until_its_operator_is_revoked() {
-        let mut story = Story::initialised();
-        let ada = story.accept(&operator(), create("ada")).subject.expect("an id").parse().expect("an operator's");
-        assert_eq!(story.refuse(&operator(), create("ADA")).kind, RejectionKind::Exists);
+        let mut fixture = Fixture::initialised();
+        let ada = fixture.accept(&operator(), create("ada")).subject.expect("an id").parse().expect("an operator's");
+        assert_eq!(fixture.refuse(&operator(), create("ADA")).kind, RejectionKind::Exists);
         let revoke = |operator| Command::RevokeOperator(RevokeOperator { operator });
         let not_after = Timestamp::from_unix_ns(7);
         let renew = |operator| Command::RenewOperator(RenewOperator { operator, not_after });
-        assert_eq!(story.accept(&operator(), renew(ada)).events.len(), 1);
-        assert_eq!(story.state.operators.get(ada).map(|known| known.not_after), Some(not_after));
-        story.accept(&operator(), revoke(ada));
-        assert_eq!(story.refuse(&operator(), revoke(ada)).kind, RejectionKind::NotFound);
-        assert_eq!(story.refuse(&operator(), renew(ada)).kind, RejectionKind::NotFound);
-        let again = story.accept(&operator(), create("ada")).subject.expect("an id");
+        assert_eq!(fixture.accept(&operator(), renew(ada)).events.len(), 1);
+        assert_eq!(fixture.state.operators.get(ada).map(|known| known.not_after), Some(not_after));
+        fixture.accept(&operator(), revoke(ada));
+        assert_eq!(fixture.refuse(&operator(), revoke(ada)).kind, RejectionKind::NotFound);
+        assert_eq!(fixture.refuse(&operator(), renew(ada)).kind, RejectionKind::NotFound);
+        let again = fixture.accept(&operator(), create("ada")).subject.expect("an id");
         assert_ne!(again, ada.to_string(), "the old certificate is not the new operator's");
     }
 
     #[test]
     fn names_are_words() {
-        let story = Story::initialised();
+        let fixture = Fixture::initialised();
         for name in ["", "-ada", "a da", "ada\n", &"a".repeat(64), &"0".repeat(25)] {
-            assert_eq!(story.refuse(&operator(), create(name)).kind, RejectionKind::Invalid, "{name}");
+            assert_eq!(fixture.refuse(&operator(), create(name)).kind, RejectionKind::Invalid, "{name}");
         }
     }
 }

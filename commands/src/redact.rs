@@ -9,7 +9,7 @@ use events::{
 use projections::settings::REDACTION_KEY;
 use projections::{Cluster, Service};
 
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, require_level};
 
 /// Maximum total of redacted frames: the state keeps 40 bytes for each.
@@ -39,8 +39,8 @@ impl Verb for RedactHistory {
         "history.redact"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -54,11 +54,11 @@ impl Verb for RedactHistory {
             .parse()
             .map_err(|why: String| Rejection::invalid(&subject, format!("no value can be erased from {field}"), why))?;
         require_level(state, redaction::FEATURE_LEVEL, &subject, "redacted frames")?;
-        self.sound(state)?;
+        self.require_plausible(state)?;
         let present = state.services.get(service);
         let is_stale = present.is_some_and(|service| service.version > *read_to) || state.redacted_at() > *read_to;
         if is_stale || state.redactions.is_empty() != key.is_some() {
-            let sentence = "the service, or what was erased from history, changed while this was under way";
+            let sentence = "the service or the redactions of history changed in the meantime";
             return Err(Rejection::conflict(subject, sentence, "try again"));
         }
         let holds = |spec: &ServiceSpec| named.value(spec).as_deref() == Some(value.0.as_str());
@@ -89,7 +89,7 @@ impl Verb for RedactHistory {
 
 impl RedactHistory {
     /// Checks that a manager's reading of history is plausible.
-    fn sound(&self, state: &Cluster) -> Result<(), Rejection> {
+    fn require_plausible(&self, state: &Cluster) -> Result<(), Rejection> {
         let (frames, subject) = (&self.frames, format!("field {}", self.field));
         let in_order = frames.windows(2).all(|pair| pair[0].index < pair[1].index);
         let is_read =
@@ -123,7 +123,7 @@ fn not_needed(service: &Service, field: &Field, holds: impl Fn(&ServiceSpec) -> 
             "let another update complete first, such as `swarmctl service update --force {name}`: a rollback goes back to the \
              spec before that then"
         );
-        ("in the spec that a rollback goes back to", hint)
+        ("in the spec that a rollback would restore", hint)
     } else {
         return Ok(());
     };
@@ -136,7 +136,7 @@ mod tests {
     use events::{TaskReported, TaskState, TaskStatus, UpdateCompleted};
 
     use super::*;
-    use crate::testing::{Story, operator, web};
+    use crate::testing::{Fixture, operator, web};
     use crate::{Command, ServiceSecrets, UpdateService};
 
     fn with_password(value: &str) -> ServiceSpec {
@@ -146,78 +146,78 @@ mod tests {
         spec
     }
 
-    fn update(story: &mut Story, service: ServiceId, value: &str) {
-        let version = Some(story.state.services.get(service).expect("it is there").version);
+    fn update(fixture: &mut Fixture, service: ServiceId, value: &str) {
+        let version = Some(fixture.state.services.get(service).expect("it is there").version);
         let spec = Box::new(with_password(value));
         let command = UpdateService { service, spec, version, secrets: ServiceSecrets::default() };
-        story.accept(&operator(), Command::UpdateService(command));
-        story.given([Kind::UpdateCompleted(UpdateCompleted { service, rollback: None })]);
+        fixture.accept(&operator(), Command::UpdateService(command));
+        fixture.given([Kind::UpdateCompleted(UpdateCompleted { service, rollback: None })]);
     }
 
-    fn redact(story: &Story, service: ServiceId, value: &str) -> RedactHistory {
-        let first = story.state.services.get(service).expect("it is there").spec_changes[0];
+    fn redact(fixture: &Fixture, service: ServiceId, value: &str) -> RedactHistory {
+        let first = fixture.state.services.get(service).expect("it is there").spec_changes[0];
         RedactHistory {
             service,
             field: "env.PASSWORD".to_owned(),
             value: SecretText(value.to_owned()),
             digest: redaction::digest(&[7; 32]),
-            key: story.state.redactions.is_empty().then(|| SecretBytes(vec![7; 32])),
+            key: fixture.state.redactions.is_empty().then(|| SecretBytes(vec![7; 32])),
             frames: vec![RedactedBytes { index: first, sha256: vec![7; 32] }],
-            read_to: story.state.position.index,
+            read_to: fixture.state.position.index,
         }
     }
 
     /// A cluster with the required feature level and a service that has this value.
-    fn story() -> (Story, ServiceId) {
-        let mut story = Story::with_worker();
+    fn fixture() -> (Fixture, ServiceId) {
+        let mut fixture = Fixture::with_worker();
         let level = events::FeatureLevelRaised { level: redaction::FEATURE_LEVEL };
-        story.given([Kind::FeatureLevelRaised(level)]);
-        let service = story.service(&with_password("hunter2"));
-        (story, service)
+        fixture.given([Kind::FeatureLevelRaised(level)]);
+        let service = fixture.service(&with_password("hunter2"));
+        (fixture, service)
     }
 
     #[test]
     fn a_value_goes_once_nothing_can_need_it() {
-        let (mut story, service) = story();
+        let (mut fixture, service) = fixture();
         let node = events::Id::from_bits(2);
-        let task = story.task(7, service, Some((node, TaskState::Running)));
-        let refuse = |story: &Story, sentence: &str| {
-            let refused = story.refuse(&operator(), Command::RedactHistory(redact(story, service, "hunter2")));
+        let task = fixture.task(7, service, Some((node, TaskState::Running)));
+        let refuse = |fixture: &Fixture, sentence: &str| {
+            let refused = fixture.refuse(&operator(), Command::RedactHistory(redact(fixture, service, "hunter2")));
             assert!(refused.kind == RejectionKind::Conflict && refused.sentence.contains(sentence), "{refused:?}");
             assert!(!format!("{refused:?}").contains("hunter2"));
         };
-        refuse(&story, "has the value in env.PASSWORD now");
-        update(&mut story, service, "another");
-        refuse(&story, "in the spec that a rollback goes back to");
-        update(&mut story, service, "a third");
-        refuse(&story, "has not stopped yet");
+        refuse(&fixture, "has the value in env.PASSWORD now");
+        update(&mut fixture, service, "another");
+        refuse(&fixture, "in the spec that a rollback would restore");
+        update(&mut fixture, service, "a third");
+        refuse(&fixture, "has not stopped yet");
         let status = TaskStatus { state: TaskState::Shutdown.into(), ..crate::testing::status(TaskState::Shutdown) };
-        story.given([Kind::TaskReported(TaskReported { task, status })]);
-        let decision = story.accept(&operator(), Command::RedactHistory(redact(&story, service, "hunter2")));
+        fixture.given([Kind::TaskReported(TaskReported { task, status })]);
+        let decision = fixture.accept(&operator(), Command::RedactHistory(redact(&fixture, service, "hunter2")));
         let Kind::HistoryRedacted(event) = &decision.events[0] else { panic!("{decision:?}") };
         assert_eq!((event.revisions.len(), decision.volatile.len()), (1, 1), "the finished task's spec, and the key");
-        let spec = &story.state.revisions.get((service, event.revisions[0])).expect("it is there").spec;
+        let spec = &fixture.state.revisions.get((service, event.revisions[0])).expect("it is there").spec;
         assert_eq!(spec.template().container().env, [format!("PASSWORD={}", redaction::digest(&[7; 32]))]);
         // The key is kept, and another value may be erased.
-        let second = redact(&story, service, "another");
+        let second = redact(&fixture, service, "another");
         assert_eq!(second.key, None);
-        refuse_stale(&story, &second);
+        refuse_stale(&fixture, &second);
     }
 
-    fn refuse_stale(story: &Story, redact: &RedactHistory) {
+    fn refuse_stale(fixture: &Fixture, redact: &RedactHistory) {
         for stale in [
             RedactHistory { read_to: redact.read_to - 1, ..redact.clone() },
             RedactHistory { key: Some(SecretBytes(vec![8; 32])), ..redact.clone() },
         ] {
-            let refused = story.refuse(&operator(), Command::RedactHistory(stale));
-            assert!(refused.sentence.contains("while this was under way"), "{refused:?}");
+            let refused = fixture.refuse(&operator(), Command::RedactHistory(stale));
+            assert!(refused.sentence.contains("changed in the meantime"), "{refused:?}");
         }
     }
 
     #[test]
     fn what_was_not_read_of_this_history_is_refused() {
-        let (story, service) = story();
-        let sound = redact(&story, service, "never set");
+        let (fixture, service) = fixture();
+        let sound = redact(&fixture, service, "never set");
         let frame = |index| RedactedBytes { index, sha256: vec![7; 32] };
         let table: [fn(&mut RedactHistory); 7] = [
             |redact| redact.field = "image".to_owned(),
@@ -232,27 +232,27 @@ mod tests {
             let mut redact = sound.clone();
             spoil(&mut redact);
             assert_eq!(
-                story.refuse(&operator(), Command::RedactHistory(redact)).kind,
+                fixture.refuse(&operator(), Command::RedactHistory(redact)).kind,
                 RejectionKind::Invalid,
                 "row {number}"
             );
         }
         let mut many = sound.clone();
         many.frames = (0..=FRAMES_MAX as u64).map(frame).collect();
-        many.read_to = story.state.position.index;
-        let refused = story.refuse(&operator(), Command::RedactHistory(many));
+        many.read_to = fixture.state.position.index;
+        let refused = fixture.refuse(&operator(), Command::RedactHistory(many));
         assert_eq!(refused.kind, RejectionKind::Invalid, "history is not that long: {refused:?}");
     }
 
     #[test]
     fn a_cluster_below_the_level_refuses() {
-        let mut story = Story::with_worker();
-        let service = story.service(&with_password("hunter2"));
-        if story.state.feature_level() < redaction::FEATURE_LEVEL {
-            let refused = story.refuse(&operator(), Command::RedactHistory(redact(&story, service, "none")));
+        let mut fixture = Fixture::with_worker();
+        let service = fixture.service(&with_password("hunter2"));
+        if fixture.state.feature_level() < redaction::FEATURE_LEVEL {
+            let refused = fixture.refuse(&operator(), Command::RedactHistory(redact(&fixture, service, "none")));
             assert!(refused.sentence.contains("not every manager"), "{refused:?}");
         } else {
-            panic!("a story is at the lowest level until it is raised");
+            panic!("a fixture is at the lowest level until it is raised");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use events::{AccessRefused, Kind};
 use projections::Cluster;
 
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind};
 
 /// Maximum number of callers in one event.
@@ -28,8 +28,8 @@ impl Verb for RecordRefusals {
         "refusals.record"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::ThisManager
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::ThisManager
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -54,7 +54,7 @@ impl Verb for RecordRefusals {
         let recent = state.members.values().filter(|member| member.refusals_noted_at.is_some_and(is_recent));
         let recent: Vec<_> = recent.map(|member| member.node).collect();
         if recent.len() >= CLUSTER_MAX || recent.contains(&summary.manager) {
-            let hint = "it is tried again in a minute, with what is refused until then";
+            let hint = "it is retried in a minute, including refusals until then";
             return Err(Rejection::new(RejectionKind::Unavailable, subject, "too many were noted just now", hint));
         }
         Ok(Decision::one(summary.manager, Kind::AccessRefused(summary.clone())))
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
     use crate::Command;
-    use crate::testing::{Story, manager, this_manager};
+    use crate::testing::{Fixture, manager, this_manager};
 
     fn summary(manager: NodeId, callers: usize, name: &str) -> AccessRefused {
         let actor = ActorRecord { kind: ActorKind::Joiner.into(), subject: name.to_owned(), via: None };
@@ -80,8 +80,8 @@ mod tests {
     }
 
     /// Moves this manager's last record into the past.
-    fn age(story: &mut Story, node: NodeId, length: Duration) {
-        story.state.members.update(node, |member| {
+    fn age(fixture: &mut Fixture, node: NodeId, length: Duration) {
+        fixture.state.members.update(node, |member| {
             let noted = member.refusals_noted_at.expect("noted");
             member.refusals_noted_at = Some(Timestamp::from_unix_ns(noted.unix_ns() - length.as_nanos() as i64));
         });
@@ -89,42 +89,42 @@ mod tests {
 
     #[test]
     fn a_manager_notes_them_once_a_minute_and_nothing_where_there_are_none() {
-        let mut story = Story::initialised();
+        let mut fixture = Fixture::initialised();
         let none = AccessRefused { manager: manager(), ..AccessRefused::default() };
-        assert_eq!(story.accept(&this_manager(), record(none.clone())).events, []);
+        assert_eq!(fixture.accept(&this_manager(), record(none.clone())).events, []);
         let others = AccessRefused { others: Some(2), ..none };
         for noted in [summary(manager(), CALLERS_MAX, "10.0.0.9"), others] {
             assert_eq!(
-                story.accept(&this_manager(), record(noted.clone())).events,
+                fixture.accept(&this_manager(), record(noted.clone())).events,
                 [Kind::AccessRefused(noted.clone())]
             );
-            assert_eq!(story.refuse(&this_manager(), record(noted)).kind, RejectionKind::Unavailable);
-            age(&mut story, manager(), MANAGER_PERIOD);
+            assert_eq!(fixture.refuse(&this_manager(), record(noted)).kind, RejectionKind::Unavailable);
+            age(&mut fixture, manager(), MANAGER_PERIOD);
         }
     }
 
     #[test]
     fn what_is_not_bounded_is_not_noted() {
-        let story = Story::initialised();
+        let fixture = Fixture::initialised();
         for (callers, name) in [(CALLERS_MAX + 1, "a".to_owned()), (1, "a".repeat(TEXT_BYTES_MAX + 1))] {
-            let refused = story.refuse(&this_manager(), record(summary(manager(), callers, &name)));
+            let refused = fixture.refuse(&this_manager(), record(summary(manager(), callers, &name)));
             assert_eq!(refused.kind, RejectionKind::Invalid);
         }
     }
 
     #[test]
     fn many_managers_together_note_few() {
-        let mut story = Story::initialised();
-        let nodes: Vec<NodeId> = (10..20).map(|number| story.join(number)).collect();
+        let mut fixture = Fixture::initialised();
+        let nodes: Vec<NodeId> = (10..20).map(|number| fixture.join(number)).collect();
         for (node, raft_id) in nodes.iter().copied().zip(100..) {
-            story.given([Kind::MemberAdded(MemberAdded { node, raft_id, ..MemberAdded::default() })]);
+            fixture.given([Kind::MemberAdded(MemberAdded { node, raft_id, ..MemberAdded::default() })]);
         }
         let (first, last) = nodes.split_at(CLUSTER_MAX);
         for node in first {
-            story.accept(&this_manager(), record(summary(*node, 1, "a")));
+            fixture.accept(&this_manager(), record(summary(*node, 1, "a")));
         }
-        assert_eq!(story.refuse(&this_manager(), record(summary(last[0], 1, "a"))).kind, RejectionKind::Unavailable);
-        age(&mut story, first[0], MANAGER_PERIOD);
-        story.accept(&this_manager(), record(summary(last[0], 1, "a")));
+        assert_eq!(fixture.refuse(&this_manager(), record(summary(last[0], 1, "a"))).kind, RejectionKind::Unavailable);
+        age(&mut fixture, first[0], MANAGER_PERIOD);
+        fixture.accept(&this_manager(), record(summary(last[0], 1, "a")));
     }
 }

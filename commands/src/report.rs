@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::node::in_session;
 use crate::text::clip;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind};
 
 /// Maximum number of reports in one command: as many events as a frame may hold.
@@ -41,8 +41,8 @@ impl Verb for ReportTasks {
         "task.report"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Node(self.node)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Node(self.node)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {

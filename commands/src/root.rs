@@ -4,7 +4,7 @@ use events::{Kind, NodeId, NodeMovedToRoot, OperatorRole, RootRotationStarted, V
 use projections::Cluster;
 
 use crate::node::member;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, SecretText};
 
 const SUBJECT: &str = "root certificate";
@@ -40,8 +40,8 @@ impl Verb for RotateRoot {
         "cluster.rotate-root"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -86,8 +86,8 @@ impl Verb for MoveNodeToRoot {
         "node.move-to-root"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Node(self.node)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Node(self.node)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -110,7 +110,7 @@ mod tests {
     use events::Id;
 
     use super::*;
-    use crate::testing::{Story, node, operator, worker};
+    use crate::testing::{Fixture, node, operator, worker};
     use crate::{Command, RejectionKind};
 
     fn rotate() -> Command {
@@ -131,18 +131,18 @@ mod tests {
 
     #[test]
     fn one_rotation_at_a_time_and_its_secrets_are_of_the_next_generation() {
-        let mut story = Story::with_worker();
-        let decision = story.accept(&operator(), rotate());
+        let mut fixture = Fixture::with_worker();
+        let decision = fixture.accept(&operator(), rotate());
         let names: Vec<&str> = decision.volatile.iter().map(|payload| payload.key.as_str()).collect();
         assert_eq!(names, ["join-token/worker/1", "join-token/manager/1", "root-ca/key/1"]);
-        let refused = story.refuse(&operator(), rotate());
+        let refused = fixture.refuse(&operator(), rotate());
         assert_eq!(refused.kind, RejectionKind::Conflict);
         assert!(refused.sentence.contains("0 of 2 nodes have moved"), "{refused}");
     }
 
     #[test]
     fn a_root_comes_signed_by_the_present_one_and_may_leave_its_key_outside() {
-        let mut story = Story::with_worker();
+        let mut fixture = Fixture::with_worker();
         let with = |change: fn(&mut RotateRoot)| match rotate() {
             Command::RotateRoot(mut rotate) => {
                 change(&mut rotate);
@@ -150,22 +150,22 @@ mod tests {
             }
             other => panic!("{other:?}"),
         };
-        let refused = story.refuse(&operator(), with(|rotate| rotate.cross_cert_pem.clear()));
+        let refused = fixture.refuse(&operator(), with(|rotate| rotate.cross_cert_pem.clear()));
         assert_eq!(refused.kind, RejectionKind::Conflict);
-        let decision = story.accept(&operator(), with(|rotate| rotate.key_pem.0.clear()));
+        let decision = fixture.accept(&operator(), with(|rotate| rotate.key_pem.0.clear()));
         let names: Vec<&str> = decision.volatile.iter().map(|payload| payload.key.as_str()).collect();
         assert_eq!(names, ["join-token/worker/1", "join-token/manager/1"]);
     }
 
     #[test]
     fn a_node_moves_once_and_only_to_the_root_that_is_on_its_way() {
-        let mut story = Story::with_worker();
+        let mut fixture = Fixture::with_worker();
         let itself = node(worker());
-        assert_eq!(story.accept(&itself, moved("next")).events, []);
-        story.accept(&operator(), rotate());
-        assert_eq!(story.accept(&itself, moved("another")).events, []);
-        assert_eq!(story.accept(&itself, moved("next")).events.len(), 1);
-        assert_eq!(story.accept(&itself, moved("next")).events, []);
-        assert_eq!(story.refuse(&node(NodeId::from_bits(9)), moved("next")).kind, RejectionKind::Forbidden);
+        assert_eq!(fixture.accept(&itself, moved("next")).events, []);
+        fixture.accept(&operator(), rotate());
+        assert_eq!(fixture.accept(&itself, moved("another")).events, []);
+        assert_eq!(fixture.accept(&itself, moved("next")).events.len(), 1);
+        assert_eq!(fixture.accept(&itself, moved("next")).events, []);
+        assert_eq!(fixture.refuse(&node(NodeId::from_bits(9)), moved("next")).kind, RejectionKind::Forbidden);
     }
 }

@@ -10,8 +10,8 @@ use projections::{Cluster, ClusterSecret};
 use crate::config::unused;
 use crate::text::quote;
 use crate::validate::{self, Fault, SECRETS_KIB_MAX};
-use crate::verb::{Asker, Verb};
-use crate::version::in_sequence;
+use crate::verb::{AllowedActor, Verb};
+use crate::version::require_version;
 use crate::{Ctx, Decision, Rejection, RejectionKind, followers};
 
 /// The unit of recorded sizes.
@@ -53,8 +53,8 @@ impl Verb for CreateSecret {
         "secret.create"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -85,8 +85,8 @@ impl Verb for UpdateSecret {
         "secret.update"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -97,7 +97,7 @@ impl Verb for UpdateSecret {
         let id = self.secret;
         let secret = state.secrets.get(id).ok_or_else(|| Rejection::not_found("secret", id))?;
         let subject = format!("secret {}", secret.spec.name());
-        in_sequence(&subject, secret.version, self.version)?;
+        require_version(&subject, secret.version, self.version)?;
         let mut decision = Decision::nothing(id);
         self.relabel(secret, &mut decision).map_err(|fault| fault.about(&subject))?;
         self.revise(state, secret, &mut decision).map_err(|fault| fault.about(&subject))?;
@@ -153,8 +153,8 @@ impl Verb for RemoveSecret {
         "secret.remove"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -203,7 +203,7 @@ mod tests {
     use events::{Annotations, ServiceId};
 
     use super::*;
-    use crate::testing::{Story, operator, web};
+    use crate::testing::{Fixture, operator, web};
     use crate::{Command, CreateService, RemoveService, ServiceSecrets, UpdateService};
 
     fn create(name: &str, data: &[u8]) -> Command {
@@ -212,8 +212,8 @@ mod tests {
         Command::CreateSecret(CreateSecret { spec: SecretSpec { annotations, ..Default::default() }, data })
     }
 
-    fn created(story: &mut Story, name: &str) -> SecretId {
-        let decision = story.accept(&operator(), create(name, b"data"));
+    fn created(fixture: &mut Fixture, name: &str) -> SecretId {
+        let decision = fixture.accept(&operator(), create(name, b"data"));
         decision.subject.expect("a subject").parse().expect("a secret's id")
     }
 
@@ -241,95 +241,99 @@ mod tests {
 
     #[test]
     fn the_data_of_a_secret_is_in_the_keyring_alone() {
-        let mut story = Story::with_worker();
-        let decision = story.accept(&operator(), create("key", b"data"));
+        let mut fixture = Fixture::with_worker();
+        let decision = fixture.accept(&operator(), create("key", b"data"));
         let secret: SecretId = decision.subject.as_deref().expect("a subject").parse().expect("a secret's id");
         let key = format!("secret/{secret}/1");
         assert_eq!(decision.volatile, [VolatilePayload::keep(key.clone(), "data")]);
         assert!(!format!("{:?}", decision.events).contains("data"), "{:?}", decision.events);
-        let removed = story.accept(&operator(), remove(secret));
+        let removed = fixture.accept(&operator(), remove(secret));
         assert_eq!(removed.volatile, [VolatilePayload::destroy(key)]);
     }
 
     #[test]
     fn names_are_unique_without_regard_to_case() {
-        let mut story = Story::with_worker();
-        created(&mut story, "key");
-        let taken = story.refuse(&operator(), create("Key", b"other"));
+        let mut fixture = Fixture::with_worker();
+        created(&mut fixture, "key");
+        let taken = fixture.refuse(&operator(), create("Key", b"other"));
         assert_eq!(taken.kind, RejectionKind::Exists);
         assert!(taken.sentence.starts_with("the name key is taken by secret"), "{taken}");
     }
 
     #[test]
     fn all_secrets_together_have_a_limit() {
-        let mut story = Story::with_worker();
+        let mut fixture = Fixture::with_worker();
         let most = vec![0; validate::SECRET_BYTES_MAX];
         for number in 0..SECRETS_KIB_MAX / 500 {
-            story.accept(&operator(), create(&format!("s{number}"), &most));
+            fixture.accept(&operator(), create(&format!("s{number}"), &most));
         }
-        let refused = story.refuse(&operator(), create("more", &most));
+        let refused = fixture.refuse(&operator(), create("more", &most));
         assert_eq!(refused.kind, RejectionKind::Exhausted);
         assert!(refused.sentence.contains("the maximum is 65536"), "{refused}");
     }
 
     #[test]
     fn a_reference_names_a_secret_by_id_and_name_and_is_given_the_newest_revision() {
-        let mut story = Story::with_worker();
-        let secret = created(&mut story, "key");
+        let mut fixture = Fixture::with_worker();
+        let secret = created(&mut fixture, "key");
         let ask = |spec: ServiceSpec| {
             let (spec, secrets) = (Box::new(spec), ServiceSecrets::default());
             Command::CreateService(CreateService { spec, secrets })
         };
         for wrong in [("key", SecretId::default()), ("other", secret)] {
-            let refused = story.refuse(&operator(), ask(with(&[wrong])));
+            let refused = fixture.refuse(&operator(), ask(with(&[wrong])));
             assert_eq!(refused.kind, RejectionKind::Invalid);
             assert!(refused.sentence.starts_with(&format!("there is no secret \"{}\"", wrong.0)), "{refused}");
         }
         let mut newer = with(&[("key", secret)]);
         newer.task.as_mut().and_then(|task| task.container.as_mut()).expect("a container").secrets[0].revision = 2;
-        assert_eq!(story.refuse(&operator(), ask(newer)).sentence, "secret key has no revision 2");
-        let service = story.service(&with(&[("key", secret)]));
-        let spec = &story.state.services.get(service).expect("it was created").spec;
+        assert_eq!(fixture.refuse(&operator(), ask(newer)).sentence, "secret key has no revision 2");
+        let service = fixture.service(&with(&[("key", secret)]));
+        let spec = &fixture.state.services.get(service).expect("it was created").spec;
         assert_eq!(spec.template().container().secrets[0].revision, 1);
     }
 
     #[test]
     fn a_secret_stays_as_long_as_a_service_may_need_it() {
-        let mut story = Story::with_worker();
-        let [old, new] = ["old", "new"].map(|name| created(&mut story, name));
-        let service = story.service(&with(&[("old", old)]));
-        let refused = story.refuse(&operator(), remove(old));
+        let mut fixture = Fixture::with_worker();
+        let [old, new] = ["old", "new"].map(|name| created(&mut fixture, name));
+        let service = fixture.service(&with(&[("old", old)]));
+        let refused = fixture.refuse(&operator(), remove(old));
         assert_eq!(
             (refused.kind, refused.sentence.as_str()),
             (RejectionKind::Conflict, "secret old is used by service web")
         );
-        story.accept(&operator(), update(service, with(&[("new", new)])));
-        assert_eq!(story.refuse(&operator(), remove(old)).kind, RejectionKind::Conflict, "a rollback goes back to it");
-        story.accept(&operator(), Command::RemoveService(RemoveService { service }));
+        fixture.accept(&operator(), update(service, with(&[("new", new)])));
+        assert_eq!(
+            fixture.refuse(&operator(), remove(old)).kind,
+            RejectionKind::Conflict,
+            "a rollback goes back to it"
+        );
+        fixture.accept(&operator(), Command::RemoveService(RemoveService { service }));
         for secret in [old, new] {
-            story.accept(&operator(), remove(secret));
-            assert_eq!(story.refuse(&operator(), remove(secret)).kind, RejectionKind::NotFound);
+            fixture.accept(&operator(), remove(secret));
+            assert_eq!(fixture.refuse(&operator(), remove(secret)).kind, RejectionKind::NotFound);
         }
     }
 
     #[test]
     fn new_data_goes_to_the_services_that_follow_and_old_data_is_destroyed_once_nothing_needs_it() {
-        let mut story = Story::with_worker();
-        let secret = created(&mut story, "key");
-        let service = story.service(&with(&[("key", secret)]));
+        let mut fixture = Fixture::with_worker();
+        let secret = created(&mut fixture, "key");
+        let service = fixture.service(&with(&[("key", secret)]));
         let revise = |data: &[u8]| {
             let data = Some(SecretBytes(data.to_vec()));
             Command::UpdateSecret(UpdateSecret { secret, spec: None, data, version: None })
         };
-        let decision = story.accept(&operator(), revise(b"new"));
+        let decision = fixture.accept(&operator(), revise(b"new"));
         let names: Vec<&str> = decision.events.iter().map(Kind::name).collect();
         assert_eq!(names, ["secret_revised", "service_spec_updated"]);
         let key = |revision| secret_key(secret, revision);
         assert_eq!(decision.volatile, [VolatilePayload::keep(key(2), "new")], "a rollback goes back to the first");
-        let spec = &story.state.services.get(service).expect("the service").spec;
+        let spec = &fixture.state.services.get(service).expect("the service").spec;
         assert_eq!(spec.template().container().secrets[0].revision, 2);
-        story.accept(&operator(), Command::RemoveService(RemoveService { service }));
-        let decision = story.accept(&operator(), revise(b"newest"));
+        fixture.accept(&operator(), Command::RemoveService(RemoveService { service }));
+        let decision = fixture.accept(&operator(), revise(b"newest"));
         let gone = [1, 2].map(|revision| VolatilePayload::destroy(key(revision)));
         assert_eq!(decision.volatile, [[VolatilePayload::keep(key(3), "newest")].as_slice(), &gone].concat());
     }

@@ -19,8 +19,8 @@ use projections::{Cluster, Service};
 
 use crate::text::quote;
 use crate::validate::Fault;
-use crate::verb::{Asker, Verb};
-use crate::version::in_sequence;
+use crate::verb::{AllowedActor, Verb};
+use crate::version::require_version;
 use crate::{Ctx, Decision, Rejection, RejectionKind, config, secret, validate};
 
 pub use rollback::{RevisionSpec, RollbackService};
@@ -72,8 +72,8 @@ impl Verb for CreateService {
         "service.create"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -111,8 +111,8 @@ impl Verb for UpdateService {
         "service.update"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -124,7 +124,7 @@ impl Verb for UpdateService {
         let (id, spec, version) = (*id, &**spec, *version);
         let service = existing(state, id)?;
         let subject = subject(&service.spec);
-        in_sequence(&subject, service.version, version)?;
+        require_version(&subject, service.version, version)?;
         validate::service(spec).map_err(|fault| fault.about(&subject))?;
         let spec = with_files(state, spec, Some(&service.spec)).map_err(|fault| fault.about(&subject))?;
         let spec = within_bounds(spec, Some(&service.spec));
@@ -160,8 +160,8 @@ impl Verb for ScaleService {
         "service.scale"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, state: &Cluster) -> bool {
@@ -196,8 +196,8 @@ impl Verb for RemoveService {
         "service.remove"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {

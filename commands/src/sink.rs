@@ -12,7 +12,7 @@ use projections::{Cluster, Sink, SinkState};
 
 use crate::text::quote;
 use crate::validate;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, require_level};
 
 /// Maximum number of sinks: each reads history separately.
@@ -68,8 +68,8 @@ impl Verb for CreateSink {
         "sink.create"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -101,7 +101,7 @@ impl Verb for CreateSink {
         }
         if from.is_some_and(|from| from > state.position.index + 1) {
             let sentence = format!("history ends at index {}", state.position.index);
-            return Err(Rejection::invalid(subject, sentence, "leave out --from to begin with what comes"));
+            return Err(Rejection::invalid(subject, sentence, "omit --from to start with new events"));
         }
         let sink: SinkId = ctx.ids.next();
         let after = from.map(|from| from.saturating_sub(1));
@@ -116,8 +116,8 @@ impl Verb for RemoveSink {
         "sink.remove"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -137,8 +137,8 @@ impl Verb for PauseSink {
         "sink.pause"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -161,8 +161,8 @@ impl Verb for ResumeSink {
         "sink.resume"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Admin)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Admin)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -185,8 +185,8 @@ impl Verb for ReportSink {
         "sink.report"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::ThisManager
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::ThisManager
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -230,7 +230,7 @@ fn shortened(reason: &str) -> String {
 mod tests {
     use super::*;
     use crate::Command;
-    use crate::testing::{Story, operator, this_manager};
+    use crate::testing::{Fixture, operator, this_manager};
 
     fn create(name: &str, file: &str, key: Option<&[u8]>) -> Command {
         let spec = SinkSpec { name: name.to_owned(), file: file.to_owned(), ..SinkSpec::default() };
@@ -242,27 +242,27 @@ mod tests {
         Command::ReportSink(ReportSink { sink, outcome: outcome.map_err(str::to_owned) })
     }
 
-    fn created(story: &mut Story, command: Command) -> SinkId {
-        story.accept(&operator(), command).subject.expect("an id").parse().expect("a sink's")
+    fn created(fixture: &mut Fixture, command: Command) -> SinkId {
+        fixture.accept(&operator(), command).subject.expect("an id").parse().expect("a sink's")
     }
 
     #[test]
     fn names_and_files_are_given_once_and_there_are_few() {
-        let mut story = Story::initialised();
-        created(&mut story, create("a", "a", None));
+        let mut fixture = Fixture::initialised();
+        created(&mut fixture, create("a", "a", None));
         for (name, file) in [("A", "b"), ("b", "a")] {
-            assert_eq!(story.refuse(&operator(), create(name, file, None)).kind, RejectionKind::Exists, "{name}");
+            assert_eq!(fixture.refuse(&operator(), create(name, file, None)).kind, RejectionKind::Exists, "{name}");
         }
         for number in 1..SINKS_MAX {
-            created(&mut story, create(&format!("s{number}"), &format!("f{number}"), None));
+            created(&mut fixture, create(&format!("s{number}"), &format!("f{number}"), None));
         }
-        assert_eq!(story.refuse(&operator(), create("z", "z", None)).kind, RejectionKind::Exhausted);
+        assert_eq!(fixture.refuse(&operator(), create("z", "z", None)).kind, RejectionKind::Exhausted);
     }
 
     #[test]
     fn what_a_leader_of_an_older_build_would_leave_out_waits_for_all_managers() {
         let plain = SinkSpec { name: "a".to_owned(), file: "a".to_owned(), ..SinkSpec::default() };
-        let mut story = Story::initialised();
+        let mut fixture = Fixture::initialised();
         for spec in [
             SinkSpec { object: "0000000000000000000000001".to_owned(), ..plain.clone() },
             SinkSpec { node: "0000000000000000000000001".to_owned(), ..plain.clone() },
@@ -270,61 +270,61 @@ mod tests {
             SinkSpec { redact_labels: true, ..plain.clone() },
         ] {
             let create = Command::CreateSink(CreateSink { spec, from: None, key: None });
-            let refused = story.refuse(&operator(), create);
+            let refused = fixture.refuse(&operator(), create);
             assert!(refused.sentence.contains("not every manager"), "{refused:?}");
         }
-        created(&mut story, create("a", "a", None));
+        created(&mut fixture, create("a", "a", None));
     }
 
     #[test]
     fn a_key_is_kept_in_the_keyring_only_and_goes_with_its_sink() {
-        let mut story = Story::initialised();
-        let accepted = story.accept(&operator(), create("a", "a", Some(b"0123456789abcdef")));
+        let mut fixture = Fixture::initialised();
+        let accepted = fixture.accept(&operator(), create("a", "a", Some(b"0123456789abcdef")));
         assert_eq!(accepted.volatile.len(), 1);
         assert!(!format!("{:?}", accepted.events).contains("0123456789"), "{accepted:?}");
         let sink: SinkId = accepted.subject.expect("an id").parse().expect("a sink's");
-        let removed = story.accept(&operator(), Command::RemoveSink(RemoveSink { sink }));
+        let removed = fixture.accept(&operator(), Command::RemoveSink(RemoveSink { sink }));
         assert_eq!(removed.volatile, [VolatilePayload::destroy(sink_key(sink))]);
-        assert_eq!(story.refuse(&operator(), create("a", "a", Some(b"short"))).kind, RejectionKind::Invalid);
+        assert_eq!(fixture.refuse(&operator(), create("a", "a", Some(b"short"))).kind, RejectionKind::Invalid);
     }
 
     /// Makes a sink have failed for this long.
-    fn fail_for(story: &mut Story, sink: SinkId, length: Duration) {
-        let mut failing = story.state.sinks.get(sink).expect("the sink").clone();
+    fn fail_for(fixture: &mut Fixture, sink: SinkId, length: Duration) {
+        let mut failing = fixture.state.sinks.get(sink).expect("the sink").clone();
         let since = failing.failing.as_mut().expect("a failure");
         since.since = events::Timestamp::from_unix_ns(since.since.unix_ns() - length.as_nanos() as i64);
-        story.state.sinks.insert(sink, failing);
+        fixture.state.sinks.insert(sink, failing);
     }
 
     #[test]
     fn what_is_reported_is_noted_once_and_a_day_of_failures_parks() {
-        let mut story = Story::initialised();
-        let sink = created(&mut story, create("a", "a", None));
-        let position = story.state.sinks.get(sink).expect("the sink").position;
-        let told = |story: &mut Story, command: Command| {
-            let kinds = story.accept(&this_manager(), command).events;
+        let mut fixture = Fixture::initialised();
+        let sink = created(&mut fixture, create("a", "a", None));
+        let position = fixture.state.sinks.get(sink).expect("the sink").position;
+        let told = |fixture: &mut Fixture, command: Command| {
+            let kinds = fixture.accept(&this_manager(), command).events;
             kinds.first().map_or("", Kind::name).to_owned()
         };
-        assert_eq!(told(&mut story, report(sink, Ok(position))), "");
-        assert_eq!(told(&mut story, report(sink, Ok(position + 7))), "sink_progressed");
-        assert_eq!(told(&mut story, report(sink, Ok(position + 3))), "");
-        assert_eq!(told(&mut story, report(sink, Err("503"))), "sink_failed");
-        assert_eq!(told(&mut story, report(sink, Err("503"))), "");
-        fail_for(&mut story, sink, PARKED_AFTER - Duration::from_secs(60));
-        assert_eq!(told(&mut story, report(sink, Err("503"))), "");
-        assert_eq!(told(&mut story, report(sink, Ok(position + 8))), "sink_progressed");
-        assert_eq!(told(&mut story, report(sink, Err(&"ä".repeat(500)))), "sink_failed");
-        let noted = story.state.sinks.get(sink).and_then(|sink| sink.failing.clone()).expect("a failure").reason;
+        assert_eq!(told(&mut fixture, report(sink, Ok(position))), "");
+        assert_eq!(told(&mut fixture, report(sink, Ok(position + 7))), "sink_progressed");
+        assert_eq!(told(&mut fixture, report(sink, Ok(position + 3))), "");
+        assert_eq!(told(&mut fixture, report(sink, Err("503"))), "sink_failed");
+        assert_eq!(told(&mut fixture, report(sink, Err("503"))), "");
+        fail_for(&mut fixture, sink, PARKED_AFTER - Duration::from_secs(60));
+        assert_eq!(told(&mut fixture, report(sink, Err("503"))), "");
+        assert_eq!(told(&mut fixture, report(sink, Ok(position + 8))), "sink_progressed");
+        assert_eq!(told(&mut fixture, report(sink, Err(&"ä".repeat(500)))), "sink_failed");
+        let noted = fixture.state.sinks.get(sink).and_then(|sink| sink.failing.clone()).expect("a failure").reason;
         assert_eq!(noted.len(), REASON_BYTES_MAX);
-        fail_for(&mut story, sink, PARKED_AFTER);
-        assert_eq!(told(&mut story, report(sink, Err("504"))), "sink_parked");
-        assert_eq!(told(&mut story, report(sink, Err("504"))), "");
-        assert_eq!(story.accept(&operator(), Command::ResumeSink(ResumeSink { sink })).events.len(), 1);
-        assert_eq!(story.accept(&operator(), Command::ResumeSink(ResumeSink { sink })).events.len(), 0);
-        assert_eq!(told(&mut story, report(sink, Err("504"))), "sink_failed");
-        assert_eq!(story.accept(&operator(), Command::PauseSink(PauseSink { sink })).events.len(), 1);
-        fail_for(&mut story, sink, PARKED_AFTER);
-        assert_eq!(told(&mut story, report(sink, Err("504"))), "");
-        assert_eq!(told(&mut story, report(sink, Ok(position + 9))), "sink_progressed");
+        fail_for(&mut fixture, sink, PARKED_AFTER);
+        assert_eq!(told(&mut fixture, report(sink, Err("504"))), "sink_parked");
+        assert_eq!(told(&mut fixture, report(sink, Err("504"))), "");
+        assert_eq!(fixture.accept(&operator(), Command::ResumeSink(ResumeSink { sink })).events.len(), 1);
+        assert_eq!(fixture.accept(&operator(), Command::ResumeSink(ResumeSink { sink })).events.len(), 0);
+        assert_eq!(told(&mut fixture, report(sink, Err("504"))), "sink_failed");
+        assert_eq!(fixture.accept(&operator(), Command::PauseSink(PauseSink { sink })).events.len(), 1);
+        fail_for(&mut fixture, sink, PARKED_AFTER);
+        assert_eq!(told(&mut fixture, report(sink, Err("504"))), "");
+        assert_eq!(told(&mut fixture, report(sink, Ok(position + 9))), "sink_progressed");
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     use events::NodeSpec;
 
     use super::*;
-    use crate::testing::{Story, replicated, web, worker};
+    use crate::testing::{Fixture, replicated, web, worker};
 
     const GIB: u64 = 1024 * MIB;
 
@@ -96,9 +96,9 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_to_less_goes_on_when_the_disk_is_full() {
-        let mut story = Story::with_worker();
-        let service = story.service(&replicated("web", 3));
+    fn commands_that_free_space_are_accepted_when_the_disk_is_full() {
+        let mut fixture = Fixture::with_worker();
+        let service = fixture.service(&replicated("web", 3));
         let scale = |replicas| Command::ScaleService(crate::ScaleService { service, replicas });
         let create = Command::CreateService(crate::CreateService {
             spec: Box::new(web()),
@@ -115,7 +115,7 @@ mod tests {
         ];
         let full = Space { free_bytes: 63 * MIB, total_bytes: GIB };
         for (command, admitted) in cases {
-            let judged = full.admit("m1", &story.state, &command);
+            let judged = full.admit("m1", &fixture.state, &command);
             assert_eq!(judged.is_ok(), admitted, "{}", command.name());
             if let Err(refused) = judged {
                 assert_eq!(refused.kind, RejectionKind::Exhausted);
@@ -125,7 +125,7 @@ mod tests {
                 );
             }
             let low = Space { free_bytes: 64 * MIB, total_bytes: GIB };
-            assert_eq!(low.admit("m1", &story.state, &command), Ok(()), "{}", command.name());
+            assert_eq!(low.admit("m1", &fixture.state, &command), Ok(()), "{}", command.name());
         }
     }
 }

@@ -4,7 +4,7 @@ use events::{HistoryTagged, HistoryUntagged, Kind, OperatorRole, Timestamp};
 use projections::Cluster;
 
 use crate::text::quote;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, RejectionKind, validate};
 
 /// Maximum number of tags: people name points by hand, and each takes a few bytes of the state.
@@ -33,8 +33,8 @@ impl Verb for TagHistory {
         "history.tag"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -70,8 +70,8 @@ impl Verb for UntagHistory {
         "history.untag"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -98,7 +98,7 @@ pub fn unknown(name: &str) -> Rejection {
 mod tests {
     use super::*;
     use crate::Command;
-    use crate::testing::{Story, operator};
+    use crate::testing::{Fixture, operator};
 
     fn tag(name: &str, index: u64) -> Command {
         let time = Timestamp::from_unix_ns(7);
@@ -107,15 +107,15 @@ mod tests {
 
     #[test]
     fn a_name_means_one_point_until_it_is_taken_away() {
-        let mut story = Story::initialised();
+        let mut fixture = Fixture::initialised();
         let untag = Command::UntagHistory(UntagHistory { name: "before".to_owned() });
-        assert_eq!(story.refuse(&operator(), untag.clone()).kind, RejectionKind::NotFound);
-        assert_eq!(story.accept(&operator(), tag("before", 1)).events.len(), 1);
-        assert_eq!(story.accept(&operator(), tag("before", 1)).events, []);
-        assert_eq!(story.refuse(&operator(), tag("before", 2)).kind, RejectionKind::Exists);
-        assert_eq!(story.accept(&operator(), untag).events.len(), 1);
-        story.accept(&operator(), tag("before", 2));
-        assert_eq!(story.state.settings.tags["before"].index, 2);
+        assert_eq!(fixture.refuse(&operator(), untag.clone()).kind, RejectionKind::NotFound);
+        assert_eq!(fixture.accept(&operator(), tag("before", 1)).events.len(), 1);
+        assert_eq!(fixture.accept(&operator(), tag("before", 1)).events, []);
+        assert_eq!(fixture.refuse(&operator(), tag("before", 2)).kind, RejectionKind::Exists);
+        assert_eq!(fixture.accept(&operator(), untag).events.len(), 1);
+        fixture.accept(&operator(), tag("before", 2));
+        assert_eq!(fixture.state.settings.tags["before"].index, 2);
     }
 
     #[test]
@@ -123,18 +123,18 @@ mod tests {
         for name in
             ["", "7", "2d", "now", "today", "yesterday", "Today", "a b", "-x", "x-", "2026-01-01", &"x".repeat(64)]
         {
-            assert_eq!(Story::initialised().refuse(&operator(), tag(name, 1)).kind, RejectionKind::Invalid, "{name}");
+            assert_eq!(Fixture::initialised().refuse(&operator(), tag(name, 1)).kind, RejectionKind::Invalid, "{name}");
         }
         for name in ["before-migration", "v1.2", "release_7"] {
-            Story::initialised().accept(&operator(), tag(name, 1));
+            Fixture::initialised().accept(&operator(), tag(name, 1));
         }
     }
 
     #[test]
     fn tags_are_bounded() {
-        let mut story = Story::initialised();
+        let mut fixture = Fixture::initialised();
         let made = |number| Kind::HistoryTagged(HistoryTagged { name: format!("t{number}"), ..Default::default() });
-        story.given((0..TAGS_MAX).map(made));
-        assert_eq!(story.refuse(&operator(), tag("one-more", 1)).kind, RejectionKind::Exhausted);
+        fixture.given((0..TAGS_MAX).map(made));
+        assert_eq!(fixture.refuse(&operator(), tag("one-more", 1)).kind, RejectionKind::Exhausted);
     }
 }

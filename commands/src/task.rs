@@ -6,7 +6,7 @@ use events::{
 use projections::Cluster;
 
 use crate::text::quote;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection};
 
 /// Maximum length of a command that is run in a task, including its arguments: history stores all of it.
@@ -28,8 +28,8 @@ impl Verb for RemoveTask {
         "task.remove"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -87,8 +87,8 @@ impl Verb for AccessTask {
         }
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -159,7 +159,7 @@ fn check_path(path: &str) -> Result<(), Rejection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Story, operator, web, worker};
+    use crate::testing::{Fixture, operator, web, worker};
     use crate::{Command, RejectionKind};
     use events::Id;
 
@@ -174,9 +174,9 @@ mod tests {
 
     #[test]
     fn a_command_in_a_running_task_is_noted_as_it_is() {
-        let mut story = Story::with_worker();
-        let service = story.service(&web());
-        let task = story.task(1, service, Some((worker(), TaskState::Running)));
+        let mut fixture = Fixture::with_worker();
+        let service = fixture.service(&web());
+        let task = fixture.task(1, service, Some((worker(), TaskState::Running)));
         let noted = TaskAccessed {
             task,
             node: worker(),
@@ -185,16 +185,16 @@ mod tests {
             user: Some("0:0".to_owned()),
             path: None,
         };
-        let decision = story.accept(&operator(), exec(task, &["ls", ""], Some("0:0")));
+        let decision = fixture.accept(&operator(), exec(task, &["ls", ""], Some("0:0")));
         assert_eq!(decision.events, [Kind::TaskAccessed(noted)]);
         let attach = Command::AccessTask(AccessTask { task, access: Access::Attach });
         let noted = TaskAccessed { task, node: worker(), access: TaskAccess::Attach.into(), ..TaskAccessed::default() };
-        assert_eq!(story.accept(&operator(), attach).events, [Kind::TaskAccessed(noted)]);
+        assert_eq!(fixture.accept(&operator(), attach).events, [Kind::TaskAccessed(noted)]);
         for (to_task, access) in [(true, TaskAccess::CopyTo), (false, TaskAccess::CopyFrom)] {
             let path = Some("/etc/hosts".to_owned());
             let noted = TaskAccessed { task, node: worker(), access: access.into(), path, ..TaskAccessed::default() };
             assert_eq!(
-                story.accept(&operator(), copy(task, "/etc/hosts", to_task)).events,
+                fixture.accept(&operator(), copy(task, "/etc/hosts", to_task)).events,
                 [Kind::TaskAccessed(noted)]
             );
         }
@@ -202,11 +202,11 @@ mod tests {
 
     #[test]
     fn a_command_that_cannot_run_is_refused() {
-        let mut story = Story::with_worker();
-        let service = story.service(&web());
-        let running = story.task(1, service, Some((worker(), TaskState::Running)));
+        let mut fixture = Fixture::with_worker();
+        let service = fixture.service(&web());
+        let running = fixture.task(1, service, Some((worker(), TaskState::Running)));
         let (waiting, ended) =
-            (story.task(2, service, None), story.task(3, service, Some((worker(), TaskState::Complete))));
+            (fixture.task(2, service, None), fixture.task(3, service, Some((worker(), TaskState::Complete))));
         let (long, many) = ("x".repeat(ARGV_BYTES_MAX), vec![""; ARGV_BYTES_MAX]);
         let many: Vec<&str> = std::iter::once("x").chain(many).collect();
         let rows: [(Command, RejectionKind, &str); 12] = [
@@ -224,28 +224,28 @@ mod tests {
             (copy(waiting, "/srv", false), RejectionKind::Conflict, "is not running ("),
         ];
         for (command, kind, words) in rows {
-            let refused = story.refuse(&operator(), command);
+            let refused = fixture.refuse(&operator(), command);
             assert_eq!(refused.kind, kind, "{refused}");
             assert!(refused.sentence.contains(words), "{refused}");
         }
     }
 
     #[test]
-    fn a_task_is_told_once_to_go() {
-        let mut story = Story::with_worker();
-        let service = story.service(&web());
-        let task = story.task(1, service, None);
+    fn a_task_is_asked_once_to_stop() {
+        let mut fixture = Fixture::with_worker();
+        let service = fixture.service(&web());
+        let task = fixture.task(1, service, None);
         let desired = TaskState::Remove.into();
         let set = TaskDesiredStateSet { tasks: vec![task], desired, cause: DesiredCause::User.into() };
-        let decision = story.accept(&operator(), Command::RemoveTask(crate::RemoveTask { task }));
+        let decision = fixture.accept(&operator(), Command::RemoveTask(crate::RemoveTask { task }));
         assert_eq!(decision.events, [Kind::TaskDesiredStateSet(set)]);
-        assert_eq!(story.accept(&operator(), Command::RemoveTask(crate::RemoveTask { task })).events, []);
+        assert_eq!(fixture.accept(&operator(), Command::RemoveTask(crate::RemoveTask { task })).events, []);
     }
 
     #[test]
     fn a_task_that_is_not_there_is_not_found() {
         let task = TaskId::from_bits(9);
-        let refused = Story::with_worker().refuse(&operator(), Command::RemoveTask(crate::RemoveTask { task }));
+        let refused = Fixture::with_worker().refuse(&operator(), Command::RemoveTask(crate::RemoveTask { task }));
         assert_eq!(refused.kind, RejectionKind::NotFound);
     }
 }

@@ -12,14 +12,14 @@ use projections::{Cluster, Stamp, check};
 use crate::{Actor, Command, Ctx, Decision, InitialiseCluster, Rejection, SecretText, ServiceSecrets, decide};
 
 /// A state and its position in the log.
-pub(crate) struct Story {
+pub(crate) struct Fixture {
     pub(crate) state: Cluster,
     index: u64,
     /// The reachable managers, by raft id.
     pub(crate) reached: std::sync::Arc<std::collections::BTreeSet<u64>>,
 }
 
-impl Story {
+impl Fixture {
     /// Before a cluster is initialised.
     pub(crate) fn empty() -> Self {
         Self { state: Cluster::default(), index: 0, reached: Default::default() }
@@ -27,16 +27,16 @@ impl Story {
 
     /// A cluster with its first manager.
     pub(crate) fn initialised() -> Self {
-        let mut story = Self::empty();
-        story.accept(&this_manager(), Command::InitialiseCluster(Box::new(initialise_wish())));
-        story
+        let mut fixture = Self::empty();
+        fixture.accept(&this_manager(), Command::InitialiseCluster(Box::new(initialise_request())));
+        fixture
     }
 
     /// A cluster with its first manager and one worker.
     pub(crate) fn with_worker() -> Self {
-        let mut story = Self::initialised();
-        story.join(2);
-        story
+        let mut fixture = Self::initialised();
+        fixture.join(2);
+        fixture
     }
 
     /// Makes the worker with this number join.
@@ -113,7 +113,7 @@ impl Story {
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp { index: self.index, time: Timestamp::from_unix_ns(i64::try_from(self.index).expect("a short story")) }
+        Stamp { index: self.index, time: Timestamp::from_unix_ns(i64::try_from(self.index).expect("a short fixture")) }
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn manager() -> NodeId {
     NodeId::from_bits(1)
 }
 
-/// The worker of [`Story::with_worker`].
+/// The worker of [`Fixture::with_worker`].
 pub(crate) fn worker() -> NodeId {
     NodeId::from_bits(2)
 }
@@ -175,7 +175,7 @@ pub(crate) fn replicated(name: &str, replicas: u64) -> ServiceSpec {
     }
 }
 
-pub(crate) fn initialise_wish() -> InitialiseCluster {
+pub(crate) fn initialise_request() -> InitialiseCluster {
     InitialiseCluster {
         cluster: ClusterId::from_bits(77),
         spec: ClusterSpec::default(),

@@ -11,7 +11,7 @@ pub(crate) trait Verb {
     fn name(&self) -> &'static str;
 
     /// Who may issue it.
-    fn asker(&self) -> Asker;
+    fn allowed_actor(&self) -> AllowedActor;
 
     /// Whether it adds desired state, data or work: refused while the manager's disk is full.
     fn adds(&self, state: &Cluster) -> bool;
@@ -28,8 +28,8 @@ impl<V: Verb> Verb for Box<V> {
         (**self).name()
     }
 
-    fn asker(&self) -> Asker {
-        (**self).asker()
+    fn allowed_actor(&self) -> AllowedActor {
+        (**self).allowed_actor()
     }
 
     fn adds(&self, state: &Cluster) -> bool {
@@ -43,7 +43,7 @@ impl<V: Verb> Verb for Box<V> {
 
 /// Who may issue a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asker {
+pub(crate) enum AllowedActor {
     /// People and tools: an operator at the control socket, a holder of a manager's certificate, and operators with their own
     /// certificate that has this role or a higher one.
     Operator(OperatorRole),

@@ -9,7 +9,7 @@ use crate::Rejection;
 ///
 /// # Errors
 /// Conflict, with both versions.
-pub(crate) fn in_sequence(subject: &str, present: u64, named: Option<u64>) -> Result<(), Rejection> {
+pub(crate) fn require_version(subject: &str, present: u64, named: Option<u64>) -> Result<(), Rejection> {
     match named {
         Some(version) if version != present => {
             let sentence = format!(
@@ -24,7 +24,7 @@ pub(crate) fn in_sequence(subject: &str, present: u64, named: Option<u64>) -> Re
 
 /// An object as it was when a plan was made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Seen {
+pub struct ExpectedVersion {
     /// Its id.
     pub id: String,
     /// Its name in rejections, such as `service web`.
@@ -37,14 +37,14 @@ pub struct Seen {
 ///
 /// # Errors
 /// Conflict, with the first such object.
-pub fn unchanged(state: &Cluster, seen: &[Seen]) -> Result<(), Rejection> {
-    for Seen { id, subject, version } in seen {
+pub fn unchanged(state: &Cluster, seen: &[ExpectedVersion]) -> Result<(), Rejection> {
+    for ExpectedVersion { id, subject, version } in seen {
         let sentence = match objects::find(state, id) {
             Some(object) if object.version == *version => continue,
-            Some(object) => format!("{subject} was changed at index {}, after the plan was made", object.version),
-            None => format!("{subject} was removed after the plan was made"),
+            Some(object) => format!("{subject} was changed at index {}, after the plan was created", object.version),
+            None => format!("{subject} was removed after the plan was created"),
         };
-        return Err(Rejection::conflict(subject, sentence, "make the plan again"));
+        return Err(Rejection::conflict(subject, sentence, "create the plan again"));
     }
     Ok(())
 }
@@ -52,16 +52,22 @@ pub fn unchanged(state: &Cluster, seen: &[Seen]) -> Result<(), Rejection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Story;
+    use crate::testing::Fixture;
 
     #[test]
     fn a_plan_holds_as_long_as_what_it_read_is_as_it_was() {
-        let state = Story::initialised().state;
-        let settings =
-            Seen { id: state.id().to_string(), subject: "cluster".to_owned(), version: state.settings.version };
+        let state = Fixture::initialised().state;
+        let settings = ExpectedVersion {
+            id: state.id().to_string(),
+            subject: "cluster".to_owned(),
+            version: state.settings.version,
+        };
         assert_eq!(unchanged(&state, &[]), Ok(()));
         assert_eq!(unchanged(&state, std::slice::from_ref(&settings)), Ok(()));
-        for other in [Seen { version: 999, ..settings.clone() }, Seen { id: "gone".to_owned(), ..settings.clone() }] {
+        for other in [
+            ExpectedVersion { version: 999, ..settings.clone() },
+            ExpectedVersion { id: "gone".to_owned(), ..settings.clone() },
+        ] {
             let refused = unchanged(&state, &[settings.clone(), other]).expect_err("it is not as it was");
             assert_eq!((refused.kind, refused.subject.as_str()), (crate::RejectionKind::Conflict, "cluster"));
         }

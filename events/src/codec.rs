@@ -36,7 +36,7 @@ pub enum CodecError {
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Truncated => write!(f, "the entry is cut short"),
+            Self::Truncated => write!(f, "the entry is truncated"),
             Self::Version(version) => write!(f, "the entry has format {version}, this build reads format {VERSION}"),
             Self::Malformed(why) => write!(f, "the entry is damaged: {why}"),
             Self::NeedsFeatureLevel { level, index } => {

@@ -192,12 +192,12 @@ impl IdGenerator {
         bits.copy_from_slice(&digest[..16]);
         let bits = u128::from_le_bytes(bits);
         let shared = *self.shared.get_or_insert(bits);
-        I::from_bits(beginning(shared) | (bits & !beginning(u128::MAX)))
+        I::from_bits(shared_prefix(shared) | (bits & !shared_prefix(u128::MAX)))
     }
 }
 
 /// The bits shared by the ids of one frame.
-const fn beginning(bits: u128) -> u128 {
+const fn shared_prefix(bits: u128) -> u128 {
     bits >> (u128::BITS - SHARED_BITS) << (u128::BITS - SHARED_BITS)
 }
 
@@ -295,11 +295,11 @@ mod tests {
         let beginnings: Vec<_> = (0..100).map(of_frame).collect();
         for ids in &beginnings {
             assert_eq!(ids.len(), 100, "all are different");
-            let first: std::collections::BTreeSet<u128> = ids.iter().map(|id| beginning(id.bits())).collect();
+            let first: std::collections::BTreeSet<u128> = ids.iter().map(|id| shared_prefix(id.bits())).collect();
             assert_eq!(first.len(), 1);
         }
         let first: std::collections::BTreeSet<u128> =
-            beginnings.iter().flatten().map(|id| beginning(id.bits())).collect();
+            beginnings.iter().flatten().map(|id| shared_prefix(id.bits())).collect();
         assert!(first.len() > 95, "{} beginnings", first.len());
     }
 

@@ -117,7 +117,7 @@ impl Unannounced {
 }
 
 /// The service whose spec an event sets, and the spec.
-pub fn spec_given(kind: &Kind) -> Option<(ServiceId, &ServiceSpec)> {
+pub fn spec_set_by(kind: &Kind) -> Option<(ServiceId, &ServiceSpec)> {
     if let Kind::ServiceCreated(event) = kind {
         Some((event.service, &event.spec))
     } else if let Kind::ServiceSpecUpdated(event) = kind {

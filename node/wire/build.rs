@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::
 const PACKAGE: &str = "swarmlog.wire.v1";
 
 /// Messages that contain a secret: `src/redacted_debug.rs` defines their output.
-const DISCREET: [&str; 24] = [
+const REDACTED: [&str; 24] = [
     "UndoConflict",
     "UnlockKeyReply",
     "UnlockRequest",
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = tonic_prost_build::configure()
         .btree_map(".")
         .codec_path("crate::codec::SmallBuffers")
-        .skip_debug(DISCREET.map(|name| format!(".{PACKAGE}.{name}")))
+        .skip_debug(REDACTED.map(|name| format!(".{PACKAGE}.{name}")))
         .extern_path(".swarmlog.v1", "::events")
         // A request is as large as its largest command, and is moved often.
         .boxed(format!(".{PACKAGE}.CreateService.spec"))

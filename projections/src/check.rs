@@ -109,6 +109,6 @@ fn check_records(cluster: &Cluster, faults: &mut Vec<String>) {
 
 /// Indices that are maintained incrementally must equal those derived from scratch.
 fn check_indices(cluster: &Cluster, faults: &mut Vec<String>) {
-    let untrue = cluster.untrue_indices().into_iter();
-    faults.extend(untrue.map(|what| format!("the index of {what} is not true to its table")));
+    let inconsistent = cluster.inconsistent_indices().into_iter();
+    faults.extend(inconsistent.map(|what| format!("the index of {what} is not true to its table")));
 }

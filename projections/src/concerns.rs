@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// Adds one set to another at the cost of the smaller one: what remains to be reconciled may be large, and a turn adds little to
 /// it.
-pub fn unite<K: Ord>(all: &mut BTreeSet<K>, mut other: BTreeSet<K>) {
+pub fn union_into<K: Ord>(all: &mut BTreeSet<K>, mut other: BTreeSet<K>) {
     if all.len() < other.len() {
         std::mem::swap(all, &mut other);
     }
@@ -35,7 +35,7 @@ macro_rules! concerns {
 
             /// Adds the contents of another.
             pub fn merge(&mut self, mut other: Self) {
-                $($crate::concerns::unite(&mut self.$set, ::std::mem::take(&mut other.$set));)+
+                $($crate::concerns::union_into(&mut self.$set, ::std::mem::take(&mut other.$set));)+
                 $(self.$flag |= other.$flag;)*
             }
         }

@@ -288,9 +288,11 @@ impl Cluster {
             Kind::NodeRegistered(event) => nodes::registered(self, event, at, touched),
             Kind::NodeDescribed(event) => nodes::described(self, event, touched),
             Kind::NodeSpecUpdated(event) => nodes::spec_updated(self, event, at, touched),
-            Kind::NodeBecameReady(event) => nodes::heard(self, event.node, Liveness::Ready, at, touched),
-            Kind::NodeDeclaredDown(event) => nodes::heard(self, event.node, Liveness::Down, at, touched),
-            Kind::NodeDisconnected(event) => nodes::heard(self, event.node, Liveness::Disconnected, at, touched),
+            Kind::NodeBecameReady(event) => nodes::liveness_changed(self, event.node, Liveness::Ready, at, touched),
+            Kind::NodeDeclaredDown(event) => nodes::liveness_changed(self, event.node, Liveness::Down, at, touched),
+            Kind::NodeDisconnected(event) => {
+                nodes::liveness_changed(self, event.node, Liveness::Disconnected, at, touched)
+            }
             Kind::NodeRemoved(event) => nodes::removed(self, event, at, touched),
             Kind::ServiceCreated(event) => services::fold::created(self, event, at, touched),
             Kind::ServiceSpecUpdated(event) => services::fold::spec_updated(self, event, at, touched),

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_on_alone_is_the_only_member_and_fences_those_before() {
+    fn a_manager_that_continues_alone_is_the_only_member_and_fences_earlier_ones() {
         let (mut cluster, node) = (Cluster::default(), NodeId::from_bits(NODE));
         apply(&mut cluster, 2, Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() }));
         apply(&mut cluster, 3, added(NODE, 7, true));
@@ -366,13 +366,16 @@ mod tests {
             (1, demoted(7), "does not vote"),
         ];
         for (before, event, expected) in table {
-            let told = std::panic::catch_unwind(|| {
+            let panicked = std::panic::catch_unwind(|| {
                 let mut cluster = Cluster::default();
                 befores[before].iter().for_each(|kind| drop(apply(&mut cluster, 2, kind.clone())));
                 apply(&mut cluster, 3, event);
             });
-            let told = told.expect_err(expected);
-            assert!(told.downcast_ref::<String>().is_some_and(|told| told.contains(expected)), "{expected}");
+            let panicked = panicked.expect_err(expected);
+            assert!(
+                panicked.downcast_ref::<String>().is_some_and(|panicked| panicked.contains(expected)),
+                "{expected}"
+            );
         }
     }
 }

@@ -109,12 +109,12 @@ impl Node {
     }
 
     /// Whether its tasks must be moved elsewhere. A node with unknown liveness is spared: it may return at once.
-    pub fn must_be_left(&self) -> bool {
+    pub fn must_be_vacated(&self) -> bool {
         self.is_down() || self.spec.availability() == Availability::Drain
     }
 
     /// Whether it is drained and its tasks may stay until their replacements are running.
-    pub fn is_left_gently(&self, now: Timestamp) -> bool {
+    pub fn drains_gracefully(&self, now: Timestamp) -> bool {
         let in_time = self.drain_deadline.is_none_or(|deadline| now < deadline);
         self.spec.availability() == Availability::Drain && !self.is_down() && in_time
     }
@@ -126,7 +126,7 @@ impl Node {
 
     /// Whether the change from this node to the other makes no difference for its tasks and for those that replace them: when all
     /// agents of a cluster reconnect at once, only nodes with a difference are reconciled.
-    fn is_same_to_tasks(&self, other: &Node) -> bool {
+    fn is_equivalent_for_tasks(&self, other: &Node) -> bool {
         let same_spec = Arc::ptr_eq(&self.spec, &other.spec) && self.role == other.role && self.addr == other.addr;
         let same_description = match (&self.description, &other.description) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -162,7 +162,7 @@ impl Node {
     /// The reason for its liveness, as a message.
     pub fn liveness_message(&self) -> String {
         match self.liveness {
-            Liveness::Unknown => "not heard of since the leader changed or the node joined".to_owned(),
+            Liveness::Unknown => "no heartbeat since the leader changed or the node joined".to_owned(),
             Liveness::Ready => String::new(),
             Liveness::Disconnected => format!("its session ended at {}", self.liveness_since),
             Liveness::Down => match self.held_until {
@@ -289,7 +289,13 @@ pub(crate) fn moved_to_root(cluster: &mut Cluster, event: &events::NodeMovedToRo
     settings::count_moved(cluster, |moved| moved + 1);
 }
 
-pub(crate) fn heard(cluster: &mut Cluster, node: NodeId, liveness: Liveness, at: &Stamp, touched: &mut Touched) {
+pub(crate) fn liveness_changed(
+    cluster: &mut Cluster,
+    node: NodeId,
+    liveness: Liveness,
+    at: &Stamp,
+    touched: &mut Touched,
+) {
     change(cluster, node, touched, |node| {
         node.liveness = liveness;
         node.liveness_since = at.time;
@@ -314,7 +320,7 @@ pub(crate) fn leader_changed(cluster: &mut Cluster, at: &Stamp, touched: &mut To
     });
     let heard_before: Vec<NodeId> = heard_before.map(|node| node.id).collect();
     for node in heard_before {
-        heard(cluster, node, Liveness::Unknown, at, touched);
+        liveness_changed(cluster, node, Liveness::Unknown, at, touched);
     }
     touched.everything = true;
 }
@@ -350,7 +356,7 @@ fn change(cluster: &mut Cluster, id: NodeId, touched: &mut Touched, change: impl
         counts::down(&mut cluster.nodes_by_liveness, before.liveness);
         counts::up(&mut cluster.nodes_by_liveness, after.liveness);
     }
-    if before.is_same_to_tasks(&after) {
+    if before.is_equivalent_for_tasks(&after) {
         touched.contacts.insert(id)
     } else {
         touched.nodes.insert(id)

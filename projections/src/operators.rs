@@ -75,7 +75,7 @@ mod tests {
     use crate::{check, snapshot};
 
     #[test]
-    fn a_certificate_that_was_not_renewed_during_a_rotation_is_of_a_root_that_nobody_trusts_afterwards() {
+    fn a_certificate_not_renewed_during_a_rotation_is_untrusted_afterwards() {
         let mut cluster = Cluster::default();
         let mut apply = |kind| {
             cluster.apply(&Event::by_command(0, kind), &Stamp::default());

@@ -118,14 +118,14 @@ macro_rules! state {
             }
 
             /// The indices that differ from those derived from the parts.
-            pub(crate) fn untrue_indices(&self) -> Vec<&'static str> {
+            pub(crate) fn inconsistent_indices(&self) -> Vec<&'static str> {
                 let mut derived = Self { $($part: self.$part.clone(),)+ ..Self::default() };
                 derived.derive_indices();
-                let mut untrue = Vec::new();
+                let mut inconsistent = Vec::new();
                 $(if self.$index != derived.$index {
-                    untrue.push($what);
+                    inconsistent.push($what);
                 })+
-                untrue
+                inconsistent
             }
         }
     };

@@ -144,7 +144,7 @@ impl Cluster {
     }
 
     /// The status of a place, derived from its tasks.
-    pub(crate) fn standing(&self, (service, instance): (ServiceId, Instance)) -> PlaceStatus {
+    pub(crate) fn place_status(&self, (service, instance): (ServiceId, Instance)) -> PlaceStatus {
         let (mut newest, mut is_empty): (Option<&Task>, bool) = (None, true);
         for task in self.tasks_of_instance(service, instance) {
             is_empty = false;

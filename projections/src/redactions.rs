@@ -88,7 +88,7 @@ mod tests {
     use crate::{check, snapshot};
 
     fn with_password(value: &str) -> ServiceSpec {
-        let mut spec = ServiceSpec::clone(&Sample::told(&[]).cluster.services.get(SERVICE).expect("it is there").spec);
+        let mut spec = ServiceSpec::clone(&Sample::after(&[]).cluster.services.get(SERVICE).expect("it is there").spec);
         let container = spec.task.as_mut().expect("it is there").container.as_mut().expect("it is there");
         container.env = vec![format!("PASSWORD={value}")];
         spec
@@ -96,14 +96,14 @@ mod tests {
 
     /// A service that had this value, then others, with a finished task from that time.
     fn cluster(value: &str) -> Cluster {
-        let mut sample = Sample::told(&[]);
+        let mut sample = Sample::after(&[]);
         let update = |spec| {
             Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated { service: SERVICE, spec, ..Default::default() }))
         };
-        sample.tell(update(with_password(value)));
-        sample.say("make 1");
-        sample.tell(update(with_password("another")));
-        sample.tell(update(with_password("a third")));
+        sample.apply(update(with_password(value)));
+        sample.apply_words("make 1");
+        sample.apply(update(with_password("another")));
+        sample.apply(update(with_password("a third")));
         sample.cluster
     }
 

@@ -27,10 +27,10 @@ pub(crate) type Key = (u64, CommandId);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Requests {
     /// Full blocks, the oldest first, each in the order of its keys.
-    blocks: Vector<Arc<[(Key, Brief)]>>,
+    blocks: Vector<Arc<[(Key, StoredAnswer)]>>,
     filter: Filter,
     /// The newest answers.
-    open: OrdMap<Key, Brief>,
+    open: OrdMap<Key, StoredAnswer>,
     newest: Option<Key>,
 }
 
@@ -56,7 +56,7 @@ pub struct Answer {
 
 /// An answer in its stored form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Brief {
+pub(crate) struct StoredAnswer {
     index: u64,
     subject: Subject,
 }
@@ -73,7 +73,7 @@ impl Requests {
     /// The answer that this actor got for this command, if it took effect recently enough.
     pub fn answer(&self, actor: &ActorRecord, id: CommandId) -> Option<Answer> {
         let key = key(actor, id);
-        let open = self.open.get(&key).map(Brief::answer);
+        let open = self.open.get(&key).map(StoredAnswer::answer);
         open.or_else(|| {
             let mut blocks = self.filter.blocks_that_may_have(&key).filter_map(|block| self.blocks.get(block));
             blocks.find_map(|block| {
@@ -88,13 +88,13 @@ impl Requests {
         if command.id == CommandId::default() {
             return;
         }
-        let brief = Brief { index: at.index, subject: Subject::of(command.subject.as_deref()) };
-        self.insert(key(&command.actor, command.id), brief);
+        let stored = StoredAnswer { index: at.index, subject: Subject::of(command.subject.as_deref()) };
+        self.insert(key(&command.actor, command.id), stored);
     }
 
     /// Adds an answer as the newest.
-    pub(crate) fn insert(&mut self, key: Key, brief: Brief) {
-        self.open.insert(key, brief);
+    pub(crate) fn insert(&mut self, key: Key, stored: StoredAnswer) {
+        self.open.insert(key, stored);
         self.newest = Some(key);
         if self.open.len() == BLOCK {
             if self.blocks.len() == BLOCKS_MAX {
@@ -107,14 +107,14 @@ impl Requests {
     }
 
     /// The answers, block by block: inserting them in this order gives the same blocks and the same newest answer.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Brief)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &StoredAnswer)> {
         let last = if self.open.is_empty() { BLOCK } else { self.open.len() };
         let older = (self.blocks.len() * BLOCK + self.open.len()).saturating_sub(last);
         let rows = || {
-            let full = self.blocks.iter().flat_map(|block| block.iter().map(|(key, brief)| (*key, brief)));
-            full.chain(self.open.iter().map(|(key, brief)| (*key, brief)))
+            let full = self.blocks.iter().flat_map(|block| block.iter().map(|(key, stored)| (*key, stored)));
+            full.chain(self.open.iter().map(|(key, stored)| (*key, stored)))
         };
-        let newest = move |(key, _): &(Key, &Brief)| Some(*key) == self.newest;
+        let newest = move |(key, _): &(Key, &StoredAnswer)| Some(*key) == self.newest;
         let others = rows().skip(older).filter(move |row| !newest(row));
         rows().take(older).chain(others).chain(rows().skip(older).filter(newest))
     }
@@ -156,7 +156,7 @@ impl Filter {
     }
 }
 
-impl Brief {
+impl StoredAnswer {
     fn answer(&self) -> Answer {
         Answer { index: self.index, subject: self.subject.text() }
     }
@@ -253,9 +253,9 @@ mod tests {
 
     #[test]
     fn a_full_memory_takes_four_mebibytes() {
-        let rows = BLOCKS_MAX * BLOCK * size_of::<(Key, Brief)>() + FILTER_BITS * size_of::<u32>();
+        let rows = BLOCKS_MAX * BLOCK * size_of::<(Key, StoredAnswer)>() + FILTER_BITS * size_of::<u32>();
         // A row of a tree takes up to three times its size: nodes are a third full in the worst case.
-        let open = BLOCK * 3 * size_of::<(Key, Brief)>();
+        let open = BLOCK * 3 * size_of::<(Key, StoredAnswer)>();
         assert!(rows + open <= 4 << 20, "{rows} and {open} bytes");
     }
 
@@ -264,7 +264,7 @@ mod tests {
         for commands in [0, 1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7, REQUESTS_MAX + 3 * BLOCK] {
             let requests = remembered(commands);
             let mut again = Requests::default();
-            requests.iter().for_each(|(key, brief)| again.insert(key, brief.clone()));
+            requests.iter().for_each(|(key, stored)| again.insert(key, stored.clone()));
             assert!(again == requests, "{commands} commands");
         }
     }

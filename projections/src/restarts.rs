@@ -133,7 +133,7 @@ fn change(cluster: &mut Cluster, task: &Task, change: impl FnOnce(&mut Restarts)
 }
 
 /// Drops the remains of an earlier record in a place.
-pub(crate) fn drop_void(cluster: &mut Cluster, place: (ServiceId, Instance)) {
+pub(crate) fn drop_stale(cluster: &mut Cluster, place: (ServiceId, Instance)) {
     if cluster.restarts.contains(place) && cluster.restarts_in(place).is_none() {
         cluster.restarts.remove(place);
     }

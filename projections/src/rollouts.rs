@@ -44,7 +44,7 @@ pub struct Tally {
     /// Tasks of it that failed while they were monitored.
     pub failed: u64,
     /// The last of these.
-    pub culprit: Option<TaskId>,
+    pub failed_task: Option<TaskId>,
     /// Whether that one was overdue, rather than running or ended.
     pub is_overdue: bool,
     /// When it last took a place, or a task of it first ran or ended.
@@ -84,7 +84,7 @@ pub(crate) fn count_slots(cluster: &mut Cluster, id: ServiceId, slots: u64) {
 /// Resumes a paused rollout: earlier failures no longer count.
 pub(crate) fn resume(cluster: &mut Cluster, id: ServiceId, at: &Stamp) {
     let resumed = cluster.rollout_tallies.update(id, |tally| {
-        *tally = Tally { failed: 0, culprit: None, is_overdue: false, last_step_at: Some(at.time), ..*tally };
+        *tally = Tally { failed: 0, failed_task: None, is_overdue: false, last_step_at: Some(at.time), ..*tally };
     });
     assert!(resumed.is_some(), "service {id} has no rollout to resume");
 }
@@ -108,7 +108,7 @@ pub(crate) fn tasks_overdue(
     }
     cluster.rollout_tallies.update(event.service, |tally| {
         tally.failed += event.tasks.len() as u64;
-        tally.culprit = event.tasks.last().copied();
+        tally.failed_task = event.tasks.last().copied();
         tally.is_overdue = true;
         tally.last_step_at = Some(at.time);
     });
@@ -121,14 +121,14 @@ pub(crate) fn end(cluster: &mut Cluster, id: ServiceId) {
 }
 
 /// Drops the remains of ended rollouts in a place.
-fn drop_void(cluster: &mut Cluster, (service, instance): (ServiceId, Instance)) {
+fn drop_stale(cluster: &mut Cluster, (service, instance): (ServiceId, Instance)) {
     if cluster.rollout_steps.contains((service, instance)) && cluster.rollout_step(service, instance).is_none() {
         cluster.rollout_steps.remove((service, instance));
     }
 }
 
 /// A task was created: by the rollout, or to replace one of its tasks that never ran.
-pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: Instance, at: &Stamp) {
+pub(crate) fn task_added(cluster: &mut Cluster, event: &TaskCreated, instance: Instance, at: &Stamp) {
     let place = (event.service, instance);
     let open = cluster.services.get(event.service).is_some_and(Service::is_rolling);
     if event.cause() == TaskCause::Update && open {
@@ -140,7 +140,7 @@ pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: In
         });
         return;
     }
-    drop_void(cluster, place);
+    drop_stale(cluster, place);
     let relocated = |step: &&Step| {
         step.settled_at.is_none() && step.rollout == event.spec_version && event.replaces == Some(step.task)
     };
@@ -150,9 +150,9 @@ pub(crate) fn task_made(cluster: &mut Cluster, event: &TaskCreated, instance: In
 }
 
 /// A wanted task runs for the first time, or ended by itself.
-pub(crate) fn task_moved_on(cluster: &mut Cluster, task: &Task, ended: bool, at: &Stamp) {
+pub(crate) fn task_progressed(cluster: &mut Cluster, task: &Task, ended: bool, at: &Stamp) {
     let place = (task.service, task.instance());
-    drop_void(cluster, place);
+    drop_stale(cluster, place);
     let Some(step) = cluster.rollout_steps.get(place).filter(|step| step.task == task.id).copied() else { return };
     let first = step.settled_at.is_none();
     if first {
@@ -170,7 +170,7 @@ pub(crate) fn task_moved_on(cluster: &mut Cluster, task: &Task, ended: bool, at:
             }
             if failed {
                 tally.failed += 1;
-                (tally.culprit, tally.is_overdue) = (Some(task.id), false);
+                (tally.failed_task, tally.is_overdue) = (Some(task.id), false);
             }
         });
     }

@@ -42,35 +42,35 @@ impl Sample {
         let template = spec.task.get_or_insert_default();
         template.restart = Some(policy);
         template.container = Some(ContainerSpec { image: "a".to_owned(), ..ContainerSpec::default() });
-        sample.tell(Kind::ServiceCreated(Box::new(ServiceCreated { service: SERVICE, spec })));
+        sample.apply(Kind::ServiceCreated(Box::new(ServiceCreated { service: SERVICE, spec })));
         let (joined, at) = (NodeJoined { node: NODE, ..NodeJoined::default() }, sample.cluster.position);
         sample.cluster.apply(&Event::by_reconciler(Reconciler::Replicated, Kind::NodeJoined(joined)), &at);
         sample
     }
 
     /// The same under the default policy, after these steps.
-    pub fn told(words: &[&str]) -> Self {
+    pub fn after(words: &[&str]) -> Self {
         let mut sample = Self::new(RestartPolicy::default());
-        words.iter().for_each(|words| sample.say(words));
+        words.iter().for_each(|words| sample.apply_words(words));
         sample
     }
 
     /// Applies an event as a separate frame.
-    pub fn tell(&mut self, kind: Kind) {
+    pub fn apply(&mut self, kind: Kind) {
         let stamp = Stamp { index: self.cluster.position.index + 1, time: at(self.now) };
         self.cluster.apply(&Event::by_reconciler(Reconciler::Replicated, kind), &stamp);
         self.cluster.position = stamp;
     }
 
     /// Applies the event for a word, which is followed by a number or a name: of a slot, of a node, of seconds.
-    pub fn say(&mut self, words: &str) {
+    pub fn apply_words(&mut self, words: &str) {
         let (word, of) = words.split_once(' ').unwrap_or((words, ""));
         let number = || of.parse::<u64>().unwrap_or_else(|_| panic!("a number: {words}"));
         match word {
             "wait" => self.now += number(),
             "node" => {
                 let (node, hostname) = (NodeId::from_bits(number().into()), format!("node-{of}"));
-                self.tell(Kind::NodeJoined(NodeJoined { node, hostname, ..NodeJoined::default() }));
+                self.apply(Kind::NodeJoined(NodeJoined { node, hostname, ..NodeJoined::default() }));
             }
             "make" => self.make(number(), TaskCause::Scale),
             "take" => self.make(number(), TaskCause::Update),
@@ -82,18 +82,18 @@ impl Sample {
             "reap" => {
                 let tasks = self.cluster.tasks_of_instance(SERVICE, Instance::Slot(number())).map(|task| task.id);
                 let tasks = tasks.collect();
-                self.tell(Kind::TaskReaped(TaskReaped { tasks }));
+                self.apply(Kind::TaskReaped(TaskReaped { tasks }));
             }
             "stop" => self.want(number(), TaskState::Shutdown),
             "abandon" => self.want(number(), TaskState::Remove),
             "image" => self.update(SpecChange::Update, None, |spec| set_image(spec, of)),
             "back" => self.update(SpecChange::ManualRollback, None, |spec| set_image(spec, of)),
             "resume" => {
-                self.tell(Kind::UpdateResumed(UpdateResumed { service: SERVICE, ..UpdateResumed::default() }));
+                self.apply(Kind::UpdateResumed(UpdateResumed { service: SERVICE, ..UpdateResumed::default() }));
             }
             "overdue" => {
                 let task = self.newest(number()).expect("a task is there").id;
-                self.tell(Kind::UpdateTasksOverdue(UpdateTasksOverdue { service: SERVICE, tasks: vec![task] }));
+                self.apply(Kind::UpdateTasksOverdue(UpdateTasksOverdue { service: SERVICE, tasks: vec![task] }));
             }
             "undo" => self.update(SpecChange::AutomaticRollback, None, |spec| set_image(spec, of)),
             "login" => self.update(SpecChange::Update, Some(true), |_| ()),
@@ -105,22 +105,27 @@ impl Sample {
                 spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: number() }));
             }),
             "scale" => {
-                self.tell(Kind::ServiceScaled(ServiceScaled { service: SERVICE, from: 0, to: number(), reason: None }));
+                self.apply(Kind::ServiceScaled(ServiceScaled {
+                    service: SERVICE,
+                    from: 0,
+                    to: number(),
+                    reason: None,
+                }));
             }
-            "count" => self.tell(Kind::UpdateStarted(UpdateStarted {
+            "count" => self.apply(Kind::UpdateStarted(UpdateStarted {
                 service: SERVICE,
                 slots: number(),
                 ..UpdateStarted::default()
             })),
-            "pause" => self.tell(Kind::UpdatePaused(UpdatePaused {
+            "pause" => self.apply(Kind::UpdatePaused(UpdatePaused {
                 service: SERVICE,
                 reason: "why".to_owned(),
                 ..UpdatePaused::default()
             })),
             "complete" => {
-                self.tell(Kind::UpdateCompleted(UpdateCompleted { service: SERVICE, ..UpdateCompleted::default() }))
+                self.apply(Kind::UpdateCompleted(UpdateCompleted { service: SERVICE, ..UpdateCompleted::default() }))
             }
-            "remove" => self.tell(Kind::ServiceRemoved(ServiceRemoved { service: SERVICE })),
+            "remove" => self.apply(Kind::ServiceRemoved(ServiceRemoved { service: SERVICE })),
             other => panic!("nobody knows the word {other}"),
         }
     }
@@ -137,7 +142,7 @@ impl Sample {
 
     fn assign_to(&mut self, slot: u64, node: NodeId) {
         let task = self.newest(slot).expect("a task is there").id;
-        self.tell(Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
+        self.apply(Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
     }
 
     /// Violations in the state, except for the tasks of a removed service: releasing them is the reconcilers' next step.
@@ -163,7 +168,7 @@ impl Sample {
         let spec_version = self.service().expect("the service is there").template_version;
         let replaces = self.newest(slot).map(|task| task.id);
         let desired = TaskState::Running.into();
-        self.tell(Kind::TaskCreated(TaskCreated {
+        self.apply(Kind::TaskCreated(TaskCreated {
             task: TaskId::from_bits(self.tasks),
             service: SERVICE,
             spec_version,
@@ -179,7 +184,7 @@ impl Sample {
     fn want(&mut self, slot: u64, desired: TaskState) {
         let tasks = self.cluster.tasks_of_instance(SERVICE, Instance::Slot(slot)).filter(|task| task.desired < desired);
         let (tasks, cause) = (tasks.map(|task| task.id).collect(), DesiredCause::ScaleDown.into());
-        self.tell(Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired: desired.into(), cause }));
+        self.apply(Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired: desired.into(), cause }));
     }
 
     fn report(&mut self, slot: u64, state: TaskState) {
@@ -189,13 +194,13 @@ impl Sample {
         let task = self.newest(slot).expect("a task is there").id;
         let error = if state == TaskState::Failed { "no such file".to_owned() } else { String::new() };
         let status = TaskStatus { state: state.into(), error, ..TaskStatus::default() };
-        self.tell(Kind::TaskReported(TaskReported { task, status }));
+        self.apply(Kind::TaskReported(TaskReported { task, status }));
     }
 
     fn update(&mut self, change: SpecChange, credentials: Option<bool>, change_spec: impl FnOnce(&mut ServiceSpec)) {
         let mut spec = (*self.service().expect("the service is there").spec).clone();
         change_spec(&mut spec);
-        self.tell(Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated {
+        self.apply(Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated {
             service: SERVICE,
             spec,
             change: change.into(),

@@ -56,7 +56,7 @@ pub struct Run {
     /// When it started.
     pub started_at: Timestamp,
     /// How many runs are in progress together: 1, and one more for each that started while earlier ones were running.
-    pub abreast: u64,
+    pub concurrent_runs: u64,
 }
 
 /// An autoscaling change of the number of replicas.
@@ -155,12 +155,12 @@ impl Service {
     /// Before the first run of a scheduled job, none.
     pub fn completions(&self) -> Option<Completions> {
         let of = self.spec.completions()?;
-        let runs = self.run.map_or(0, |run| run.abreast);
+        let runs = self.run.map_or(0, |run| run.concurrent_runs);
         Some(Completions { concurrent: of.concurrent.saturating_mul(runs), total: of.total.saturating_mul(runs) })
     }
 
     /// Whether tasks are to be created for it: for a scheduled job not before its first run.
-    pub fn is_begun(&self) -> bool {
+    pub fn has_started(&self) -> bool {
         self.run.is_some() || !self.spec.is_job()
     }
 

@@ -42,7 +42,7 @@ impl fmt::Display for SnapshotError {
                 write!(f, "the snapshot has fold version {version}, this build has {FOLD_VERSION}")
             }
             Self::UnknownTable(name) => {
-                write!(f, "the snapshot has the table {}, which this build does not know", name.escape_debug())
+                write!(f, "the snapshot has the table {}, which this build does not support", name.escape_debug())
             }
             Self::MissingTable(name) => write!(f, "the snapshot is damaged: it lacks the table {name}"),
             Self::Malformed(why) => write!(f, "the snapshot is damaged: {why}"),

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_since_an_earlier_table_is_told_with_its_present_row() {
+    fn changes_since_an_earlier_table_include_the_current_rows() {
         let mut table: Table<u64, u64> = Table::default();
         for key in 0..1_000 {
             table.insert(key, key);

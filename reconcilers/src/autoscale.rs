@@ -123,8 +123,8 @@ pub fn outlook(
     ];
     let metrics = metrics.into_iter().filter_map(|(what, target, uses)| {
         let (target_percent, measured) = (target?, uses.len() as u64);
-        let wish = Wish::of(from, &uses, target_percent);
-        let (percent, replicas) = wish.map(|wish| (wish.percent, wish.replicas)).unzip();
+        let result = MetricResult::of(from, &uses, target_percent);
+        let (percent, replicas) = result.map(|result| (result.percent, result.replicas)).unzip();
         Some(Metric { what, target_percent, measured, percent, replicas })
     });
     let metrics: Vec<Metric> = metrics.collect();
@@ -150,13 +150,13 @@ fn known_uses(cluster: &Cluster, service: &Service, uses: &Uses, now: Timestamp)
 
 /// The result of one metric.
 #[derive(Debug, PartialEq, Eq)]
-struct Wish {
+struct MetricResult {
     replicas: u64,
     /// The average use of the measured tasks.
     percent: u64,
 }
 
-impl Wish {
+impl MetricResult {
     /// `None` without measurements. Tasks that were not measured are treated conservatively: as using nothing when scaling up,
     /// and as using the target when scaling down.
     fn of(replicas: u64, uses: &[u32], target_percent: u32) -> Option<Self> {
@@ -209,10 +209,10 @@ mod tests {
         ];
         for (replicas, uses, expected) in table {
             let permille: Vec<u32> = uses.iter().map(|percent| percent * 10).collect();
-            let wish = Wish::of(replicas, &permille, 70).map(|wish| wish.replicas);
-            assert_eq!(wish, expected, "{replicas} replicas, {uses:?}");
+            let result = MetricResult::of(replicas, &permille, 70).map(|result| result.replicas);
+            assert_eq!(result, expected, "{replicas} replicas, {uses:?}");
         }
-        let hostile = Wish::of(2, &[u32::MAX; 2], 1).map(|wish| wish.replicas);
+        let hostile = MetricResult::of(2, &[u32::MAX; 2], 1).map(|result| result.replicas);
         assert_eq!(hostile, Some(200_000));
     }
 
@@ -224,7 +224,9 @@ mod tests {
                 let replicas = *numbers.last().unwrap_or(&first);
                 let share = load / u32::try_from(replicas).unwrap_or(u32::MAX).max(1);
                 let uses = vec![share; usize::try_from(replicas).unwrap_or(usize::MAX)];
-                numbers.push(Wish::of(replicas, &uses, 70).map_or(replicas, |wish| wish.replicas).clamp(1, 10));
+                numbers.push(
+                    MetricResult::of(replicas, &uses, 70).map_or(replicas, |result| result.replicas).clamp(1, 10),
+                );
             }
             assert!(numbers.is_sorted() || numbers.iter().rev().is_sorted(), "{load} from {first}: {numbers:?}");
             assert_eq!(numbers[9], numbers[10], "{load} from {first}: {numbers:?}");
@@ -279,7 +281,7 @@ mod tests {
         let scaled = ServiceScaled { service: service(), from: 5, to: 2, reason: Some("idle".to_owned()) };
         let version =
             sample.cluster.services.get(service()).map(|service| (service.version, service.spec_changes.len()));
-        sample.tell(390, Kind::ServiceScaled(scaled));
+        sample.apply(390, Kind::ServiceScaled(scaled));
         let known = sample.cluster.services.get(service()).map(|service| (service.version, service.spec_changes.len()));
         assert_eq!(known, version, "nobody asked for another spec");
         assert_eq!(sample.ask(reconcile, 401)[0], more(3, 91), "there may be more at any time");

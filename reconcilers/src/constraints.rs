@@ -18,7 +18,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, _ctx: &mut Ctx<'_>, ou
     let of_nodes = nodes.filter_map(|id| cluster.nodes.get(*id)).filter(|node| is_enforced(node));
     let of_services = scope.concerned().into_iter().filter_map(|id| cluster.services.get(id));
     let of_nodes = of_nodes.flat_map(|node| unsuited(cluster, node));
-    let of_nodes = of_nodes.filter(|task| !scope.aside.contains(&task.service));
+    let of_nodes = of_nodes.filter(|task| !scope.quarantined.contains(&task.service));
     let of_services = of_services.flat_map(|service| misplaced(cluster, scope, service));
     for task in of_nodes.chain(of_services) {
         if out.is_full() {
@@ -140,7 +140,7 @@ mod tests {
         for (availability, disk, state, expected) in table {
             let mut sample = tasks(&[state]);
             let (node, spec) = (NodeId::from_bits(NODE), spec(availability, disk));
-            sample.tell(1, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec }));
+            sample.apply(1, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec }));
             assert_eq!(sample.ask(reconcile, 1), expected, "{availability:?}, {disk}, {state:?}");
         }
     }

@@ -26,7 +26,10 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
 
 /// Creates the node's task, if it should have one.
 fn fill(cluster: &Cluster, service: &Service, node: &Node, ctx: &mut Ctx<'_>, out: &mut Correction) {
-    if !out.is_full() && service.is_begun() && takes_task(cluster, service, node) && !is_filled(cluster, service, node)
+    if !out.is_full()
+        && service.has_started()
+        && takes_task(cluster, service, node)
+        && !is_filled(cluster, service, node)
     {
         out.push(NewTask::first(cluster, service, Instance::Node(node.id), ctx.now).event(service, ctx));
     }
@@ -51,7 +54,7 @@ fn leave_nodes<'a>(cluster: &Cluster, tasks: impl Iterator<Item = &'a Task>, ser
 pub(crate) fn suits(cluster: &Cluster, service: &Service, node: &Node) -> bool {
     let placement = cluster.spec_in_force(service).template().placement();
     let platform = node.description.is_none() || Filters::platform_fits(&placement.platforms, node);
-    !node.must_be_left() && meets_constraints(&placement.constraints, node) && platform
+    !node.must_be_vacated() && meets_constraints(&placement.constraints, node) && platform
 }
 
 /// Whether a new task may be created for the node now.
@@ -89,7 +92,7 @@ mod tests {
         }
         if is_down {
             let (node, last_heard) = (NodeId::from_bits(NODE), Timestamp::default());
-            sample.tell(1, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None }));
+            sample.apply(1, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None }));
         }
         sample
     }
@@ -127,7 +130,7 @@ mod tests {
         assert_eq!(misplaced.ask(reconcile, 1), ["shutdown 7"]);
         let mut gone = sample(Availability::Active, false, Some(TaskState::Running));
         let node = NodeId::from_bits(NODE);
-        gone.tell(1, Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }));
+        gone.apply(1, Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }));
         assert_eq!(gone.ask(reconcile, 1), ["remove 7"]);
     }
 }

@@ -90,7 +90,7 @@ mod tests {
             if state.is_terminal() {
                 let (tasks, cause) = (vec![TaskId::from_bits(number)], DesiredCause::Restart.into());
                 let desired = TaskState::Shutdown.into();
-                sample.tell(0, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired, cause }));
+                sample.apply(0, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired, cause }));
             }
         }
         sample
@@ -126,12 +126,12 @@ mod tests {
         spec.task.get_or_insert_default().force_update = 1;
         let change = SpecChange::Update.into();
         let updated = ServiceSpecUpdated { service: service(), spec, change, ..ServiceSpecUpdated::default() };
-        sample.tell(1, Kind::ServiceSpecUpdated(Box::new(updated)));
+        sample.apply(1, Kind::ServiceSpecUpdated(Box::new(updated)));
         assert_eq!(sample.ask(reconcile, 1), [""; 0]);
         assert_eq!(sample.ask(crate::updates::reconcile, 1), ["remove 1 2"]);
         let tasks = [1, 2].map(TaskId::from_bits).into();
         let (desired, cause) = (TaskState::Remove.into(), DesiredCause::Update.into());
-        sample.tell(1, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired, cause }));
+        sample.apply(1, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired, cause }));
         assert_eq!(sample.ask(reconcile, 1), ["make in 0", "make in 1"]);
     }
 }

@@ -57,7 +57,7 @@ pub struct LastSeen {
     /// When it arrived.
     pub at: Timestamp,
     /// How long the node may then be silent. A later change of settings takes effect with its next heartbeat.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 /// The inputs of the reconcilers in a turn.

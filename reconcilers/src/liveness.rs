@@ -32,7 +32,7 @@ pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out
             continue;
         }
         let sign = last_sign(cluster, node, ctx);
-        let deadline = sign.at + sign.patience;
+        let deadline = sign.at + sign.timeout;
         if deadline <= ctx.now {
             let (last_heard, unheard) = (sign.at, unheard(node, &sign));
             out.push(Kind::NodeDeclaredDown(NodeDeclaredDown { node: node.id, last_heard, unheard }));
@@ -64,12 +64,12 @@ fn unheard(node: &Node, sign: &LastSeen) -> Option<bool> {
 /// connected until the end of its hold.
 pub fn first_seen(cluster: &Cluster, node: &Node) -> LastSeen {
     let timeout = cluster.heartbeat_timeout();
-    let patience = match node.liveness {
+    let timeout = match node.liveness {
         Liveness::Unknown => (timeout * UNKNOWN_GRACE).max(UNKNOWN_PERIOD_MIN),
         Liveness::Disconnected => RECONNECT_PERIOD,
         Liveness::Ready | Liveness::Down => timeout,
     };
-    LastSeen { at: node.held_until.unwrap_or(node.liveness_since), patience }
+    LastSeen { at: node.held_until.unwrap_or(node.liveness_since), timeout }
 }
 
 /// Removes a node that joined and never registered, so that a join token alone cannot fill the cluster.
@@ -119,9 +119,9 @@ mod tests {
     }
 
     /// A node that is in this state since this second, and was last heard from in the other one.
-    fn node(told: &Last, since: u64, heard: Option<u64>) -> Sample {
+    fn node(last: &Last, since: u64, heard: Option<u64>) -> Sample {
         let (node, session) = (NodeId::from_bits(NODE), SessionId::from_bits(NODE));
-        let mut sample = match told {
+        let mut sample = match last {
             Last::Joined => Sample::default(),
             Last::Ready | Last::Unknown | Last::Disconnected | Last::Down | Last::Flapping => {
                 let sample = Sample::default().with_node(NODE, NodeSpec::default());
@@ -130,26 +130,26 @@ mod tests {
             }
         };
         let spec = ClusterSpec { heartbeat_grace: Some(15), ..ClusterSpec::default() };
-        sample.tell(0, Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec }));
+        sample.apply(0, Kind::ClusterSpecUpdated(ClusterSpecUpdated { spec }));
         let heartbeat_timeout = sample.cluster.heartbeat_timeout();
         assert_eq!(heartbeat_timeout, Duration::from_secs(15), "what the table is made for");
         let last_heard = at(heard.unwrap_or(since));
-        match told {
-            Last::Joined => sample.tell(since, Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() })),
+        match last {
+            Last::Joined => sample.apply(since, Kind::NodeJoined(NodeJoined { node, ..NodeJoined::default() })),
             Last::Ready => {}
-            Last::Unknown => sample.tell(since, Kind::LeadershipAssumed(events::LeadershipAssumed::default())),
-            Last::Disconnected => sample.tell(since, Kind::NodeDisconnected(NodeDisconnected { node, session })),
+            Last::Unknown => sample.apply(since, Kind::LeadershipAssumed(events::LeadershipAssumed::default())),
+            Last::Disconnected => sample.apply(since, Kind::NodeDisconnected(NodeDisconnected { node, session })),
             Last::Down => {
-                sample.tell(since, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None }))
+                sample.apply(since, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None }))
             }
             Last::Flapping => {
                 let lost = Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard, unheard: None });
-                (0..3).for_each(|_| sample.tell(since, lost.clone()));
-                sample.tell(40, Kind::NodeRegistered(NodeRegistered { node, session, addr: String::new() }));
+                (0..3).for_each(|_| sample.apply(since, lost.clone()));
+                sample.apply(40, Kind::NodeRegistered(NodeRegistered { node, session, addr: String::new() }));
             }
         }
-        let patience = heartbeat_timeout;
-        sample.presence.extend(heard.map(|second| (node, LastSeen { at: at(second), patience })));
+        let timeout = heartbeat_timeout;
+        sample.presence.extend(heard.map(|second| (node, LastSeen { at: at(second), timeout })));
         sample
     }
 
@@ -186,13 +186,13 @@ mod tests {
             (Joined, 50, None, 79, "look at 80"),
             (Joined, 50, None, 80, "down, heard at 50"),
         ];
-        for (number, (told, since, heard, now, expected)) in table.into_iter().enumerate() {
-            let said = node(&told, since, heard).ask(reconcile, now);
-            assert_eq!(said, [expected], "row {number}");
+        for (number, (last, since, heard, now, expected)) in table.into_iter().enumerate() {
+            let output = node(&last, since, heard).ask(reconcile, now);
+            assert_eq!(output, [expected], "row {number}");
         }
         let mut newcomer = node(&Joined, 50, None);
         let node = NodeId::from_bits(NODE);
-        newcomer.tell(80, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: at(50), unheard: None }));
+        newcomer.apply(80, Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: at(50), unheard: None }));
         for (now, expected) in [(HOUR + 49, "look at 3650"), (HOUR + 50, "remove node 1")] {
             assert_eq!(newcomer.ask(reconcile, now), [expected]);
         }

@@ -86,12 +86,12 @@ pub fn successor(cluster: &Cluster, peers: &Peers) -> Option<u64> {
     if cluster.member_with(peers.leader).is_some_and(|leader| leader.votes && !leaves(cluster, leader)) {
         return None;
     }
-    heir(cluster, peers, |_| true)
+    best_successor(cluster, peers, |_| true)
 }
 
 /// The voter to succeed the leader: one that stays, is reachable and is allowed by its raft id, and of those the one with the
 /// most entries.
-pub fn heir(cluster: &Cluster, peers: &Peers, may: impl Fn(u64) -> bool) -> Option<u64> {
+pub fn best_successor(cluster: &Cluster, peers: &Peers, may: impl Fn(u64) -> bool) -> Option<u64> {
     let fit = |member: &&Member| {
         let other = member.raft_id != peers.leader && may(member.raft_id);
         member.votes && other && !leaves(cluster, member) && peers.reaches(member)
@@ -185,18 +185,18 @@ mod tests {
             let voter = matches!(kind, 'V' | 'w' | 'n');
             if voter || matches!(kind, 'l' | 'o') {
                 let (addr, feature_level_max) = (addr.clone(), FEATURE_LEVEL_MIN);
-                sample.tell(
+                sample.apply(
                     0,
                     Kind::MemberAdded(MemberAdded { node, raft_id, addr, voter, feature_level_max, audit_key: None }),
                 );
             }
             if matches!(kind, 'w' | 'd' | 'o') {
-                sample.tell(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Worker) }));
+                sample.apply(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Worker) }));
             }
             if matches!(kind, 'a' | 'n' | 'd') {
                 let raft_id = if kind == 'n' { raft_id + 100 } else { raft_id };
                 let feature_level_max = FEATURE_LEVEL_MIN;
-                sample.tell(
+                sample.apply(
                     0,
                     Kind::ManagerAnnounced(ManagerAnnounced {
                         node,
@@ -223,7 +223,7 @@ mod tests {
         Peers { leader, committed: NOW, followers }
     }
 
-    fn said(change: Option<Kind>) -> String {
+    fn described(change: Option<Kind>) -> String {
         match change {
             Some(Kind::MemberAdded(event)) => format!("add {}", event.raft_id),
             Some(Kind::MemberPromoted(event)) => format!("promote {}", event.raft_id),
@@ -270,11 +270,11 @@ mod tests {
         for (managers, leader, reached, expected, successor_expected) in table {
             let (sample, peers) = (sample(managers), peers(leader, reached));
             let case = format!("{managers} led by {leader}, {reached}");
-            assert_eq!(said(next_change(&sample.cluster, &peers)), expected, "{case}");
+            assert_eq!(described(next_change(&sample.cluster, &peers)), expected, "{case}");
             assert_eq!(successor(&sample.cluster, &peers), successor_expected, "{case}");
             // While one is in progress, there is no other.
             let pending = Peers { committed: sample.cluster.members_changed_at() - 1, ..peers };
-            assert_eq!(said(next_change(&sample.cluster, &pending)), "", "{case}");
+            assert_eq!(described(next_change(&sample.cluster, &pending)), "", "{case}");
         }
     }
 
@@ -285,15 +285,15 @@ mod tests {
         for (matched, expected) in [(0, ""), (since - 1, ""), (since, "promote 2")] {
             let followers = [(2, Follower { matched, reachable: true })].into();
             let peers = Peers { leader: 1, committed: since, followers };
-            assert_eq!(said(next_change(&sample.cluster, &peers)), expected, "{matched}");
+            assert_eq!(described(next_change(&sample.cluster, &peers)), expected, "{matched}");
         }
     }
 
     #[test]
-    fn who_cannot_go_yet_is_told_why() {
+    fn a_manager_that_cannot_be_removed_yet_is_reported_with_the_reason() {
         let words = |managers, reached| obstacles(&sample(managers).cluster, &peers(1, reached));
         assert_eq!(words("VVw", "+++"), BTreeMap::new());
-        let waits = "node-3 stays a manager: that would leave 1 of 2 managers in reach, and 2 are needed";
+        let waits = "node-3 stays a manager: that would leave 1 of 2 managers reachable, and 2 are needed";
         assert_eq!(words("VVw", "+-+"), [(3, waits.to_owned())].into());
         assert_eq!(words("w", "+"), [(1, "node-1 stays a manager: no other manager votes".to_owned())].into());
     }
@@ -302,12 +302,12 @@ mod tests {
     fn a_manager_is_added_once_its_certificate_says_so() {
         let mut sample = sample("V").with_node(2, spec(Role::Worker));
         let (node, role) = (NodeId::from_bits(2), Role::Manager.into());
-        sample.tell(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Manager) }));
+        sample.apply(0, Kind::NodeSpecUpdated(NodeSpecUpdated { node, spec: spec(Role::Manager) }));
         let announced = ManagerAnnounced { node, raft_id: 2, feature_level_max: 1, ..Default::default() };
-        sample.tell(0, Kind::ManagerAnnounced(announced));
-        assert_eq!(said(next_change(&sample.cluster, &peers(1, "++"))), "");
-        sample.tell(0, Kind::CertificateIssued(CertificateIssued { node, role, ..CertificateIssued::default() }));
-        assert_eq!(said(next_change(&sample.cluster, &peers(1, "++"))), "add 2");
+        sample.apply(0, Kind::ManagerAnnounced(announced));
+        assert_eq!(described(next_change(&sample.cluster, &peers(1, "++"))), "");
+        sample.apply(0, Kind::CertificateIssued(CertificateIssued { node, role, ..CertificateIssued::default() }));
+        assert_eq!(described(next_change(&sample.cluster, &peers(1, "++"))), "add 2");
     }
 
     #[test]
@@ -317,9 +317,9 @@ mod tests {
         for (number, level) in [(1, 3), (2, 2), (3, 1), (3, 4), (2, 3), (1, 2)] {
             let (node, raft_id, addr) = (NodeId::from_bits(number), number as u64, String::new());
             let announced = ManagerAnnounced { node, raft_id, addr, feature_level_max: level, audit_key: None };
-            sample.tell(0, Kind::ManagerAnnounced(announced));
+            sample.apply(0, Kind::ManagerAnnounced(announced));
             let level = common_level(&sample.cluster);
-            level.into_iter().for_each(|level| sample.tell(0, Kind::FeatureLevelRaised(FeatureLevelRaised { level })));
+            level.into_iter().for_each(|level| sample.apply(0, Kind::FeatureLevelRaised(FeatureLevelRaised { level })));
             raised.push(level);
         }
         // It is never lowered: a build that does not support it cannot read the log.

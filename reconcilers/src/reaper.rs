@@ -85,14 +85,14 @@ mod tests {
             if *desired > TaskState::Running {
                 let (tasks, cause) = (vec![TaskId::from_bits(number)], DesiredCause::Update.into());
                 let less = TaskDesiredStateSet { tasks, desired: (*desired).into(), cause };
-                sample.tell(0, Kind::TaskDesiredStateSet(less));
+                sample.apply(0, Kind::TaskDesiredStateSet(less));
             }
         }
         sample
     }
 
     #[test]
-    fn what_is_over_leaves_when_history_is_full_or_it_is_to_be_removed() {
+    fn ended_tasks_are_removed_when_the_task_history_is_full_or_on_request() {
         use TaskState::{Complete, Failed, Remove, Running, Shutdown};
         let (runs, stops, removes) = ((Running, Running), (Running, Shutdown), (Running, Remove));
         let (dead, removed) = ((Failed, Shutdown), (Shutdown, Remove));
@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn the_tasks_of_a_removed_service_are_to_be_removed_and_leave_when_they_are_over() {
+    fn the_tasks_of_a_removed_service_are_removed_once_they_have_ended() {
         let mut sample = slot(&[(TaskState::Failed, TaskState::Shutdown), (TaskState::Running, TaskState::Running)]);
-        sample.tell(1, Kind::ServiceRemoved(ServiceRemoved { service: service() }));
+        sample.apply(1, Kind::ServiceRemoved(ServiceRemoved { service: service() }));
         assert_eq!(sample.ask(reconcile, 1), ["remove 1 2"]);
         let (tasks, cause) = (vec![1, 2], DesiredCause::ServiceRemoved.into());
         let tasks = tasks.into_iter().map(TaskId::from_bits).collect();
         let desired = TaskState::Remove.into();
-        sample.tell(1, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired, cause }));
+        sample.apply(1, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired, cause }));
         assert_eq!(sample.ask(reconcile, 1), ["reap 1"]);
     }
 }

@@ -12,7 +12,7 @@ use crate::{Correction, Ctx, Scope, TimerKey};
 use crate::{global, reaper};
 
 /// How long a replacement waits for a predecessor that does not stop; SwarmKit's `TaskTimeout`.
-pub const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(60);
+pub const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     let concerned = scope.concerned();
@@ -100,7 +100,7 @@ fn restart(cluster: &Cluster, service: &Service, task: &Task, ctx: &mut Ctx<'_>,
 /// When the successor of a task that loses its node starts: at once if the node is down or drained, which is not the task's
 /// fault, otherwise after the usual delay; and no sooner than the task itself would have.
 fn relocated_at(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp) -> Timestamp {
-    let is_at_once = task.node.and_then(|node| cluster.nodes.get(node)).is_some_and(Node::must_be_left);
+    let is_at_once = task.node.and_then(|node| cluster.nodes.get(node)).is_some_and(Node::must_be_vacated);
     let delay = if is_at_once { Duration::ZERO } else { service.spec.restart_policy().delay_after(0) };
     let waits = task.start_after.filter(|_| task.desired == TaskState::Ready);
     waits.map_or(now + delay, |start_after| start_after.max(now + delay))
@@ -115,7 +115,7 @@ fn is_drained(cluster: &Cluster, task: &Task) -> bool {
 fn start_when_due(cluster: &Cluster, service: &Service, task: &Task, now: Timestamp, out: &mut Correction) {
     let place = TimerKey::Place(task.service, task.instance());
     let earliest = task.start_after.unwrap_or(task.created_at);
-    let latest = earliest.max(task.created_at + PREDECESSOR_PATIENCE);
+    let latest = earliest.max(task.created_at + PREDECESSOR_TIMEOUT);
     if now < earliest {
         out.wake(earliest, place);
     } else if now >= latest || is_vacated(cluster, task) {

@@ -57,12 +57,12 @@ mod tests {
         for (events, expected) in table {
             let mut sample = Sample::default().with_node(1, NodeSpec::default()).with_node(2, NodeSpec::default());
             for (at, event) in (1..).zip(events) {
-                sample.tell(at, event.clone());
+                sample.apply(at, event.clone());
             }
             assert_eq!(check::check(&sample.cluster), [""; 0], "{events:?}");
             assert_eq!(completed(&sample.cluster).is_some(), expected, "{events:?}");
             if let Some(completed) = completed(&sample.cluster) {
-                sample.tell(20, completed);
+                sample.apply(20, completed);
                 let settings = &sample.cluster.settings;
                 assert_eq!((settings.root_cert_pem.as_str(), settings.root_digest.as_str()), ("new", "next"));
                 assert_eq!(settings.root_key(), "root-ca/key/1");

@@ -8,7 +8,7 @@ use projections::{Cluster, Run, Service};
 use crate::{Correction, Ctx, Scope, TimerKey};
 
 /// Maximum of concurrent runs. A job that is slower than its schedule would otherwise accumulate them.
-const ABREAST_MAX: u64 = 100;
+const CONCURRENT_RUNS_MAX: u64 = 100;
 
 pub(crate) fn reconcile(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     for service in scope.services.iter().filter_map(|id| cluster.services.get(*id)) {
@@ -51,7 +51,7 @@ fn begin(cluster: &Cluster, service: &Service, schedule: &JobSchedule, due: Time
 /// Whether one more concurrent run is allowed.
 fn has_room(service: &Service, run: Run) -> bool {
     let total = service.spec.completions().map_or(0, |of| of.total);
-    run.abreast < ABREAST_MAX && total.saturating_mul(run.abreast + 1) <= REPLICAS_MAX
+    run.concurrent_runs < CONCURRENT_RUNS_MAX && total.saturating_mul(run.concurrent_runs + 1) <= REPLICAS_MAX
 }
 
 /// Whether the current run is still in progress: tasks are wanted, or still to be created.
@@ -85,13 +85,13 @@ mod tests {
         let spec = ServiceSpec { mode: Some(mode), schedule: Some(schedule), ..ServiceSpec::default() };
         let mut sample = Sample::default().with_node(1, NodeSpec::default()).with_spec(spec, &[]);
         if !tasks.is_empty() {
-            sample.tell(0, Kind::RunStarted(RunStarted { service: service(), due: at(0), beside: false }));
+            sample.apply(0, Kind::RunStarted(RunStarted { service: service(), due: at(0), beside: false }));
         }
         for (number, state) in (1..).zip(tasks) {
             let node = matches!(mode, Mode::GlobalJob(_)).then_some(1);
             sample = sample.with_task(number, 0, node, TaskState::Pending).assigned(number, 1).reported(number, *state);
         }
-        sample.tell(0, Kind::RunScheduled(RunScheduled { service: service(), due: at(3_600) }));
+        sample.apply(0, Kind::RunScheduled(RunScheduled { service: service(), due: at(3_600) }));
         sample
     }
 
@@ -133,16 +133,19 @@ mod tests {
             (job(1), 100, "Overlap"),
             (job(REPLICAS_MAX), 1, "Overlap"),
         ];
-        for (mode, abreast, expected) in table {
+        for (mode, concurrent_runs, expected) in table {
             let mut sample = sample(mode, Overlap::Allow, None, &[TaskState::Running]);
-            for _ in 1..abreast {
+            for _ in 1..concurrent_runs {
                 let due = at(0);
-                sample.tell(0, Kind::RunStarted(RunStarted { service: service(), due, beside: true }));
+                sample.apply(0, Kind::RunStarted(RunStarted { service: service(), due, beside: true }));
             }
             let due = at(3_600);
-            sample.tell(0, Kind::RunScheduled(RunScheduled { service: service(), due }));
-            let told = sample.ask(reconcile, 60 * MINUTE);
-            assert!(told.first().is_some_and(|first| first.ends_with(expected)), "{abreast} of {mode:?}: {told:?}");
+            sample.apply(0, Kind::RunScheduled(RunScheduled { service: service(), due }));
+            let output = sample.ask(reconcile, 60 * MINUTE);
+            assert!(
+                output.first().is_some_and(|first| first.ends_with(expected)),
+                "{concurrent_runs} of {mode:?}: {output:?}"
+            );
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct Sample {
 
 impl Sample {
     /// Applies an event as a separate frame, in this second.
-    pub fn tell(&mut self, second: u64, kind: Kind) {
+    pub fn apply(&mut self, second: u64, kind: Kind) {
         self.frames += 1;
         let stamp = Stamp { index: self.frames, time: at(second) };
         self.cluster.apply(&Event::by_reconciler(Reconciler::Replicated, kind), &stamp);
@@ -52,8 +52,8 @@ impl Sample {
         let node = NodeId::from_bits(number);
         let session = SessionId::from_bits(number);
         let hostname = format!("node-{number}");
-        self.tell(0, Kind::NodeJoined(NodeJoined { node, spec, hostname, ..NodeJoined::default() }));
-        self.tell(0, Kind::NodeRegistered(NodeRegistered { node, session, ..NodeRegistered::default() }));
+        self.apply(0, Kind::NodeJoined(NodeJoined { node, spec, hostname, ..NodeJoined::default() }));
+        self.apply(0, Kind::NodeRegistered(NodeRegistered { node, session, ..NodeRegistered::default() }));
         self.offering(number, 4)
     }
 
@@ -63,7 +63,7 @@ impl Sample {
         let resources = Some(Resources { nano_cpus: cores * CORE, ..Resources::default() });
         let description =
             NodeDescription { hostname: format!("node-{number}"), resources, ..NodeDescription::default() };
-        self.tell(0, Kind::NodeDescribed(Box::new(NodeDescribed { node, description })));
+        self.apply(0, Kind::NodeDescribed(Box::new(NodeDescribed { node, description })));
         self
     }
 
@@ -86,7 +86,7 @@ impl Sample {
         template.placement = Some(Placement { constraints, ..template.placement.take().unwrap_or_default() });
         let reservations = Some(Resources { nano_cpus: CORE, ..Resources::default() });
         template.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() });
-        self.tell(0, Kind::ServiceCreated(Box::new(ServiceCreated { service: service(), spec })));
+        self.apply(0, Kind::ServiceCreated(Box::new(ServiceCreated { service: service(), spec })));
         self
     }
 
@@ -98,21 +98,21 @@ impl Sample {
         let desired = TaskState::Running.into();
         let created =
             TaskCreated { task, service: service(), spec_version, slot, node, desired, ..TaskCreated::default() };
-        self.tell(0, Kind::TaskCreated(created));
+        self.apply(0, Kind::TaskCreated(created));
         if state > TaskState::Pending { self.reported(number, state) } else { self }
     }
 
     /// A task is reported in this state.
     pub fn reported(mut self, number: u128, state: TaskState) -> Self {
         let status = TaskStatus { state: state.into(), ..TaskStatus::default() };
-        self.tell(0, Kind::TaskReported(TaskReported { task: TaskId::from_bits(number), status }));
+        self.apply(0, Kind::TaskReported(TaskReported { task: TaskId::from_bits(number), status }));
         self
     }
 
     /// A task is assigned to a node.
     pub fn assigned(mut self, task: u128, node: u128) -> Self {
         let (task, node) = (TaskId::from_bits(task), NodeId::from_bits(node));
-        self.tell(0, Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
+        self.apply(0, Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
         self
     }
 

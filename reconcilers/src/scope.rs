@@ -36,7 +36,7 @@ projections::concerns! {
         /// Other nodes that may no longer be suitable for their tasks.
         unjudged: NodeId,
         /// Quarantined services: whatever else is reconciled, their tasks stay unchanged.
-        aside: ServiceId,
+        quarantined: ServiceId,
     }
     flags {
         /// New tasks wait to be placed, for which the last turn had no room.
@@ -70,7 +70,7 @@ impl Scope {
         let overdue = touched.nodes.union(&touched.overdue).chain(&contacts).copied().collect();
         let (nodes, unfilled, waiting) = (touched.nodes.clone(), touched.unfilled.clone(), touched.waiting.clone());
         let (placement, unjudged) = (touched.placement, touched.unjudged.difference(&nodes).copied().collect());
-        let (balances, scalings, aside) = (touched.balances.clone(), touched.scalings.clone(), BTreeSet::new());
+        let (balances, scalings, quarantined) = (touched.balances.clone(), touched.scalings.clone(), BTreeSet::new());
         Self {
             services,
             places,
@@ -85,21 +85,21 @@ impl Scope {
             balances,
             scalings,
             unjudged,
-            aside,
+            quarantined,
         }
     }
 
     /// The same, without quarantined services.
-    pub(crate) fn without(mut self, aside: &BTreeSet<ServiceId>) -> Self {
-        if !aside.is_empty() {
-            self.services.retain(|service| !aside.contains(service));
-            self.places.retain(|(service, _)| !aside.contains(service));
-            self.unfilled.retain(|service| !aside.contains(service));
-            self.waiting.retain(|service| !aside.contains(service));
-            self.rollouts.retain(|service| !aside.contains(service));
-            self.balances.retain(|service| !aside.contains(service));
-            self.scalings.retain(|service| !aside.contains(service));
-            self.aside = aside.clone();
+    pub(crate) fn without(mut self, quarantined: &BTreeSet<ServiceId>) -> Self {
+        if !quarantined.is_empty() {
+            self.services.retain(|service| !quarantined.contains(service));
+            self.places.retain(|(service, _)| !quarantined.contains(service));
+            self.unfilled.retain(|service| !quarantined.contains(service));
+            self.waiting.retain(|service| !quarantined.contains(service));
+            self.rollouts.retain(|service| !quarantined.contains(service));
+            self.balances.retain(|service| !quarantined.contains(service));
+            self.scalings.retain(|service| !quarantined.contains(service));
+            self.quarantined = quarantined.clone();
         }
         self
     }
@@ -179,7 +179,7 @@ mod tests {
             let case = format!("{now:?} after {before:?}");
             let mut sample = Sample::default().with_node(1, NodeSpec::default()).with_service(replicated(1), &[]);
             sample = sample.with_task(1, 1, None, TaskState::Pending).assigned(1, 1).reported(1, TaskState::Running);
-            before.into_iter().for_each(|kind| sample.tell(1, kind));
+            before.into_iter().for_each(|kind| sample.apply(1, kind));
             let touched = sample.touched_by(now);
             let scope = Scope::of(&sample.cluster, &touched);
             assert_eq!(scope.places.contains(&(service(), Instance::Slot(1))), expected, "{case}");

@@ -34,7 +34,7 @@ pub struct Settled {
     pub disputed: BTreeSet<ServiceId>,
     /// Services with work left, although this turn started to correct its own corrections. A service that is merely large does
     /// not; if this continues from turn to turn, these are disputed as well.
-    pub restless: BTreeSet<ServiceId>,
+    pub unsettled: BTreeSet<ServiceId>,
     /// What reconcilers corrected in slices that were cut, except for placing tasks. A service that is merely large is corrected
     /// elsewhere in the next turn; if the same subject is corrected from turn to turn without a command, that is a dispute.
     pub corrected: BTreeSet<TimerKey>,
@@ -47,20 +47,20 @@ pub fn settle(cluster: &mut Cluster, touched: Touched, ctx: &mut Ctx<'_>, at: &S
 
 /// The same, without quarantined services.
 pub fn settle_without(
-    aside: &BTreeSet<ServiceId>,
+    quarantined: &BTreeSet<ServiceId>,
     cluster: &mut Cluster,
     touched: Touched,
     ctx: &mut Ctx<'_>,
     at: &Stamp,
     room: Budget,
 ) -> Settled {
-    Settling { reconcilers: &ALL, aside, at, settled: Settled::default() }.run(cluster, touched, ctx, room)
+    Settling { reconcilers: &ALL, quarantined, at, settled: Settled::default() }.run(cluster, touched, ctx, room)
 }
 
 /// One turn's settling in progress.
 struct Settling<'a> {
     reconcilers: &'a [(Reconciler, Reconcile)],
-    aside: &'a BTreeSet<ServiceId>,
+    quarantined: &'a BTreeSet<ServiceId>,
     at: &'a Stamp,
     settled: Settled,
 }
@@ -107,7 +107,7 @@ impl Settling<'_> {
                     break;
                 }
                 if round > 1 {
-                    self.settled.restless.extend(named(&next.changed));
+                    self.settled.unsettled.extend(named(&next.changed));
                 }
                 self.settled.left.merge(next.changed);
                 self.settled.corrected.append(&mut next.corrected);
@@ -195,26 +195,32 @@ impl Settling<'_> {
 
     /// The scope to process, without quarantined services: even if it is everything, or all places of a node.
     fn scope(&self, cluster: &Cluster, touched: &Touched) -> Scope {
-        Scope::of(cluster, touched).without(self.aside)
+        Scope::of(cluster, touched).without(self.quarantined)
     }
 
     /// Removes quarantined services. Timers of their places end: they are processed as a whole when they are retried.
     fn leave_out(&mut self, touched: &mut Touched) {
-        let (aside, wakes) = (self.aside, &mut self.settled.wakes);
-        if !aside.is_empty() {
-            touched.services.retain(|service| !aside.contains(service));
-            touched.unfilled.retain(|service| !aside.contains(service));
-            touched.waiting.retain(|service| !aside.contains(service));
-            touched.sweeps.retain(|(service, _)| !aside.contains(service));
-            let is_aside = |service: &&ServiceId| aside.contains(service);
-            wakes.extend(touched.rollouts.iter().filter(is_aside).map(|service| (TimerKey::Rollout(*service), None)));
-            touched.rollouts.retain(|service| !aside.contains(service));
-            wakes.extend(touched.balances.iter().filter(is_aside).map(|service| (TimerKey::Balance(*service), None)));
-            touched.balances.retain(|service| !aside.contains(service));
-            wakes.extend(touched.scalings.iter().filter(is_aside).map(|service| (TimerKey::Scaling(*service), None)));
-            touched.scalings.retain(|service| !aside.contains(service));
+        let (quarantined, wakes) = (self.quarantined, &mut self.settled.wakes);
+        if !quarantined.is_empty() {
+            touched.services.retain(|service| !quarantined.contains(service));
+            touched.unfilled.retain(|service| !quarantined.contains(service));
+            touched.waiting.retain(|service| !quarantined.contains(service));
+            touched.sweeps.retain(|(service, _)| !quarantined.contains(service));
+            let is_quarantined = |service: &&ServiceId| quarantined.contains(service);
+            wakes.extend(
+                touched.rollouts.iter().filter(is_quarantined).map(|service| (TimerKey::Rollout(*service), None)),
+            );
+            touched.rollouts.retain(|service| !quarantined.contains(service));
+            wakes.extend(
+                touched.balances.iter().filter(is_quarantined).map(|service| (TimerKey::Balance(*service), None)),
+            );
+            touched.balances.retain(|service| !quarantined.contains(service));
+            wakes.extend(
+                touched.scalings.iter().filter(is_quarantined).map(|service| (TimerKey::Scaling(*service), None)),
+            );
+            touched.scalings.retain(|service| !quarantined.contains(service));
             touched.places.retain(|(service, instance)| {
-                let stays = !aside.contains(service);
+                let stays = !quarantined.contains(service);
                 if !stays {
                     wakes.insert(TimerKey::Place(*service, *instance), None);
                 }

@@ -37,7 +37,7 @@ pub(crate) fn grouped<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> BTreeMap
 
 /// Whether a task's node is lost, drained or removed.
 pub(crate) fn has_to_leave(cluster: &Cluster, task: &Task) -> bool {
-    task.node.is_some_and(|node| cluster.nodes.get(node).is_none_or(Node::must_be_left))
+    task.node.is_some_and(|node| cluster.nodes.get(node).is_none_or(Node::must_be_vacated))
 }
 
 /// Whether a task is wanted and running.

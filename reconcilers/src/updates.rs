@@ -193,13 +193,13 @@ fn complete(service: &Service, rollout: &Rollout, tally: &Tally, now: Timestamp,
 /// Pauses or rolls back a rollout with too many failed tasks; returns whether it did.
 fn stop_after_failures(service: &Service, tally: &Tally, out: &mut Correction) -> bool {
     let rollout = service.rollout();
-    let Some(culprit) = tally.culprit.filter(|_| has_failed(tally, &rollout)) else { return false };
+    let Some(failed_task) = tally.failed_task.filter(|_| has_failed(tally, &rollout)) else { return false };
     let is_rollback = rollback(service).is_some();
     let because = if tally.is_overdue {
         let deadline = rollout.progress_deadline;
-        format!("because task {culprit} did not run within the progress deadline of {deadline:?}")
+        format!("because task {failed_task} did not run within the progress deadline of {deadline:?}")
     } else {
-        format!("due to failure or early termination of task {culprit}")
+        format!("due to failure or early termination of task {failed_task}")
     };
     let rolls_back = rollout.failure_action == FailureAction::Rollback && !is_rollback;
     match service.previous.as_ref().filter(|previous| rolls_back && !previous.same_template(&service.spec)) {

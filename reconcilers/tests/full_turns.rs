@@ -156,7 +156,7 @@ fn a_removed_service_of_many_tasks_leaves_in_frames_of_bounded_size() {
 }
 
 #[test]
-fn a_group_that_goes_on_after_others_remembers_what_it_got() {
+fn a_group_that_continues_after_others_keeps_its_results() {
     let mut cluster = Cluster::default();
     let Kind::ServiceCreated(mut limited) = service(0) else { unreachable!() };
     limited.spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 100 }));
@@ -175,7 +175,7 @@ fn running(cluster: &Cluster, service: u128) -> usize {
 
 /// Small services get everything at once, and the large one makes progress.
 #[test]
-fn a_large_service_holds_nobody_up() {
+fn a_large_service_delays_no_other() {
     let mut cluster = Cluster::default();
     fold(&mut cluster, 1, [node(1), node(2)].into_iter().flatten());
     let large = |number| {

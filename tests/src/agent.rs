@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::{NodeDescription, SessionId, TaskId, TaskStatus, Timestamp};
 use node::agent::assigned::{Changes, changes};
 use node::agent::items::Items;
-use node::agent::protocol::{Ask, Retry, SessionMachine};
+use node::agent::protocol::{Action, Retry, SessionMachine};
 use reconcilers::worker::{Advance, Reports, StepOutcome, Target, TaskMachine, Then};
 use wire::v1::{Assignment, AssignmentSet};
 
@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::net::{ToAgent, ToManager};
 
 /// No jitter in delays, so that scenarios are deterministic.
-const PAUSES_KEPT: f64 = 1.0;
+const DELAY_FRACTION: f64 = 1.0;
 
 /// The record of one task on an agent's disk.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub type Records = BTreeMap<TaskId, Record>;
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
-    tasks: BTreeMap<TaskId, Tended>,
+    tasks: BTreeMap<TaskId, RunningTask>,
     reports: Reports,
     session: SessionMachine,
     /// The received assignments; a complete set replaces them.
@@ -40,7 +40,7 @@ pub struct Agent {
 }
 
 #[derive(Debug)]
-struct Tended {
+struct RunningTask {
     assignment: Assignment,
     withdrawn: bool,
     machine: TaskMachine,
@@ -50,7 +50,7 @@ struct Tended {
 impl Agent {
     /// Starts an agent with the records on its disk.
     pub fn start(records: &Records, now: Timestamp) -> Self {
-        let resume = |record: &Record| Tended {
+        let resume = |record: &Record| RunningTask {
             machine: TaskMachine::resumed(record.assignment.desired(), record.status.clone()),
             assignment: record.assignment.clone(),
             withdrawn: record.withdrawn,
@@ -106,7 +106,7 @@ impl Agent {
                 Err(_) => false,
             },
             ToAgent::Heartbeat { session, call, period } => {
-                self.session.heard(session, call, period, now);
+                self.session.heartbeat_acknowledged(session, call, period, now);
                 true
             }
             ToAgent::Acknowledged { session, sequence } => {
@@ -132,8 +132,8 @@ impl Agent {
         if self.is_connected() && self.described.as_ref() != Some(description) {
             out.extend(self.disconnect(now));
         }
-        for ask in self.session.poll(&mut self.reports, now, PAUSES_KEPT) {
-            out.extend(self.asked(ask, description));
+        for action in self.session.poll(&mut self.reports, now, DELAY_FRACTION) {
+            out.extend(self.asked(action, description));
         }
         out
     }
@@ -163,7 +163,7 @@ impl Agent {
     fn assign(&mut self, set: AssignmentSet, engine: &mut Engine, now: Timestamp) {
         let set = self.items.take(set).expect("a manager sends the specs of tasks");
         let complete = set.complete;
-        let Changes { withdrawn, updated, begun } = changes(&self.tasks, set);
+        let Changes { withdrawn, updated, added } = changes(&self.tasks, set);
         for task in withdrawn {
             if let Some(tended) = self.tasks.get_mut(&task) {
                 tended.withdrawn = true;
@@ -175,9 +175,9 @@ impl Agent {
                 tended.assignment = assignment;
             }
         }
-        for assignment in begun {
+        for assignment in added {
             let machine = TaskMachine::assigned(assignment.desired(), assignment.state(), now);
-            self.tasks.insert(assignment.task, Tended { assignment, withdrawn: false, machine, wake_at: None });
+            self.tasks.insert(assignment.task, RunningTask { assignment, withdrawn: false, machine, wake_at: None });
         }
         if complete {
             self.reports.open();
@@ -188,22 +188,22 @@ impl Agent {
     }
 
     /// A request of the session, as a message of the simulated network.
-    fn asked(&mut self, ask: Ask, description: &NodeDescription) -> Option<ToManager> {
-        match ask {
-            Ask::Open { attempt } => {
+    fn asked(&mut self, action: Action, description: &NodeDescription) -> Option<ToManager> {
+        match action {
+            Action::Open { attempt } => {
                 self.described = Some(description.clone());
                 Some(ToManager::Register { attempt, description: Box::new(description.clone()) })
             }
-            Ask::Heartbeat { session, call } => Some(ToManager::Heartbeat { session, call }),
-            Ask::Report(report) => Some(ToManager::Report(report)),
-            Ask::Close { session, .. } => session.map(|session| ToManager::Closed { session }),
+            Action::Heartbeat { session, call } => Some(ToManager::Heartbeat { session, call }),
+            Action::Report(report) => Some(ToManager::Report(report)),
+            Action::Close { session, .. } => session.map(|session| ToManager::Closed { session }),
         }
     }
 
     /// Ends the session, or the attempt to open one. The manager notices the closed connection.
     fn disconnect(&mut self, now: Timestamp) -> Vec<ToManager> {
         let session = self.session();
-        self.session.ended(Retry::Soon, &mut self.reports, now, PAUSES_KEPT);
+        self.session.ended(Retry::Soon, &mut self.reports, now, DELAY_FRACTION);
         session.map(|session| ToManager::Closed { session }).into_iter().collect()
     }
 }

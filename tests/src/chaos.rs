@@ -96,7 +96,7 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<(Summary, World)> {
     for _ in 0..ACTIONS {
         chaos.act()?;
     }
-    chaos.mend()?;
+    chaos.repair()?;
     chaos.converge()?;
     chaos.world.finish()?;
     chaos.summary.frames = chaos.world.state()?.cluster.position.index;
@@ -143,7 +143,7 @@ impl Chaos {
                 Outcome::Unknown
             }
         };
-        self.say(|| format!("{name}: {outcome:?}"));
+        self.log_step(|| format!("{name}: {outcome:?}"));
         match outcome {
             Outcome::Committed { index, .. } => {
                 self.summary.commands += 1;
@@ -170,7 +170,7 @@ impl Chaos {
     fn survive(&mut self, result: anyhow::Result<()>) -> anyhow::Result<()> {
         match result {
             Err(error) if error.is::<FatalError>() => {
-                self.say(|| format!("the manager ends: {error}"));
+                self.log_step(|| format!("the manager ends: {error}"));
                 self.restart_manager()
             }
             other => other,
@@ -178,12 +178,12 @@ impl Chaos {
     }
 
     /// Repairs all faults, and makes every service placeable.
-    fn mend(&mut self) -> anyhow::Result<()> {
-        self.say(|| "everything is mended".to_owned());
-        self.world.net.weather = NetworkConditions::FINE;
+    fn repair(&mut self) -> anyhow::Result<()> {
+        self.log_step(|| "everything is mended".to_owned());
+        self.world.net.conditions = NetworkConditions::FINE;
         let now = self.world.clock.now();
         for node in std::mem::take(&mut self.cut) {
-            self.world.net.mend(node, now);
+            self.world.net.repair(node, now);
         }
         // With a new disk controller: the old one may be about to fail.
         self.world.crash_manager(Crash::Killed);
@@ -258,7 +258,7 @@ impl Chaos {
         from.get(self.random.random_range(0..from.len())).cloned().context("an index within bounds")
     }
 
-    fn say(&self, what: impl FnOnce() -> String) {
+    fn log_step(&self, what: impl FnOnce() -> String) {
         if self.verbose {
             let at = self.now().since(crate::clock::START);
             let frame = self.world.oracle.cluster().position.index;

@@ -8,7 +8,7 @@ use wire::v1::task_output::Output;
 use wire::v1::{CopySpec, CopyTarget, ExecSpec, Interaction};
 
 use crate::socket::{Socket, refuse};
-use crate::world::Silence;
+use crate::world::LogsUnavailable;
 
 /// The exit code in a shell if a program does not exist.
 const NOT_FOUND: i32 = 127;
@@ -25,8 +25,10 @@ impl Socket {
         let node = control.node_of_task(task).map_err(refuse)?;
         let silence = self.world.borrow().printed(node, task).err();
         match silence {
-            Some(Silence::Node) => Err(refuse(control.unreachable_task(task, "it did not call back within 10 s"))),
-            Some(Silence::Task) => Err(refuse(control.refused_by_node(task, "its container is gone"))),
+            Some(LogsUnavailable::Node) => {
+                Err(refuse(control.unreachable_task(task, "it did not call back within 10 s")))
+            }
+            Some(LogsUnavailable::Task) => Err(refuse(control.refused_by_node(task, "its container is gone"))),
             None => {
                 let outputs = wanted.what.iter().flat_map(|what| match what {
                     What::Exec(exec) => run(exec),

@@ -13,7 +13,7 @@ use node::control::logs::{LogNode, TaskSelection};
 use wire::v1::{LogSource, TaskUsage, UsagePart, UsageRequest};
 
 use crate::socket::{STRIDE, Socket, broken, refuse};
-use crate::world::{Silence, World};
+use crate::world::{LogsUnavailable, World};
 
 /// The memory of an idle task.
 const IDLE_BYTES: u64 = 16 << 20;
@@ -49,24 +49,24 @@ impl World {
     ///
     /// # Errors
     /// When its agent cannot be reached.
-    pub fn usage(&mut self, node: NodeId, task: TaskId) -> Result<Option<TaskUsage>, Silence> {
+    pub fn usage(&mut self, node: NodeId, task: TaskId) -> Result<Option<TaskUsage>, LogsUnavailable> {
         match self.printed(node, task) {
             Ok(_) => {}
-            Err(Silence::Task) => return Ok(None),
-            Err(Silence::Node) => return Err(Silence::Node),
+            Err(LogsUnavailable::Task) => return Ok(None),
+            Err(LogsUnavailable::Node) => return Err(LogsUnavailable::Node),
         }
         let service = self.oracle.cluster().tasks.get(task).map(|task| task.service).unwrap_or_default();
         let load = self.loads.of.get(&service).copied().unwrap_or_default();
-        let sharers = self.sharers(service);
+        let task_count = self.task_count(service);
         if !self.runs(node, task) {
             return Ok(None);
         }
         let now = self.clock.now();
         let (at, cpu_ns) = self.loads.used.entry(task).or_insert((now, 0));
         let passed_ns = u64::try_from(now.since(*at).as_nanos()).unwrap_or(u64::MAX);
-        *cpu_ns += passed_ns * load.milli_cpus / 1_000 / sharers;
+        *cpu_ns += passed_ns * load.milli_cpus / 1_000 / task_count;
         *at = now;
-        let memory_bytes = IDLE_BYTES + load.memory_bytes / sharers;
+        let memory_bytes = IDLE_BYTES + load.memory_bytes / task_count;
         Ok(Some(TaskUsage { task, at: now, cpu_ns: *cpu_ns, memory_bytes, pids: Some(1), ..TaskUsage::default() }))
     }
 
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// The number of tasks that share the load of a service.
-    fn sharers(&mut self, service: ServiceId) -> u64 {
+    fn task_count(&mut self, service: ServiceId) -> u64 {
         let tasks: Vec<(NodeId, TaskId)> = {
             let cluster = self.oracle.cluster();
             cluster.tasks_of_service(service).filter_map(|task| Some((task.node?, task.id))).collect()
@@ -103,7 +103,7 @@ impl World {
 }
 
 /// Readings as a stream. A client lets time pass.
-pub struct Used {
+pub struct UsageFollower {
     socket: Socket,
     request: UsageRequest,
     selection: TaskSelection,
@@ -117,7 +117,7 @@ pub struct Used {
 /// Number of readings for a client that does not follow.
 const ROUNDS: u32 = 2;
 
-impl Used {
+impl UsageFollower {
     /// Readings of the tasks in a request.
     ///
     /// # Errors
@@ -167,7 +167,7 @@ impl Used {
     }
 }
 
-impl Stream for Used {
+impl Stream for UsageFollower {
     type Item = Result<UsagePart, Failure>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -13,10 +13,10 @@ use node::streams::{Line, batches};
 use wire::v1::{LogSource, LogsPart, LogsRequest};
 
 use crate::socket::{STRIDE, Socket, broken, refuse};
-use crate::world::Silence;
+use crate::world::LogsUnavailable;
 
 /// Lines as a stream. A client that follows it lets time pass.
-pub struct Printed {
+pub struct LogFollower {
     socket: Socket,
     request: LogsRequest,
     selection: TaskSelection,
@@ -28,14 +28,14 @@ pub struct Printed {
     named: BTreeSet<TaskId>,
     /// Unreachable nodes that were reported to the client.
     lost: BTreeSet<NodeId>,
-    begun: bool,
+    started: bool,
 }
 
-impl Printed {
+impl LogFollower {
     pub fn new(socket: Socket, request: LogsRequest) -> Result<Self, Failure> {
         let selection = socket.control()?.select_logs(&request).map_err(refuse)?;
         let (read, named, lost) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Ok(Self { socket, request, selection, read, first: None, named, lost, begun: false })
+        Ok(Self { socket, request, selection, read, first: None, named, lost, started: false })
     }
 
     /// The output since the last call.
@@ -43,7 +43,7 @@ impl Printed {
         // A manager that is down reports nothing new.
         let Ok(control) = self.socket.control() else { return Ok(LogsPart::default()) };
         let mut part = LogsPart::default();
-        if !std::mem::replace(&mut self.begun, true) && !self.request.follow {
+        if !std::mem::replace(&mut self.started, true) && !self.request.follow {
             part.warnings = control.without_logs(&self.selection);
         }
         let (mut lines, nodes) = (Vec::new(), control.log_nodes(&self.selection));
@@ -79,9 +79,9 @@ impl Printed {
             let task = source.task;
             let printed = match self.socket.world.borrow().printed(node, task) {
                 Ok(printed) => printed,
-                Err(Silence::Node) => return Err("it did not call back within 10 s".to_owned()),
-                Err(Silence::Task) if self.read.contains_key(&task) => continue,
-                Err(Silence::Task) => {
+                Err(LogsUnavailable::Node) => return Err("it did not call back within 10 s".to_owned()),
+                Err(LogsUnavailable::Task) if self.read.contains_key(&task) => continue,
+                Err(LogsUnavailable::Task) => {
                     self.read.insert(task, 0);
                     part.warnings.push(incomplete(source, "its container is gone"));
                     continue;
@@ -109,11 +109,11 @@ impl Printed {
     }
 }
 
-impl Stream for Printed {
+impl Stream for LogFollower {
     type Item = Result<LogsPart, Failure>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let over = self.begun && self.is_over();
+        let over = self.started && self.is_over();
         let part = match self.look() {
             Ok(part) => part,
             Err(failure) => return Poll::Ready(Some(Err(failure))),

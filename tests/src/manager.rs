@@ -165,7 +165,7 @@ impl Manager {
         let store = &self.running.as_ref().context("the manager runs")?.store;
         store.keep_audit_seed(&[7; 32])?;
         let signer = audit::signer(&**store, cluster, self.node).map_err(|why| anyhow::anyhow!("{why:?}"))?;
-        let wish = InitialiseCluster {
+        let request = InitialiseCluster {
             cluster,
             spec: ClusterSpec::default(),
             root_cert_pem: root.to_pem(),
@@ -182,7 +182,7 @@ impl Manager {
             cert_pem: "a certificate".to_owned(),
             cert_not_after: now + Duration::from_secs(90 * 86_400),
         };
-        let command = Command::InitialiseCluster(Box::new(wish));
+        let command = Command::InitialiseCluster(Box::new(request));
         let actor = Actor::Manager(self.node);
         let id = CommandId::from_bits(cluster.bits());
         Ok(self.submit(Request::named(id, actor, command))?)
@@ -433,8 +433,8 @@ impl Running {
     fn published(&self) -> Published {
         let (cluster, keyring) = (self.replica.cluster().clone(), Arc::clone(self.replica.keyring()));
         let (leads, leader) = (self.replica.is_leader(), self.replica.leader_id());
-        let (set_aside, uses) = (self.replica.set_aside(), self.replica.uses());
-        Published { cluster, keyring, leads, leader, alone: leads, set_aside, uses }
+        let (quarantined, uses) = (self.replica.quarantined(), self.replica.uses());
+        Published { cluster, keyring, leads, leader, alone: leads, quarantined, uses }
     }
 
     fn is_idle(&self, now: Timestamp) -> bool {

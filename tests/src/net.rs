@@ -118,7 +118,7 @@ impl NetworkConditions {
 #[derive(Debug)]
 pub struct Net {
     /// Its present quality.
-    pub weather: NetworkConditions,
+    pub conditions: NetworkConditions,
     random: StdRng,
     sequence: u64,
     queue: BTreeMap<(Timestamp, u64), Parcel>,
@@ -132,7 +132,7 @@ impl Net {
     /// A network without faults.
     pub fn new(seed: u64) -> Self {
         Self {
-            weather: NetworkConditions::FINE,
+            conditions: NetworkConditions::FINE,
             random: StdRng::seed_from_u64(seed),
             sequence: 0,
             queue: BTreeMap::new(),
@@ -144,10 +144,10 @@ impl Net {
 
     /// Sends a message.
     pub fn send(&mut self, parcel: Parcel, now: Timestamp) {
-        if self.draws(self.weather.lost_per_mille) {
+        if self.draws(self.conditions.lost_per_mille) {
             return self.lose(parcel, now);
         }
-        if matches!(parcel, Parcel::Up(..)) && self.draws(self.weather.doubled_per_mille) {
+        if matches!(parcel, Parcel::Up(..)) && self.draws(self.conditions.doubled_per_mille) {
             self.enqueue(parcel.clone(), now);
         }
         self.enqueue(parcel, now);
@@ -181,7 +181,7 @@ impl Net {
     }
 
     /// Reconnects a node: delayed messages continue.
-    pub fn mend(&mut self, node: NodeId, now: Timestamp) {
+    pub fn repair(&mut self, node: NodeId, now: Timestamp) {
         self.cut.remove(&node);
         let (mended, held) = std::mem::take(&mut self.held).into_iter().partition(|parcel| parcel.node() == node);
         self.held = held;
@@ -221,7 +221,7 @@ impl Net {
     }
 
     fn enqueue(&mut self, parcel: Parcel, now: Timestamp) {
-        let (least, most) = self.weather.latency;
+        let (least, most) = self.conditions.latency;
         let mut at = now + if least < most { self.random.random_range(least..=most) } else { least };
         if let Parcel::Down(node, message) = &parcel
             && message.is_of_stream()

@@ -85,7 +85,7 @@ impl Oracle {
         let mut next = cluster.clone();
         let at = Stamp { index: cluster.position.index + 1, time: now.max(cluster.position.time) };
         let mut ids = IdGenerator::new(cluster.id(), at.index);
-        let heard = reconcilers::LastSeen { at: at.time, patience: cluster.heartbeat_timeout() };
+        let heard = reconcilers::LastSeen { at: at.time, timeout: cluster.heartbeat_timeout() };
         let presence = cluster.nodes.iter().map(|(node, _)| (node, heard)).collect();
         let mut candidates = reconcilers::Candidates::default();
         let (ids, candidates) = (&mut ids, &mut candidates);

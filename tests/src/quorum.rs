@@ -76,7 +76,7 @@ pub struct Quorum {
     /// How often a manager's process ended because of its disk.
     pub disk_failures: u64,
     /// The manager whose state was falsified: its state is not checked.
-    spoilt: Option<usize>,
+    falsified: Option<usize>,
     verbose: bool,
 }
 
@@ -132,7 +132,7 @@ impl Quorum {
             acknowledged: 0,
             disk_latency_max: Duration::from_millis(2),
             disk_failures: 0,
-            spoilt: None,
+            falsified: None,
             verbose,
         };
         quorum.start(0)?;
@@ -248,7 +248,7 @@ impl Quorum {
             self.fleet.send(number, node, ToAgent::Closed { session }, now);
         }
         self.peers[number].crash(crash);
-        self.say(|| format!("manager {} crashes: {crash:?}", number + 1));
+        self.log_step(|| format!("manager {} crashes: {crash:?}", number + 1));
         self.disconnect(number);
         let lost: Vec<Ticket> =
             self.waiting.iter().filter(|(_, (asked, ..))| *asked == number).map(|(ticket, _)| *ticket).collect();
@@ -475,7 +475,7 @@ impl Quorum {
     }
 
     fn observe(&mut self, number: usize) {
-        if self.spoilt == Some(number) {
+        if self.falsified == Some(number) {
             return;
         }
         let peer = &self.peers[number];
@@ -514,7 +514,7 @@ impl Quorum {
         format!("{}; members {}", peers.join(", "), members.join(" "))
     }
 
-    fn say(&self, what: impl FnOnce() -> String) {
+    fn log_step(&self, what: impl FnOnce() -> String) {
         if self.verbose {
             let at = self.clock.now().since(crate::clock::START);
             println!("{:>9.3}s  frame {:>4}  {}", at.as_secs_f64(), self.oracle.cluster().position.index, what());
@@ -524,7 +524,7 @@ impl Quorum {
 
 fn initialise(cluster: ClusterId, first: &Peer) -> Request {
     let secret = |text: &str| SecretText(text.to_owned());
-    let wish = InitialiseCluster {
+    let request = InitialiseCluster {
         cluster,
         spec: ClusterSpec::default(),
         root_cert_pem: "a root".to_owned(),
@@ -541,7 +541,7 @@ fn initialise(cluster: ClusterId, first: &Peer) -> Request {
         cert_pem: "a certificate".to_owned(),
         cert_not_after: crate::clock::START + Duration::from_secs(90 * 86_400),
     };
-    let command = Command::InitialiseCluster(Box::new(wish));
+    let command = Command::InitialiseCluster(Box::new(request));
     let id = CommandId::from_bits(cluster.bits());
     Request::named(id, Actor::Manager(first.node), command)
 }

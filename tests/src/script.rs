@@ -128,8 +128,8 @@ impl Player {
                 out.extend(help.render().to_string().into_bytes());
                 0
             }
-            Err(Stop::NoCommand(help)) => cli::tell_help(&help, &mut err),
-            Err(Stop::Wrong { failure, format }) => cli::tell(&failure, format, &mut err),
+            Err(Stop::NoCommand(help)) => cli::print_help(&help, &mut err),
+            Err(Stop::Wrong { failure, format }) => cli::report_failure(&failure, format, &mut err),
         };
         let mut text = String::from_utf8(out)? + &String::from_utf8(err)?;
         if code != 0 {
@@ -157,7 +157,7 @@ impl Player {
         err: &mut Vec<u8>,
     ) -> anyhow::Result<u8> {
         let clock: Clock = world.borrow().clock.clone();
-        let around = Env {
+        let env = Env {
             out,
             err,
             interactive: false,
@@ -172,7 +172,7 @@ impl Player {
             console: &mut cli::NoConsole,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        Ok(runtime.block_on(cli::run(cli, &mut Socket::new(Rc::clone(world)), around)))
+        Ok(runtime.block_on(cli::run(cli, &mut Socket::new(Rc::clone(world)), env)))
     }
 }
 

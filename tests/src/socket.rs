@@ -34,8 +34,8 @@ use wire::v1::{
     UnlockKeyReply, UsageRequest, VersionReply,
 };
 
-use crate::load::Used;
-use crate::logs::Printed;
+use crate::load::UsageFollower;
+use crate::logs::LogFollower;
 use crate::world::World;
 
 /// The user at the socket.
@@ -298,15 +298,15 @@ impl cli::Manager for Socket {
     async fn events(&mut self, request: EventsRequest) -> Result<EventStream, Failure> {
         let follow = request.follow;
         let event_reader = self.present()?.history(request).map_err(refuse)?;
-        Ok(Box::pin(Tale { world: Rc::clone(&self.world), event_reader, follow, told: Vec::new() }))
+        Ok(Box::pin(HistoryFollower { world: Rc::clone(&self.world), event_reader, follow, pending: Vec::new() }))
     }
 
     async fn logs(&mut self, request: LogsRequest) -> Result<LogParts, Failure> {
-        Ok(Box::pin(Printed::new(self.clone(), request)?))
+        Ok(Box::pin(LogFollower::new(self.clone(), request)?))
     }
 
     async fn usage(&mut self, request: UsageRequest) -> Result<UsageParts, Failure> {
-        Ok(Box::pin(Used::new(self.clone(), request)?))
+        Ok(Box::pin(UsageFollower::new(self.clone(), request)?))
     }
 
     async fn interact(&mut self, begin: Interaction, _: TaskInputs) -> Result<TaskOutputs, Failure> {
@@ -315,37 +315,37 @@ impl cli::Manager for Socket {
 }
 
 /// History as a stream. A client that follows it lets time pass.
-struct Tale {
+struct HistoryFollower {
     world: Rc<RefCell<World>>,
     event_reader: EventReader,
     follow: bool,
     /// Events that were read but not returned yet, newest first.
-    told: Vec<EventRecord>,
+    pending: Vec<EventRecord>,
 }
 
-impl Tale {
+impl HistoryFollower {
     fn read(&mut self) -> Result<(), Failure> {
         // A manager that is down reports nothing new.
         let Ok(state) = self.world.borrow().state() else { return Ok(()) };
         while let Some(page) = self.event_reader.page(&state.cluster).map_err(refuse)? {
-            self.told.extend(page);
+            self.pending.extend(page);
         }
-        self.told.reverse();
+        self.pending.reverse();
         Ok(())
     }
 }
 
-impl Stream for Tale {
+impl Stream for HistoryFollower {
     type Item = Result<EventRecord, Failure>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.told.is_empty()
+        if this.pending.is_empty()
             && let Err(failure) = this.read()
         {
             return Poll::Ready(Some(Err(failure)));
         }
-        match this.told.pop() {
+        match this.pending.pop() {
             Some(record) => Poll::Ready(Some(Ok(record))),
             None if !this.follow || this.event_reader.is_over() => Poll::Ready(None),
             None => {
@@ -370,7 +370,7 @@ mod tests {
     use futures_util::FutureExt;
     use node::manager::replica::Intervals;
     use prost::Message;
-    use wire::v1::command_request::Command as Wish;
+    use wire::v1::command_request::Command as WireCommand;
     use wire::v1::{
         CreateConfig, CreateService, LabelFilter, RemoveService, ScaleService, Selection, ServiceMode, ServicePage,
     };
@@ -382,7 +382,7 @@ mod tests {
     fn a_repeated_command_gets_its_first_answer_also_when_what_it_names_is_gone() {
         let world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
         let mut socket = Socket::new(Rc::new(RefCell::new(world)));
-        let mut ask = |id: u128, wish: Wish| {
+        let mut ask = |id: u128, wish: WireCommand| {
             let request =
                 CommandRequest { id: CommandId::from_bits(id), command: Some(wish), ..CommandRequest::default() };
             socket.execute(request).now_or_never().expect("the world answers at once")
@@ -391,9 +391,9 @@ mod tests {
         spec.annotations.get_or_insert_default().name = "web".to_owned();
         spec.task.get_or_insert_default().container.get_or_insert_default().image = "x".to_owned();
         let workload = [
-            Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }),
-            Wish::ScaleService(ScaleService { service: "web".to_owned(), replicas: 2 }),
-            Wish::RemoveService(RemoveService { service: "web".to_owned() }),
+            WireCommand::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }),
+            WireCommand::ScaleService(ScaleService { service: "web".to_owned(), replicas: 2 }),
+            WireCommand::RemoveService(RemoveService { service: "web".to_owned() }),
         ];
         let first: Vec<CommandReply> =
             (1..).zip(&workload).map(|(id, wish)| ask(id, wish.clone()).expect("it takes effect")).collect();
@@ -409,15 +409,15 @@ mod tests {
         let mut socket = Socket::new(Rc::new(RefCell::new(world)));
         let annotations = |name: &str| Some(Annotations { name: name.to_owned(), ..Annotations::default() });
         let config = ConfigSpec { annotations: annotations("site"), ..ConfigSpec::default() };
-        let config = Wish::CreateConfig(CreateConfig { spec: config, data: b"listen".to_vec() });
+        let config = WireCommand::CreateConfig(CreateConfig { spec: config, data: b"listen".to_vec() });
         let mut spec = ServiceSpec { annotations: annotations("web"), ..ServiceSpec::default() };
         let container = spec.task.get_or_insert_default().container.get_or_insert_default();
         let file = Some(FileTarget { name: "/etc/site".to_owned(), ..FileTarget::default() });
         let name = "site".to_owned();
         (container.image, container.configs) =
             ("x".to_owned(), vec![ConfigReference { name, file, ..ConfigReference::default() }]);
-        let service = Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() });
-        let request = |id: u128, wish: &Wish, joined| {
+        let service = WireCommand::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() });
+        let request = |id: u128, wish: &WireCommand, joined| {
             let (id, command) = (CommandId::from_bits(id), Some(wish.clone()));
             CommandRequest { id, command, joined, ..CommandRequest::default() }
         };
@@ -456,7 +456,8 @@ mod tests {
         container.image = "x".to_owned();
         container.env = vec![format!("LARGE={}", "x".repeat(40_000))];
         spec.mode = Some(Mode::Replicated(ReplicatedMode { replicas: 900 }));
-        let command = Some(Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }));
+        let command =
+            Some(WireCommand::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }));
         let request = CommandRequest { id: CommandId::from_bits(1), command, ..CommandRequest::default() };
         socket.execute(request).now_or_never().expect("at once").expect("it takes effect");
         let control = socket.control().expect("it runs");
@@ -495,7 +496,8 @@ mod tests {
             } else {
                 Mode::Replicated(ReplicatedMode { replicas: 0 })
             });
-            let command = Some(Wish::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }));
+            let command =
+                Some(WireCommand::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() }));
             let id = CommandId::from_bits(u128::from(number) + 1);
             let request = CommandRequest { id, command, ..CommandRequest::default() };
             socket.execute(request).now_or_never().expect("at once").expect("it takes effect");

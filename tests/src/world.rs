@@ -68,7 +68,7 @@ pub struct Machine {
 
 /// Why the logs of a task are not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
+pub enum LogsUnavailable {
     /// Its node does not answer.
     Node,
     /// Its container is gone.
@@ -324,10 +324,10 @@ impl World {
     ///
     /// # Errors
     /// When its agent is unreachable, or has no such container; the error is that of a real one.
-    pub fn printed(&self, node: NodeId, task: TaskId) -> Result<Vec<wire::v1::LogLine>, Silence> {
+    pub fn printed(&self, node: NodeId, task: TaskId) -> Result<Vec<wire::v1::LogLine>, LogsUnavailable> {
         let machine = self.machines.get(&node).filter(|machine| machine.is_connected() && !self.net.is_cut(node));
-        let machine = machine.ok_or(Silence::Node)?;
-        machine.engine.printed(task, self.clock.now()).ok_or(Silence::Task)
+        let machine = machine.ok_or(LogsUnavailable::Node)?;
+        machine.engine.printed(task, self.clock.now()).ok_or(LogsUnavailable::Task)
     }
 
     /// Whether an engine call, or a message other than a heartbeat, is in progress.
@@ -479,7 +479,7 @@ mod tests {
         let mut world = World::new(1, machine("n1"), 1, Intervals::default()).expect("a cluster");
         world.settle().expect("a cluster of one comes to rest");
         world.steps = STEPS_MAX;
-        let told = world.advance(QUIET).expect_err("one step too many").to_string();
-        assert!(told.starts_with("no rest after") && told.contains("the agent of n1 at"), "{told}");
+        let error = world.advance(QUIET).expect_err("one step too many").to_string();
+        assert!(error.starts_with("no rest after") && error.contains("the agent of n1 at"), "{error}");
     }
 }

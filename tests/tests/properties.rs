@@ -369,8 +369,8 @@ impl Core {
     }
 
     fn heartbeat(&mut self) {
-        let patience = self.cluster.heartbeat_timeout();
-        self.presence.extend(self.heard.iter().map(|node| (*node, LastSeen { at: self.now, patience })));
+        let timeout = self.cluster.heartbeat_timeout();
+        self.presence.extend(self.heard.iter().map(|node| (*node, LastSeen { at: self.now, timeout })));
     }
 
     fn next_stamp(&self) -> Stamp {

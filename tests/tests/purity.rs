@@ -168,7 +168,11 @@ fn every_socket_of_a_daemon_closes_connections_whose_peer_is_gone() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../node/src/daemon"));
     let makes = |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| text.contains("Server::builder()"));
     let made: Vec<PathBuf> = files_below(folder).into_iter().filter(makes).collect();
-    assert_eq!(made, [folder.join("serve.rs")], "a server is made by `watchful`, which pings idle connections");
+    assert_eq!(
+        made,
+        [folder.join("serve.rs")],
+        "a server is made by `server_with_keepalive`, which pings idle connections"
+    );
 }
 
 /// Names that a copy of the state may not use: they could change the cluster, or block.

@@ -104,12 +104,12 @@ fn what_clients_see_at_any_manager_could_have_happened_one_after_the_other() {
     let (reads, writes, unknown) = (total(|run| run.reads), total(|run| run.writes), total(|run| run.unknown));
     let (swaps, refused) = (total(|run| run.swaps), total(|run| run.refused));
     let elections = runs.iter().map(|run| run.elections).sum::<u64>();
-    let told = format!(
+    let summary = format!(
         "{reads} reads, {writes} writes, {swaps} swaps, {refused} refused, {unknown} unknown, {elections} elections"
     );
-    println!("{seeds} histories: {told}");
-    assert!(reads > 10 * seeds && writes > 5 * seeds && unknown > seeds, "{told}");
-    assert!(swaps > seeds && refused > seeds && elections > 2 * seeds, "{told}");
+    println!("{seeds} histories: {summary}");
+    assert!(reads > 10 * seeds && writes > 5 * seeds && unknown > seeds, "{summary}");
+    assert!(swaps > seeds && refused > seeds && elections > 2 * seeds, "{summary}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod sources;
 
 pub use plan::{OwnedFile, Wanted, WantedConfig, WantedSecret, files_of_stack, in_stack, plan, plan_change};
 pub use planned::carry_out;
-pub use run::{run, told};
+pub use run::{report, run};
 pub use sources::Sources;
 
 use events::ServiceSpec;

@@ -318,7 +318,7 @@ fn is_for(noun: &str, name: &str, present: &str, wanted: &str) -> Result<(), Fai
 }
 
 /// The existing configs and secrets.
-struct Known {
+struct ExistingFiles {
     configs: Vec<ConfigView>,
     secrets: Vec<SecretView>,
     /// Ids that exist only in the copy of the state, in a trial.
@@ -329,16 +329,16 @@ async fn known<M: Manager>(
     services: &[ServiceSpec],
     has_secrets: bool,
     session: &mut Session<'_, M>,
-) -> Result<Known, Failure> {
+) -> Result<ExistingFiles, Failure> {
     let uses_secrets = has_secrets || services.iter().any(|spec| !spec.template().container().secrets.is_empty());
     let secrets = if uses_secrets { session.secrets(Vec::new()).await? } else { Vec::new() };
     let configs = session.configs(Vec::new()).await?;
-    Ok(Known { configs, secrets, tentative: session.tentative.clone() })
+    Ok(ExistingFiles { configs, secrets, tentative: session.tentative.clone() })
 }
 
 /// Fills in the ids of existing configs and secrets. Those that are created by an earlier line of a script are known by name
 /// only.
-fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>) -> Result<(), Failure> {
+fn resolve(spec: &mut ServiceSpec, known: &ExistingFiles, made: &BTreeSet<(&str, &str)>) -> Result<(), Failure> {
     let service = spec.name().to_owned();
     let missing = |noun: &str, name: &str| {
         let sentence = format!("there is no {noun} {name}, which service {service} uses; nothing was changed");
@@ -364,7 +364,7 @@ fn resolve(spec: &mut ServiceSpec, known: &Known, made: &BTreeSet<(&str, &str)>)
 
 /// Sets references that follow a config or secret to its newest revision; after a rollback the service may have an older one.
 /// Jobs keep their revisions until their next run, and references to data that this plan changes are updated with that change.
-fn follow_newest(spec: &mut ServiceSpec, known: &Known, revised: &[Step]) {
+fn follow_newest(spec: &mut ServiceSpec, known: &ExistingFiles, revised: &[Step]) {
     if spec.is_job() {
         return;
     }

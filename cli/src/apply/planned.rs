@@ -8,13 +8,13 @@ use wire::v1::preview_step::Step;
 use wire::v1::{CommandReply, CommandRequest, EventRecord, EventsRequest, Plan, ReadObject};
 
 use crate::failure::{Failure, Kind};
-use crate::format::{RecordNames, story};
+use crate::format::{RecordNames, event_lines};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::wait::{self, Goal, WaitFlags};
 
 /// How long a change that must come last is retried: a config is in use until the tasks that use it have stopped.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Delay between two attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
@@ -81,7 +81,7 @@ impl Done {
     /// Records an answer, and prints its object unless the change had been made before.
     fn note<M: Manager>(&mut self, reply: &CommandReply, session: &mut Session<'_, M>) -> Result<(), Failure> {
         self.newest = self.newest.max(Some(reply.index));
-        if reply.index <= self.before { Ok(()) } else { session.tell(reply, "") }
+        if reply.index <= self.before { Ok(()) } else { session.print_object(reply, "") }
     }
 }
 
@@ -116,14 +116,14 @@ async fn ask_patiently<M: Manager>(
     request: CommandRequest,
     session: &mut Session<'_, M>,
 ) -> Result<CommandReply, Failure> {
-    let began = session.around.clock.now();
+    let began = session.env.clock.now();
     loop {
         let asked = session.manager.execute(request.clone()).await;
-        let is_in_time = session.around.clock.now().since(began) < PATIENCE;
+        let is_in_time = session.env.clock.now().since(began) < RETRY_TIMEOUT;
         match asked {
             Ok(reply) => return Ok(reply),
             Err(failure) if failure.kind == Kind::Conflict && is_in_time => {
-                session.around.clock.sleep(RETRY_EVERY).await;
+                session.env.clock.sleep(RETRY_EVERY).await;
             }
             Err(failure) => return Err(failure),
         }
@@ -136,13 +136,13 @@ async fn explain<M: Manager>(failure: Failure, read: &[ReadObject], session: &mu
         // If history cannot be read either, the refusal itself names the object.
         let Ok(Some(record)) = change_of(object, session).await else { continue };
         let Some(command) = &record.command else { continue };
-        let by = story::by(&record.event, &record, RecordNames::with(&record));
+        let by = event_lines::by(&record.event, &record, RecordNames::with(&record));
         let reason = command.reason.as_ref().map(|reason| format!(" (reason: {reason})")).unwrap_or_default();
         let sentence = format!(
             "{} {} has changed since the plan was made: {} by {by} at index {}{reason}",
             object.kind, object.name, command.kind, record.index
         );
-        return Failure { kind: Kind::Conflict, sentence, hint: "make the plan again".to_owned(), ..failure };
+        return Failure { kind: Kind::Conflict, sentence, hint: "create the plan again".to_owned(), ..failure };
     }
     failure
 }

@@ -89,7 +89,7 @@ pub async fn run<M: Manager>(
     }
     for OwnedFile { id, name, .. } in unused {
         match session.execute_at_rest(id.removal()).await {
-            Ok(_) => told(session, "removed", id.noun(), &name)?,
+            Ok(_) => report(session, "removed", id.noun(), &name)?,
             // A rollback may need it: the next deployment tries again.
             Err(failure) if failure.kind == Kind::Conflict => {}
             Err(failure) => return Err(failure),
@@ -201,7 +201,7 @@ async fn make<M: Manager>(
 /// Maximum number of changes in one request, and the reason for the limit.
 async fn together<M: Manager>(session: &mut Session<'_, M>) -> Result<(usize, &'static str), Failure> {
     if session.manager.cluster(false).await?.feature_level < JOINED_LEVEL {
-        return Ok((1, "not every manager knows changes that are made together"));
+        return Ok((1, "not every manager supports changes that are made together"));
     }
     Ok((TOGETHER_MAX, "the changes do not fit into one frame"))
 }
@@ -259,7 +259,7 @@ async fn conclude<M: Manager>(
         Then::Nothing => Vec::new(),
     };
     follow(awaited, followers.into_iter().filter(|name| services.contains(name)), index);
-    told(session, action, noun, &name)
+    report(session, action, noun, &name)
 }
 
 /// The same for a secret; only the manager knows whether its data differed.
@@ -273,12 +273,12 @@ async fn conclude_secret<M: Manager>(
     let (name, found) = (present.spec.name(), session.manager.secrets(vec![present.id.to_string()]).await?);
     let newest = |view: &SecretView| view.revisions.last().map(|revision| revision.revision);
     let Some(now) = found.into_iter().find(|now| now.meta.version != present.meta.version) else {
-        return told(session, UNCHANGED, "secret", name);
+        return report(session, UNCHANGED, "secret", name);
     };
     if newest(&now) != newest(present) {
         follow(awaited, now.services.into_iter().filter(|name| services.contains(name)), index);
     }
-    told(session, "updated", "secret", name)
+    report(session, "updated", "secret", name)
 }
 
 /// Waits for services that follow a new revision, once each, for their last change.
@@ -295,7 +295,7 @@ fn follow(awaited: &mut Awaited, followers: impl Iterator<Item = String>, index:
 ///
 /// # Errors
 /// When the output cannot be written.
-pub fn told<M: Manager>(session: &mut Session<'_, M>, action: &str, kind: &str, name: &str) -> Result<(), Failure> {
+pub fn report<M: Manager>(session: &mut Session<'_, M>, action: &str, kind: &str, name: &str) -> Result<(), Failure> {
     if session.is_trial() && action != UNCHANGED {
         return Ok(());
     }

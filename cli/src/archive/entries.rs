@@ -90,7 +90,7 @@ impl<R: Read> Entries<R> {
         let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
         let link = || {
             let named = attributes.link.clone().or_else(|| header.link_name_bytes().map(|bytes| bytes.into_owned()));
-            named.map(path).ok_or_else(|| damaged("a link leads nowhere"))
+            named.map(path).ok_or_else(|| damaged("a link has no target"))
         };
         let kind = match kind {
             EntryType::Directory => Kind::Directory,
@@ -98,7 +98,7 @@ impl<R: Read> Entries<R> {
             EntryType::Symlink => Kind::Symlink(link()?),
             EntryType::Link => Kind::HardLink(link()?),
             EntryType::Char | EntryType::Block | EntryType::Fifo => Kind::Special,
-            _ => return Err(damaged("an entry is of a kind that is not known")),
+            _ => return Err(damaged("an entry has an unknown type")),
         };
         Ok(Entry {
             path: path(attributes.path.unwrap_or_else(|| header.path_bytes().into_owned())),
@@ -172,7 +172,7 @@ impl Attributes {
                 b"linkpath" => self.link = Some(attribute.value_bytes().to_vec()),
                 b"size" => {
                     let size = attribute.value().ok().and_then(|size| size.parse().ok());
-                    self.size = Some(size.ok_or_else(|| damaged("a size is no number"))?);
+                    self.size = Some(size.ok_or_else(|| damaged("a size is not a number"))?);
                 }
                 key if key.starts_with(b"GNU.sparse.") => return Err(damaged("it has sparse files")),
                 _ => {}

@@ -68,7 +68,7 @@ fn append(
         header.set_size(0);
         builder.append_link(&mut header, name, fs::read_link(path)?)?;
     } else if kind.is_file() {
-        let file = Whole { file: File::open(path)?, left: metadata.len() };
+        let file = ExactLength { file: File::open(path)?, left: metadata.len() };
         header.set_size(metadata.len());
         builder.append_data(&mut header, name, file)?;
         return Ok(metadata.len());
@@ -87,12 +87,12 @@ fn append(
 }
 
 /// Reads exactly as many bytes of a file as its header states, although the file may grow or shrink.
-struct Whole {
+struct ExactLength {
     file: File,
     left: u64,
 }
 
-impl Read for Whole {
+impl Read for ExactLength {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = (&mut self.file).take(self.left).read(buffer)?;
         if count == 0 && self.left > 0 && !buffer.is_empty() {

@@ -90,20 +90,20 @@ impl Unpacking<'_> {
         let taken = self.directory(way).and_then(|parent| match &entry.kind {
             Kind::Directory => self.make_directory(&parent, name, &parts, entry),
             Kind::File(size) => self.make_file(&parent, name, *size, data, entry),
-            Kind::Symlink(to) => self.place(&parent, name, |aside| {
-                symlinkat(to, &parent, aside)?;
+            Kind::Symlink(to) => self.place(&parent, name, |temp_name| {
+                symlinkat(to, &parent, temp_name)?;
                 if keep_owner {
                     let (user, group) = owner(entry)?;
-                    chownat(&parent, aside, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+                    chownat(&parent, temp_name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
                 }
                 Ok(())
             }),
             Kind::HardLink(to) => {
                 let of = self.parts(to)?;
-                let (linked, way) = of.split_last().ok_or_else(|| damaged("a link leads nowhere"))?;
+                let (linked, way) = of.split_last().ok_or_else(|| damaged("a link has no target"))?;
                 let from = self.directory(way)?;
                 // Where a link is, the hard link refers to the link and not to its target.
-                self.place(&parent, name, |aside| Ok(linkat(&from, linked, &parent, aside, AtFlags::empty())?))
+                self.place(&parent, name, |temp_name| Ok(linkat(&from, linked, &parent, temp_name, AtFlags::empty())?))
             }
             Kind::Special => {
                 self.done.left_out.push(entry.path.display().to_string());
@@ -148,7 +148,7 @@ impl Unpacking<'_> {
                 }
                 opened => opened,
             };
-            directory = opened.map_err(|error| in_the_way(name, error))?;
+            directory = opened.map_err(|error| explain_obstacle(name, error))?;
         }
         Ok(directory)
     }
@@ -163,9 +163,9 @@ impl Unpacking<'_> {
                 self.made.push((parts.to_vec(), entry.mode, entry.modified));
                 Ok(())
             }
-            Err(Errno::EXIST) => {
-                openat(parent, name, OPEN_DIRECTORY, Mode::empty()).map(drop).map_err(|error| in_the_way(name, error))
-            }
+            Err(Errno::EXIST) => openat(parent, name, OPEN_DIRECTORY, Mode::empty())
+                .map(drop)
+                .map_err(|error| explain_obstacle(name, error)),
             Err(error) => Err(error.into()),
         }
     }
@@ -184,9 +184,9 @@ impl Unpacking<'_> {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, sentence));
         }
         let keep_owner = self.limits.keep_owner;
-        self.place(parent, name, |aside| {
+        self.place(parent, name, |temp_name| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut file = File::from(openat(parent, aside, flags, Mode::from(0o600))?);
+            let mut file = File::from(openat(parent, temp_name, flags, Mode::from(0o600))?);
             io::copy(&mut data, &mut file)?;
             if keep_owner {
                 let (user, group) = owner(entry)?;
@@ -199,10 +199,10 @@ impl Unpacking<'_> {
     /// Creates a file under a temporary name and then renames it.
     fn place(&mut self, parent: &OwnedFd, name: &OsStr, make: impl FnOnce(&OsStr) -> io::Result<()>) -> io::Result<()> {
         self.temporary += 1;
-        let aside = OsString::from(format!(".swarmctl-{}-{}", std::process::id(), self.temporary));
-        let placed = make(&aside).and_then(|()| Ok(renameat(parent, &aside, parent, name)?));
+        let temp_name = OsString::from(format!(".swarmctl-{}-{}", std::process::id(), self.temporary));
+        let placed = make(&temp_name).and_then(|()| Ok(renameat(parent, &temp_name, parent, name)?));
         // Renaming one hard link of a file over another one does nothing and keeps both names.
-        match unlinkat(parent, &aside, AtFlags::empty()) {
+        match unlinkat(parent, &temp_name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => placed,
             Err(error) => placed.and(Err(error.into())),
         }
@@ -230,10 +230,10 @@ fn owner(entry: &Entry) -> io::Result<(Uid, Gid)> {
     Ok((Uid::from_raw(id(entry.owner.0)?), Gid::from_raw(id(entry.owner.1)?)))
 }
 
-fn in_the_way(name: &OsStr, error: Errno) -> io::Error {
+fn explain_obstacle(name: &OsStr, error: Errno) -> io::Error {
     match error {
         Errno::LOOP | Errno::NOTDIR => {
-            let sentence = format!("{} is in the way: it is no directory", name.display());
+            let sentence = format!("{} is in the way: it is not a directory", name.display());
             io::Error::new(io::ErrorKind::NotADirectory, sentence)
         }
         other => other.into(),

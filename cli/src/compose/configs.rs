@@ -9,7 +9,7 @@ use events::{Annotations, ConfigReference, FileTarget, SecretBytes, SecretRefere
 
 use super::STACK_LABEL;
 use super::mounts::octal;
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use crate::spec::container;
 use crate::yaml::{Key, Node, Value};
 
@@ -63,7 +63,7 @@ impl Noun {
     }
 
     /// The keys of a definition: a config has no driver.
-    fn keys(self) -> &'static [(&'static str, Use<Definition>)] {
+    fn keys(self) -> &'static [(&'static str, KeyRule<Definition>)] {
         match self {
             Self::Config => &KEYS[..CONFIG_KEYS],
             Self::Secret => &KEYS,
@@ -107,12 +107,12 @@ fn define(key: &Key, node: &Node, noun: Noun, scope: &mut Scope<'_>) -> Definiti
 
 /// How many of the keys also apply to configs.
 const CONFIG_KEYS: usize = 7;
-const KEYS: [(&str, Use<Definition>); 9] = [
+const KEYS: [(&str, KeyRule<Definition>); 9] = [
     (
         "file",
-        Use::Read(|config, node, scope| {
+        KeyRule::Read(|config, node, scope| {
             let Some(path) = scope.text(node) else { return };
-            match (scope.around.read)(&scope.around.directory.join(path)) {
+            match (scope.local.read)(&scope.local.directory.join(path)) {
                 Ok(data) => config.data = Some(SecretBytes(data)),
                 Err(error) => {
                     // The missing content has been reported.
@@ -125,15 +125,15 @@ const KEYS: [(&str, Use<Definition>); 9] = [
     ),
     (
         "content",
-        Use::Read(|config, node, scope| {
+        KeyRule::Read(|config, node, scope| {
             config.data = scope.text(node).map(|text| SecretBytes(text.as_bytes().to_vec()));
         }),
     ),
     (
         "environment",
-        Use::Read(|config, node, scope| {
+        KeyRule::Read(|config, node, scope| {
             let Some(name) = scope.text(node) else { return };
-            match (scope.around.variable)(name) {
+            match (scope.local.variable)(name) {
                 Some(value) => config.data = Some(SecretBytes(value.into_bytes())),
                 None => {
                     config.data = Some(SecretBytes::default());
@@ -143,15 +143,15 @@ const KEYS: [(&str, Use<Definition>); 9] = [
             }
         }),
     ),
-    ("external", Use::Read(|config, node, scope| put(&mut config.external, scope.truth(node)))),
-    ("name", Use::Read(|config, node, scope| config.given_name = scope.text(node).map(str::to_owned))),
-    ("labels", Use::Read(|config, node, scope| config.labels = scope.labels(node))),
+    ("external", KeyRule::Read(|config, node, scope| put(&mut config.external, scope.boolean(node)))),
+    ("name", KeyRule::Read(|config, node, scope| config.given_name = scope.text(node).map(str::to_owned))),
+    ("labels", KeyRule::Read(|config, node, scope| config.labels = scope.labels(node))),
     (
         "template_driver",
-        Use::Read(|config, node, scope| put(&mut config.template_driver, scope.text(node).map(str::to_owned))),
+        KeyRule::Read(|config, node, scope| put(&mut config.template_driver, scope.text(node).map(str::to_owned))),
     ),
-    ("driver", Use::Not(NO_DRIVERS)),
-    ("driver_opts", Use::Not(NO_DRIVERS)),
+    ("driver", KeyRule::Unsupported(NO_DRIVERS)),
+    ("driver_opts", KeyRule::Unsupported(NO_DRIVERS)),
 ];
 
 const NO_DRIVERS: &str = "drivers that fetch secrets from elsewhere are not in this version";
@@ -201,10 +201,10 @@ struct Reference {
     file: FileTarget,
 }
 
-const REFERENCE: [(&str, Use<Reference>); 5] = [
-    ("source", Use::Read(|of, node, scope| put(&mut of.source, scope.text(node).map(str::to_owned)))),
-    ("target", Use::Read(|of, node, scope| put(&mut of.file.name, scope.text(node).map(str::to_owned)))),
-    ("uid", Use::Read(|of, node, scope| put(&mut of.file.uid, scope.text(node).map(str::to_owned)))),
-    ("gid", Use::Read(|of, node, scope| put(&mut of.file.gid, scope.text(node).map(str::to_owned)))),
-    ("mode", Use::Read(|of, node, scope| of.file.mode = scope.value(node, octal))),
+const REFERENCE: [(&str, KeyRule<Reference>); 5] = [
+    ("source", KeyRule::Read(|of, node, scope| put(&mut of.source, scope.text(node).map(str::to_owned)))),
+    ("target", KeyRule::Read(|of, node, scope| put(&mut of.file.name, scope.text(node).map(str::to_owned)))),
+    ("uid", KeyRule::Read(|of, node, scope| put(&mut of.file.uid, scope.text(node).map(str::to_owned)))),
+    ("gid", KeyRule::Read(|of, node, scope| put(&mut of.file.gid, scope.text(node).map(str::to_owned)))),
+    ("mode", KeyRule::Read(|of, node, scope| of.file.mode = scope.value(node, octal))),
 ];

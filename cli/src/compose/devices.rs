@@ -2,7 +2,7 @@
 
 use events::{CredentialSpec, DeviceRequest, Platform, PullPolicy, ServiceSpec};
 
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use crate::spec::{self, container, task};
 use crate::values::security_opt::{self, SecurityOption};
 use crate::values::{Invalid, device};
@@ -47,28 +47,28 @@ fn request(node: &Node, scope: &mut Scope<'_>) -> DeviceRequest {
     request
 }
 
-const REQUEST: [(&str, Use<DeviceRequest>); 5] = [
-    ("driver", Use::Read(|of, node, scope| put(&mut of.driver, scope.text(node).map(str::to_owned)))),
+const REQUEST: [(&str, KeyRule<DeviceRequest>); 5] = [
+    ("driver", KeyRule::Read(|of, node, scope| put(&mut of.driver, scope.text(node).map(str::to_owned)))),
     (
         "count",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             let count = if node.text() == Some("all") { Some(ALL) } else { scope.number(node, 1..=i64::MAX) };
             put(&mut of.count, count);
         }),
     ),
-    ("device_ids", Use::Read(|of, node, scope| of.ids = scope.texts(node))),
-    ("capabilities", Use::Read(|of, node, scope| of.capabilities = scope.texts(node))),
-    ("options", Use::Read(|of, node, scope| of.options = scope.labels(node))),
+    ("device_ids", KeyRule::Read(|of, node, scope| of.ids = scope.texts(node))),
+    ("capabilities", KeyRule::Read(|of, node, scope| of.capabilities = scope.texts(node))),
+    ("options", KeyRule::Read(|of, node, scope| of.options = scope.labels(node))),
 ];
 
 pub(super) fn read_security(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
     let mut options = scope.values(node, security_opt::parse);
     for option in &mut options {
         if let SecurityOption::SeccompFile(path) = option {
-            *path = scope.around.directory.join(&*path);
+            *path = scope.local.directory.join(&*path);
         }
     }
-    match spec::privileges(&options, scope.around.read) {
+    match spec::privileges(&options, scope.local.read) {
         Ok(privileges) => spec::set_privileges(container(spec), Some(privileges)),
         Err(failure) => {
             let sentence = format!("{}: {}; {}", scope.path(), failure.sentence, failure.hint);
@@ -91,10 +91,10 @@ pub(super) fn read_credential_spec(spec: &mut ServiceSpec, node: &Node, scope: &
     spec::set_credential_spec(container(spec), Some(CredentialSpec { config: name, ..made }));
 }
 
-const CREDENTIAL_SPEC: [(&str, Use<CredentialSpec>); 3] = [
-    ("file", Use::Read(|of, node, scope| put(&mut of.file, scope.text(node).map(str::to_owned)))),
-    ("registry", Use::Read(|of, node, scope| put(&mut of.registry, scope.text(node).map(str::to_owned)))),
-    ("config", Use::Read(|of, node, scope| put(&mut of.config, scope.text(node).map(str::to_owned)))),
+const CREDENTIAL_SPEC: [(&str, KeyRule<CredentialSpec>); 3] = [
+    ("file", KeyRule::Read(|of, node, scope| put(&mut of.file, scope.text(node).map(str::to_owned)))),
+    ("registry", KeyRule::Read(|of, node, scope| put(&mut of.registry, scope.text(node).map(str::to_owned)))),
+    ("config", KeyRule::Read(|of, node, scope| put(&mut of.config, scope.text(node).map(str::to_owned)))),
 ];
 
 pub(super) fn read_pull_policy(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {

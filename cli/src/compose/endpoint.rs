@@ -2,7 +2,7 @@
 
 use events::{PortConfig, ServiceSpec};
 
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use crate::values::{port, publish};
 use crate::yaml::{Node, Value};
 
@@ -25,14 +25,14 @@ struct Port {
     protocol: Option<String>,
 }
 
-const KEYS: [(&str, Use<Port>); 7] = [
-    ("target", Use::Read(|port, node, scope| put(&mut port.target, scope.text(node).map(str::to_owned)))),
-    ("published", Use::Read(|port, node, scope| put(&mut port.published, scope.text(node).map(str::to_owned)))),
-    ("protocol", Use::Read(|port, node, scope| port.protocol = scope.text(node).map(str::to_owned))),
-    ("name", Use::Read(|port, node, scope| port.name = scope.text(node).map(str::to_owned))),
+const KEYS: [(&str, KeyRule<Port>); 7] = [
+    ("target", KeyRule::Read(|port, node, scope| put(&mut port.target, scope.text(node).map(str::to_owned)))),
+    ("published", KeyRule::Read(|port, node, scope| put(&mut port.published, scope.text(node).map(str::to_owned)))),
+    ("protocol", KeyRule::Read(|port, node, scope| port.protocol = scope.text(node).map(str::to_owned))),
+    ("name", KeyRule::Read(|port, node, scope| port.name = scope.text(node).map(str::to_owned))),
     (
         "mode",
-        Use::Read(|_, node, scope| {
+        KeyRule::Read(|_, node, scope| {
             if scope.word(node, &[("host", false), ("ingress", true)]) == Some(true) {
                 let sentence = format!(
                     "{}: the routing mesh is not in this version; with mode host the port listens on each node that runs a task",
@@ -42,8 +42,8 @@ const KEYS: [(&str, Use<Port>); 7] = [
             }
         }),
     ),
-    ("host_ip", Use::Not("ports listen on all addresses of the node")),
-    ("app_protocol", Use::Not("nothing looks into what goes through a port")),
+    ("host_ip", KeyRule::Unsupported("ports listen on all addresses of the node")),
+    ("app_protocol", KeyRule::Unsupported("application protocols of ports are not supported")),
 ];
 
 fn long(node: &Node, scope: &mut Scope<'_>) -> Option<PortConfig> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::ServiceSpec;
 
 use super::interpolate;
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use crate::spec::container;
 use crate::yaml::{At, Node, Value};
 
@@ -19,7 +19,7 @@ pub(super) fn read(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
         if name.is_empty() {
             let sentence = format!("{} has a value without a name", scope.path());
             scope.wrong(&at, sentence);
-        } else if let Some(value) = value.or_else(|| (scope.around.variable)(&name)) {
+        } else if let Some(value) = value.or_else(|| (scope.local.variable)(&name)) {
             given.insert(name, value);
         }
     }
@@ -52,10 +52,10 @@ struct EnvFile {
     raw: bool,
 }
 
-const ENV_FILE: [(&str, Use<EnvFile>); 3] = [
-    ("path", Use::Read(|file, node, scope| file.path = scope.text(node).map(str::to_owned))),
-    ("required", Use::Read(|file, node, scope| put(&mut file.required, scope.truth(node)))),
-    ("format", Use::Read(|file, node, scope| put(&mut file.raw, scope.word(node, &[("raw", true)])))),
+const ENV_FILE: [(&str, KeyRule<EnvFile>); 3] = [
+    ("path", KeyRule::Read(|file, node, scope| file.path = scope.text(node).map(str::to_owned))),
+    ("required", KeyRule::Read(|file, node, scope| put(&mut file.required, scope.boolean(node)))),
+    ("format", KeyRule::Read(|file, node, scope| put(&mut file.raw, scope.word(node, &[("raw", true)])))),
 ];
 
 fn variables(file: &EnvFile, at: &At, scope: &mut Scope<'_>) -> Variables {
@@ -64,10 +64,10 @@ fn variables(file: &EnvFile, at: &At, scope: &mut Scope<'_>) -> Variables {
         scope.wrong(at, sentence);
         return Variables::new();
     };
-    let text = (scope.around.read)(&scope.around.directory.join(path));
+    let text = (scope.local.read)(&scope.local.directory.join(path));
     let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
     match text {
-        Ok(text) => match parse(path, &text, file.raw, scope.around.variable) {
+        Ok(text) => match parse(path, &text, file.raw, scope.local.variable) {
             Ok(variables) => variables,
             Err(why) => {
                 scope.wrong(at, why);
@@ -88,7 +88,12 @@ fn variables(file: &EnvFile, at: &At, scope: &mut Scope<'_>) -> Variables {
 ///
 /// # Errors
 /// When a line has none of these forms; the error names the line.
-pub fn parse(file: &str, text: &str, raw: bool, around: &dyn Fn(&str) -> Option<String>) -> Result<Variables, String> {
+pub fn parse(
+    file: &str,
+    text: &str,
+    raw: bool,
+    variable_of: &dyn Fn(&str) -> Option<String>,
+) -> Result<Variables, String> {
     let mut variables = Variables::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -102,10 +107,10 @@ pub fn parse(file: &str, text: &str, raw: bool, around: &dyn Fn(&str) -> Option<
             return Err(place(format!("\"{name}\" is not a name of a variable; write NAME=VALUE")));
         }
         let value = match value {
-            None => around(name),
+            None => variable_of(name),
             Some(value) if raw => Some(value.to_owned()),
             Some(value) => {
-                let known = |name: &str| variables.get(name).cloned().or_else(|| around(name));
+                let known = |name: &str| variables.get(name).cloned().or_else(|| variable_of(name));
                 Some(unquoted(value.trim(), &known).map_err(place)?)
             }
         };
@@ -143,7 +148,7 @@ fn add(spec: &mut ServiceSpec, given: Variables) {
 mod tests {
     use super::*;
 
-    fn around(name: &str) -> Option<String> {
+    fn variable_of(name: &str) -> Option<String> {
         (name == "HOME").then(|| "/root".to_owned())
     }
 
@@ -151,10 +156,10 @@ mod tests {
     fn lines_of_a_file_are_variables() {
         let text =
             "# comment\n\nA=1\nexport B = two words # why\nC='$A'\nD=\"x\\n${A}\"\nE=$HOME/$A\nHOME\nNONE\nF=a#b\nG=\n";
-        let read = parse("f", text, false, &around).expect("variables");
+        let read = parse("f", text, false, &variable_of).expect("variables");
         let pairs: Vec<String> = read.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(pairs, ["A=1", "B=two words", "C=$A", "D=x\n1", "E=/root/1", "F=a#b", "G=", "HOME=/root"]);
-        let raw = parse("f", "A=\"$HOME\"\n", true, &around).expect("variables");
+        let raw = parse("f", "A=\"$HOME\"\n", true, &variable_of).expect("variables");
         assert_eq!(raw["A"], "\"$HOME\"");
     }
 
@@ -165,7 +170,7 @@ mod tests {
             ("A B=1\n", "f:1: \"A B\" is not a name"),
             ("A=${B?}\n", "f:1: the variable B has no value"),
         ] {
-            assert!(parse("f", text, false, &around).expect_err(text).contains(why), "{text}");
+            assert!(parse("f", text, false, &variable_of).expect_err(text).contains(why), "{text}");
         }
     }
 }

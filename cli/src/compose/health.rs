@@ -2,7 +2,7 @@
 
 use events::{HealthConfig, ServiceSpec};
 
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use super::service::length;
 use crate::spec::container;
 use crate::yaml::{Node, Value};
@@ -11,22 +11,22 @@ pub(super) fn read(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
     scope.fields(container(spec).healthcheck.get_or_insert_default(), node, &KEYS);
 }
 
-const KEYS: [(&str, Use<HealthConfig>); 7] = [
-    ("test", Use::Read(test)),
-    ("interval", Use::Read(|check, node, scope| put(&mut check.interval_ns, length(node, scope)))),
-    ("timeout", Use::Read(|check, node, scope| put(&mut check.timeout_ns, length(node, scope)))),
+const KEYS: [(&str, KeyRule<HealthConfig>); 7] = [
+    ("test", KeyRule::Read(test)),
+    ("interval", KeyRule::Read(|check, node, scope| put(&mut check.interval_ns, length(node, scope)))),
+    ("timeout", KeyRule::Read(|check, node, scope| put(&mut check.timeout_ns, length(node, scope)))),
     (
         "retries",
-        Use::Read(|check, node, scope| {
+        KeyRule::Read(|check, node, scope| {
             put(&mut check.retries, scope.number(node, 0..=i32::MAX.unsigned_abs()));
         }),
     ),
-    ("start_period", Use::Read(|check, node, scope| put(&mut check.start_period_ns, length(node, scope)))),
-    ("start_interval", Use::Read(|check, node, scope| put(&mut check.start_interval_ns, length(node, scope)))),
+    ("start_period", KeyRule::Read(|check, node, scope| put(&mut check.start_period_ns, length(node, scope)))),
+    ("start_interval", KeyRule::Read(|check, node, scope| put(&mut check.start_interval_ns, length(node, scope)))),
     (
         "disable",
-        Use::Read(|check, node, scope| {
-            if scope.truth(node) == Some(true) {
+        KeyRule::Read(|check, node, scope| {
+            if scope.boolean(node) == Some(true) {
                 check.test = vec!["NONE".to_owned()];
             }
         }),

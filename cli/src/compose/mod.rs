@@ -1,6 +1,6 @@
 //! Compose files: from text to the specs of a stack.
 //!
-//! Nothing here talks to a manager, and files and variables are read through [`Surroundings`] only. An unsupported key is
+//! Nothing here talks to a manager, and files and variables are read through [`LocalEnv`] only. An unsupported key is
 //! reported with its location and never dropped silently. Each module reads one part of the format: a table of its keys with
 //! their readers.
 
@@ -52,7 +52,7 @@ const TOP: [(&str, Option<&str>); 9] = [
 ];
 
 /// What a Compose file uses of the local machine.
-pub struct Surroundings<'a> {
+pub struct LocalEnv<'a> {
     /// Reads a file.
     pub read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
     /// The value of a variable.
@@ -78,9 +78,9 @@ pub struct Stack {
 ///
 /// # Errors
 /// When it is not valid YAML, or a variable has no value.
-pub fn read(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Option<Node>, Fault> {
+pub fn read(file: &str, text: &str, local: &LocalEnv<'_>) -> Result<Option<Node>, Fault> {
     let Some(mut node) = yaml::one(file, text)? else { return Ok(None) };
-    interpolate::tree(&mut node, around.variable)?;
+    interpolate::tree(&mut node, local.variable)?;
     Ok(Some(node))
 }
 
@@ -90,8 +90,8 @@ pub fn name(file: &Node) -> Option<&str> {
 }
 
 /// The stack that a file describes, which may be the result of merging several.
-pub fn stack(name: &str, file: &Node, around: &Surroundings<'_>, problems: &mut Problems) -> Stack {
-    let mut scope = Scope::new(name, around, problems);
+pub fn stack(name: &str, file: &Node, local: &LocalEnv<'_>, problems: &mut Problems) -> Stack {
+    let mut scope = Scope::new(name, local, problems);
     for (key, _) in scope.entries(file) {
         match TOP.iter().find(|(known, _)| *known == key.text) {
             Some((_, None)) => {}

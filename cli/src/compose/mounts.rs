@@ -2,7 +2,7 @@
 
 use events::{BindPropagation, Mount, MountConsistency, MountType, Named, ServiceSpec};
 
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use crate::spec::container;
 use crate::values::{Invalid, mount, size};
 use crate::yaml::{At, Node, Value};
@@ -44,10 +44,10 @@ fn is_path(source: &str) -> bool {
 /// An absolute path on the node: relative paths start at the directory of the file, `~` at the user's home directory.
 fn absolute(source: &str, scope: &Scope<'_>) -> String {
     let home = source.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    match (home, (scope.around.variable)("HOME")) {
+    match (home, (scope.local.variable)("HOME")) {
         (Some(rest), Some(home)) => format!("{home}{rest}"),
         _ if source.starts_with('.') => {
-            let mut path = scope.around.directory.to_path_buf();
+            let mut path = scope.local.directory.to_path_buf();
             for part in source.split('/') {
                 match part {
                     "" | "." => {}
@@ -94,10 +94,10 @@ fn long(node: &Node, scope: &mut Scope<'_>) -> Option<Mount> {
     Some(mount)
 }
 
-const KEYS: [(&str, Use<Mount>); 9] = [
+const KEYS: [(&str, KeyRule<Mount>); 9] = [
     (
         "type",
-        Use::Read(|mount, node, scope| {
+        KeyRule::Read(|mount, node, scope| {
             let types = [
                 ("bind", MountType::Bind),
                 ("volume", MountType::Volume),
@@ -108,20 +108,20 @@ const KEYS: [(&str, Use<Mount>); 9] = [
             put(&mut mount.r#type, scope.word(node, &types).map(Into::into));
         }),
     ),
-    ("source", Use::Read(|mount, node, scope| put(&mut mount.source, scope.text(node).map(str::to_owned)))),
-    ("target", Use::Read(|mount, node, scope| put(&mut mount.target, scope.text(node).map(str::to_owned)))),
-    ("read_only", Use::Read(|mount, node, scope| put(&mut mount.read_only, scope.truth(node)))),
+    ("source", KeyRule::Read(|mount, node, scope| put(&mut mount.source, scope.text(node).map(str::to_owned)))),
+    ("target", KeyRule::Read(|mount, node, scope| put(&mut mount.target, scope.text(node).map(str::to_owned)))),
+    ("read_only", KeyRule::Read(|mount, node, scope| put(&mut mount.read_only, scope.boolean(node)))),
     (
         "consistency",
-        Use::Read(|mount, node, scope| {
+        KeyRule::Read(|mount, node, scope| {
             let consistency = scope.value(node, |text| named::<MountConsistency>("consistency", text));
             put(&mut mount.consistency, consistency.map(Into::into));
         }),
     ),
-    ("bind", Use::Read(|mount, node, scope| scope.fields(mount, node, &BIND))),
-    ("volume", Use::Read(|mount, node, scope| scope.fields(mount, node, &VOLUME))),
-    ("tmpfs", Use::Read(|mount, node, scope| scope.fields(mount, node, &TMPFS))),
-    ("image", Use::Read(|mount, node, scope| scope.fields(mount, node, &IMAGE))),
+    ("bind", KeyRule::Read(|mount, node, scope| scope.fields(mount, node, &BIND))),
+    ("volume", KeyRule::Read(|mount, node, scope| scope.fields(mount, node, &VOLUME))),
+    ("tmpfs", KeyRule::Read(|mount, node, scope| scope.fields(mount, node, &TMPFS))),
+    ("image", KeyRule::Read(|mount, node, scope| scope.fields(mount, node, &IMAGE))),
 ];
 
 fn named<E: Named>(what: &str, text: &str) -> Result<E, Invalid> {
@@ -129,23 +129,23 @@ fn named<E: Named>(what: &str, text: &str) -> Result<E, Invalid> {
         .ok_or_else(|| Invalid::new(format!("there is no {what} \"{text}\""), "leave it out for the default"))
 }
 
-const BIND: [(&str, Use<Mount>); 4] = [
+const BIND: [(&str, KeyRule<Mount>); 4] = [
     (
         "propagation",
-        Use::Read(|mount, node, scope| {
+        KeyRule::Read(|mount, node, scope| {
             let propagation = scope.value(node, |text| named::<BindPropagation>("propagation", text));
             put(&mut mount.bind.get_or_insert_default().propagation, propagation.map(Into::into));
         }),
     ),
     (
         "create_host_path",
-        Use::Read(|mount, node, scope| {
-            put(&mut mount.bind.get_or_insert_default().create_mountpoint, scope.truth(node));
+        KeyRule::Read(|mount, node, scope| {
+            put(&mut mount.bind.get_or_insert_default().create_mountpoint, scope.boolean(node));
         }),
     ),
     (
         "recursive",
-        Use::Read(|mount, node, scope| {
+        KeyRule::Read(|mount, node, scope| {
             let bind = mount.bind.get_or_insert_default();
             match scope.word(node, &[("enabled", 0), ("disabled", 1), ("writable", 2), ("readonly", 3)]) {
                 Some(1) => bind.non_recursive = true,
@@ -155,47 +155,47 @@ const BIND: [(&str, Use<Mount>); 4] = [
             }
         }),
     ),
-    ("selinux", Use::Not("mounts are not relabelled in this version")),
+    ("selinux", KeyRule::Unsupported("mounts are not relabelled in this version")),
 ];
 
-const VOLUME: [(&str, Use<Mount>); 3] = [
+const VOLUME: [(&str, KeyRule<Mount>); 3] = [
     (
         "nocopy",
-        Use::Read(|mount, node, scope| {
-            put(&mut mount.volume.get_or_insert_default().no_copy, scope.truth(node));
+        KeyRule::Read(|mount, node, scope| {
+            put(&mut mount.volume.get_or_insert_default().no_copy, scope.boolean(node));
         }),
     ),
     (
         "subpath",
-        Use::Read(|mount, node, scope| {
+        KeyRule::Read(|mount, node, scope| {
             put(&mut mount.volume.get_or_insert_default().subpath, scope.text(node).map(str::to_owned));
         }),
     ),
     (
         "labels",
-        Use::Read(|mount, node, scope| {
+        KeyRule::Read(|mount, node, scope| {
             mount.volume.get_or_insert_default().labels.extend(scope.labels(node));
         }),
     ),
 ];
 
-const IMAGE: [(&str, Use<Mount>); 1] = [(
+const IMAGE: [(&str, KeyRule<Mount>); 1] = [(
     "subpath",
-    Use::Read(|mount, node, scope| {
+    KeyRule::Read(|mount, node, scope| {
         put(&mut mount.image.get_or_insert_default().subpath, scope.text(node).map(str::to_owned));
     }),
 )];
 
-const TMPFS: [(&str, Use<Mount>); 2] = [
+const TMPFS: [(&str, KeyRule<Mount>); 2] = [
     (
         "size",
-        Use::Read(|mount, node, scope| {
+        KeyRule::Read(|mount, node, scope| {
             put(&mut mount.tmpfs.get_or_insert_default().size_bytes, scope.value(node, size::parse));
         }),
     ),
     (
         "mode",
-        Use::Read(|mount, node, scope| {
+        KeyRule::Read(|mount, node, scope| {
             put(&mut mount.tmpfs.get_or_insert_default().mode, scope.value(node, octal));
         }),
     ),

@@ -4,7 +4,7 @@ use events::spec::limits::PIDS_LIMITS;
 use events::{DeviceRequest, GenericResource, Resources, ServiceSpec, Ulimit};
 
 use super::devices;
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use super::service::Service;
 use crate::spec::{container, task};
 use crate::values::{cpus, generic, size, ulimit};
@@ -14,10 +14,10 @@ pub(super) fn read(spec: &mut ServiceSpec, node: &Node, scope: &mut Scope<'_>) {
     scope.fields(spec, node, &KEYS);
 }
 
-const KEYS: [(&str, Use<ServiceSpec>); 2] = [
+const KEYS: [(&str, KeyRule<ServiceSpec>); 2] = [
     (
         "limits",
-        Use::Read(|spec, node, scope| {
+        KeyRule::Read(|spec, node, scope| {
             let mut limits = Limits::default();
             scope.fields(&mut limits, node, &LIMITS);
             task(spec).resources.get_or_insert_default().limits = Some(limits.amounts);
@@ -26,7 +26,7 @@ const KEYS: [(&str, Use<ServiceSpec>); 2] = [
     ),
     (
         "reservations",
-        Use::Read(|spec, node, scope| {
+        KeyRule::Read(|spec, node, scope| {
             let mut reservations = Reservations::default();
             scope.fields(&mut reservations, node, &RESERVATIONS);
             task(spec).resources.get_or_insert_default().reservations = Some(reservations.amounts);
@@ -41,29 +41,32 @@ struct Limits {
     pids: Option<i64>,
 }
 
-const LIMITS: [(&str, Use<Limits>); 3] = [
-    ("cpus", Use::Read(|limits, node, scope| put(&mut limits.amounts.nano_cpus, scope.value(node, cpus::parse)))),
-    ("memory", Use::Read(|limits, node, scope| put(&mut limits.amounts.memory_bytes, scope.value(node, size::parse)))),
-    ("pids", Use::Read(|limits, node, scope| limits.pids = pids(node, scope))),
+const LIMITS: [(&str, KeyRule<Limits>); 3] = [
+    ("cpus", KeyRule::Read(|limits, node, scope| put(&mut limits.amounts.nano_cpus, scope.value(node, cpus::parse)))),
+    (
+        "memory",
+        KeyRule::Read(|limits, node, scope| put(&mut limits.amounts.memory_bytes, scope.value(node, size::parse))),
+    ),
+    ("pids", KeyRule::Read(|limits, node, scope| limits.pids = pids(node, scope))),
 ];
 
-const RESERVATIONS: [(&str, Use<Reservations>); 4] = [
-    ("cpus", Use::Read(|of, node, scope| put(&mut of.amounts.nano_cpus, scope.value(node, cpus::parse)))),
-    ("memory", Use::Read(|of, node, scope| put(&mut of.amounts.memory_bytes, scope.value(node, size::parse)))),
+const RESERVATIONS: [(&str, KeyRule<Reservations>); 4] = [
+    ("cpus", KeyRule::Read(|of, node, scope| put(&mut of.amounts.nano_cpus, scope.value(node, cpus::parse)))),
+    ("memory", KeyRule::Read(|of, node, scope| put(&mut of.amounts.memory_bytes, scope.value(node, size::parse)))),
     (
         "generic_resources",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             for item in scope.items(node) {
                 scope.fields(&mut of.amounts.generic, item, &GENERIC);
             }
         }),
     ),
-    ("devices", Use::Read(|reservations, node, scope| reservations.devices = devices::read_requests(node, scope))),
+    ("devices", KeyRule::Read(|reservations, node, scope| reservations.devices = devices::read_requests(node, scope))),
 ];
 
-const GENERIC: [(&str, Use<Vec<GenericResource>>); 1] = [(
+const GENERIC: [(&str, KeyRule<Vec<GenericResource>>); 1] = [(
     "discrete_resource_spec",
-    Use::Read(|generic, node, scope| {
+    KeyRule::Read(|generic, node, scope| {
         let mut discrete = Discrete::default();
         scope.fields(&mut discrete, node, &DISCRETE);
         generic.extend(scope.valid(&node.at, generic::parse(&format!("{}={}", discrete.kind, discrete.value))));
@@ -82,9 +85,9 @@ struct Discrete {
     value: String,
 }
 
-const DISCRETE: [(&str, Use<Discrete>); 2] = [
-    ("kind", Use::Read(|of, node, scope| put(&mut of.kind, scope.text(node).map(str::to_owned)))),
-    ("value", Use::Read(|of, node, scope| put(&mut of.value, scope.text(node).map(str::to_owned)))),
+const DISCRETE: [(&str, KeyRule<Discrete>); 2] = [
+    ("kind", KeyRule::Read(|of, node, scope| put(&mut of.kind, scope.text(node).map(str::to_owned)))),
+    ("value", KeyRule::Read(|of, node, scope| put(&mut of.value, scope.text(node).map(str::to_owned)))),
 ];
 
 pub(super) fn pids(node: &Node, scope: &mut Scope<'_>) -> Option<i64> {
@@ -135,7 +138,7 @@ struct Bounds {
     hard: String,
 }
 
-const ULIMIT: [(&str, Use<Bounds>); 2] = [
-    ("soft", Use::Read(|of, node, scope| put(&mut of.soft, scope.text(node).map(str::to_owned)))),
-    ("hard", Use::Read(|of, node, scope| put(&mut of.hard, scope.text(node).map(str::to_owned)))),
+const ULIMIT: [(&str, KeyRule<Bounds>); 2] = [
+    ("soft", KeyRule::Read(|of, node, scope| put(&mut of.soft, scope.text(node).map(str::to_owned)))),
+    ("hard", KeyRule::Read(|of, node, scope| put(&mut of.hard, scope.text(node).map(str::to_owned)))),
 ];

@@ -7,14 +7,14 @@ use std::str::FromStr;
 
 use strsim::jaro_winkler;
 
-use super::Surroundings;
+use super::LocalEnv;
 use super::configs::Definition;
 use super::volumes::Volume;
 use crate::values::{Invalid, number};
 use crate::yaml::{At, Fault, Key, Node, Value};
 
 /// Words less similar than this are not suggested.
-const ALIKE_MIN: f64 = 0.8;
+const SIMILARITY_MIN: f64 = 0.8;
 
 /// A problem in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,17 +38,17 @@ impl Problem {
 pub type Problems = Vec<Problem>;
 
 /// How a key is handled.
-pub(super) enum Use<T> {
+pub(super) enum KeyRule<T> {
     /// It is read by this function.
     Read(fn(&mut T, &Node, &mut Scope<'_>)),
     /// It is not supported, for this reason.
-    Not(&'static str),
+    Unsupported(&'static str),
 }
 
 pub(super) struct Scope<'a> {
     /// The name of the stack.
     pub stack: &'a str,
-    pub around: &'a Surroundings<'a>,
+    pub local: &'a LocalEnv<'a>,
     /// The volumes that the file defines.
     pub volumes: BTreeMap<String, Volume>,
     /// The configs that the file defines.
@@ -63,10 +63,10 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub fn new(stack: &'a str, around: &'a Surroundings<'a>, problems: &'a mut Problems) -> Self {
+    pub fn new(stack: &'a str, local: &'a LocalEnv<'a>, problems: &'a mut Problems) -> Self {
         Self {
             stack,
-            around,
+            local,
             volumes: BTreeMap::new(),
             configs: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -122,7 +122,7 @@ impl<'a> Scope<'a> {
     /// Reports an unknown key.
     pub fn unknown(&mut self, key: &Key, known: impl IntoIterator<Item = &'static str>) {
         let alike = known.into_iter().map(|word| (jaro_winkler(word, &key.text), word));
-        let nearest = alike.filter(|(alike, _)| *alike >= ALIKE_MIN).max_by(|(a, _), (b, _)| a.total_cmp(b));
+        let nearest = alike.filter(|(alike, _)| *alike >= SIMILARITY_MIN).max_by(|(a, _), (b, _)| a.total_cmp(b));
         let suggestion = nearest.map_or_else(String::new, |(_, word)| format!("; did you mean {word}?"));
         let sentence =
             self.within(&key.text, |scope| format!("{} is not a key of Compose files{suggestion}", scope.path()));
@@ -130,11 +130,11 @@ impl<'a> Scope<'a> {
     }
 
     /// Reads a map using the table of its keys.
-    pub fn fields<T>(&mut self, into: &mut T, node: &Node, table: &[(&'static str, Use<T>)]) {
+    pub fn fields<T>(&mut self, into: &mut T, node: &Node, table: &[(&'static str, KeyRule<T>)]) {
         for (key, value) in self.entries(node) {
             match table.iter().find(|(known, _)| *known == key.text) {
-                Some((_, Use::Read(read))) => self.within(&key.text, |scope| read(into, value, scope)),
-                Some((_, Use::Not(why))) => self.unsupported(key, why),
+                Some((_, KeyRule::Read(read))) => self.within(&key.text, |scope| read(into, value, scope)),
+                Some((_, KeyRule::Unsupported(why))) => self.unsupported(key, why),
                 None => self.unknown(key, table.iter().map(|(known, _)| *known)),
             }
         }
@@ -215,7 +215,7 @@ impl<'a> Scope<'a> {
     }
 
     /// A boolean.
-    pub fn truth(&mut self, node: &Node) -> Option<bool> {
+    pub fn boolean(&mut self, node: &Node) -> Option<bool> {
         self.value(node, |text| match text {
             "true" | "True" | "TRUE" => Ok(true),
             "false" | "False" | "FALSE" => Ok(false),

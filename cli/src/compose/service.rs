@@ -7,7 +7,7 @@ use events::spec::limits::OOM_SCORES;
 use events::{Driver, Isolation, Named, NetworkMode, ReplicatedMode, ServiceSpec, service_spec::Mode};
 
 use super::configs::Noun;
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use super::{STACK_LABEL, configs, deploy, devices, endpoint, environment, health, mounts, resources};
 use crate::spec::{container, ns, task};
 use crate::values::{Invalid, container as container_values, device, duration, host, image, name, size, words};
@@ -50,38 +50,41 @@ const NO_NETWORKS: &str = "there are no networks in this version: services reach
 const NOT_YET: &str = "services have no such setting in this version";
 const WITH_DEPLOY: &str = "the settings of a service are below deploy";
 
-const KEYS: [(&str, Use<Service>); 73] = [
-    ("image", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).image, scope.value(node, image::parse)))),
-    ("deploy", Use::Read(deploy::read)),
-    ("entrypoint", Use::Read(|of, node, scope| container(&mut of.spec).command = line(node, scope))),
-    ("command", Use::Read(|of, node, scope| container(&mut of.spec).args = line(node, scope))),
-    ("environment", Use::Read(|of, node, scope| environment::read(&mut of.spec, node, scope))),
-    ("env_file", Use::Read(|of, node, scope| environment::read_files(&mut of.spec, node, scope))),
-    ("labels", Use::Read(|of, node, scope| container(&mut of.spec).labels.extend(scope.labels(node)))),
+const KEYS: [(&str, KeyRule<Service>); 73] = [
+    (
+        "image",
+        KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).image, scope.value(node, image::parse))),
+    ),
+    ("deploy", KeyRule::Read(deploy::read)),
+    ("entrypoint", KeyRule::Read(|of, node, scope| container(&mut of.spec).command = line(node, scope))),
+    ("command", KeyRule::Read(|of, node, scope| container(&mut of.spec).args = line(node, scope))),
+    ("environment", KeyRule::Read(|of, node, scope| environment::read(&mut of.spec, node, scope))),
+    ("env_file", KeyRule::Read(|of, node, scope| environment::read_files(&mut of.spec, node, scope))),
+    ("labels", KeyRule::Read(|of, node, scope| container(&mut of.spec).labels.extend(scope.labels(node)))),
     (
         "hostname",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             put(&mut container(&mut of.spec).hostname, scope.value(node, container_values::hostname));
         }),
     ),
-    ("working_dir", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).dir, text(node, scope)))),
-    ("user", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).user, text(node, scope)))),
-    ("group_add", Use::Read(|of, node, scope| container(&mut of.spec).groups = scope.texts(node))),
-    ("tty", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).tty, scope.truth(node)))),
-    ("stdin_open", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).open_stdin, scope.truth(node)))),
-    ("init", Use::Read(|of, node, scope| container(&mut of.spec).init = scope.truth(node))),
-    ("read_only", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).read_only, scope.truth(node)))),
-    ("stop_signal", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).stop_signal, text(node, scope)))),
+    ("working_dir", KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).dir, text(node, scope)))),
+    ("user", KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).user, text(node, scope)))),
+    ("group_add", KeyRule::Read(|of, node, scope| container(&mut of.spec).groups = scope.texts(node))),
+    ("tty", KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).tty, scope.boolean(node)))),
+    ("stdin_open", KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).open_stdin, scope.boolean(node)))),
+    ("init", KeyRule::Read(|of, node, scope| container(&mut of.spec).init = scope.boolean(node))),
+    ("read_only", KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).read_only, scope.boolean(node)))),
+    ("stop_signal", KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).stop_signal, text(node, scope)))),
     (
         "stop_grace_period",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             container(&mut of.spec).stop_grace_period_ns = length(node, scope);
         }),
     ),
-    ("extra_hosts", Use::Read(|of, node, scope| container(&mut of.spec).hosts = hosts(node, scope))),
+    ("extra_hosts", KeyRule::Read(|of, node, scope| container(&mut of.spec).hosts = hosts(node, scope))),
     (
         "dns",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             let addresses = scope.values(node, container_values::nameserver);
             container(&mut of.spec).dns.get_or_insert_default().nameservers =
                 addresses.iter().map(IpAddr::to_string).collect();
@@ -89,43 +92,43 @@ const KEYS: [(&str, Use<Service>); 73] = [
     ),
     (
         "dns_search",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             container(&mut of.spec).dns.get_or_insert_default().search = scope.texts(node);
         }),
     ),
     (
         "dns_opt",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             container(&mut of.spec).dns.get_or_insert_default().options = scope.texts(node);
         }),
     ),
-    ("sysctls", Use::Read(|of, node, scope| container(&mut of.spec).sysctls = scope.labels(node))),
-    ("ulimits", Use::Read(|of, node, scope| container(&mut of.spec).ulimits = resources::ulimits(node, scope))),
+    ("sysctls", KeyRule::Read(|of, node, scope| container(&mut of.spec).sysctls = scope.labels(node))),
+    ("ulimits", KeyRule::Read(|of, node, scope| container(&mut of.spec).ulimits = resources::ulimits(node, scope))),
     (
         "cap_add",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             container(&mut of.spec).capability_add = scope.values(node, container_values::capability);
         }),
     ),
     (
         "cap_drop",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             container(&mut of.spec).capability_drop = scope.values(node, container_values::capability);
         }),
     ),
     (
         "pids_limit",
-        Use::Read(|of, node, scope| put(&mut container(&mut of.spec).pids_limit, resources::pids(node, scope))),
+        KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).pids_limit, resources::pids(node, scope))),
     ),
     (
         "oom_score_adj",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             put(&mut container(&mut of.spec).oom_score_adj, scope.number(node, OOM_SCORES));
         }),
     ),
     (
         "isolation",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             let isolation = scope.value(node, |text| {
                 let hint = "write default, process or hyperv";
                 Isolation::from_name(text)
@@ -134,23 +137,23 @@ const KEYS: [(&str, Use<Service>); 73] = [
             put(&mut container(&mut of.spec).isolation, isolation.map(Into::into));
         }),
     ),
-    ("ports", Use::Read(|of, node, scope| endpoint::read(&mut of.spec, node, scope))),
-    ("volumes", Use::Read(|of, node, scope| mounts::read(&mut of.spec, node, scope))),
-    ("tmpfs", Use::Read(|of, node, scope| mounts::read_tmpfs(&mut of.spec, node, scope))),
-    ("configs", Use::Read(|of, node, scope| configs::refer(&mut of.spec, node, Noun::Config, scope))),
-    ("healthcheck", Use::Read(|of, node, scope| health::read(&mut of.spec, node, scope))),
+    ("ports", KeyRule::Read(|of, node, scope| endpoint::read(&mut of.spec, node, scope))),
+    ("volumes", KeyRule::Read(|of, node, scope| mounts::read(&mut of.spec, node, scope))),
+    ("tmpfs", KeyRule::Read(|of, node, scope| mounts::read_tmpfs(&mut of.spec, node, scope))),
+    ("configs", KeyRule::Read(|of, node, scope| configs::refer(&mut of.spec, node, Noun::Config, scope))),
+    ("healthcheck", KeyRule::Read(|of, node, scope| health::read(&mut of.spec, node, scope))),
     (
         "logging",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             scope.fields(task(&mut of.spec).log_driver.get_or_insert_default(), node, &LOGGING);
         }),
     ),
-    ("secrets", Use::Read(|of, node, scope| configs::refer(&mut of.spec, node, Noun::Secret, scope))),
-    ("depends_on", Use::Read(|of, node, scope| of.spec.depends_on = dependencies(node, scope))),
-    ("networks", Use::Not(NO_NETWORKS)),
+    ("secrets", KeyRule::Read(|of, node, scope| configs::refer(&mut of.spec, node, Noun::Secret, scope))),
+    ("depends_on", KeyRule::Read(|of, node, scope| of.spec.depends_on = dependencies(node, scope))),
+    ("networks", KeyRule::Unsupported(NO_NETWORKS)),
     (
         "network_mode",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             let network = scope.value(node, |text| {
                 let known = NetworkMode::from_name(text).filter(|network| *network != NetworkMode::Default);
                 known.ok_or_else(|| {
@@ -160,59 +163,67 @@ const KEYS: [(&str, Use<Service>); 73] = [
             put(&mut container(&mut of.spec).network, network.map(Into::into));
         }),
     ),
-    ("links", Use::Not(NO_NETWORKS)),
-    ("external_links", Use::Not(NO_NETWORKS)),
-    ("expose", Use::Not(NO_NETWORKS)),
-    ("mac_address", Use::Not(NO_NETWORKS)),
-    ("build", Use::Not("clusters run images that are built: build the image, push it and name it with image")),
-    ("develop", Use::Not("clusters run images that are built")),
-    ("container_name", Use::Not("a service has many containers, which are called after their tasks")),
-    ("restart", Use::Not("write deploy.restart_policy")),
-    ("scale", Use::Not("write deploy.replicas")),
-    ("mem_limit", Use::Not("write deploy.resources.limits.memory")),
-    ("mem_reservation", Use::Not("write deploy.resources.reservations.memory")),
-    ("cpus", Use::Not("write deploy.resources.limits.cpus")),
+    ("links", KeyRule::Unsupported(NO_NETWORKS)),
+    ("external_links", KeyRule::Unsupported(NO_NETWORKS)),
+    ("expose", KeyRule::Unsupported(NO_NETWORKS)),
+    ("mac_address", KeyRule::Unsupported(NO_NETWORKS)),
+    (
+        "build",
+        KeyRule::Unsupported("clusters run images that are built: build the image, push it and name it with image"),
+    ),
+    ("develop", KeyRule::Unsupported("clusters run images that are built")),
+    ("container_name", KeyRule::Unsupported("a service has many containers, which are called after their tasks")),
+    ("restart", KeyRule::Unsupported("write deploy.restart_policy")),
+    ("scale", KeyRule::Unsupported("write deploy.replicas")),
+    ("mem_limit", KeyRule::Unsupported("write deploy.resources.limits.memory")),
+    ("mem_reservation", KeyRule::Unsupported("write deploy.resources.reservations.memory")),
+    ("cpus", KeyRule::Unsupported("write deploy.resources.limits.cpus")),
     (
         "mem_swappiness",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             task(&mut of.spec).resources.get_or_insert_default().memory_swappiness = scope.number(node, -1..=100)
         }),
     ),
-    ("memswap_limit", Use::Read(|of, node, scope| of.memory_and_swap = resources::memory_and_swap(node, scope))),
-    ("pull_policy", Use::Read(|of, node, scope| devices::read_pull_policy(&mut of.spec, node, scope))),
-    ("platform", Use::Read(|of, node, scope| devices::read_platform(&mut of.spec, node, scope))),
-    ("profiles", Use::Not("every service of a file is deployed")),
-    ("extends", Use::Not("anchors, merge keys and several files do the same")),
-    ("devices", Use::Read(|of, node, scope| devices::read(&mut of.spec, node, scope))),
-    ("gpus", Use::Read(|of, node, scope| devices::read_gpus(&mut of.spec, node, scope))),
-    ("privileged", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).privileged, scope.truth(node)))),
-    ("security_opt", Use::Read(|of, node, scope| devices::read_security(&mut of.spec, node, scope))),
+    ("memswap_limit", KeyRule::Read(|of, node, scope| of.memory_and_swap = resources::memory_and_swap(node, scope))),
+    ("pull_policy", KeyRule::Read(|of, node, scope| devices::read_pull_policy(&mut of.spec, node, scope))),
+    ("platform", KeyRule::Read(|of, node, scope| devices::read_platform(&mut of.spec, node, scope))),
+    ("profiles", KeyRule::Unsupported("every service of a file is deployed")),
+    ("extends", KeyRule::Unsupported("anchors, merge keys and several files do the same")),
+    ("devices", KeyRule::Read(|of, node, scope| devices::read(&mut of.spec, node, scope))),
+    ("gpus", KeyRule::Read(|of, node, scope| devices::read_gpus(&mut of.spec, node, scope))),
+    ("privileged", KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).privileged, scope.boolean(node)))),
+    ("security_opt", KeyRule::Read(|of, node, scope| devices::read_security(&mut of.spec, node, scope))),
     (
         "shm_size",
-        Use::Read(|of, node, scope| put(&mut container(&mut of.spec).shm_size_bytes, scope.value(node, size::parse))),
+        KeyRule::Read(|of, node, scope| {
+            put(&mut container(&mut of.spec).shm_size_bytes, scope.value(node, size::parse))
+        }),
     ),
-    ("cgroup", Use::Not(NOT_YET)),
-    ("cgroup_parent", Use::Read(|of, node, scope| put(&mut container(&mut of.spec).cgroup_parent, text(node, scope)))),
-    ("credential_spec", Use::Read(|of, node, scope| devices::read_credential_spec(&mut of.spec, node, scope))),
+    ("cgroup", KeyRule::Unsupported(NOT_YET)),
+    (
+        "cgroup_parent",
+        KeyRule::Read(|of, node, scope| put(&mut container(&mut of.spec).cgroup_parent, text(node, scope))),
+    ),
+    ("credential_spec", KeyRule::Read(|of, node, scope| devices::read_credential_spec(&mut of.spec, node, scope))),
     (
         "device_cgroup_rules",
-        Use::Read(|of, node, scope| {
+        KeyRule::Read(|of, node, scope| {
             container(&mut of.spec).device_cgroup_rules = scope.values(node, device::parse_rule)
         }),
     ),
-    ("domainname", Use::Not(ONE_ENGINE)),
-    ("ipc", Use::Not(ONE_ENGINE)),
-    ("pid", Use::Not(ONE_ENGINE)),
-    ("userns_mode", Use::Not(ONE_ENGINE)),
-    ("uts", Use::Not(ONE_ENGINE)),
-    ("volumes_from", Use::Not(ONE_ENGINE)),
-    ("runtime", Use::Not(ONE_ENGINE)),
-    ("replicas", Use::Not(WITH_DEPLOY)),
+    ("domainname", KeyRule::Unsupported(ONE_ENGINE)),
+    ("ipc", KeyRule::Unsupported(ONE_ENGINE)),
+    ("pid", KeyRule::Unsupported(ONE_ENGINE)),
+    ("userns_mode", KeyRule::Unsupported(ONE_ENGINE)),
+    ("uts", KeyRule::Unsupported(ONE_ENGINE)),
+    ("volumes_from", KeyRule::Unsupported(ONE_ENGINE)),
+    ("runtime", KeyRule::Unsupported(ONE_ENGINE)),
+    ("replicas", KeyRule::Unsupported(WITH_DEPLOY)),
 ];
 
-const LOGGING: [(&str, Use<Driver>); 2] = [
-    ("driver", Use::Read(|driver, node, scope| put(&mut driver.name, text(node, scope)))),
-    ("options", Use::Read(|driver, node, scope| driver.options = scope.labels(node))),
+const LOGGING: [(&str, KeyRule<Driver>); 2] = [
+    ("driver", KeyRule::Read(|driver, node, scope| put(&mut driver.name, text(node, scope)))),
+    ("options", KeyRule::Read(|driver, node, scope| driver.options = scope.labels(node))),
 ];
 
 pub(super) fn text(node: &Node, scope: &mut Scope<'_>) -> Option<String> {
@@ -253,10 +264,10 @@ fn dependencies(node: &Node, scope: &mut Scope<'_>) -> Vec<String> {
     names
 }
 
-const DEPENDENCY: [(&str, Use<()>); 3] = [
+const DEPENDENCY: [(&str, KeyRule<()>); 3] = [
     (
         "condition",
-        Use::Read(|(), node, scope| {
+        KeyRule::Read(|(), node, scope| {
             let hint = "write service_started or service_healthy";
             let _: Option<()> = scope.value(node, |text| match text {
                 "service_started" | "service_healthy" => Ok(()),
@@ -264,8 +275,8 @@ const DEPENDENCY: [(&str, Use<()>); 3] = [
             });
         }),
     ),
-    ("restart", Use::Not("a service is not restarted with others")),
-    ("required", Use::Not("every service of a file is deployed")),
+    ("restart", KeyRule::Unsupported("a service is not restarted with others")),
+    ("required", KeyRule::Unsupported("every service of a file is deployed")),
 ];
 
 /// Entries of the hosts file: a map of names, or a list of `NAME:ADDRESS` or `NAME=ADDRESS`.

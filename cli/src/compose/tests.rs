@@ -6,7 +6,7 @@ use std::path::Path;
 use events::spec::FileReference;
 use serde_json::{Value, json};
 
-use super::{Problem, Problems, Stack, Surroundings, merge, read, stack};
+use super::{LocalEnv, Problem, Problems, Stack, merge, read, stack};
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
@@ -27,11 +27,11 @@ fn variable(name: &str) -> Option<String> {
 
 /// The stack of some files, and their problems.
 fn load(files: &[&str]) -> (Stack, Problems) {
-    let around = Surroundings { read: &read_file, variable: &variable, directory: Path::new("/stack") };
-    let trees = files.iter().map(|text| read("f", text, &around).expect(text).expect(text));
+    let local = LocalEnv { read: &read_file, variable: &variable, directory: Path::new("/stack") };
+    let trees = files.iter().map(|text| read("f", text, &local).expect(text).expect(text));
     let file = trees.reduce(merge).expect("a file");
     let mut problems = Problems::new();
-    (stack("shop", &file, &around, &mut problems), problems)
+    (stack("shop", &file, &local, &mut problems), problems)
 }
 
 /// A service with additional lines, indented by one step each.
@@ -306,25 +306,25 @@ fn what_is_wrong_is_said_with_its_place() {
         ("ulimits: {nofile: many}", &["!f:10:23: services.web.ulimits: ulimit \"nofile=many\""]),
     ] {
         let text = service(lines);
-        let around = Surroundings { read: &read_file, variable: &variable, directory: Path::new("/stack") };
-        let problems: Problems = match read("f", &text, &around) {
+        let local = LocalEnv { read: &read_file, variable: &variable, directory: Path::new("/stack") };
+        let problems: Problems = match read("f", &text, &local) {
             Ok(file) => {
                 let mut problems = Problems::new();
-                stack("shop", &file.expect(lines), &around, &mut problems);
+                stack("shop", &file.expect(lines), &local, &mut problems);
                 problems
             }
             Err(fault) => vec![Problem::Wrong(fault)],
         };
-        let told: Vec<String> = problems
+        let reported: Vec<String> = problems
             .iter()
             .map(|problem| match problem {
                 Problem::Wrong(fault) => format!("!{fault}"),
                 Problem::Unsupported(fault) => format!("?{fault}"),
             })
             .collect();
-        assert_eq!(told.len(), sentences.len(), "{lines}: {told:?}");
-        for (told, sentence) in told.iter().zip(sentences) {
-            assert!(told.starts_with(sentence), "{lines}: {told}");
+        assert_eq!(reported.len(), sentences.len(), "{lines}: {reported:?}");
+        for (reported, sentence) in reported.iter().zip(sentences) {
+            assert!(reported.starts_with(sentence), "{lines}: {reported}");
         }
     }
 }
@@ -353,14 +353,14 @@ fn the_rest_of_a_file_is_read_as_strictly() {
         ),
     ] {
         let (_, problems) = load(&[text]);
-        let told: Vec<String> = problems
+        let reported: Vec<String> = problems
             .iter()
             .map(|problem| match problem {
                 Problem::Wrong(fault) => format!("!{fault}"),
                 Problem::Unsupported(fault) => format!("?{fault}"),
             })
             .collect();
-        assert!(told.iter().any(|told| told.starts_with(sentence)), "{text}: {told:?}");
+        assert!(reported.iter().any(|reported| reported.starts_with(sentence)), "{text}: {reported:?}");
     }
 }
 

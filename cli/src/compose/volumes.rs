@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::{Driver, VolumeOptions};
 
 use super::STACK_LABEL;
-use super::scope::{Scope, Use, put};
+use super::scope::{KeyRule, Scope, put};
 use crate::yaml::Node;
 
 /// A volume of the engines.
@@ -40,18 +40,18 @@ pub(super) fn read(node: &Node, scope: &mut Scope<'_>) -> BTreeMap<String, Volum
     volumes
 }
 
-const KEYS: [(&str, Use<Volume>); 6] = [
-    ("external", Use::Read(|volume, node, scope| put(&mut volume.external, scope.truth(node)))),
-    ("name", Use::Read(|volume, node, scope| volume.given_name = scope.text(node).map(str::to_owned))),
+const KEYS: [(&str, KeyRule<Volume>); 6] = [
+    ("external", KeyRule::Read(|volume, node, scope| put(&mut volume.external, scope.boolean(node)))),
+    ("name", KeyRule::Read(|volume, node, scope| volume.given_name = scope.text(node).map(str::to_owned))),
     (
         "driver",
-        Use::Read(|volume, node, scope| {
+        KeyRule::Read(|volume, node, scope| {
             put(&mut driver(volume).name, scope.text(node).map(str::to_owned));
         }),
     ),
-    ("driver_opts", Use::Read(|volume, node, scope| driver(volume).options = scope.labels(node))),
-    ("labels", Use::Read(|volume, node, scope| volume.options.labels.extend(scope.labels(node)))),
-    ("spec", Use::Not("there are no cluster volumes in this version")),
+    ("driver_opts", KeyRule::Read(|volume, node, scope| driver(volume).options = scope.labels(node))),
+    ("labels", KeyRule::Read(|volume, node, scope| volume.options.labels.extend(scope.labels(node)))),
+    ("spec", KeyRule::Unsupported("there are no cluster volumes in this version")),
 ];
 
 fn driver(volume: &mut Volume) -> &mut Driver {

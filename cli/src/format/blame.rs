@@ -10,7 +10,7 @@ use wire::v1::EventRecord;
 use super::changes::{self, Leaf};
 use super::table::Table;
 use super::view::View;
-use super::{RecordNames, age, story};
+use super::{RecordNames, age, event_lines};
 
 /// The path of the field that scaling sets.
 const REPLICAS: [&str; 3] = ["mode", "replicated", "replicas"];
@@ -84,7 +84,7 @@ impl Blame {
             value,
             index: record.index,
             log_time: record.log_time,
-            by: story::by(&record.event, record, names),
+            by: event_lines::by(&record.event, record, names),
             command: record.command.as_ref().map(|command| command.kind.clone()),
             reason: record.command.as_ref().and_then(|command| command.reason.clone()),
         };

@@ -6,7 +6,7 @@ use serde::Serialize;
 use wire::v1::{CandidateNode, EventRecord, PlacementExplanation};
 
 use super::phrase::phrase;
-use super::{RecordNames, escape, state, story};
+use super::{RecordNames, escape, event_lines, state};
 
 /// One link of the chain.
 #[derive(Debug, Clone, Serialize)]
@@ -78,9 +78,9 @@ impl Chain {
             && event.tasks.contains(&task)
         {
             return Some(if event.desired() >= TaskState::Shutdown {
-                format!("told to stop: {}", stopped(event.cause()))
+                format!("stop requested: {}", stopped(event.cause()))
             } else {
-                "told to start".to_owned()
+                "start requested".to_owned()
             });
         }
         if let Kind::TaskReported(event) = kind
@@ -114,9 +114,9 @@ impl Chain {
 
 /// A command, its caller and its reason; `None` if the event was not caused by a command.
 fn command(kind: &Kind, record: &EventRecord) -> Option<String> {
-    let asked = record.command.as_ref().filter(|command| command.actor.kind().asks())?;
+    let asked = record.command.as_ref().filter(|command| command.actor.kind().is_user())?;
     matches!(record.event.cause, Some(Cause::Command(_))).then_some(())?;
-    let by = story::by(&record.event, record, RecordNames::with(record));
+    let by = event_lines::by(&record.event, record, RecordNames::with(record));
     let what = phrase(kind, record.before.as_deref(), RecordNames::with(record));
     let reason = asked.reason.as_ref().map_or_else(String::new, |reason| format!(", reason: \"{reason}\""));
     Some(format!("{by} ran {} ({what}{reason})", asked.kind))
@@ -124,29 +124,29 @@ fn command(kind: &Kind, record: &EventRecord) -> Option<String> {
 
 fn created(cause: TaskCause) -> &'static str {
     match cause {
-        TaskCause::Scale => "the service wants more tasks than it has",
-        TaskCause::Restart => "the task before it ended",
-        TaskCause::Update => "the task before it has an older spec",
-        TaskCause::Moved => "the task before it could not stay on its node",
+        TaskCause::Scale => "the service has too few tasks",
+        TaskCause::Restart => "the previous task ended",
+        TaskCause::Update => "the previous task has an older spec",
+        TaskCause::Moved => "the previous task had to leave its node",
         TaskCause::Rebalanced => "another node had fewer tasks of the service than that of the task before it",
     }
 }
 
 fn stopped(cause: DesiredCause) -> &'static str {
     match cause {
-        DesiredCause::Start => "its turn has come",
-        DesiredCause::ScaleDown => "the service has more tasks than it wants",
+        DesiredCause::Start => "it is next",
+        DesiredCause::ScaleDown => "the service has too many tasks",
         DesiredCause::Update => "the service is updated",
         DesiredCause::Restart => "it is restarted",
         DesiredCause::NodeDrained => "its node was drained",
         DesiredCause::DrainDeadlinePassed => "its node was drained, and the deadline for that passed",
-        DesiredCause::Superseded => "another task runs in its place",
+        DesiredCause::Superseded => "another task runs in its slot",
         DesiredCause::Rebalanced => "another node has fewer tasks of the service, and gets one in its place",
         DesiredCause::ServiceRemoved => "the service was removed",
         DesiredCause::User => "it was removed",
         DesiredCause::NodeDown => "its node is down",
         DesiredCause::NodeRemoved => "its node was removed",
-        DesiredCause::ConstraintsNoLongerMet => "its node does not meet the constraints any more",
+        DesiredCause::ConstraintsNoLongerMet => "its node no longer meets the constraints",
     }
 }
 
@@ -160,13 +160,13 @@ impl Link {
         let refused: Vec<String> =
             of.refused.iter().map(|refused| format!("{}: {}", refused.nodes, refused.reason)).collect();
         let refused = if refused.is_empty() { String::new() } else { format!("; refused {}", refused.join(", ")) };
-        let merit = match &of.candidates[..] {
+        let advantage = match &of.candidates[..] {
             [first, second, ..] if of.choice.as_deref() == Some(first.hostname.as_str()) => {
-                format!("; {}", merit(first, second))
+                format!("; {}", advantage(first, second))
             }
             [] | [_, ..] => String::new(),
         };
-        self.sentence.push_str(&format!(", {} of {} nodes suitable{refused}{merit}", of.suitable, of.nodes));
+        self.sentence.push_str(&format!(", {} of {} nodes suitable{refused}{advantage}", of.suitable, of.nodes));
     }
 
     /// Whether the explanation is about this task's placement.
@@ -187,7 +187,7 @@ impl Link {
 }
 
 /// The first criterion that favours a node over the next one.
-fn merit(first: &CandidateNode, second: &CandidateNode) -> String {
+fn advantage(first: &CandidateNode, second: &CandidateNode) -> String {
     let than = &second.hostname;
     if first.preferences != second.preferences {
         format!("better spread than on {than}")
@@ -200,6 +200,6 @@ fn merit(first: &CandidateNode, second: &CandidateNode) -> String {
     } else if first.tasks < second.tasks {
         format!("fewer tasks than {than}")
     } else {
-        format!("{than} would have done as well")
+        format!("{than} is equally suitable")
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::values::duration;
 
 /// Parts of a path that are of no interest to a reader.
-const SILENT: [&str; 5] = ["annotations", "task", "container", "mode", "replicated"];
+const HIDDEN_PARTS: [&str; 5] = ["annotations", "task", "container", "mode", "replicated"];
 /// Lists with significant order or repeated items: they are shown as a whole.
 const ORDERED: [&str; 3] = ["command", "args", "test"];
 
@@ -130,7 +130,7 @@ pub fn name(path: &[String]) -> String {
     // Labels of a container are distinct from those of its service.
     let has = |part: &str| path.iter().any(|of| of == part);
     let of_container = has("container") && has("labels");
-    let is_said = |part: &&str| !SILENT.contains(part) || (of_container && *part == "container");
+    let is_said = |part: &&str| !HIDDEN_PARTS.contains(part) || (of_container && *part == "container");
     path.iter().map(String::as_str).filter(is_said).collect::<Vec<_>>().join(".")
 }
 

@@ -54,7 +54,7 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
         block.optional("Rotation", cluster.root_rotation.as_ref().map_or_else(String::new, rotation));
     });
     if let Some(keep_ns) = spec.history_keep_ns {
-        block.field("History", format!("older than {} moves to archives", keep::show(Duration::from_nanos(keep_ns))));
+        block.field("History", format!("older than {} is archived", keep::show(Duration::from_nanos(keep_ns))));
     }
     if let Some(history) = &cluster.history_use {
         block.section("Disk of this manager", |block| disk(block, history, spec.history_keep_ns.is_some()));
@@ -65,7 +65,7 @@ pub fn block(cluster: &ClusterView, view: View) -> String {
     block.optional("Reason required", spec.require_reason.join(", "));
     block.section("Join tokens", |block| {
         let shown =
-            |token: &str| if token.is_empty() { "not shown to this caller".to_owned() } else { token.to_owned() };
+            |token: &str| if token.is_empty() { "hidden from this caller".to_owned() } else { token.to_owned() };
         block.field("Worker", shown(&cluster.join_tokens.worker)).field("Manager", shown(&cluster.join_tokens.manager));
     });
     block.render(view.width)
@@ -124,7 +124,7 @@ Raft
   Term             : 3
   Committed        : 42
   Applied          : 42
-  Voting managers  : 2, of which 2 must be in reach
+  Voting managers  : 2, of which 2 must be reachable
   Warning          : 2 managers are too few
 Orchestration
   Task history     : 5

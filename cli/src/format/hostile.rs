@@ -7,7 +7,7 @@ use wire::v1::{EventRecord, JoinTokens, NodeSummary, NodeView, Restarting, Servi
 
 use super::escape::tests::{HOSTILE, assert_harmless};
 use super::view::View;
-use super::{Format, RecordNames, cluster, node, samples, service, story, task};
+use super::{Format, RecordNames, cluster, event_lines, node, samples, service, task};
 use crate::failure::{Failure, Kind as FailureKind};
 
 fn bad() -> String {
@@ -234,7 +234,7 @@ fn history() {
             names: [(task.to_string(), bad()), (node.to_string(), bad()), (service.to_string(), bad())].into(),
             ..Default::default()
         };
-        let line = story::line(&record, RecordNames::with(&record), None);
+        let line = event_lines::line(&record, RecordNames::with(&record), None);
         assert_harmless(&line);
         assert!(line.contains(r"\u{1b}") && line.matches('\n').count() == 1, "{line}");
     }

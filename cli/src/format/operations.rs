@@ -12,7 +12,7 @@ use serde::Serialize;
 use wire::v1::EventRecord;
 
 use super::phrase::phrase;
-use super::{RecordNames, escape, story};
+use super::{RecordNames, escape, event_lines};
 use crate::values::duration;
 
 /// Operations that are kept in memory for their consequences: twice the maximum of `--tail`.
@@ -175,7 +175,7 @@ impl Operations {
 /// The command that requested this and its position in the frame, if the caller was a person or a tool, and not a node or a
 /// manager.
 fn asked(record: &EventRecord) -> Option<(&CommandRecord, u32)> {
-    let command = record.command.as_deref().filter(|command| command.actor.kind().asks())?;
+    let command = record.command.as_deref().filter(|command| command.actor.kind().is_user())?;
     match record.event.cause {
         Some(Cause::Command(position)) => Some((command, position)),
         Some(Cause::Reconciler(_)) | None => None,
@@ -193,7 +193,7 @@ impl Operation {
             consequences: BTreeMap::new(),
             last_index: record.index,
             lasted_ns: 0,
-            by: story::by(&record.event, record, RecordNames::with(record)),
+            by: event_lines::by(&record.event, record, RecordNames::with(record)),
         }
     }
 

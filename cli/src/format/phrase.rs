@@ -53,7 +53,7 @@ pub fn phrase(kind: &Kind, before: Option<&SpecBefore>, names: RecordNames) -> S
         Kind::MemberAdded(e) => format!("{}: follows the log without a vote, at {}", name(&e.node), e.addr),
         Kind::MemberPromoted(e) => format!("{}: has caught up, and votes as a manager", name(&e.node)),
         Kind::MemberDemoted(e) => format!("{}: does not vote any more, and is about to leave", name(&e.node)),
-        Kind::MemberRemoved(e) => format!("{}: is not a manager any more", name(&e.node)),
+        Kind::MemberRemoved(e) => format!("{}: is no longer a manager", name(&e.node)),
         Kind::ManagerAnnounced(e) => format!("{}: ready to follow the log as a manager, at {}", name(&e.node), e.addr),
         Kind::QuorumForced(e) => format!("{}: {}", name(&e.node), forced(e)),
         Kind::NodeJoined(e) => format!("{}: from {}", name(&e.node), e.addr),
@@ -123,8 +123,8 @@ fn rebalanced(event: &ServiceRebalanced, names: RecordNames) -> String {
 /// Why a run was skipped.
 pub(super) fn skipped(event: &RunSkipped) -> &'static str {
     match event.cause() {
-        SkipCause::Overlap => "the one before goes on",
-        SkipCause::Late => "it would begin after its deadline",
+        SkipCause::Overlap => "the previous one is still running",
+        SkipCause::Late => "it would start after its deadline",
     }
 }
 
@@ -146,7 +146,7 @@ fn service_updated(event: &ServiceSpecUpdated, before: Option<&SpecBefore>) -> S
 }
 
 fn forced(event: &QuorumForced) -> String {
-    format!("goes on alone as the only manager; {} managers before it are fenced", event.fenced.len())
+    format!("continues as the only manager; {} managers before it are fenced", event.fenced.len())
 }
 
 fn started(event: &UpdateStarted) -> String {
@@ -162,8 +162,12 @@ fn rejected(event: &TaskRejected) -> &str {
 }
 
 fn last_heard(event: &NodeDeclaredDown) -> String {
-    let heard = if event.unheard() { "not heard from since a manager took over at" } else { "last heard from at" };
-    format!("{heard} {}", event.last_heard)
+    let last_contact = if event.unheard() {
+        "not last_contact from since a manager took over at"
+    } else {
+        "last last_contact from at"
+    };
+    format!("{last_contact} {}", event.last_heard)
 }
 
 fn redacted(event: &HistoryRedacted, service: &str) -> String {

@@ -12,7 +12,7 @@ use super::{age, state};
 
 /// One task of the slot.
 #[derive(Debug, Clone, Serialize)]
-pub struct Stay {
+pub struct SlotTask {
     task: TaskId,
     created_index: u64,
     created_at: Timestamp,
@@ -33,12 +33,12 @@ pub struct Stay {
 
 /// The tasks of a slot, collected from the events about them.
 #[derive(Debug, Default)]
-pub struct Stays {
-    list: Vec<Stay>,
+pub struct SlotHistory {
+    list: Vec<SlotTask>,
     positions: BTreeMap<TaskId, usize>,
 }
 
-impl Stays {
+impl SlotHistory {
     /// Takes the next event.
     pub fn add(&mut self, record: &EventRecord) {
         let Some(kind) = &record.event.kind else { return };
@@ -48,7 +48,7 @@ impl Stays {
             let node = named(record, &event.node.to_string());
             let moved = self.change(event.task, |stay| stay.node = Some(node.clone()));
             if moved {
-                self.tell_former(event.task, node);
+                self.set_moved_to(event.task, node);
             }
         } else if let Kind::TaskDesiredStateSet(event) = kind {
             let ends = event.desired() >= TaskState::Shutdown;
@@ -79,7 +79,7 @@ impl Stays {
             });
         }
         self.positions.insert(event.task, self.list.len());
-        self.list.push(Stay {
+        self.list.push(SlotTask {
             task: event.task,
             created_index: record.index,
             created_at: record.log_time,
@@ -95,25 +95,25 @@ impl Stays {
         });
     }
 
-    fn tell_former(&mut self, task: TaskId, node: String) {
+    fn set_moved_to(&mut self, task: TaskId, node: String) {
         if let Some(former) = self.list.iter_mut().find(|stay| stay.replaced_by == Some(task)) {
             former.moved_to = Some(node);
         }
     }
 
     /// Changes the task's row; returns whether it exists.
-    fn change(&mut self, task: TaskId, change: impl FnOnce(&mut Stay)) -> bool {
+    fn change(&mut self, task: TaskId, change: impl FnOnce(&mut SlotTask)) -> bool {
         let stay = self.positions.get(&task).and_then(|position| self.list.get_mut(*position));
         stay.map(change).is_some()
     }
 
     /// The tasks, oldest first.
-    pub fn list(&self) -> &[Stay] {
+    pub fn list(&self) -> &[SlotTask] {
         &self.list
     }
 
     /// The table.
-    pub fn table(rows: &[Stay], view: View) -> String {
+    pub fn table(rows: &[SlotTask], view: View) -> String {
         let mut table = Table::new(&["ID", "CREATED", "CAUSE", "NODE", "LAST STATE", "WHY", "NEXT ONE ON"]);
         for stay in rows {
             let ended = stay.ended_at.map(|at| format!("{} {}", stay.state, age::ago(at, view.now)));
@@ -131,7 +131,7 @@ impl Stays {
     }
 }
 
-impl Stay {
+impl SlotTask {
     /// The id of the task.
     pub fn id(&self) -> String {
         self.task.to_string()

@@ -62,8 +62,8 @@ fn autoscaling(block: &mut Block, of: &AutoscalingOutlook, now: Timestamp) {
         block.field("Replicas", format!("{} ({} to {})", of.replicas, of.min, of.max));
         match (&of.r#use, &of.leader_hostname) {
             (Some(known), _) => measured(block, of, known, now),
-            (None, Some(leader)) => drop(block.prose("Use", &format!("known to the leader, {leader}: ask there"))),
-            (None, None) => drop(block.prose("Use", "not known: it is no part of history, and only the leader has it")),
+            (None, Some(leader)) => drop(block.prose("Use", &format!("only known to the leader, {leader}: ask there"))),
+            (None, None) => drop(block.prose("Use", "unknown: only the leader has it, and it is not part of history")),
         }
         if let Some(last) = &of.last {
             let ago = age::ago(last.at, now);
@@ -88,12 +88,12 @@ fn measured(block: &mut Block, of: &AutoscalingOutlook, known: &AutoscalingUse, 
         block.prose(what, &format!("{percent}, target {target}% (measured: {measured} of {tasks})"));
     }
     let follows = match known.wanted {
-        None => "nothing: no task was measured for a whole window".to_owned(),
+        None => "unknown: no task was measured for a complete window".to_owned(),
         Some(wanted) if wanted == of.replicas => "no change".to_owned(),
         Some(wanted) if wanted < of.replicas && of.cool_down_until > now => {
             format!("{wanted} replicas after the cool-down")
         }
-        Some(wanted) => format!("{wanted} replicas at the next look"),
+        Some(wanted) => format!("{wanted} replicas at the next check"),
     };
     block.prose("Decision", &follows);
 }

@@ -132,7 +132,7 @@ fn summary(reply: &PreviewReply) -> String {
     }];
     lines.extend(reply.unplaced.iter().map(without_node));
     if reply.duration_ns > 0 && total > 0 {
-        lines.push(format!("takes about {}, if tasks start as they did so far", time(reply.duration_ns)));
+        lines.push(format!("takes about {}, if tasks start as fast as before", time(reply.duration_ns)));
     }
     lines.extend(reply.unfinished.clone());
     lines.iter().map(|line| format!("{}\n", escape::line(line))).collect()
@@ -213,7 +213,7 @@ mod tests {
         let expected = format!(
             "~ service web\n    image {image} -> nginx:9\n- service old\n~ service db (service.pause)\n~ cluster.rotate\n\n\
              TASK      ACTION    FROM      TO        AFTER\nweb.1     start                         0s\n\n\
-             1 task: 1 to start\n1 task of web without a node: full\ntakes about 1.6s, if tasks start as they did so far\n"
+             1 task: 1 to start\n1 task of web without a node: full\ntakes about 1.6s, if tasks start as fast as before\n"
         );
         assert_eq!(text, expected);
     }

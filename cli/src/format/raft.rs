@@ -19,7 +19,7 @@ pub fn fields(block: &mut Block, raft: &RaftView) {
     block.field("Committed", raft.committed).field("Applied", raft.applied);
     let managers = match raft.voters {
         1 => "1".to_owned(),
-        voters => format!("{voters}, of which {} must be in reach", raft.needed),
+        voters => format!("{voters}, of which {} must be reachable", raft.needed),
     };
     block.field("Voting managers", managers);
     block.each("Warning", raft.warnings.iter().cloned());
@@ -81,7 +81,7 @@ Leader          : m1
 Term            : 3
 Committed       : 42
 Applied         : 42
-Voting managers : 2, of which 2 must be in reach
+Voting managers : 2, of which 2 must be reachable
 Warning         : 2 managers are too few
 
 MANAGER   STATE         STATUS        MATCHED   LAG       ADDRESS         RAFT ID

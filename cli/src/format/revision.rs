@@ -6,7 +6,7 @@ use wire::v1::EventRecord;
 use super::phrase::{changed, summary};
 use super::table::Table;
 use super::view::View;
-use super::{RecordNames, age, story};
+use super::{RecordNames, age, event_lines};
 
 /// The table of `service revisions`, from the events that set the service's spec, oldest first. The last one is current.
 pub fn table(records: &[EventRecord], view: View) -> String {
@@ -17,7 +17,7 @@ pub fn table(records: &[EventRecord], view: View) -> String {
         table.row([
             record.index.to_string(),
             age::ago(record.log_time, view.now),
-            story::by(&record.event, record, names),
+            event_lines::by(&record.event, record, names),
             reason.unwrap_or_default(),
             record.event.kind.as_ref().map_or_else(String::new, |kind| change(kind, record)),
         ]);

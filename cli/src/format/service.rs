@@ -59,12 +59,12 @@ fn status(service: &ServiceSummary, now: Timestamp) -> String {
         UpdateState::RollbackCompleted => Some("update failed and rolled back"),
         UpdateState::Completed => None,
     });
-    let trouble = Some(Trouble::from(service).told(now)).filter(|trouble| !trouble.is_empty());
+    let trouble = Some(Problems::from(service).describe(now)).filter(|trouble| !trouble.is_empty());
     update.map(str::to_owned).into_iter().chain(trouble).chain(service.unplaced.clone()).collect::<Vec<_>>().join("; ")
 }
 
 /// Slots whose tasks ended, and the next run.
-struct Trouble<'a> {
+struct Problems<'a> {
     next_run: Option<Timestamp>,
     restarting: Option<&'a Restarting>,
     finished: u64,
@@ -73,7 +73,7 @@ struct Trouble<'a> {
     all: u64,
 }
 
-impl<'a> From<&'a ServiceView> for Trouble<'a> {
+impl<'a> From<&'a ServiceView> for Problems<'a> {
     fn from(of: &'a ServiceView) -> Self {
         let (finished, failed) = (of.finished_places, of.failed_places);
         // Of a job, only what has yet to complete is desired.
@@ -87,7 +87,7 @@ impl<'a> From<&'a ServiceView> for Trouble<'a> {
     }
 }
 
-impl<'a> From<&'a ServiceSummary> for Trouble<'a> {
+impl<'a> From<&'a ServiceSummary> for Problems<'a> {
     fn from(of: &'a ServiceSummary) -> Self {
         let (finished, failed) = (of.finished_places, of.failed_places);
         let ended = match of.mode() {
@@ -99,10 +99,10 @@ impl<'a> From<&'a ServiceSummary> for Trouble<'a> {
     }
 }
 
-impl Trouble<'_> {
+impl Problems<'_> {
     /// Describes slots that fail repeatedly, slots whose tasks ended and are not restarted, and the next run; empty if there are
     /// none.
-    fn told(&self, now: Timestamp) -> String {
+    fn describe(&self, now: Timestamp) -> String {
         let restarting = self.restarting.map(|known| {
             let tasks = if known.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", known.tasks) };
             format!("{tasks} {}", restarts::show(known, now))
@@ -186,14 +186,14 @@ pub fn block(service: &ServiceView, view: View) -> String {
     };
     block.field("Mode", mode).field("Replicas", replicas(service.running_tasks, service.desired_tasks));
     run(&mut block, service, now);
-    block.prose("Status", &Trouble::from(service).told(now));
+    block.prose("Status", &Problems::from(service).describe(now));
     block.field("Version", service.meta.version);
     block
         .field("Created", age::ago(service.meta.created_at, now))
         .field("Updated", age::ago(service.meta.updated_at, now));
     if let Some(until) = service.set_aside_until {
         let why =
-            "the reconcilers contradict each other over this service; see the manager's log, and report this as a bug";
+            "the reconcilers contradict each other about this service; see the manager's log, and report this as a bug";
         block.prose("Set aside", &format!("until {until}: {why}"));
     }
     if let Some(update) = &service.update {
@@ -302,7 +302,7 @@ ID                          NAME      MODE         REPLICAS   IMAGE        PORTS
         ];
         for (finished_places, failed_places, shown) in table {
             let service = ServiceView { finished_places, failed_places, ..samples::service() };
-            assert_eq!(Trouble::from(&service).told(samples::NOW), shown);
+            assert_eq!(Problems::from(&service).describe(samples::NOW), shown);
         }
     }
 

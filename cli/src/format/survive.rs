@@ -22,8 +22,8 @@ pub fn text(reply: &SurviveReply, label: Option<&str>, view: View) -> String {
     }
     let fails = reply.losses.iter().filter(|loss| !loss.unplaced.is_empty()).count();
     let verdict = match (reply.losses.len(), fails) {
-        (0, _) => "there is nothing to lose".to_owned(),
-        (_, 0) => "every single loss leaves room for all tasks".to_owned(),
+        (0, _) => "there are no nodes to lose".to_owned(),
+        (_, 0) => "all tasks still fit after every single loss".to_owned(),
         (all, fails) => format!("{fails} of {all} losses leave tasks without a node"),
     };
     format!("{}\n{verdict}\n", table.render(view.width))
@@ -47,6 +47,6 @@ mod tests {
         assert!(both.contains("2 tasks of web without a node: full"), "{both}");
         assert!(both.ends_with("\n1 of 2 losses leave tasks without a node\n"), "{both}");
         let one = text(&reply(vec![loss("a", vec![])]), None, view);
-        assert!(one.ends_with("\nevery single loss leaves room for all tasks\n"), "{one}");
+        assert!(one.ends_with("\nall tasks still fit after every single loss\n"), "{one}");
     }
 }

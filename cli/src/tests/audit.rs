@@ -9,7 +9,7 @@ use verify::tree::Tree;
 use wire::v1::{CheckpointReply, Cosigner, DamagedFrames, FramesPage};
 
 use super::fake::Fake;
-use super::{Ran, World, run};
+use super::{RunResult, TestEnv, run};
 
 type Stored = Vec<Vec<u8>>;
 
@@ -59,9 +59,9 @@ fn manager(signs: &Stored, shows: &Stored) -> Fake {
     manager
 }
 
-async fn verified(flags: &str, manager: &mut Fake) -> Ran {
+async fn verified(flags: &str, manager: &mut Fake) -> RunResult {
     let line = format!("audit verify --live --key {} {flags}", signer().key());
-    run(line.trim_end(), manager, World::default()).await
+    run(line.trim_end(), manager, TestEnv::default()).await
 }
 
 #[tokio::test]
@@ -92,13 +92,13 @@ async fn each_tampering_of_a_live_history_is_named() {
         frames[5][at + 5] = b'7';
     });
     let table = [
-        (changed(&|frames| drop(frames.remove(12))), "frame 28 does not carry the hash of frame 24"),
+        (changed(&|frames| drop(frames.remove(12))), "frame 28 does not contain the hash of frame 24"),
         (changed(&|frames| frames.swap(8, 9)), "frame 18 is out of order: it comes after frame 20"),
         (changed(&|frames| frames[3].truncate(9)), "after frame 6: the frame is damaged"),
-        (changed(&|frames| frames.truncate(18)), "the 18 frames of this manager are not the 20 that it signed"),
-        (other_name, "frame 14 does not carry the hash of frame 12: that was changed"),
+        (changed(&|frames| frames.truncate(18)), "the 18 frames of this manager do not match the 20 that it signed"),
+        (other_name, "frame 14 does not contain the hash of frame 12: that was changed"),
         // The whole history, chain included.
-        (history(19), "the 19 frames of this manager are not the 20 that it signed"),
+        (history(19), "the 19 frames of this manager do not match the 20 that it signed"),
     ];
     for (shown, fault) in table {
         let ran = verified("", &mut manager(&frames, &shown)).await;
@@ -119,12 +119,12 @@ async fn a_history_that_was_put_back_or_signed_by_nobody_known_or_differs_from_o
     let kept = dir.path().join("kept");
     std::fs::write(&kept, checkpoint(&history(25)).to_string()).expect("written");
     let ran = verified(&format!("--checkpoint {}", kept.display()), &mut manager(&frames, &frames)).await;
-    let fault = "history was put back: it has 20 frames, and the checkpoint that was kept has 25";
+    let fault = "history was rolled back: it has 20 frames, and the checkpoint that was kept has 25";
     assert!(ran.code == 1 && ran.out.contains(fault), "{}", ran.out);
 
     let stranger = Signer::new("stranger", &[2; 32]).expect("a signer").key().to_string();
     let line = format!("audit verify --live --key {stranger}");
-    let ran = run(&line, &mut manager(&frames, &frames), World::default()).await;
+    let ran = run(&line, &mut manager(&frames, &frames), TestEnv::default()).await;
     assert!(ran.code == 1 && ran.out.contains("none of the trusted keys signed the checkpoint"), "{}", ran.out);
 
     let other = |hostname: &str, silent: Option<&str>, other_root: Option<&str>| Cosigner {
@@ -139,10 +139,10 @@ async fn a_history_that_was_put_back_or_signed_by_nobody_known_or_differs_from_o
         manager.checkpoint.others = others.clone();
         manager
     };
-    let differs = "manager m3 (0000000000000000000000002) has another history: its root of the same frames is 00ff";
+    let differs = "manager m3 (0000000000000000000000002) has a different history: its root of the same frames is 00ff";
     let ran = verified("", &mut disagreeing()).await;
     assert!(ran.code == 1 && ran.out.contains(differs) && ran.err.contains("not signed by m2: it is gone"), "{ran:?}");
-    let ran = run("audit checkpoint", &mut disagreeing(), World::default()).await;
+    let ran = run("audit checkpoint", &mut disagreeing(), TestEnv::default()).await;
     assert!(ran.code == 1 && ran.err.contains(differs) && ran.out.starts_with("swarmlog/"), "{ran:?}");
 }
 
@@ -151,26 +151,26 @@ async fn an_export_of_frames_that_was_cut_anywhere_is_continued_and_verified_wit
     let (frames, dir) = (history(20), tempfile::tempdir().expect("a directory"));
     let file = dir.path().join("history");
     let export = format!("events export {} --as proto", file.display());
-    let ran = run(&export, &mut manager(&frames, &frames), World::default()).await;
+    let ran = run(&export, &mut manager(&frames, &frames), TestEnv::default()).await;
     let checkpoint = dir.path().join("history.checkpoint");
     assert_eq!((ran.code, ran.err), (0, format!("20 frames written, and {}\n", checkpoint.display())), "{}", ran.out);
     let whole = std::fs::read(&file).expect("written");
     for cut in [0, 1, whole.len() / 2, whole.len() - 1, whole.len()] {
         std::fs::write(&file, &whole[..cut]).expect("cut");
-        let ran = run(&format!("{export} --resume"), &mut manager(&frames, &frames), World::default()).await;
+        let ran = run(&format!("{export} --resume"), &mut manager(&frames, &frames), TestEnv::default()).await;
         assert_eq!(ran.code, 0, "cut at {cut}: {}", ran.err);
         assert_eq!(std::fs::read(&file).expect("written"), whole, "cut at {cut}");
     }
     let verify = format!("audit verify {} --checkpoint {}", file.display(), checkpoint.display());
-    let ran = run(&verify, &mut Fake::new(), World::default()).await;
+    let ran = run(&verify, &mut Fake::new(), TestEnv::default()).await;
     assert!(ran.code == 0 && ran.out.contains("1 checkpoints and heads compared"), "{} {}", ran.out, ran.err);
     for (line, code, why) in [
         (export.clone(), 4, "exists already"),
-        (format!("{export} --resume --redact env"), 2, "frames are written whole"),
-        (format!("{export} --resume --until 7"), 2, "frames are written whole"),
-        (format!("events export {} --as proto --resume", checkpoint.display()), 2, "is no export of frames"),
+        (format!("{export} --resume --redact env"), 2, "frames are exported completely"),
+        (format!("{export} --resume --until 7"), 2, "frames are exported completely"),
+        (format!("events export {} --as proto --resume", checkpoint.display()), 2, "is not an export of frames"),
     ] {
-        let ran = run(&line, &mut manager(&frames, &frames), World::default()).await;
+        let ran = run(&line, &mut manager(&frames, &frames), TestEnv::default()).await;
         assert!(ran.code == code && ran.err.contains(why), "{line}: {}", ran.err);
     }
 }

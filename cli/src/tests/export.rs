@@ -3,7 +3,7 @@
 use events::{Event, Id, Kind, NodeDeclaredDown, NodeId};
 
 use super::fake::Fake;
-use super::{World, run};
+use super::{TestEnv, run};
 
 /// A manager with this many events, one per frame.
 fn manager(events: u64) -> Fake {
@@ -24,14 +24,14 @@ async fn an_export_that_was_cut_anywhere_is_continued_to_the_same_file() {
     {
         let file = dir.path().join(name);
         let export = format!("events export {}{flags}", file.display());
-        let ran = run(&export, &mut manager(4), World::default()).await;
+        let ran = run(&export, &mut manager(4), TestEnv::default()).await;
         assert_eq!((ran.code, ran.err.as_str()), (0, "4 events written\n"), "{name}: {}", ran.out);
         let whole = std::fs::read(&file).expect("written");
         assert_eq!(whole.iter().filter(|byte| **byte == b'\n').count(), 4 + heading, "{name}");
         for cut in [0, 1, whole.len() / 2, whole.len() - 1, whole.len()] {
             std::fs::write(&file, &whole[..cut]).expect("cut");
             let mut manager = manager(4);
-            let ran = run(&format!("{export} --resume"), &mut manager, World::default()).await;
+            let ran = run(&format!("{export} --resume"), &mut manager, TestEnv::default()).await;
             assert_eq!(ran.code, 0, "{name} cut at {cut}: {}", ran.err);
             assert_eq!(std::fs::read(&file).expect("written"), whole, "{name} cut at {cut}");
             let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count().saturating_sub(heading) as u64;
@@ -48,10 +48,10 @@ async fn no_file_is_overwritten_or_continued_that_is_something_else() {
     std::fs::write(&file, "my notes\nand more\n").expect("written");
     for (line, code, why) in [
         (format!("events export {shown}"), 4, "exists already"),
-        (format!("events export {shown} --resume"), 2, "byte 0 begins no line of it"),
-        (format!("events export {}", dir.path().join("x").display()), 2, "says no format"),
+        (format!("events export {shown} --resume"), 2, "byte 0 does not start a line of it"),
+        (format!("events export {}", dir.path().join("x").display()), 2, "has no known extension"),
     ] {
-        let ran = run(&line, &mut manager(1), World::default()).await;
+        let ran = run(&line, &mut manager(1), TestEnv::default()).await;
         assert_eq!(ran.code, code, "{line}: {}", ran.err);
         assert!(ran.err.contains(why), "{line}: {}", ran.err);
     }
@@ -63,22 +63,22 @@ async fn a_file_is_continued_only_with_the_same_values_left_out() {
     let dir = tempfile::tempdir().expect("a directory");
     let redactions = ["", " --redact env", " --redact labels", " --redact labels --redact env"];
     for (ending, flags) in [("jsonl", ""), ("csv", ""), ("sql", ""), ("json", " --as cloudevents")] {
-        for (number, begun) in redactions.iter().enumerate() {
+        for (number, first) in redactions.iter().enumerate() {
             let file = dir.path().join(format!("{number}.{ending}"));
             let export = format!("events export {}{flags}", file.display());
             // No event has any of these fields yet.
-            let ran = run(&format!("{export}{begun}"), &mut manager(2), World::default()).await;
-            assert_eq!(ran.code, 0, "{export}{begun}: {}", ran.err);
+            let ran = run(&format!("{export}{first}"), &mut manager(2), TestEnv::default()).await;
+            assert_eq!(ran.code, 0, "{export}{first}: {}", ran.err);
             let whole = std::fs::read(&file).expect("written");
-            for resumed in redactions.iter().filter(|resumed| *resumed != begun) {
+            for resumed in redactions.iter().filter(|resumed| *resumed != first) {
                 let line = format!("{export}{resumed} --resume");
-                let ran = run(&line, &mut manager(4), World::default()).await;
-                let named = if number == 0 { "without --redact" } else { "was begun with --redact " };
+                let ran = run(&line, &mut manager(4), TestEnv::default()).await;
+                let named = if number == 0 { "without --redact" } else { "was written with --redact " };
                 assert!(ran.code == 2 && ran.err.contains(named), "{line}: {} {}", ran.code, ran.err);
                 assert_eq!(std::fs::read(&file).expect("written"), whole, "{line}");
             }
-            let ran = run(&format!("{export}{begun} --resume"), &mut manager(4), World::default()).await;
-            assert_eq!((ran.code, ran.err.as_str()), (0, "2 events written\n"), "{export}{begun}");
+            let ran = run(&format!("{export}{first} --resume"), &mut manager(4), TestEnv::default()).await;
+            assert_eq!((ran.code, ran.err.as_str()), (0, "2 events written\n"), "{export}{first}");
         }
     }
 }

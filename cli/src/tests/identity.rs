@@ -5,7 +5,7 @@ use std::time::Duration;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::fake::Fake;
-use super::{World, run};
+use super::{TestEnv, run};
 use crate::format::samples;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -27,16 +27,16 @@ async fn an_identity_that_ends_within_a_month_is_warned_of_on_each_call() {
     // The remaining time, the flags for the manager, and the expected warning.
     let table = [
         (DAY * 31, "--host https://m1", None),
-        (DAY * 30 - DAY / 2, "--host https://m1", Some("ends in 29 days; `swarmctl operator renew` renews it")),
-        (DAY * 3 / 2, "--host https://m1", Some("ends in 1 day; ")),
-        (DAY / 2, "--host https://m1", Some("ends in less than a day; ")),
+        (DAY * 30 - DAY / 2, "--host https://m1", Some("expires in 29 days; `swarmctl operator renew` renews it")),
+        (DAY * 3 / 2, "--host https://m1", Some("expires in 1 day; ")),
+        (DAY / 2, "--host https://m1", Some("expires in less than a day; ")),
         // At the local socket, the identity is not used.
         (DAY, "--socket /run/swarm.sock", None),
     ];
     for (left, way, expected) in table {
         let directory = identity(left);
         let line = format!("{way} --identity {} node ls", directory.path().display());
-        let ran = run(&line, &mut Fake::new(), World::default()).await;
+        let ran = run(&line, &mut Fake::new(), TestEnv::default()).await;
         assert_eq!(ran.code, 0, "{ran:?}");
         match expected {
             None => assert!(!ran.err.contains("the identity in"), "{left:?}: {}", ran.err),

@@ -6,7 +6,7 @@ use events::Id;
 use wire::v1::{LogBatch, LogLine, LogSource, LogStream, LogsPart};
 
 use super::fake::Fake;
-use super::{World, run};
+use super::{TestEnv, run};
 use crate::format::samples;
 
 #[tokio::test]
@@ -39,12 +39,12 @@ async fn lines_are_shown_with_names_and_those_of_the_standard_error_go_there() {
     ] {
         let mut fake = Fake::new();
         fake.logs = parts.clone().into();
-        let ran = run(words, &mut fake, World::default()).await;
+        let ran = run(words, &mut fake, TestEnv::default()).await;
         assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, shown, said), "{words}");
     }
     let mut fake = Fake::new();
     fake.logs = parts.into();
-    let ran = run("service logs --follow --tail 5 --since 1h web", &mut fake, World::default()).await;
+    let ran = run("service logs --follow --tail 5 --since 1h web", &mut fake, TestEnv::default()).await;
     assert_eq!(ran.code, 7, "who follows learns that the manager stopped: {}", ran.err);
     assert!(ran.err.contains("hint: once swarmd runs again") && ran.err.contains("--since 1970-"), "{}", ran.err);
     let [asked] = &fake.logged[..] else { panic!("one reading, not {:?}", fake.logged) };

@@ -25,7 +25,7 @@ use crate::{Cli, Clock, Env, Manager, Stop, Wait};
 
 /// The results of a command.
 #[derive(Debug)]
-struct Ran {
+struct RunResult {
     code: u8,
     out: String,
     err: String,
@@ -33,20 +33,20 @@ struct Ran {
 
 /// The simulated environment of a command.
 #[derive(Debug, Clone, Copy, Default)]
-struct World {
+struct TestEnv {
     /// The user presses Ctrl-C as soon as the command waits.
     interrupt: bool,
     /// Every sleep ends at once.
-    hurry: bool,
+    skip_sleeps: bool,
 }
 
-impl Clock for World {
+impl Clock for TestEnv {
     fn now(&self) -> Timestamp {
         samples::NOW
     }
 
     fn sleep(&self, _: Duration) -> Wait<'static> {
-        if self.hurry { Box::pin(std::future::ready(())) } else { Box::pin(std::future::pending()) }
+        if self.skip_sleeps { Box::pin(std::future::ready(())) } else { Box::pin(std::future::pending()) }
     }
 }
 
@@ -74,7 +74,7 @@ fn parsed_as_given(line: &str) -> Cli {
 }
 
 /// Runs a command line, given without the program's name.
-async fn run(line: &str, manager: &mut impl Manager, world: World) -> Ran {
+async fn run(line: &str, manager: &mut impl Manager, world: TestEnv) -> RunResult {
     let (mut out, mut err, mut issued) = (Vec::new(), Vec::new(), 0);
     let interrupt: Wait =
         if world.interrupt { Box::pin(std::future::ready(())) } else { Box::pin(std::future::pending()) };
@@ -82,7 +82,7 @@ async fn run(line: &str, manager: &mut impl Manager, world: World) -> Ran {
         issued += 1;
         CommandId::from_bits(issued)
     };
-    let around = Env {
+    let env = Env {
         out: &mut out,
         err: &mut err,
         interactive: false,
@@ -93,7 +93,7 @@ async fn run(line: &str, manager: &mut impl Manager, world: World) -> Ran {
         interrupt,
         console: &mut crate::NoConsole,
     };
-    let code = crate::run(&parsed(line), manager, around).await;
+    let code = crate::run(&parsed(line), manager, env).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is text");
-    Ran { code, out: text(out), err: text(err) }
+    RunResult { code, out: text(out), err: text(err) }
 }

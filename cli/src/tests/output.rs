@@ -3,10 +3,10 @@
 use wire::v1::{Refusal, RefusalKind};
 
 use super::fake::{Fake, event};
-use super::{World, run};
+use super::{TestEnv, run};
 
 async fn printed(line: &str) -> String {
-    let ran = run(line, &mut Fake::new(), World::default()).await;
+    let ran = run(line, &mut Fake::new(), TestEnv::default()).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line}");
     ran.out
 }
@@ -42,7 +42,7 @@ async fn inspecting_shows_the_block_and_then_the_tasks() {
 #[tokio::test]
 async fn whoever_follows_history_is_told_where_it_ended() {
     let mut manager = Fake { history: vec![(6, event()), (7, event())], ..Fake::new() };
-    let ran = run("events --follow", &mut manager, World::default()).await;
+    let ran = run("events --follow", &mut manager, TestEnv::default()).await;
     assert_eq!((ran.code, ran.out.lines().count()), (7, 3));
     assert!(
         ran.err.starts_with("error: the manager was stopped, which ends the stream of events\nhint: "),
@@ -53,7 +53,7 @@ async fn whoever_follows_history_is_told_where_it_ended() {
     let ran = run(
         "events --follow --format json",
         &mut Fake { history: vec![(6, event())], ..Fake::new() },
-        World::default(),
+        TestEnv::default(),
     )
     .await;
     assert!(ran.err.contains(r#""code":"stopped""#), "{}", ran.err);
@@ -81,13 +81,13 @@ async fn json_has_one_object_a_line_with_names_for_numbers() {
 #[tokio::test]
 async fn events_are_lines_or_objects() {
     let manager = || Fake { history: vec![(12, event())], ..Fake::new() };
-    let ran = run("events", &mut manager(), World::default()).await;
+    let ran = run("events", &mut manager(), TestEnv::default()).await;
     let line = ran.out.lines().nth(1).expect("a line below the heading").to_owned();
     assert!(line.starts_with("12        1970-01-01T00:00:00.000Z   service_scaled"), "{line}");
     assert!(line.ends_with("web: from 1 to 2 replicas"), "{line}");
-    let ran = run("events -n", &mut manager(), World::default()).await;
+    let ran = run("events -n", &mut manager(), TestEnv::default()).await;
     assert!(ran.out.contains("0000000000000000000000009: from 1 to 2 replicas"), "{}", ran.out);
-    let ran = run("events --format json", &mut manager(), World::default()).await;
+    let ran = run("events --format json", &mut manager(), TestEnv::default()).await;
     let event: serde_json::Value = serde_json::from_str(&ran.out).expect("one object");
     assert_eq!(event["event"]["kind"]["service_scaled"]["to"], 2);
     assert_eq!(event["event"]["cause"]["command"], 0);
@@ -98,7 +98,7 @@ async fn a_reconciler_is_named_in_json() {
     let kind = event().kind.expect("a kind");
     let event = events::Event::by_reconciler(events::Reconciler::Schedule, kind);
     let mut manager = Fake { history: vec![(12, event)], ..Fake::new() };
-    let ran = run("events --format json", &mut manager, World::default()).await;
+    let ran = run("events --format json", &mut manager, TestEnv::default()).await;
     assert!(ran.out.contains(r#""cause":{"reconciler":"schedule"}"#), "{}", ran.out);
 }
 
@@ -112,11 +112,11 @@ async fn refusals_are_told_on_the_side_and_set_the_exit_code() {
     };
     let line = "service create --name web --image x";
     let mut manager = Fake { refusal: Some(refusal(Some("take another"))), ..Fake::new() };
-    let ran = run(line, &mut manager, World::default()).await;
+    let ran = run(line, &mut manager, TestEnv::default()).await;
     assert_eq!((ran.code, ran.out.as_str()), (4, ""));
     assert_eq!(ran.err, "error: the name web is taken\nhint: take another\n");
     let mut manager = Fake { refusal: Some(refusal(None)), ..Fake::new() };
-    let ran = run(&format!("{line} --format json"), &mut manager, World::default()).await;
+    let ran = run(&format!("{line} --format json"), &mut manager, TestEnv::default()).await;
     let error: serde_json::Value = serde_json::from_str(&ran.err).expect("one object");
     assert_eq!(error["error"]["code"], "exists");
     assert_eq!(error["error"]["subject"], "service web");
@@ -127,7 +127,7 @@ async fn refusals_are_told_on_the_side_and_set_the_exit_code() {
 async fn what_does_not_exist_is_code_3() {
     for line in ["service update nope --force", "node drain nope"] {
         let mut manager = Fake::new();
-        let ran = run(line, &mut manager, World::default()).await;
+        let ran = run(line, &mut manager, TestEnv::default()).await;
         assert_eq!(ran.code, 3, "{line}");
         assert!(ran.err.contains("nope\nhint: `swarmctl "), "{}", ran.err);
         assert!(manager.executed.is_empty());
@@ -146,8 +146,8 @@ async fn a_closed_output_ends_the_command_without_a_word() {
         }
     }
     let (cli, mut manager) = (super::parsed("service ls"), Fake::new());
-    let (mut err, world) = (Vec::new(), World::default());
-    let around = crate::Env {
+    let (mut err, world) = (Vec::new(), TestEnv::default());
+    let env = crate::Env {
         out: &mut Closed,
         err: &mut err,
         interactive: false,
@@ -158,6 +158,6 @@ async fn a_closed_output_ends_the_command_without_a_word() {
         interrupt: Box::pin(std::future::pending()),
         console: &mut crate::NoConsole,
     };
-    let code = crate::run(&cli, &mut manager, around).await;
+    let code = crate::run(&cli, &mut manager, env).await;
     assert_eq!((code, err), (0, Vec::new()));
 }

@@ -6,7 +6,7 @@ use wire::v1::preview_step::Step;
 use wire::v1::{CommandRequest, Plan, PreviewStep, RemoveConfig};
 
 use super::fake::Fake;
-use super::{World, run};
+use super::{TestEnv, run};
 use crate::format::samples;
 
 /// A plan of two changes; the second is made once the first has settled.
@@ -34,7 +34,7 @@ async fn a_plan_that_was_carried_out_is_refused_and_one_that_was_cut_short_goes_
     for (indexes, code, named, err) in table {
         let mut manager = Fake::new();
         manager.indexes = indexes.into();
-        let ran = run(&format!("apply {}", file.display()), &mut manager, World::default()).await;
+        let ran = run(&format!("apply {}", file.display()), &mut manager, TestEnv::default()).await;
         assert_eq!((ran.code, ran.out.lines().count(), ran.err.as_str()), (code, named, err), "{indexes:?}");
         assert_eq!(manager.executed.len(), 2, "{indexes:?}");
     }

@@ -7,12 +7,12 @@ use wire::v1::command_request::Command;
 use wire::v1::*;
 
 use super::fake::Fake;
-use super::{World, run};
+use super::{TestEnv, run};
 use crate::format::samples;
 
 async fn asked(line: &str) -> Command {
     let mut manager = Fake::new();
-    let ran = run(line, &mut manager, World::default()).await;
+    let ran = run(line, &mut manager, TestEnv::default()).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line}");
     manager.command()
 }
@@ -40,7 +40,8 @@ async fn verbs_about_nodes() {
 #[tokio::test]
 async fn a_manager_that_leaves_is_asked_until_it_is_out() {
     let mut manager = Fake::new();
-    let ran = run("node leave --reason moving", &mut manager, World { hurry: true, ..World::default() }).await;
+    let ran =
+        run("node leave --reason moving", &mut manager, TestEnv { skip_sleeps: true, ..TestEnv::default() }).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, "this manager is demoted first\n"));
     let request = LeaveClusterRequest { force: false, reason: Some("moving".to_owned()) };
     assert_eq!(manager.left, [request.clone(), request]);
@@ -66,7 +67,7 @@ async fn verbs_about_trust() {
     std::fs::write(key_file.path(), "SWMKEY-1-sample\n").expect("written");
     let mut manager = Fake::new();
     let line = format!("cluster unlock --key-file {}", key_file.path().display());
-    assert_eq!(run(&line, &mut manager, World::default()).await.code, 0);
+    assert_eq!(run(&line, &mut manager, TestEnv::default()).await.code, 0);
     assert_eq!(manager.unlocked, [events::SecretText("SWMKEY-1-sample".to_owned())]);
     assert_eq!(asked("cluster unlock-key --rotate").await, Command::RotateUnlockKey(RotateUnlockKey {}));
     let revoke = RevokeOperator { operator: "ada".to_owned() };
@@ -75,7 +76,7 @@ async fn verbs_about_trust() {
     let directory = parent.path().join("ada");
     let line = format!("operator create ada --role operator --reason why --directory {}", directory.display());
     let mut manager = Fake::new();
-    let ran = run(&line, &mut manager, World::default()).await;
+    let ran = run(&line, &mut manager, TestEnv::default()).await;
     assert_eq!((ran.code, ran.out.trim()), (0, directory.to_str().expect("text")));
     let created = &manager.created[0];
     assert_eq!((created.name.as_str(), created.role()), ("ada", events::OperatorRole::Operator));
@@ -135,7 +136,7 @@ async fn an_update_names_the_version_it_read_and_changes_only_what_is_named() {
         };
         let mut manager = Fake::new();
         manager.readings = [(samples::full_service(), Vec::new())].into();
-        let ran = run(line, &mut manager, World::default()).await;
+        let ran = run(line, &mut manager, TestEnv::default()).await;
         assert_eq!(ran.code, 0, "{line}: {}", ran.err);
         assert_eq!(manager.command(), Command::UpdateService(expected), "{line}");
     };
@@ -154,7 +155,7 @@ async fn an_update_names_the_version_it_read_and_changes_only_what_is_named() {
 #[tokio::test]
 async fn an_update_without_a_change_asks_for_nothing() {
     let mut manager = Fake::new();
-    let ran = run("service update web --image nginx:1.27", &mut manager, World::default()).await;
+    let ran = run("service update web --image nginx:1.27", &mut manager, TestEnv::default()).await;
     assert_eq!((ran.code, ran.out.as_str()), (0, ""));
     assert!(ran.err.contains("no changes"), "{}", ran.err);
     assert!(manager.executed.is_empty());
@@ -190,7 +191,7 @@ async fn verbs_about_tasks_and_the_cluster() {
 async fn a_rotation_prints_the_new_token_and_is_done_together_with_the_update() {
     let mut manager = Fake::new();
     let line = "cluster update --taskhistory 3 --rotate-join-token manager --reason leak";
-    let ran = run(line, &mut manager, World::default()).await;
+    let ran = run(line, &mut manager, TestEnv::default()).await;
     assert!(ran.out.ends_with("SWMTKN-1-abc-manager\n"), "{}", ran.out);
     let [update] = &manager.executed[..] else { panic!("one request") };
     let [rotate] = &update.joined[..] else { panic!("one command joined to it") };
@@ -206,10 +207,10 @@ async fn managers_of_an_older_build_are_not_asked_for_changes_that_are_made_toge
     let mut manager = Fake::new();
     manager.feature_level = events::frame::JOINED_LEVEL - 1;
     let line = "cluster update --taskhistory 3 --rotate-join-token manager";
-    let ran = run(line, &mut manager, World::default()).await;
+    let ran = run(line, &mut manager, TestEnv::default()).await;
     assert!(ran.code == 4 && ran.err.contains("not every manager"), "{}", ran.err);
     assert_eq!(manager.executed, []);
-    let ran = run("cluster update --rotate-join-token manager", &mut manager, World::default()).await;
+    let ran = run("cluster update --rotate-join-token manager", &mut manager, TestEnv::default()).await;
     assert_eq!((ran.code, manager.executed.len()), (0, 1), "{}", ran.err);
 }
 
@@ -217,7 +218,7 @@ async fn managers_of_an_older_build_are_not_asked_for_changes_that_are_made_toge
 async fn reads_ask_for_what_the_flags_say() {
     let mut manager = Fake::new();
     for line in ["task ls", "task ls -a", "service inspect web", "node inspect -a worker-1", "task inspect abc"] {
-        run(line, &mut manager, World::default()).await;
+        run(line, &mut manager, TestEnv::default()).await;
     }
     let (service, node) = (samples::service().id.to_string(), samples::nodes()[1].id.to_string());
     let expected = [
@@ -234,8 +235,8 @@ async fn reads_ask_for_what_the_flags_say() {
 async fn history_is_filtered_by_the_manager() {
     let mut manager = Fake::new();
     let line = "events --from 7 --follow --limit 3 --object web --kind service_scaled --kind task_reaped";
-    run(line, &mut manager, World::default()).await;
-    run("events --since 1970-01-01T00:00:01Z --until 9 --tail 5", &mut manager, World::default()).await;
+    run(line, &mut manager, TestEnv::default()).await;
+    run("events --since 1970-01-01T00:00:01Z --until 9 --tail 5", &mut manager, TestEnv::default()).await;
     let first = EventsRequest {
         from: Some(7),
         follow: true,
@@ -257,17 +258,17 @@ async fn a_backup_is_a_whole_file_or_none() {
     std::fs::write(&passphrase, "a passphrase\n").expect("written");
     let line = format!("cluster backup {} --passphrase-file {}", file.display(), passphrase.display());
     let files = || std::fs::read_dir(dir.path()).expect("a directory").count();
-    let cut_off = run(&line, &mut Fake { endless: true, ..Fake::new() }, World::default()).await;
+    let cut_off = run(&line, &mut Fake { endless: true, ..Fake::new() }, TestEnv::default()).await;
     assert_eq!((cut_off.code, files()), (7, 1), "{cut_off:?}");
     assert!(cut_off.err.contains("nothing is kept"), "{cut_off:?}");
-    let whole = run(&line, &mut Fake::new(), World::default()).await;
+    let whole = run(&line, &mut Fake::new(), TestEnv::default()).await;
     assert_eq!((whole.code, whole.out.trim()), (0, file.to_str().expect("text")), "{whole:?}");
     assert_eq!((std::fs::read(&file).expect("written"), files()), (b"onetwo".to_vec(), 2));
-    let again = run(&line, &mut Fake::new(), World::default()).await;
+    let again = run(&line, &mut Fake::new(), TestEnv::default()).await;
     assert!(again.code == 4 && again.err.contains("exists already"), "{again:?}");
     let mut manager = Fake::new();
     let line = format!("cluster backup - --passphrase-file {}", passphrase.display());
-    let refused = run(&line, &mut manager, World::default()).await;
+    let refused = run(&line, &mut manager, TestEnv::default()).await;
     assert!(refused.code == 2 && refused.err.contains("not to standard output"), "{refused:?}");
 }
 
@@ -275,7 +276,7 @@ async fn a_backup_is_a_whole_file_or_none() {
 async fn an_operator_without_a_usable_name_is_refused_and_no_directory_is_made() {
     for name in ["", "a/b"] {
         let mut manager = Fake::new();
-        let ran = run(&format!("operator create {name}"), &mut manager, World::default()).await;
+        let ran = run(&format!("operator create {name}"), &mut manager, TestEnv::default()).await;
         assert!(ran.code == 2 && ran.err.contains("is not a name for an operator"), "{ran:?}");
         assert!(manager.created.is_empty(), "{ran:?}");
     }
@@ -288,11 +289,11 @@ async fn what_files_describe_is_asked_for_together_where_every_manager_knows_wha
     std::fs::write(file.path(), ["a", "b", "c"].map(config).concat()).expect("written");
     let line = format!("apply -f {}", file.path().display());
     let mut manager = Fake::new();
-    let together = run(&line, &mut manager, World::default()).await;
+    let together = run(&line, &mut manager, TestEnv::default()).await;
     assert_eq!((together.code, together.err.as_str()), (0, ""), "{together:?}");
     assert_eq!(manager.executed.iter().map(|request| request.joined.len()).collect::<Vec<_>>(), [2]);
     let mut manager = Fake { feature_level: events::frame::JOINED_LEVEL - 1, ..Fake::new() };
-    let apart = run(&line, &mut manager, World::default()).await;
+    let apart = run(&line, &mut manager, TestEnv::default()).await;
     assert_eq!((apart.code, apart.out), (0, together.out), "{}", apart.err);
     assert!(apart.err.contains("made in 3 parts: if one is refused, those before it stay"), "{}", apart.err);
     assert_eq!(manager.executed.iter().map(|request| request.joined.len()).collect::<Vec<_>>(), [0, 0, 0]);
@@ -302,11 +303,11 @@ async fn what_files_describe_is_asked_for_together_where_every_manager_knows_wha
 
 #[tokio::test]
 async fn what_was_archived_is_told_archive_by_archive() {
-    let told = run("history archive --to 5000", &mut Fake::new(), World::default()).await;
-    assert_eq!(told.out, "frames-to-Some(5000).archive: indexes 0 to 4095, 256KiB of 1MiB\n", "{told:?}");
-    let told = run("history archive --format json", &mut Fake::new(), World::default()).await;
-    assert!(told.out.contains("\"last\":4095") && told.out.contains("frames-to-None"), "{told:?}");
-    let refused = run("history archive --dry-run", &mut Fake::new(), World::default()).await;
+    let result = run("history archive --to 5000", &mut Fake::new(), TestEnv::default()).await;
+    assert_eq!(result.out, "frames-to-Some(5000).archive: indexes 0 to 4095, 256KiB of 1MiB\n", "{result:?}");
+    let result = run("history archive --format json", &mut Fake::new(), TestEnv::default()).await;
+    assert!(result.out.contains("\"last\":4095") && result.out.contains("frames-to-None"), "{result:?}");
+    let refused = run("history archive --dry-run", &mut Fake::new(), TestEnv::default()).await;
     assert_eq!(refused.code, 2, "{refused:?}");
 }
 
@@ -320,25 +321,21 @@ async fn a_verification_says_what_is_damaged_and_what_is_not_there() {
         absent: absent.map(str::to_owned),
     };
     let table = [
-        (
-            vec![step(4_094, None, None), step(5_000, None, None)],
-            0,
-            "9094 frames up to index 10000 are as they were written\n",
-        ),
+        (vec![step(4_094, None, None), step(5_000, None, None)], 0, "9094 frames up to index 10000 are intact\n"),
         (
             vec![step(0, None, Some("frames 0 to 4095 are elsewhere")), step(5_000, None, None)],
             0,
-            "not verified: frames 0 to 4095 are elsewhere\n5000 frames up to index 10000 are as they were written\n",
+            "not verified: frames 0 to 4095 are elsewhere\n5000 frames up to index 10000 are intact\n",
         ),
         (
             vec![step(0, Some("a flipped bit"), None), step(5_000, None, None)],
             1,
-            "damaged: a flipped bit\n5000 frames up to index 10000 are as they were written\n",
+            "damaged: a flipped bit\n5000 frames up to index 10000 are intact\n",
         ),
     ];
     for (verified, code, text) in table {
-        let told = run("history verify", &mut Fake { verified, ..Fake::new() }, World::default()).await;
-        assert_eq!((told.code, told.out.as_str()), (code, text), "{told:?}");
+        let result = run("history verify", &mut Fake { verified, ..Fake::new() }, TestEnv::default()).await;
+        assert_eq!((result.code, result.out.as_str()), (code, text), "{result:?}");
     }
 }
 
@@ -368,13 +365,13 @@ async fn what_is_tried_is_asked_of_a_copy_alone() {
     for line in tried {
         for line in [format!("{line} --dry-run"), format!("--dry-run {line}")] {
             let mut manager = Fake::new();
-            let ran = run(&line, &mut manager, World::default()).await;
+            let ran = run(&line, &mut manager, TestEnv::default()).await;
             assert_eq!((ran.code, manager.executed.len(), manager.previewed.len()), (0, 0, 1), "{line}: {ran:?}");
         }
     }
     for line in ["operator create ada", "node leave", "cluster unlock --key-file /nowhere"] {
         let mut manager = Fake::new();
-        let ran = run(&format!("{line} --dry-run"), &mut manager, World::default()).await;
+        let ran = run(&format!("{line} --dry-run"), &mut manager, TestEnv::default()).await;
         assert!(ran.code == 2 && ran.err.contains("--dry-run is not possible here"), "{line}: {ran:?}");
         assert!(manager.created.is_empty() && manager.left.is_empty() && manager.unlocked.is_empty(), "{line}");
     }
@@ -387,7 +384,7 @@ async fn flags_around_a_plan_and_in_it_are_those_of_its_command() {
         "--format json plan -o /nowhere/a.plan service rm web --reason why",
     ] {
         let mut manager = Fake::new();
-        let ran = run(line, &mut manager, World::default()).await;
+        let ran = run(line, &mut manager, TestEnv::default()).await;
         assert!(ran.code == 0 && ran.out.starts_with('{'), "nothing changes, so that nothing is written: {ran:?}");
         let Some(preview_step::Step::Command(request)) = &manager.previewed[0].steps[0].step else { panic!("{line}") };
         assert_eq!(request.reason.as_deref(), Some("why"), "{line}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wire::v1::{EventPosition, Head};
 
 use super::fake::Fake;
-use super::{Ran, World, run};
+use super::{RunResult, TestEnv, run};
 
 /// A manager with one event for each of these frames, which then reports that it is stopping.
 fn manager(frames: std::ops::RangeInclusive<u64>) -> Fake {
@@ -16,7 +16,7 @@ fn manager(frames: std::ops::RangeInclusive<u64>) -> Fake {
     Fake { history, ..Fake::new() }
 }
 
-async fn resume(flags: &str, manager: &mut Fake, world: World) -> Ran {
+async fn resume(flags: &str, manager: &mut Fake, world: TestEnv) -> RunResult {
     run(&format!("events --format json {flags}"), manager, world).await
 }
 
@@ -35,7 +35,7 @@ async fn the_position_is_kept_after_what_was_printed_however_the_run_ends() {
     let path = dir.path().join("position");
     let flags = format!("--follow --resume {}", path.display());
     let mut first = manager(1..=700);
-    let ran = resume(&flags, &mut first, World::default()).await;
+    let ran = resume(&flags, &mut first, TestEnv::default()).await;
     assert_eq!((ran.code, indexes(&ran.out)), (7, (1..=700).collect()), "{}", ran.err);
     assert!(ran.err.contains("continues after the position in"), "{}", ran.err);
     assert!(!ran.out.contains("frame_hash"), "{}", ran.out);
@@ -43,7 +43,7 @@ async fn the_position_is_kept_after_what_was_printed_however_the_run_ends() {
     let kept = position(&path);
     assert_eq!((&kept["index"], &kept["ordinal"], &kept["output_bytes"]), (&json!(700), &json!(0), &Value::Null));
     let mut second = manager(701..=702);
-    let ran = resume(&flags, &mut second, World { interrupt: true, ..World::default() }).await;
+    let ran = resume(&flags, &mut second, TestEnv { interrupt: true, ..TestEnv::default() }).await;
     assert_eq!((ran.code, ran.out.as_str()), (130, ""), "{}", ran.err);
     let frame = Head { index: 700, frame_hash: "ab".repeat(32) };
     assert_eq!(second.watched[0].after, Some(EventPosition { frame, ordinal: 0 }));
@@ -59,7 +59,7 @@ async fn an_output_agrees_with_its_position() {
         let mut written = std::fs::read(&output).unwrap_or_default();
         written.extend_from_slice(cut.as_bytes());
         std::fs::write(&output, written).expect("written");
-        let (ran, last) = (resume(&flags, &mut manager(frames.clone()), World::default()).await, *frames.end());
+        let (ran, last) = (resume(&flags, &mut manager(frames.clone()), TestEnv::default()).await, *frames.end());
         assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
         let text = std::fs::read_to_string(&output).expect("written");
         assert_eq!(indexes(&text), (1..=last).collect::<Vec<_>>());
@@ -67,7 +67,7 @@ async fn an_output_agrees_with_its_position() {
     }
     let (whole, kept) = (std::fs::read(&output).expect("written"), position(&path));
     std::fs::write(&output, &whole[1..]).expect("cut");
-    let ran = resume(&flags, &mut manager(303..=303), World::default()).await;
+    let ran = resume(&flags, &mut manager(303..=303), TestEnv::default()).await;
     assert!(ran.code == 4 && ran.err.contains("were written by the time of"), "{ran:?}");
     assert_eq!((std::fs::read(&output).expect("there"), position(&path)), (whole[1..].to_vec(), kept));
 }
@@ -77,7 +77,7 @@ async fn no_position_is_taken_for_another() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("position");
     let flags = format!("--resume {}", path.display());
-    assert_eq!(resume(&flags, &mut manager(1..=2), World::default()).await.code, 0);
+    assert_eq!(resume(&flags, &mut manager(1..=2), TestEnv::default()).await.code, 0);
     let kept = position(&path);
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut changed = kept.clone();
@@ -94,7 +94,7 @@ async fn no_position_is_taken_for_another() {
     ] {
         std::fs::write(&path, &text).expect("written");
         let mut manager = manager(3..=3);
-        let ran = resume(&flags, &mut manager, World::default()).await;
+        let ran = resume(&flags, &mut manager, TestEnv::default()).await;
         assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{text}: {}", ran.err);
         assert!(ran.err.contains(why), "{text}: {}", ran.err);
         assert!(manager.watched.is_empty() && std::fs::read_to_string(&path).expect("there") == text, "{text}");
@@ -102,6 +102,6 @@ async fn no_position_is_taken_for_another() {
     std::fs::write(&path, kept.to_string()).expect("written");
     let held = std::fs::File::open(&path).expect("there");
     held.try_lock().expect("free");
-    let ran = resume(&flags, &mut manager(3..=3), World::default()).await;
+    let ran = resume(&flags, &mut manager(3..=3), TestEnv::default()).await;
     assert!(ran.code == 4 && ran.err.contains("is in use by another swarmctl"), "{ran:?}");
 }

@@ -14,7 +14,7 @@ use wire::Timeouts;
 use wire::v1::control_server::{Control, ControlServer};
 use wire::v1::*;
 
-use super::{Ran, World, run};
+use super::{RunResult, TestEnv, run};
 use crate::format::samples;
 use crate::grpc::Connection;
 
@@ -280,7 +280,7 @@ async fn answers_refusals_and_broken_connections_come_through() {
         ("events", 7),
     ];
     for (line, code) in table {
-        let ran = run(line, &mut Connection::new(socket.clone()), World::default()).await;
+        let ran = run(line, &mut Connection::new(socket.clone()), TestEnv::default()).await;
         assert_eq!(ran.code, code, "{line}: {}", ran.err);
         assert_eq!(ran.err.is_empty(), code == 0, "{line}: {}", ran.err);
     }
@@ -293,11 +293,11 @@ async fn of_several_managers_the_first_that_answers_is_asked() {
     tokio::spawn(serve(UnixListener::bind(&answers).expect("a fresh directory takes a socket"), Server::default()));
     for sockets in [vec![gone.clone(), answers.clone()], vec![answers.clone(), gone.clone()]] {
         for line in ["service ls", "service rm web"] {
-            let ran = run(line, &mut Connection::to_any(sockets.clone()), World::default()).await;
+            let ran = run(line, &mut Connection::to_any(sockets.clone()), TestEnv::default()).await;
             assert_eq!(ran.code, 0, "{line} at {sockets:?}: {}", ran.err);
         }
     }
-    let ran = run("service ls", &mut Connection::to_any([gone.clone(), gone]), World::default()).await;
+    let ran = run("service ls", &mut Connection::to_any([gone.clone(), gone]), TestEnv::default()).await;
     assert_eq!(ran.code, 7, "{}", ran.err);
 }
 
@@ -309,15 +309,15 @@ async fn a_manager_that_says_nothing_is_left_for_the_next_one() {
     let silent = UnixListener::bind(&suspended).expect("a fresh directory takes a socket");
     tokio::spawn(serve(UnixListener::bind(&answers).expect("a fresh directory takes a socket"), Server::default()));
     for line in ["service ls", "cluster inspect", "service rm web", "service update web --force"] {
-        let mut manager = Connection::to_any([suspended.clone(), answers.clone()]).with_patience(SHORT_CALLS);
-        let ran = run(line, &mut manager, World::default()).await;
+        let mut manager = Connection::to_any([suspended.clone(), answers.clone()]).with_timeouts(SHORT_CALLS);
+        let ran = run(line, &mut manager, TestEnv::default()).await;
         assert_eq!(ran.code, 0, "{line}: {}", ran.err);
     }
-    let mut nobody = Connection::to_any([suspended.clone(), suspended]).with_patience(SHORT_CALLS);
-    let ran = run("service rm web", &mut nobody, World::default()).await;
+    let mut nobody = Connection::to_any([suspended.clone(), suspended]).with_timeouts(SHORT_CALLS);
+    let ran = run("service rm web", &mut nobody, TestEnv::default()).await;
     drop(silent);
     assert_eq!(ran.code, 7, "{}", ran.err);
-    assert!(ran.err.contains("hint: it is not known whether the change was made"), "{}", ran.err);
+    assert!(ran.err.contains("hint: it is unknown whether the change was made"), "{}", ran.err);
 }
 
 /// How a joining manager answers every call.
@@ -338,11 +338,11 @@ async fn a_manager_that_joins_is_left_for_the_next_one() {
     tokio::spawn(serve(UnixListener::bind(&answers).expect("a fresh directory takes a socket"), Server::default()));
     for line in ["service ls", "service rm web"] {
         let mut manager = Connection::to_any([joins.clone(), answers.clone()]);
-        let ran = run(line, &mut manager, World::default()).await;
+        let ran = run(line, &mut manager, TestEnv::default()).await;
         assert_eq!(ran.code, 0, "{line}: {}", ran.err);
     }
     for (line, code) in [("service ls", 7), ("service rm web", 7)] {
-        let ran = run(line, &mut Connection::to_any([joins.clone(), joins.clone()]), World::default()).await;
+        let ran = run(line, &mut Connection::to_any([joins.clone(), joins.clone()]), TestEnv::default()).await;
         assert_eq!(ran.code, code, "{line}: {}", ran.err);
         assert!(ran.err.starts_with("error: this manager is joining the cluster\n"), "{line}: {}", ran.err);
     }
@@ -351,7 +351,7 @@ async fn a_manager_that_joins_is_left_for_the_next_one() {
 #[tokio::test]
 async fn nobody_at_the_socket_is_code_7() {
     let directory = tempfile::tempdir().expect("a directory");
-    let ran = run("service ls", &mut Connection::new(directory.path().join("none")), World::default()).await;
+    let ran = run("service ls", &mut Connection::new(directory.path().join("none")), TestEnv::default()).await;
     assert_eq!(ran.code, 7);
     assert!(ran.err.contains("none: No such file") && ran.err.contains("hint: check that swarmd runs"), "{}", ran.err);
 }
@@ -361,15 +361,15 @@ const LONG: Duration = Duration::from_secs(600);
 /// A short time limit for calls, none for connections.
 const SHORT_CALLS: Timeouts = Timeouts { answer: Duration::from_millis(50), probe: LONG, silence: LONG };
 /// A short time limit for connections, none for calls.
-const SHORT_SILENCE: Timeouts =
+const SHORT_CONNECTIONS: Timeouts =
     Timeouts { answer: LONG, probe: Duration::from_millis(20), silence: Duration::from_millis(20) };
 
 /// Runs a line against a manager that accepts connections but does not answer: the kernel accepts them.
-async fn run_in_silence(line: &str, patience: Timeouts) -> Ran {
+async fn run_without_answers(line: &str, timeouts: Timeouts) -> RunResult {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("swarmd.sock");
     let silent = UnixListener::bind(&socket).expect("a fresh directory takes a socket");
-    let ran = run(line, &mut Connection::new(socket).with_patience(patience), World::default()).await;
+    let ran = run(line, &mut Connection::new(socket).with_timeouts(timeouts), TestEnv::default()).await;
     drop(silent);
     ran
 }
@@ -377,14 +377,15 @@ async fn run_in_silence(line: &str, patience: Timeouts) -> Ran {
 #[tokio::test]
 async fn a_manager_that_takes_a_call_and_says_nothing_is_given_up() {
     for line in ["service ls", "node inspect x", "task ls", "cluster inspect", "version", "service update x --force"] {
-        let ran = run_in_silence(line, SHORT_CALLS).await;
+        let ran = run_without_answers(line, SHORT_CALLS).await;
         assert_eq!(ran.code, 7, "{line}: {}", ran.err);
-        let told = "error: the manager accepted the call but did not answer within 50ms\nhint: swarmd may be suspended";
-        assert!(ran.err.starts_with(told), "{line}: {}", ran.err);
+        let expected =
+            "error: the manager accepted the call but did not answer within 50ms\nhint: swarmd may be suspended";
+        assert!(ran.err.starts_with(expected), "{line}: {}", ran.err);
     }
-    let ran = run_in_silence("service rm web", SHORT_CALLS).await;
+    let ran = run_without_answers("service rm web", SHORT_CALLS).await;
     assert!(
-        ran.err.contains("did not answer within 50ms\nhint: it is not known whether the change was made"),
+        ran.err.contains("did not answer within 50ms\nhint: it is unknown whether the change was made"),
         "{}",
         ran.err
     );
@@ -393,7 +394,7 @@ async fn a_manager_that_takes_a_call_and_says_nothing_is_given_up() {
 #[tokio::test]
 async fn who_follows_history_notices_that_nobody_is_there_any_more() {
     for line in ["events --follow", "events"] {
-        let ran = run_in_silence(line, SHORT_SILENCE).await;
+        let ran = run_without_answers(line, SHORT_CONNECTIONS).await;
         assert_eq!(ran.code, 7, "{line}: {}", ran.err);
         assert!(ran.err.starts_with("error: the manager no longer answers\n"), "{line}: {}", ran.err);
     }
@@ -420,13 +421,13 @@ async fn who_waits_notices_that_nobody_is_there_any_more() {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("swarmd.sock");
     let thaw = serve_on_a_thread_that_freezes(&socket);
-    let mut manager = Connection::new(socket).with_patience(SHORT_SILENCE);
-    let ran = run("service update web --force --detach=false", &mut manager, World::default()).await;
+    let mut manager = Connection::new(socket).with_timeouts(SHORT_CONNECTIONS);
+    let ran = run("service update web --force --detach=false", &mut manager, TestEnv::default()).await;
     drop(thaw);
     assert_eq!((ran.code, ran.out.as_str()), (7, "0000000000000000000000009\n"), "{}", ran.err);
-    let told = "error: the manager no longer answers\nhint: the operation continues; once swarmd answers again, \
+    let expected = "error: the manager no longer answers\nhint: the operation continues; once swarmd answers again, \
                 `swarmctl service inspect web` shows";
-    assert!(ran.err.starts_with(told), "{}", ran.err);
+    assert!(ran.err.starts_with(expected), "{}", ran.err);
 }
 
 #[tokio::test]
@@ -436,7 +437,7 @@ async fn who_follows_is_told_of_a_manager_that_stops() {
     let thaw = serve_on_a_thread_that_freezes(&socket);
     // The manager is unblocked and ends the stream at once.
     drop(thaw);
-    let ran = run("events --follow", &mut Connection::new(socket), World::default()).await;
+    let ran = run("events --follow", &mut Connection::new(socket), TestEnv::default()).await;
     assert_eq!(ran.code, 7);
     assert!(ran.err.starts_with("error: the manager was stopped, which ends the stream of events\n"), "{}", ran.err);
 }

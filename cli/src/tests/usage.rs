@@ -4,7 +4,7 @@ use events::{Id, Timestamp};
 use wire::v1::{LogSource, TaskUsage, UsagePart};
 
 use super::fake::Fake;
-use super::{World, run};
+use super::{TestEnv, run};
 
 fn part(second: i64, cpu_ms: u64) -> UsagePart {
     let task = Id::from_bits(1);
@@ -20,7 +20,7 @@ async fn use_is_shown_once_with_a_rate_or_until_the_manager_stops() {
         let mut fake = Fake::new();
         let warning = UsagePart { warnings: vec!["node n2 is away".to_owned()], ..UsagePart::default() };
         fake.usage = vec![warning, part(1, 100), part(2, 600)];
-        let ran = run(words, &mut fake, World::default()).await;
+        let ran = run(words, &mut fake, TestEnv::default()).await;
         assert_eq!(ran.code, code, "{words}: {}", ran.err);
         assert_eq!(ran.out.matches("NAME").count(), tables, "two pictures at one time are one: {}", ran.out);
         assert!(ran.err.starts_with("warning: node n2 is away\n"), "{}", ran.err);

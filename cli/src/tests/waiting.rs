@@ -4,7 +4,7 @@ use events::TaskState;
 use wire::v1::{ServiceView, TaskView, UpdateState, UpdateStatus};
 
 use super::fake::{Fake, event};
-use super::{World, run};
+use super::{TestEnv, run};
 use crate::format::samples;
 
 const CREATE: &str = "service create --name web --image nginx:1.27 --replicas 2 --detach=false";
@@ -37,7 +37,7 @@ async fn the_wait_ends_when_every_task_runs() {
     // The states are read at 11, 12 and 13: events up to that index are included already and trigger no further read.
     manager.history = [10, 11, 12, 12, 13, 14, 15].map(|index| (index, event())).into();
     manager.endless = true;
-    let ran = run(CREATE, &mut manager, World { hurry: true, ..World::default() }).await;
+    let ran = run(CREATE, &mut manager, TestEnv { skip_sleeps: true, ..TestEnv::default() }).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, "web: 1 of 2 tasks running\nweb: 2 of 2 tasks running\n"));
     assert_eq!(ran.out, "0000000000000000000000009\n");
     // One more read for events during the time that the tasks must keep running.
@@ -53,7 +53,7 @@ async fn tasks_that_do_not_last_are_no_success() {
     let all = (samples::service(), vec![running(1), running(2)]);
     let mut manager = Fake { history: vec![(20, event())], endless: true, ..Fake::new() };
     manager.readings = [all.clone(), (samples::service(), samples::tasks())].into();
-    let ran = run(CREATE, &mut manager, World { hurry: true, ..World::default() }).await;
+    let ran = run(CREATE, &mut manager, TestEnv { skip_sleeps: true, ..TestEnv::default() }).await;
     assert_eq!(ran.code, 6, "{}", ran.err);
     assert!(ran.err.starts_with("web: 2 of 2 tasks running\nweb: 1 of 2 tasks running\n"), "{}", ran.err);
 }
@@ -66,7 +66,7 @@ async fn many_tasks_are_not_read_again_at_once() {
         let mut manager = Fake { history, endless: true, ..Fake::new() };
         manager.readings = [(samples::service(), (1..=tasks).map(starting).collect())].into();
         // Sleeps never end, and the user interrupts the first one.
-        let ran = run(CREATE, &mut manager, World { interrupt: true, ..World::default() }).await;
+        let ran = run(CREATE, &mut manager, TestEnv { interrupt: true, ..TestEnv::default() }).await;
         assert_eq!((ran.code, manager.listed.len()), (130, readings), "{tasks} tasks");
     }
 }
@@ -82,7 +82,7 @@ fn every_command_that_waits_can_be_told_not_to() {
 #[tokio::test]
 async fn what_holds_a_task_up_is_told_and_a_lost_manager_ends_the_wait() {
     let mut manager = Fake::new();
-    let ran = run(CREATE, &mut manager, World::default()).await;
+    let ran = run(CREATE, &mut manager, TestEnv::default()).await;
     assert_eq!(ran.code, 7);
     assert!(ran.err.contains("web.2: pending: no suitable node (2 of 3 nodes lack 2 GiB)\n"), "{}", ran.err);
     assert!(ran.err.contains("hint: the operation continues"), "{}", ran.err);
@@ -94,7 +94,7 @@ async fn an_update_that_stops_is_a_failure() {
         let mut manager = Fake::new();
         manager.readings = [(samples::service(), samples::tasks()), (with_update(state), samples::tasks())].into();
         manager.history = vec![(20, event())];
-        let ran = run("service update web --image nginx:2 -d=false", &mut manager, World::default()).await;
+        let ran = run("service update web --image nginx:2 -d=false", &mut manager, TestEnv::default()).await;
         assert_eq!(ran.code, 5, "{state:?}");
         assert!(ran.err.contains(": 2 failed\nhint: "), "{}", ran.err);
     }
@@ -102,7 +102,10 @@ async fn an_update_that_stops_is_a_failure() {
 
 #[tokio::test]
 async fn a_limit_and_the_user_end_it_with_their_own_codes() {
-    let table = [(World { hurry: true, ..World::default() }, 6), (World { interrupt: true, ..World::default() }, 130)];
+    let table = [
+        (TestEnv { skip_sleeps: true, ..TestEnv::default() }, 6),
+        (TestEnv { interrupt: true, ..TestEnv::default() }, 130),
+    ];
     for (world, code) in table {
         let mut manager = Fake { endless: true, ..Fake::new() };
         let ran = run(CREATE, &mut manager, world).await;

@@ -34,14 +34,14 @@ const OUTPUT_MAX: usize = 1 << 20;
 
 /// The settings of the page for questions.
 #[derive(Clone, Copy)]
-pub struct Asker<'a> {
+pub struct PageLoader<'a> {
     /// The clock.
     pub clock: &'a dyn Clock,
     /// Whether ids are shown instead of names.
     pub ids: bool,
 }
 
-impl Asker<'_> {
+impl PageLoader<'_> {
     /// Asks one question.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Asker<'_> {
             Stop::Wrong { failure, .. } => failure,
             Stop::Help(_) | Stop::NoCommand(_) => Failure::new(Kind::Usage, "the command is not complete"),
         })?;
-        let around = Env {
+        let env = Env {
             out: &mut out,
             err: &mut err,
             interactive: false,
@@ -150,7 +150,7 @@ impl Asker<'_> {
             console: &mut NoConsole,
         };
         // On the heap: the command that shows this page is one of those that could be run.
-        match Box::pin(crate::attempt(&cli, manager, around)).await {
+        match Box::pin(crate::attempt(&cli, manager, env)).await {
             // The output is longer than what is shown.
             Err(failure) if failure.kind == Kind::OutputClosed => {}
             ended => _ = ended?,

@@ -62,7 +62,8 @@ pub const NAMES: [&str; 13] = [
 /// When it is unknown.
 pub fn parse(text: &str) -> Result<Command, Failure> {
     let wrong = |sentence: String| Failure::new(Kind::Usage, sentence).hint("press ? for keys and commands");
-    let words = words::split(text).ok_or_else(|| wrong("a quote or a backslash is left open".to_owned()))?;
+    let words = words::split(text)
+        .ok_or_else(|| wrong("a quote is not closed, or the line ends with a backslash".to_owned()))?;
     let list: Vec<&str> = words.iter().map(String::as_str).collect();
     Ok(match list[..] {
         ["services" | "service" | "svc"] => Command::Show(Subject::Services),

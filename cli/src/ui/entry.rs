@@ -6,7 +6,7 @@ use wire::v1::EventRecord;
 use super::question::Line;
 use crate::format::block::Block;
 use crate::format::operations::Operation;
-use crate::format::{RecordNames, escape, story, wrap};
+use crate::format::{RecordNames, escape, event_lines, wrap};
 
 /// Maximum number of other events of the same frame.
 const BESIDE_MAX: usize = 100;
@@ -26,7 +26,7 @@ pub fn lines(frame: &[EventRecord], ordinal: u32, operation: Option<&Operation>,
         text.push_str("\nIn the same frame:\n");
         let line = |other: &&EventRecord| {
             let kind = other.event.kind.as_ref().map_or("unknown", Kind::name);
-            format!("  {kind:<24}{}\n", escape::line(&story::what(other, RecordNames::with(other))))
+            format!("  {kind:<24}{}\n", escape::line(&event_lines::what(other, RecordNames::with(other))))
         };
         text.extend(beside.iter().take(BESIDE_MAX).map(line));
         if beside.len() > BESIDE_MAX {
@@ -43,8 +43,8 @@ fn block(record: &EventRecord) -> Block {
         .field("Index", record.index)
         .field("Time", record.log_time)
         .field("Event", record.event.kind.as_ref().map_or("unknown", Kind::name))
-        .field("By", story::by(&record.event, record, names))
-        .prose("What", &story::what(record, names));
+        .field("By", event_lines::by(&record.event, record, names))
+        .prose("What", &event_lines::what(record, names));
     if let Some(command) = &record.command {
         block.optional("Command", command.kind.as_str());
         block.prose("Reason", command.reason.as_deref().unwrap_or_default());

@@ -27,7 +27,7 @@ use tokio_stream::StreamExt;
 use wire::v1::TerminalSize;
 use wire::v1::task_input::Input;
 
-pub use ask::Asker;
+pub use ask::PageLoader;
 pub use keys::{Decoder, Key};
 pub use model::{Next, Size, Ui};
 pub use question::{Answer, Question};
@@ -35,7 +35,7 @@ pub use view::draw;
 
 use crate::failure::{Failure, Kind};
 use crate::manager::{LogParts, Manager};
-use crate::session::{Listening, Session};
+use crate::session::{ConsoleOptions, Session};
 use crate::values::at::At;
 use log::Log;
 use screen::Screen;
@@ -48,10 +48,10 @@ struct OpenLog {
 }
 
 /// An event of the main loop.
-enum Happening {
+enum UiEvent {
     Input(Option<Input>),
     /// The question was answered, or it is time to ask one.
-    Asked(Option<(Question, Result<Answer, Failure>)>),
+    Answered(Option<(Question, Result<Answer, Failure>)>),
     Log(Option<Result<wire::v1::LogsPart, Failure>>),
 }
 
@@ -60,8 +60,8 @@ enum Happening {
 /// # Errors
 /// When there is no terminal, no manager answers at the start, or a signal ends the program.
 pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    session.refuse_trial("nothing is changed by looking")?;
-    let terminal = session.around.console.terminal().filter(|_| session.around.width.is_some());
+    session.refuse_trial("the user interface is read-only")?;
+    let terminal = session.env.console.terminal().filter(|_| session.env.width.is_some());
     let Some(size) = terminal.map(size) else {
         let failure = Failure::new(Kind::Usage, "`swarmctl ui` needs a terminal");
         return Err(failure.hint("in scripts, use `swarmctl service ls` and the like, with --format json"));
@@ -71,14 +71,14 @@ pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<()
         Some(point) => Some(session.find_point(point).await?),
         None => None,
     };
-    let how = Listening { stdin: true, raw: true, page: true };
-    let mut inputs = session.around.console.listen(how).map_err(|error| {
+    let how = ConsoleOptions { stdin: true, raw: true, page: true };
+    let mut inputs = session.env.console.listen(how).map_err(|error| {
         Failure::new(Kind::Other, format!("the terminal cannot be used: {error}")).hint("use another terminal")
     })?;
-    let clock = session.around.clock;
-    let asker = Asker { clock, ids: session.globals.no_resolve };
+    let clock = session.env.clock;
+    let loader = PageLoader { clock, ids: session.globals.no_resolve };
     let mut ui = Ui::new(cluster.name, size, point, clock.now());
-    let mut screen = Screen::new(session.around.out, size, session.around.coloured)?;
+    let mut screen = Screen::new(session.env.out, size, session.env.coloured)?;
     let (mut decoder, mut log) = (Decoder::default(), None::<OpenLog>);
     while !ui.is_over() {
         let next = ui.next(clock.now());
@@ -87,31 +87,31 @@ pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<()
             // A log that is requested again replaces the old stream.
             log = log.filter(|log| log.page != *page);
         }
-        let mut asked = std::pin::pin!(ask(&next, asker, session.manager));
+        let mut asked = std::pin::pin!(ask(&next, loader, session.manager));
         loop {
             screen.draw(&ui)?;
             let happening = tokio::select! {
                 // In this order, so that a key press never waits.
                 biased;
-                input = inputs.next() => Happening::Input(input),
-                answer = &mut asked => Happening::Asked(answer),
-                part = next_part(&mut log) => Happening::Log(part),
+                input = inputs.next() => UiEvent::Input(input),
+                answer = &mut asked => UiEvent::Answered(answer),
+                part = next_part(&mut log) => UiEvent::Log(part),
             };
             let now = clock.now();
             match happening {
-                Happening::Input(input) => heard(&mut ui, &mut decoder, input, now)?,
-                Happening::Asked(Some((Question::Page { page, .. }, Ok(Answer::Logs(parts))))) => {
+                UiEvent::Input(input) => handle_input(&mut ui, &mut decoder, input, now)?,
+                UiEvent::Answered(Some((Question::Page { page, .. }, Ok(Answer::Logs(parts))))) => {
                     ui.open_log(page);
-                    log = Some(OpenLog { page, parts, log: Log::new(asker.ids) });
+                    log = Some(OpenLog { page, parts, log: Log::new(loader.ids) });
                     break;
                 }
-                Happening::Asked(answer) => {
+                UiEvent::Answered(answer) => {
                     if let Some((question, answer)) = answer {
                         ui.answered(&question, answer, asked_at, now);
                     }
                     break;
                 }
-                Happening::Log(part) => printed(&mut ui, &mut log, part, now),
+                UiEvent::Log(part) => handle_log(&mut ui, &mut log, part, now),
             }
             log = log.filter(|log| ui.has_page(log.page));
             // An answer that is still needed is awaited, even if the user has moved on meanwhile.
@@ -126,13 +126,13 @@ pub async fn run<M: Manager>(at: &At, session: &mut Session<'_, M>) -> Result<()
 /// Sends the next question, or waits until it is due.
 async fn ask<M: Manager>(
     next: &Next,
-    asker: Asker<'_>,
+    loader: PageLoader<'_>,
     manager: &mut M,
 ) -> Option<(Question, Result<Answer, Failure>)> {
     match next {
-        Next::Ask(question) => Some((question.clone(), asker.ask(manager, question).await)),
+        Next::Ask(question) => Some((question.clone(), loader.ask(manager, question).await)),
         Next::Wait(length) => {
-            asker.clock.sleep(*length).await;
+            loader.clock.sleep(*length).await;
             None
         }
         Next::Nothing => std::future::pending().await,
@@ -147,7 +147,12 @@ async fn next_part(log: &mut Option<OpenLog>) -> Option<Result<wire::v1::LogsPar
 }
 
 /// Handles input of the terminal.
-fn heard(ui: &mut Ui, decoder: &mut Decoder, input: Option<Input>, now: events::Timestamp) -> Result<(), Failure> {
+fn handle_input(
+    ui: &mut Ui,
+    decoder: &mut Decoder,
+    input: Option<Input>,
+    now: events::Timestamp,
+) -> Result<(), Failure> {
     match input {
         Some(Input::Data(typed)) => decoder.take(&typed).into_iter().for_each(|key| ui.press(key, now)),
         Some(Input::Size(of)) => ui.resize(size(of), now),
@@ -160,7 +165,7 @@ fn heard(ui: &mut Ui, decoder: &mut Decoder, input: Option<Input>, now: events::
 }
 
 /// Handles a part of a log, or its end.
-fn printed(
+fn handle_log(
     ui: &mut Ui,
     open: &mut Option<OpenLog>,
     part: Option<Result<wire::v1::LogsPart, Failure>>,

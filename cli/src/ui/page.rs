@@ -12,7 +12,7 @@ pub const LOG_LINES_MAX: usize = 5_000;
 /// Minimum time between two reads.
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// The delay until the next read, as a multiple of the last read's duration: a large page must not overload its manager.
-const REST: u32 = 10;
+const READ_DELAY_FACTOR: u32 = 10;
 
 /// A page.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Page {
 
     fn next_reading(&self, took: Duration, now: Timestamp) -> Option<Timestamp> {
         let is_past = self.shown.point.is_some();
-        (self.subject.is_live() && !is_past).then(|| now + READ_EVERY.max(took.saturating_mul(REST)))
+        (self.subject.is_live() && !is_past).then(|| now + READ_EVERY.max(took.saturating_mul(READ_DELAY_FACTOR)))
     }
 
     /// Schedules a read after the manager was lost.

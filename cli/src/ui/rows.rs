@@ -6,7 +6,7 @@ use wire::v1::{EventRecord, NodeState, NodeSummary, ServiceMode, ServiceSummary,
 use super::question::{Health, Line, Noun, Object};
 use crate::format::table::Table;
 use crate::format::view::View;
-use crate::format::{node, service, story, task};
+use crate::format::{event_lines, node, service, task};
 
 /// A heading, and the lines below it.
 pub type Rows = (String, Vec<Line>);
@@ -65,7 +65,7 @@ pub fn events(newest_first: &[EventRecord], view: View) -> Rows {
         let id = format!("{}/{}", record.index, record.ordinal);
         (Object { noun: Noun::Entry, name: id.clone(), id }, Health::Good)
     };
-    rows(story::table(newest_first, view.ids, view.now), view, newest_first.iter().map(about))
+    rows(event_lines::table(newest_first, view.ids, view.now), view, newest_first.iter().map(about))
 }
 
 /// As much of each row as fits, and the full text for the filter.

@@ -10,7 +10,7 @@ const HINT: &str = "write min=NUMBER,max=NUMBER,cpu=PERCENT,memory=PERCENT,windo
 
 /// The requested setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Wish {
+pub enum Setting {
     /// A fixed number of replicas.
     Off,
     /// The number follows from this rule.
@@ -21,9 +21,9 @@ pub enum Wish {
 ///
 /// # Errors
 /// When a key is unknown, a value malformed, or a bound missing.
-pub fn parse(text: &str) -> Result<Wish, Invalid> {
+pub fn parse(text: &str) -> Result<Setting, Invalid> {
     if text == "off" {
-        return Ok(Wish::Off);
+        return Ok(Setting::Off);
     }
     let mut rule = Autoscale::default();
     let (mut min, mut max) = (None, None);
@@ -47,7 +47,7 @@ pub fn parse(text: &str) -> Result<Wish, Invalid> {
     let (Some(min_replicas), Some(max_replicas)) = (min, max) else {
         return Err(Invalid::new("autoscaling needs bounds", HINT));
     };
-    Ok(Wish::On(Autoscale { min_replicas, max_replicas, ..rule }))
+    Ok(Setting::On(Autoscale { min_replicas, max_replicas, ..rule }))
 }
 
 #[cfg(test)]
@@ -64,10 +64,10 @@ mod tests {
             ..bounds
         };
         let table = [
-            ("off", Wish::Off),
-            ("min=2,max=20,cpu=70%", Wish::On(Autoscale { cpu_percent: Some(70), ..bounds })),
-            ("cpu=70,max=20,min=2", Wish::On(Autoscale { cpu_percent: Some(70), ..bounds })),
-            ("min=2,max=20,memory=80%,window=30s,cool-down=1m", Wish::On(times)),
+            ("off", Setting::Off),
+            ("min=2,max=20,cpu=70%", Setting::On(Autoscale { cpu_percent: Some(70), ..bounds })),
+            ("cpu=70,max=20,min=2", Setting::On(Autoscale { cpu_percent: Some(70), ..bounds })),
+            ("min=2,max=20,memory=80%,window=30s,cool-down=1m", Setting::On(times)),
         ];
         for (text, expected) in table {
             assert_eq!(parse(text), Ok(expected), "{text}");

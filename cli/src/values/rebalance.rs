@@ -9,7 +9,7 @@ const HINT: &str = "write max=NUMBER,every=DURATION, such as max=2,every=1m, or 
 
 /// The requested setting.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Wish {
+pub enum Setting {
     /// Tasks stay where they are.
     Off,
     /// Tasks move by this rule.
@@ -20,10 +20,10 @@ pub enum Wish {
 ///
 /// # Errors
 /// When a key is unknown or a value malformed.
-pub fn parse(text: &str) -> Result<Wish, Invalid> {
+pub fn parse(text: &str) -> Result<Setting, Invalid> {
     match text {
-        "off" => return Ok(Wish::Off),
-        "on" => return Ok(Wish::On(Rebalance::default())),
+        "off" => return Ok(Setting::Off),
+        "on" => return Ok(Setting::On(Rebalance::default())),
         _ => {}
     }
     let mut rule = Rebalance::default();
@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Wish, Invalid> {
             }
         }
     }
-    Ok(Wish::On(rule))
+    Ok(Setting::On(rule))
 }
 
 #[cfg(test)]
@@ -49,9 +49,9 @@ mod tests {
 
     #[test]
     fn a_rule_says_how_many_tasks_move_and_how_often() {
-        let on = |max_tasks, every_ns| Ok(Wish::On(Rebalance { max_tasks, every_ns }));
+        let on = |max_tasks, every_ns| Ok(Setting::On(Rebalance { max_tasks, every_ns }));
         let table = [
-            ("off", Ok(Wish::Off)),
+            ("off", Ok(Setting::Off)),
             ("on", on(None, None)),
             ("max=2", on(Some(2), None)),
             ("every=1m", on(None, Some(60_000_000_000))),

@@ -48,7 +48,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         let text = text(path)?;
         if wire::plan::is_plan(&text) {
             let failure = Failure::new(Kind::Usage, format!("{} is a plan, not a file of specs", path.display()));
-            return Err(failure.hint(format!("`swarmctl apply {}` carries it out", path.display())));
+            return Err(failure.hint(format!("`swarmctl apply {}` applies it", path.display())));
         }
         document::read(&path.display().to_string(), &text, &mut wanted)?;
     }
@@ -60,8 +60,8 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
 fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     let wrong = |why: &str| Failure::new(Kind::Usage, format!("{} is not a plan: {why}", path.display()));
     if !wire::plan::is_plan(text) {
-        let hint = "files of specs are given with -f; `swarmctl plan` makes plans";
-        return Err(wrong("it has nothing of one").hint(hint));
+        let hint = "use -f for files of specs; `swarmctl plan` creates plans";
+        return Err(wrong("it has none of a plan's fields").hint(hint));
     }
     wire::plan::read(text).map_err(|why| wrong(why).hint("make the plan again with `swarmctl plan`"))
 }

@@ -65,7 +65,7 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.at(&args.at).await?;
     if let (Noun::Cluster, Some(reference)) = (args.noun, &args.reference) {
-        let failure = Failure::new(Kind::Usage, format!("`blame cluster` takes no reference, and got {reference}"));
+        let failure = Failure::new(Kind::Usage, format!("`blame cluster` takes no reference, but got {reference}"));
         return Err(failure.hint("a manager has one cluster: `swarmctl blame cluster`"));
     }
     let kinds = args.noun.kinds().iter().map(|kind| (*kind).to_owned()).collect();
@@ -79,7 +79,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
     let lines = blamed.lines(args.all);
     if let (true, Some(reference)) = (lines.is_empty(), &args.reference) {
-        let failure = Failure::new(Kind::NotFound, format!("history has no spec of {reference}"));
+        let failure = Failure::new(Kind::NotFound, format!("there is no spec in history of {reference}"));
         return Err(failure.hint("give the name or id of what `blame` names: a service or a node"));
     }
     let view = session.view();

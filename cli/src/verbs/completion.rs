@@ -31,5 +31,5 @@ pub(super) fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Resu
         Shell::Fish => &Fish,
         Shell::Powershell => &Powershell,
     };
-    Ok(shell.write_registration("COMPLETE", "swarmctl", "swarmctl", "swarmctl", &mut session.around.out)?)
+    Ok(shell.write_registration("COMPLETE", "swarmctl", "swarmctl", "swarmctl", &mut session.env.out)?)
 }

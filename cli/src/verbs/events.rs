@@ -14,7 +14,7 @@ use wire::v1::{EventRecord, EventsRequest};
 use crate::completion;
 use crate::failure::{Failure, Kind};
 use crate::format::operations::{OPERATIONS_MAX, Operation, Operations};
-use crate::format::{Format, RecordNames, escape, story};
+use crate::format::{Format, RecordNames, escape, event_lines};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::point::{self, Point};
@@ -101,40 +101,40 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         return export::run(args, session).await;
     }
     let (from, until) = (session.start(args.from.as_ref()).await?, session.start(args.until.as_ref()).await?);
-    let mut request = request(args, range(from, until, session.around.clock.now())?);
+    let mut request = request(args, range(from, until, session.env.clock.now())?);
     request.reason = session.globals.reason.clone();
     if args.by_operation {
         return by_operation(EventsRequest { tail: None, limit: None, ..request }, args, session).await;
     }
     if let Some(file) = args.resume.file() {
-        let told = resume::run(&args.resume, file, request, session).await?;
-        return if is_cut_off(args, told) { Err(resume::continued(Failure::stopped(), file)) } else { Ok(()) };
+        let count = resume::run(&args.resume, file, request, session).await?;
+        return if is_cut_off(args, count) { Err(resume::continued(Failure::stopped(), file)) } else { Ok(()) };
     }
     let mut history = session.manager.events(request).await?;
-    let (table, width) = (session.globals.format == Format::Table, session.around.width);
+    let (table, width) = (session.globals.format == Format::Table, session.env.width);
     if table {
-        session.text(&story::heading(width))?;
+        session.text(&event_lines::heading(width))?;
     }
-    let (mut last, mut told) = (None, 0_u64);
+    let (mut last, mut count) = (None, 0_u64);
     while let Some(record) = history.next().await {
         let record = record.map_err(|failure| resumable(failure, args, last))?;
         last = Some(record.index);
-        told += 1;
+        count += 1;
         let line = shown(&record, session)?;
         session.text(&line)?;
     }
-    if told == 0 && table && !args.follow {
+    if count == 0 && table && !args.follow {
         return session.note("no events match");
     }
-    if is_cut_off(args, told) {
+    if is_cut_off(args, count) {
         return Err(resumable(Failure::stopped(), args, last));
     }
     Ok(())
 }
 
 /// Whether the manager's stop cut the output short: following has no end of its own.
-fn is_cut_off(args: &Args, told: u64) -> bool {
-    args.follow && args.limit.is_none_or(|limit| told < limit)
+fn is_cut_off(args: &Args, count: u64) -> bool {
+    args.follow && args.limit.is_none_or(|limit| count < limit)
 }
 
 /// An event as a line of the output.
@@ -146,14 +146,14 @@ fn shown<M>(record: &EventRecord, session: &Session<'_, M>) -> Result<String, Fa
         }
         Format::Table => {
             let names = if session.globals.no_resolve { RecordNames::none() } else { RecordNames::with(record) };
-            story::line(record, names, session.around.width)
+            event_lines::line(record, names, session.env.width)
         }
     })
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(Kind::Other, format!("cannot write {}: {error}", path.display()));
-    failure.hint("name a file in a directory that you may write, on a disk with room for it")
+    failure.hint("choose a file in a writable directory, on a disk with enough space")
 }
 
 /// Shows history grouped by command, limited to the first or last operations: consequences of a command may be anywhere after it.
@@ -185,7 +185,7 @@ async fn by_operation<M: Manager>(
     show(shown.make_contiguous(), session)?;
     match (session.globals.format, tail) {
         (Format::Table, None) if handed_out > 0 => session.note(&format!(
-            "of the first {handed_out} commands only what followed among about {OPERATIONS_MAX} commands is shown; use --from for the rest"
+            "for the first {handed_out} commands, only consequences within about {OPERATIONS_MAX} later commands are shown; use --from for the rest"
         )),
         (Format::Table, _) if shown.is_empty() => session.note("no command matches"),
         (Format::Table | Format::Json, _) => Ok(()),

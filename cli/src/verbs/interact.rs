@@ -11,11 +11,11 @@ use wire::v1::task_output::Output;
 
 use crate::failure::{Failure, Kind};
 use crate::manager::{Manager, TaskInputs};
-use crate::session::{Listening, Session};
+use crate::session::{ConsoleOptions, Session};
 use crate::values::keys::{Finder, Keys};
 
 /// What happens to the command in the task when swarmctl ends.
-pub enum Ends {
+pub enum OnExit {
     /// The command ends too.
     Command,
     /// Nothing: these keys, and signals, only end swarmctl.
@@ -25,36 +25,36 @@ pub enum Ends {
 /// Interacts with a task until the interaction ends; swarmctl ends with the same exit code.
 pub async fn interact<M: Manager>(
     wanted: Interaction,
-    how: Listening,
-    ends: Ends,
+    how: ConsoleOptions,
+    on_exit: OnExit,
     session: &mut Session<'_, M>,
 ) -> Result<(), Failure> {
     let (inputs, given) = mpsc::channel(1);
     let mut outputs = session.manager.interact(wanted, Box::pin(ReceiverStream::new(given))).await?;
     // Only now: if the request is refused, the terminal must be unchanged.
-    let heard = session.around.console.listen(how).map_err(|error| {
+    let console_input = session.env.console.listen(how).map_err(|error| {
         Failure::new(Kind::Other, format!("the terminal cannot be used: {error}")).hint("leave out -t")
     })?;
-    let mut detach = match ends {
-        Ends::Command => None,
-        Ends::Detach(keys) => Some(how.raw.then(|| Finder::new(keys))),
+    let mut detach = match on_exit {
+        OnExit::Command => None,
+        OnExit::Detach(keys) => Some(how.raw.then(|| Finder::new(keys))),
     };
     let detaches = detach.is_some();
-    let mut feeding = std::pin::pin!(feed(heard, inputs, &mut detach));
+    let mut feeding = std::pin::pin!(feed(console_input, inputs, &mut detach));
     loop {
         let output = tokio::select! {
             output = outputs.next() => output,
             () = &mut feeding => {
                 if detaches {
-                    return session.note("detached; the task goes on");
+                    return session.note("detached; the task keeps running");
                 }
                 let sentence = "ended by a signal; the command in the task is ended too";
                 return Err(Failure::new(Kind::Interrupted, sentence));
             }
         };
         match output.transpose()? {
-            Some(Output::Stdout(data)) => show(&data, session.around.out)?,
-            Some(Output::Stderr(data)) => show(&data, session.around.err)?,
+            Some(Output::Stdout(data)) => show(&data, session.env.out)?,
+            Some(Output::Stderr(data)) => show(&data, session.env.err)?,
             // Only copies send this.
             Some(Output::Target(_)) => {}
             Some(Output::ExitCode(code)) => {
@@ -72,8 +72,8 @@ pub async fn interact<M: Manager>(
 }
 
 /// Forwards input; returns at its end, or when the user detaches.
-async fn feed(mut heard: TaskInputs, inputs: mpsc::Sender<Input>, detach: &mut Option<Option<Finder>>) {
-    while let Some(input) = heard.next().await {
+async fn feed(mut console_input: TaskInputs, inputs: mpsc::Sender<Input>, detach: &mut Option<Option<Finder>>) {
+    while let Some(input) = console_input.next().await {
         let (input, is_last) = match detach {
             None => (Some(input), false),
             Some(finder) => until_detached(input, finder.as_mut()),

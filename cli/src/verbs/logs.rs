@@ -75,7 +75,7 @@ pub async fn show<M: Manager>(
     session: &mut Session<'_, M>,
 ) -> Result<(), Failure> {
     let (json, ids) = (session.globals.format == Format::Json, session.globals.no_resolve);
-    let coloured = session.around.coloured;
+    let coloured = session.env.coloured;
     let style = Style::new(lines.timestamps, lines.details, lines.raw, ids, coloured);
     let mut screen = Screen { style, json, sources: BTreeMap::new() };
     let mut parts = session.manager.logs(request).await?;
@@ -127,7 +127,7 @@ impl Screen {
             }
         }
         write(&mut text, stream, session)?;
-        Ok(session.around.out.flush()?)
+        Ok(session.env.out.flush()?)
     }
 
     fn line(&mut self, batch: &LogBatch, line: &wire::v1::LogLine, text: &mut Vec<u8>) -> Result<(), Failure> {
@@ -144,8 +144,8 @@ impl Screen {
 /// Lines that a task wrote to its standard error go to our standard error.
 fn write<M: Manager>(text: &mut Vec<u8>, stream: LogStream, session: &mut Session<'_, M>) -> Result<(), Failure> {
     match stream {
-        LogStream::Stdout => session.around.out.write_all(text)?,
-        LogStream::Stderr => session.around.err.write_all(text)?,
+        LogStream::Stdout => session.env.out.write_all(text)?,
+        LogStream::Stderr => session.env.err.write_all(text)?,
     }
     text.clear();
     Ok(())

@@ -55,6 +55,6 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     if let Some(path) = &args.script {
         return script::run(path, session).await;
     }
-    let failure = Failure::new(Kind::Usage, format!("{} would be the plan of a plan", args.output.display()));
+    let failure = Failure::new(Kind::Usage, format!("{} cannot be planned again", args.output.display()));
     Err(failure.hint("name a command after `swarmctl plan -o FILE` that changes something"))
 }

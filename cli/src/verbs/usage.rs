@@ -36,7 +36,7 @@ pub async fn show<M: Manager>(request: UsageRequest, session: &mut Session<'_, M
     let (mut readings, mut drawn) = (Readings::default(), None);
     while let Some(part) = parts.next().await {
         let has_readings = take(part?, &mut readings, session)?;
-        let now = session.around.clock.now();
+        let now = session.env.clock.now();
         let is_due = drawn.is_none_or(|drawn| now.since(drawn) >= REDRAW_MIN);
         if follow && has_readings && is_due {
             readings.forget_stale();
@@ -66,11 +66,11 @@ fn draw<M: Manager>(readings: &Readings, again: bool, session: &mut Session<'_, 
     match session.globals.format {
         Format::Json => readings.json().iter().try_for_each(|row| session.json(row))?,
         Format::Table => {
-            if again && session.around.width.is_some() {
-                session.around.out.write_all(REDRAW)?;
+            if again && session.env.width.is_some() {
+                session.env.out.write_all(REDRAW)?;
             }
             session.text(&readings.table(session.view()))?;
         }
     }
-    Ok(session.around.out.flush()?)
+    Ok(session.env.out.flush()?)
 }

@@ -31,7 +31,7 @@ pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> R
                 block.field("Manager", &server.version).field("Feature level", server.feature_level);
                 block.field("Node", format!("{} ({})", server.hostname, server.node_id));
             }
-            session.text(&block.render(session.around.width))?;
+            session.text(&block.render(session.env.width))?;
         }
     }
     server.map(|_| ())

@@ -4,7 +4,7 @@ use events::service_spec::Mode;
 use events::{TaskState, Timestamp};
 use wire::v1::{ServiceView, TaskView};
 
-use super::verdict::{Picture, Reading, Verdict, count, described, why};
+use super::verdict::{ProgressView, Reading, Verdict, count, described, why};
 
 /// Judges a job by its counts and its tasks.
 pub(super) fn judge(service: &ServiceView, tasks: &[TaskView]) -> Verdict {
@@ -19,23 +19,23 @@ pub(super) fn judge(service: &ServiceView, tasks: &[TaskView]) -> Verdict {
     let headline = format!("{step}, {} running", service.running_tasks);
     let live = count(service.live_tasks);
     let shown: Vec<&TaskView> = tasks.iter().filter(|task| is_live(task)).collect();
-    let picture = reading.picture((step.clone(), headline), live, shown, |_| true);
+    let progress_view = reading.progress_view((step.clone(), headline), live, shown, |_| true);
     if live > 0 || finished + failed < total {
-        return Verdict::Underway(picture);
+        return Verdict::Underway(progress_view);
     }
-    let picture = Picture { headline: step, ..picture };
+    let progress_view = ProgressView { headline: step, ..progress_view };
     if failed == 0 {
-        return Verdict::Converged(picture);
+        return Verdict::Converged(progress_view);
     }
     let culprit = last_failed(tasks).map(|task| format!(", such as {}: {}", described(task), why(task)));
     let why = format!("{failed} of {total} tasks failed and are not restarted{}", culprit.unwrap_or_default());
-    Verdict::Failed { picture, why, restarts: false }
+    Verdict::Failed { progress_view, why, restarts: false }
 }
 
 /// The verdict on a scheduled job before its next run: it has nothing to do, however long that takes.
 pub(super) fn scheduled(service: &ServiceView, due: Timestamp) -> Verdict {
     let step = format!("{}: the next run is due {}", service.spec.name(), due.minute());
-    Verdict::Converged(Picture { headline: step.clone(), step, count: 0, tasks: Vec::new() })
+    Verdict::Converged(ProgressView { headline: step.clone(), step, count: 0, tasks: Vec::new() })
 }
 
 /// The number of tasks that have to complete.

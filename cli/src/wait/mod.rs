@@ -28,11 +28,11 @@ use progress::Progress;
 use verdict::{Verdict, is_paused, judge, stopped_update};
 
 /// Default time limit of a script: no person is there to interrupt it.
-const UNATTENDED_MAX: Duration = Duration::from_secs(600);
+const SCRIPT_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// How long tasks have to keep running before a wait succeeds, so that a crash at the start is noticed. Docker's tools wait as
 /// long (docker/cli, `cli/command/service/progress/progress.go`).
-const WATCHED: Duration = Duration::from_secs(5);
+const STABLE_FOR: Duration = Duration::from_secs(5);
 
 /// Up to this many tasks, a service or a node is read again at each event. Larger ones have more events than a person can follow.
 const READ_AT_EACH_EVENT_MAX: usize = 100;
@@ -59,7 +59,7 @@ impl WaitFlags {
     }
 
     fn limit(&self, interactive: bool) -> Option<Duration> {
-        self.timeout.or((!interactive).then_some(UNATTENDED_MAX))
+        self.timeout.or((!interactive).then_some(SCRIPT_WAIT_MAX))
     }
 }
 
@@ -77,12 +77,12 @@ pub async fn for_service<M: Manager>(
     if !flags.waits() || session.is_trial() {
         return Ok(());
     }
-    let interactive = session.around.interactive;
+    let interactive = session.env.interactive;
     let limit = match flags.limit(interactive) {
-        Some(limit) => session.around.clock.sleep(limit),
+        Some(limit) => session.env.clock.sleep(limit),
         None => Box::pin(std::future::pending()),
     };
-    let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
+    let mut interrupt = std::mem::replace(&mut session.env.interrupt, Box::pin(std::future::pending()));
     let mut watch = Watch { service, goal, progress: Progress::new(interactive), trouble: None, lasting: None };
     let result = tokio::select! {
         // In this order, so that a simulation is deterministic and success wins over a time limit at the same moment.
@@ -93,7 +93,7 @@ pub async fn for_service<M: Manager>(
         () = &mut interrupt => Err(interrupted(service)),
     };
     watch.progress.finish();
-    session.around.interrupt = interrupt;
+    session.env.interrupt = interrupt;
     result
 }
 
@@ -112,7 +112,7 @@ pub async fn paused_update<M: Manager>(
     let tasks = ListTasksRequest { service: Some(service.id.to_string()), watched: Some(true), ..Default::default() };
     let tasks = session.manager.tasks(tasks).await?.tasks;
     let hint = format!(
-        "`swarmctl service resume {name}` goes on with it; or update {name} with settings that work; `swarmctl task ls -a` shows what failed"
+        "`swarmctl service resume {name}` continues it; or update {name} with settings that work; `swarmctl task ls -a` shows what failed"
     );
     Ok(stopped_update(service, &tasks, Goal::Spec).map(|why| Failure::new(Kind::UpdateFailed, why).hint(hint)))
 }
@@ -161,35 +161,35 @@ impl Watch<'_> {
                 ListTasksRequest { service: Some(service.to_owned()), watched: Some(true), ..Default::default() };
             let tasks = session.manager.tasks(tasks).await?;
             let view = session.service(service).await?;
-            let pause = pause(session.around.clock, usize::try_from(view.live_tasks).unwrap_or(usize::MAX));
+            let pause = pause(session.env.clock, usize::try_from(view.live_tasks).unwrap_or(usize::MAX));
             let verdict = match (view.spec.is_job(), self.goal, view.next_run) {
                 (false, goal, _) => judge(&view, &tasks.tasks, goal),
                 (true, Goal::New | Goal::Spec | Goal::Count, Some(due)) => job::scheduled(&view, due),
                 (true, ..) => job::judge(&view, &tasks.tasks),
             };
             match verdict {
-                Verdict::Converged(picture) => {
-                    self.progress.conclude(&picture, session.around.err)?;
+                Verdict::Converged(progress_view) => {
+                    self.progress.conclude(&progress_view, session.env.err)?;
                     // If nothing has to run, nothing can crash.
-                    if !self.goal.is_watched() || picture.count == 0 || view.spec.is_job() {
+                    if !self.goal.must_stay_running() || progress_view.count == 0 || view.spec.is_job() {
                         return Ok(());
                     }
-                    self.lasting.get_or_insert_with(|| session.around.clock.sleep(WATCHED));
+                    self.lasting.get_or_insert_with(|| session.env.clock.sleep(STABLE_FOR));
                 }
-                Verdict::Underway(picture) => {
+                Verdict::Underway(progress_view) => {
                     self.lasting = None;
-                    self.progress.show(&picture, session.around.err)?;
-                    self.trouble = picture.trouble().or(self.trouble.take());
+                    self.progress.show(&progress_view, session.env.err)?;
+                    self.trouble = progress_view.trouble().or(self.trouble.take());
                 }
-                Verdict::Failed { picture, why, restarts } => {
-                    self.progress.conclude(&picture, session.around.err)?;
+                Verdict::Failed { progress_view, why, restarts } => {
+                    self.progress.conclude(&progress_view, session.env.err)?;
                     return Err(Failure::new(Kind::UpdateFailed, why).hint(look_at(service, restarts)));
                 }
             }
             tokio::select! {
                 // In this order, so that success in the last moment is noticed.
                 biased;
-                heard = after(&mut history, tasks.index) => heard?,
+                event = after(&mut history, tasks.index) => event?,
                 () = lasted(&mut self.lasting) => return Ok(()),
             }
             pause.await;
@@ -264,7 +264,7 @@ mod tests {
             assert_eq!(flags.waits(), waits, "{flags:?}");
         }
         assert_eq!(flags(None, None).limit(true), None);
-        assert_eq!(flags(None, None).limit(false), Some(UNATTENDED_MAX));
+        assert_eq!(flags(None, None).limit(false), Some(SCRIPT_WAIT_MAX));
         assert_eq!(flags(None, minute).limit(false), minute);
     }
 }

@@ -8,7 +8,7 @@ use wire::v1::{EventsRequest, ListTasksRequest, MemberState, NodeState, NodeView
 
 use super::WaitFlags;
 use super::progress::Progress;
-use super::verdict::{LINES_MAX, Picture, TaskLine};
+use super::verdict::{LINES_MAX, ProgressView, TaskLine};
 use crate::failure::{Failure, Kind};
 use crate::format::{node, task};
 use crate::manager::Manager;
@@ -76,8 +76,8 @@ impl NodeGoal {
 /// The progress of a node.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    Reached(Picture),
-    Underway(Picture),
+    Reached(ProgressView),
+    Underway(ProgressView),
     /// It is down: the state of its tasks is unknown and will not be updated.
     Lost(String),
     /// Another client changed its desired state.
@@ -99,12 +99,12 @@ pub async fn for_nodes<M: Manager>(
     if !flags.waits() || session.is_trial() {
         return Ok(());
     }
-    let interactive = session.around.interactive;
+    let interactive = session.env.interactive;
     let mut limit: Wait<'static> = match flags.limit(interactive) {
-        Some(limit) => session.around.clock.sleep(limit),
+        Some(limit) => session.env.clock.sleep(limit),
         None => Box::pin(std::future::pending()),
     };
-    let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
+    let mut interrupt = std::mem::replace(&mut session.env.interrupt, Box::pin(std::future::pending()));
     let mut result = Ok(());
     for reference in nodes {
         let mut watch = Watch { node: reference, goal, progress: Progress::new(interactive), left: Vec::new() };
@@ -120,7 +120,7 @@ pub async fn for_nodes<M: Manager>(
             break;
         }
     }
-    session.around.interrupt = interrupt;
+    session.env.interrupt = interrupt;
     result
 }
 
@@ -148,21 +148,23 @@ impl Watch<'_> {
             awaited.sort_by_key(|task| (task.service_name.as_str(), task.slot, task.id));
             self.left = awaited.iter().map(|task| task::place(task, false)).collect();
             match judge(&view, &awaited, self.goal) {
-                Verdict::Reached(picture) => return Ok(self.progress.conclude(&picture, session.around.err)?),
-                Verdict::Underway(picture) => self.progress.show(&picture, session.around.err)?,
+                Verdict::Reached(progress_view) => {
+                    return Ok(self.progress.conclude(&progress_view, session.env.err)?);
+                }
+                Verdict::Underway(progress_view) => self.progress.show(&progress_view, session.env.err)?,
                 Verdict::Lost(why) => return session.note(&why),
                 Verdict::Overruled(why) => {
-                    let hint = format!("`swarmctl node inspect {}` shows what is wanted of it now", self.node);
+                    let hint = format!("`swarmctl node inspect {}` shows its desired state", self.node);
                     return Err(Failure::new(Kind::Conflict, why).hint(hint));
                 }
             }
-            let pause = super::pause(session.around.clock, read.tasks.len());
+            let pause = super::pause(session.env.clock, read.tasks.len());
             match self.goal.availability() {
                 Some(_) => super::after(&mut history, read.index).await?,
                 None => tokio::select! {
                     biased;
                     event = super::after(&mut history, read.index) => event?,
-                    () = session.around.clock.sleep(LOOK_EVERY) => {}
+                    () = session.env.clock.sleep(LOOK_EVERY) => {}
                 },
             }
             pause.await;
@@ -212,8 +214,9 @@ fn judge_role(view: &NodeView, wanted: Role) -> Verdict {
         return Verdict::Lost(format!("{name} is down: it becomes a manager once it is back"));
     }
     let headline = obstacle.unwrap_or_else(|| format!("{name}: {how}"));
-    let picture = Picture { step: headline.clone(), headline, count: usize::from(!reached), tasks: Vec::new() };
-    if reached { Verdict::Reached(picture) } else { Verdict::Underway(picture) }
+    let progress_view =
+        ProgressView { step: headline.clone(), headline, count: usize::from(!reached), tasks: Vec::new() };
+    if reached { Verdict::Reached(progress_view) } else { Verdict::Underway(progress_view) }
 }
 
 /// The progress of a node's tasks.
@@ -240,8 +243,8 @@ fn judge_tasks(view: &NodeView, awaited: &[&TaskView], wanted: Availability) -> 
     };
     let shown = awaited.iter().filter(|task| awaited.len() <= LINES_MAX || !task.status.error.is_empty());
     let tasks = shown.map(|task| line(task)).collect();
-    let picture = Picture { step: headline.clone(), headline, count: awaited.len(), tasks };
-    if awaited.is_empty() { Verdict::Reached(picture) } else { Verdict::Underway(picture) }
+    let progress_view = ProgressView { step: headline.clone(), headline, count: awaited.len(), tasks };
+    if awaited.is_empty() { Verdict::Reached(progress_view) } else { Verdict::Underway(progress_view) }
 }
 
 /// The node's message about its drain.
@@ -302,7 +305,7 @@ mod tests {
 
     fn headline(verdict: &Verdict) -> &str {
         match verdict {
-            Verdict::Reached(picture) | Verdict::Underway(picture) => &picture.headline,
+            Verdict::Reached(progress_view) | Verdict::Underway(progress_view) => &progress_view.headline,
             Verdict::Lost(why) | Verdict::Overruled(why) => why,
         }
     }
@@ -349,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_change_of_roles_says_what_it_waits_for() {
-        let stays = "worker-1 stays a manager: that would leave 1 of 2 managers in reach, and 2 are needed";
+        let stays = "worker-1 stays a manager: that would leave 1 of 2 managers reachable, and 2 are needed";
         let (manager, worker, voter) = (Role::Manager, Role::Worker, Some(MemberState::Voter));
         // The desired role, the certificate, the manager status, the obstacle, and the expected progress.
         let table = [

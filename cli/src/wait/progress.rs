@@ -7,7 +7,7 @@ use std::time::Duration;
 use events::TaskState;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::verdict::{LINES_MAX, Picture, TaskLine};
+use super::verdict::{LINES_MAX, ProgressView, TaskLine};
 use crate::format::escape;
 
 /// The interval of the spinner.
@@ -51,13 +51,13 @@ impl Progress {
     ///
     /// # Errors
     /// When `err` cannot be written to.
-    pub fn show(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
+    pub fn show(&mut self, progress_view: &ProgressView, err: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Bars(bars) => {
-                bars.show(picture);
+                bars.show(progress_view);
                 Ok(())
             }
-            Self::Lines(lines) => lines.show(picture, err),
+            Self::Lines(lines) => lines.show(progress_view, err),
         }
     }
 
@@ -65,13 +65,13 @@ impl Progress {
     ///
     /// # Errors
     /// When `err` cannot be written to.
-    pub fn conclude(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
+    pub fn conclude(&mut self, progress_view: &ProgressView, err: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Bars(bars) => {
-                bars.show(picture);
+                bars.show(progress_view);
                 Ok(())
             }
-            Self::Lines(lines) => lines.conclude(picture, err),
+            Self::Lines(lines) => lines.conclude(progress_view, err),
         }
     }
 
@@ -99,9 +99,9 @@ impl Bars {
         Self { all, headline, tasks: Vec::new() }
     }
 
-    fn show(&mut self, picture: &Picture) {
-        self.headline.set_message(escape::line(&picture.headline).into_owned());
-        let shown: &[TaskLine] = if picture.count > LINES_MAX { &[] } else { &picture.tasks };
+    fn show(&mut self, progress_view: &ProgressView) {
+        self.headline.set_message(escape::line(&progress_view.headline).into_owned());
+        let shown: &[TaskLine] = if progress_view.count > LINES_MAX { &[] } else { &progress_view.tasks };
         while self.tasks.len() > shown.len() {
             self.tasks.pop().iter().for_each(ProgressBar::finish_and_clear);
         }
@@ -136,7 +136,7 @@ const TROUBLED_MAX: usize = 3;
 #[derive(Default)]
 pub struct Lines {
     /// Steps that were shown; each is a line.
-    told: BTreeSet<String>,
+    shown_steps: BTreeSet<String>,
     /// The headline, if it is the last line.
     last: Option<String>,
     /// The last problem that was shown for each slot with its own lines.
@@ -147,23 +147,23 @@ pub struct Lines {
 
 impl Lines {
     /// Shows the headline, unless its step was shown before.
-    fn headline(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
-        if self.told.insert(picture.step.clone()) { self.conclude(picture, err) } else { Ok(()) }
+    fn headline(&mut self, progress_view: &ProgressView, err: &mut dyn Write) -> io::Result<()> {
+        if self.shown_steps.insert(progress_view.step.clone()) { self.conclude(progress_view, err) } else { Ok(()) }
     }
 
     /// Shows the headline, unless it is the last line.
-    fn conclude(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
-        if self.last.as_ref() != Some(&picture.headline) {
-            self.line(&picture.headline, err)?;
-            self.last = Some(picture.headline.clone());
+    fn conclude(&mut self, progress_view: &ProgressView, err: &mut dyn Write) -> io::Result<()> {
+        if self.last.as_ref() != Some(&progress_view.headline) {
+            self.line(&progress_view.headline, err)?;
+            self.last = Some(progress_view.headline.clone());
         }
         Ok(())
     }
 
-    fn show(&mut self, picture: &Picture, err: &mut dyn Write) -> io::Result<()> {
-        self.headline(picture, err)?;
+    fn show(&mut self, progress_view: &ProgressView, err: &mut dyn Write) -> io::Result<()> {
+        self.headline(progress_view, err)?;
         let mut others = Vec::new();
-        for task in picture.tasks.iter().filter(|task| !task.trouble.is_empty()) {
+        for task in progress_view.tasks.iter().filter(|task| !task.trouble.is_empty()) {
             if self.troubles.len() >= TROUBLED_MAX && !self.troubles.contains_key(&task.place) {
                 others.push(task);
                 continue;
@@ -200,7 +200,7 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn picture(headline: &str, trouble: &str) -> Picture {
+    fn progress_view(headline: &str, trouble: &str) -> ProgressView {
         let task = TaskLine {
             place: "web.1".to_owned(),
             about: "web.1 (nginx)".to_owned(),
@@ -211,10 +211,10 @@ mod tests {
             attempt: None,
             since: crate::format::samples::NOW,
         };
-        Picture { headline: headline.to_owned(), step: headline.to_owned(), count: 1, tasks: vec![task] }
+        ProgressView { headline: headline.to_owned(), step: headline.to_owned(), count: 1, tasks: vec![task] }
     }
 
-    fn told(lines: impl FnOnce(&mut Lines, &mut Vec<u8>) -> io::Result<()>) -> String {
+    fn output(lines: impl FnOnce(&mut Lines, &mut Vec<u8>) -> io::Result<()>) -> String {
         let mut err = Vec::new();
         lines(&mut Lines::default(), &mut err).expect("a vector takes everything");
         String::from_utf8(err).expect("text")
@@ -222,39 +222,46 @@ mod tests {
 
     #[test]
     fn lines_are_written_once_each() {
-        let pictures =
-            [picture("0 of 1", ""), picture("0 of 1", "no node"), picture("0 of 1", "no node"), picture("1 of 1", "")];
-        let told = told(|lines, err| pictures.iter().try_for_each(|picture| lines.show(picture, err)));
-        assert_eq!(told, "0 of 1\nweb.1: pending: no node\n1 of 1\n");
+        let pictures = [
+            progress_view("0 of 1", ""),
+            progress_view("0 of 1", "no node"),
+            progress_view("0 of 1", "no node"),
+            progress_view("1 of 1", ""),
+        ];
+        let output = output(|lines, err| pictures.iter().try_for_each(|progress_view| lines.show(progress_view, err)));
+        assert_eq!(output, "0 of 1\nweb.1: pending: no node\n1 of 1\n");
     }
 
     #[test]
     fn what_happens_again_and_again_is_told_once_and_how_it_ends_is_told_last() {
-        let round = [picture("0 of 1", ""), picture("1 of 1", ""), picture("0 of 1", "exit status 1")];
-        let told = told(|lines, err| {
-            (0..3).flat_map(|_| &round).try_for_each(|picture| lines.show(picture, err))?;
+        let round =
+            [progress_view("0 of 1", ""), progress_view("1 of 1", ""), progress_view("0 of 1", "exit status 1")];
+        let output = output(|lines, err| {
+            (0..3).flat_map(|_| &round).try_for_each(|progress_view| lines.show(progress_view, err))?;
             lines.conclude(&round[1], err)?;
             lines.conclude(&round[1], err)
         });
-        assert_eq!(told, "0 of 1\n1 of 1\nweb.1: pending: exit status 1\n1 of 1\n");
+        assert_eq!(output, "0 of 1\n1 of 1\nweb.1: pending: exit status 1\n1 of 1\n");
     }
 
     #[test]
     fn a_number_that_goes_up_and_down_makes_no_line() {
-        let running =
-            |count| Picture { step: "1 updated".to_owned(), ..picture(&format!("1 updated, {count} running"), "") };
-        let told = told(|lines, err| [1, 2, 1].iter().try_for_each(|count| lines.show(&running(count), err)));
-        assert_eq!(told, "1 updated, 1 running\n");
+        let running = |count| ProgressView {
+            step: "1 updated".to_owned(),
+            ..progress_view(&format!("1 updated, {count} running"), "")
+        };
+        let output = output(|lines, err| [1, 2, 1].iter().try_for_each(|count| lines.show(&running(count), err)));
+        assert_eq!(output, "1 updated, 1 running\n");
     }
 
     #[test]
     fn of_many_tasks_in_trouble_three_have_lines_and_the_others_are_counted() {
         let troubled = |count: usize| {
-            let task = |slot| TaskLine { place: format!("web.{slot}"), ..picture("", "no node").tasks.remove(0) };
-            Picture { tasks: (1..=count).map(task).collect(), ..picture("0 of 9", "") }
+            let task = |slot| TaskLine { place: format!("web.{slot}"), ..progress_view("", "no node").tasks.remove(0) };
+            ProgressView { tasks: (1..=count).map(task).collect(), ..progress_view("0 of 9", "") }
         };
         let counts = [3, 4, 4, 5, 6, 7, 9, 100];
-        let told = told(|lines, err| counts.iter().try_for_each(|count| lines.show(&troubled(*count), err)));
+        let output = output(|lines, err| counts.iter().try_for_each(|count| lines.show(&troubled(*count), err)));
         let expected = "0 of 9
 web.1: pending: no node
 web.2: pending: no node
@@ -264,12 +271,12 @@ web.4: pending: no node
 4 more tasks have problems, such as web.7: pending: no node
 97 more tasks have problems, such as web.100: pending: no node
 ";
-        assert_eq!(told, expected);
+        assert_eq!(output, expected);
     }
 
     #[test]
     fn a_bar_is_full_only_where_the_count_has_the_task() {
-        let task = picture("", "").tasks.remove(0);
+        let task = progress_view("", "").tasks.remove(0);
         for (state, stale, steps) in [
             (TaskState::Pending, false, 1),
             (TaskState::Running, false, 7),

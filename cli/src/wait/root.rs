@@ -21,18 +21,18 @@ pub async fn for_root<M: Manager>(session: &mut Session<'_, M>, flags: &WaitFlag
     if !flags.waits() || session.is_trial() {
         return Ok(());
     }
-    let limit = match flags.limit(session.around.interactive) {
-        Some(limit) => session.around.clock.sleep(limit),
+    let limit = match flags.limit(session.env.interactive) {
+        Some(limit) => session.env.clock.sleep(limit),
         None => Box::pin(std::future::pending()),
     };
-    let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
+    let mut interrupt = std::mem::replace(&mut session.env.interrupt, Box::pin(std::future::pending()));
     let result = tokio::select! {
         biased;
         result = watch(session, since) => result,
         () = limit => Err(timed_out()),
         () = &mut interrupt => Err(Failure::new(Kind::Interrupted, "stopped waiting; the rotation continues")),
     };
-    session.around.interrupt = interrupt;
+    session.env.interrupt = interrupt;
     result
 }
 
@@ -43,7 +43,7 @@ async fn watch<M: Manager>(session: &mut Session<'_, M>, since: u64) -> Result<(
     let mut shown = String::new();
     loop {
         let Some(rotation) = session.manager.cluster(false).await?.root_rotation else {
-            session.note("every node has moved to the new root; the join tokens are new ones")?;
+            session.note("every node has a certificate of the new root; the join tokens have changed")?;
             return Ok(());
         };
         let line = cluster::rotation(&rotation);
@@ -60,5 +60,5 @@ async fn watch<M: Manager>(session: &mut Session<'_, M>, since: u64) -> Result<(
 
 fn timed_out() -> Failure {
     let hint = "the rotation continues; `swarmctl cluster ca` shows which nodes it waits for";
-    Failure::new(Kind::TimedOut, "timed out waiting for nodes to move to the new root").hint(hint)
+    Failure::new(Kind::TimedOut, "timed out waiting for nodes to renew their certificates").hint(hint)
 }

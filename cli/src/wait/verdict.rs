@@ -28,7 +28,7 @@ pub enum Goal {
 
 impl Goal {
     /// Whether the tasks have to keep running for a while: after an update, its monitor has checked that already.
-    pub fn is_watched(self) -> bool {
+    pub fn must_stay_running(self) -> bool {
         match self {
             Self::New | Self::Count => true,
             Self::Spec | Self::Run => false,
@@ -40,13 +40,13 @@ impl Goal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It has converged.
-    Converged(Picture),
+    Converged(ProgressView),
     /// It has not converged yet.
-    Underway(Picture),
+    Underway(ProgressView),
     /// It will not converge without intervention.
     Failed {
         /// The progress.
-        picture: Picture,
+        progress_view: ProgressView,
         /// The reason.
         why: String,
         /// Whether its tasks are restarted anyway.
@@ -56,7 +56,7 @@ pub enum Verdict {
 
 /// The progress as shown to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct ProgressView {
     /// A summary in one line.
     pub headline: String,
     /// The same without the number of running tasks, which goes up and down during an update: when this changes, the service has
@@ -68,7 +68,7 @@ pub struct Picture {
     pub tasks: Vec<TaskLine>,
 }
 
-impl Picture {
+impl ProgressView {
     /// The last problem, with its slot.
     pub fn trouble(&self) -> Option<String> {
         let troubled = self.tasks.iter().filter(|task| !task.trouble.is_empty());
@@ -127,7 +127,7 @@ pub(super) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(service: &'a ServiceView, tasks: &'a [TaskView]) -> Self {
-        let bad = tasks.iter().filter(|task| is_bad(service, task));
+        let bad = tasks.iter().filter(|task| has_failed(service, task));
         Self {
             service,
             tasks,
@@ -194,17 +194,17 @@ impl<'a> Reading<'a> {
     }
 
     /// The progress of these tasks, out of `count`.
-    pub(super) fn picture(
+    pub(super) fn progress_view(
         &self,
         (step, headline): (String, String),
         count: usize,
         mut shown: Vec<&TaskView>,
         counts: impl Fn(&TaskView) -> bool,
-    ) -> Picture {
+    ) -> ProgressView {
         shown.retain(|task| count <= LINES_MAX || self.is_troubled(task));
         shown.sort_by_key(|task| (place(task), task.meta.created_at, task.id));
         let lines = shown.into_iter().map(|task| TaskLine { stale: !counts(task), ..self.line(task) });
-        Picture { headline, step, count, tasks: lines.collect() }
+        ProgressView { headline, step, count, tasks: lines.collect() }
     }
 
     /// The failed predecessor of this task, whose error is shown until this task runs.
@@ -239,7 +239,7 @@ impl<'a> Reading<'a> {
 /// Judges a service by its counts and by its tasks with problems, dead ones included.
 pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let reading = Reading::new(service, tasks);
-    let all_count = goal == Goal::Count || is_spared(service);
+    let all_count = goal == Goal::Count || may_keep_old_tasks(service);
     let counts = |task: &TaskView| all_count || task.current;
     let wanted: Vec<&TaskView> = tasks.iter().filter(|task| is_wanted(task)).collect();
     let (live, serving) = (count(service.live_tasks), count(service.running_tasks));
@@ -249,25 +249,25 @@ pub fn judge(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> Verdict {
     let headline = headline(service.spec.name(), update, settled, desired, serving);
     let abandoned: Vec<&TaskView> = reading.abandoned().take(desired.saturating_sub(live)).collect();
     let of_all = live + abandoned.len();
-    let picture = reading.picture(headline, of_all, wanted.into_iter().chain(abandoned).collect(), counts);
+    let progress_view = reading.progress_view(headline, of_all, wanted.into_iter().chain(abandoned).collect(), counts);
     if let Some(why) = stopped_update(service, tasks, goal) {
-        return Verdict::Failed { picture, why, restarts: false };
+        return Verdict::Failed { progress_view, why, restarts: false };
     }
     let is_complete =
         settled >= desired && live <= desired && (all_count || service.current_tasks == service.live_tasks);
     if is_complete && !update.is_some_and(is_rolling) {
-        return Verdict::Converged(picture);
+        return Verdict::Converged(progress_view);
     }
     // While the update is paused, failing tasks can only be fixed by another update.
     let stuck =
-        stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && picture.trouble().is_some());
+        stopped_update(service, tasks, Goal::Spec).filter(|_| is_paused(service) && progress_view.trouble().is_some());
     if let Some(why) = stuck.or_else(|| reading.given_up()) {
-        return Verdict::Failed { picture, why, restarts: false };
+        return Verdict::Failed { progress_view, why, restarts: false };
     }
     // While an update is in progress, it judges failures itself.
     match reading.crash_loop(counts).filter(|_| !update.is_some_and(is_rolling)) {
-        Some(why) => Verdict::Failed { picture, why, restarts: true },
-        None => Verdict::Underway(picture),
+        Some(why) => Verdict::Failed { progress_view, why, restarts: true },
+        None => Verdict::Underway(progress_view),
     }
 }
 
@@ -307,7 +307,7 @@ fn headline(
 
 /// Whether tasks of an older spec may stay: after a completed update, tasks of a global service may be on nodes that accept no
 /// tasks now, and are replaced when their node is active again.
-fn is_spared(service: &ServiceView) -> bool {
+fn may_keep_old_tasks(service: &ServiceView) -> bool {
     service.spec.is_global() && service.update.as_ref().is_some_and(|update| update.state() == UpdateState::Completed)
 }
 
@@ -332,11 +332,14 @@ pub fn stopped_update(service: &ServiceView, tasks: &[TaskView], goal: Goal) -> 
     let because = update.map_or("", |update| update.message.as_str());
     // The message only identifies the task; after a completed rollback it no longer does.
     let culprit = tasks.iter().find(|task| because.contains(&task.id.to_string()));
-    let failed = tasks.iter().filter(|task| !task.current && is_bad(service, task)).max_by_key(|task| task.status.at);
+    let failed =
+        tasks.iter().filter(|task| !task.current && has_failed(service, task)).max_by_key(|task| task.status.at);
     let rolled_back = update.is_some_and(|update| update.state() == UpdateState::RollbackCompleted);
     let culprit = culprit.or(failed.filter(|_| rolled_back));
-    let told = |task: &TaskView| Some(why(task)).filter(|why| !why.is_empty()).unwrap_or_else(|| because.to_owned());
-    let because = culprit.map_or_else(|| because.to_owned(), |task| format!("{}: {}", described(task), told(task)));
+    let reason_of =
+        |task: &TaskView| Some(why(task)).filter(|why| !why.is_empty()).unwrap_or_else(|| because.to_owned());
+    let because =
+        culprit.map_or_else(|| because.to_owned(), |task| format!("{}: {}", described(task), reason_of(task)));
     let words = [name.to_owned(), what.to_owned(), because];
     Some(words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(": "))
 }
@@ -357,7 +360,7 @@ pub(super) fn why(task: &TaskView) -> String {
 }
 
 /// Whether the task failed: if a service always restarts its tasks, any end is a failure.
-fn is_bad(service: &ServiceView, task: &TaskView) -> bool {
+fn has_failed(service: &ServiceView, task: &TaskView) -> bool {
     let for_ever = service.spec.restart_policy().condition == RestartCondition::Any;
     match task.status.state() {
         TaskState::Failed | TaskState::Rejected => true,

@@ -73,7 +73,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.placed(match &self.node.value {
             Value::Scalar { .. } if self.node.is_null() => visitor.visit_unit(),
             Value::Scalar { text, plain: false } => visitor.visit_str(text),
-            Value::Scalar { text, plain: true } => match self.node.truth() {
+            Value::Scalar { text, plain: true } => match self.node.boolean() {
                 Some(truth) => visitor.visit_bool(truth),
                 None => number(text, visitor),
             },
@@ -120,7 +120,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
         let unknown =
             |key: &Key| Error { at: Some(key.at.clone()), sentence: format!("there is no key {} here", key.text) };
-        Err(self.key.map_or_else(|| de::Error::custom("a value that means nothing here"), unknown))
+        Err(self.key.map_or_else(|| de::Error::custom("a value that is not allowed here"), unknown))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

@@ -48,9 +48,9 @@ impl FromStr for Checkpoint {
         let cluster = cluster.ok_or_else(|| format!("\"{origin}\" names no cluster: {ORIGIN}ID is expected"))?;
         // A number has only one valid representation.
         let number = size.parse().ok().filter(|number: &u64| number.to_string() == size);
-        let size = number.ok_or_else(|| format!("\"{size}\" is no number of frames"))?;
+        let size = number.ok_or_else(|| format!("\"{size}\" is not a number of frames"))?;
         let decoded = BASE64_STANDARD.decode(root).ok().and_then(|bytes| bytes.try_into().ok());
-        let root = decoded.ok_or_else(|| format!("\"{root}\" is no root: 32 bytes in base64 are expected"))?;
+        let root = decoded.ok_or_else(|| format!("\"{root}\" is not a root: 32 bytes in base64 are expected"))?;
         Ok(Self { cluster, size, root })
     }
 }
@@ -79,9 +79,9 @@ mod tests {
             (format!("{origin}\n"), "no number of frames"),
             (format!("{origin}\n1\n"), "no root"),
             (format!("example.com/log\n1\n{root}\n"), "names no cluster"),
-            (format!("{origin}\n01\n{root}\n"), "is no number of frames"),
-            (format!("{origin}\n-1\n{root}\n"), "is no number of frames"),
-            (format!("{origin}\n1\nAAAA\n"), "is no root"),
+            (format!("{origin}\n01\n{root}\n"), "is not a number of frames"),
+            (format!("{origin}\n-1\n{root}\n"), "is not a number of frames"),
+            (format!("{origin}\n1\nAAAA\n"), "is not a root"),
         ] {
             let refused = text.parse::<Checkpoint>().expect_err(why);
             assert!(refused.contains(why), "{refused}");

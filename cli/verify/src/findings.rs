@@ -10,7 +10,7 @@ use events::{Frame, codec};
 
 use crate::checkpoint::Checkpoint;
 use crate::proof::{HEADER, InclusionProof};
-use crate::verify::{Known, Report, hex, verify};
+use crate::verify::{Report, TrustedInputs, hex, verify};
 
 /// Size of the read buffer, in bytes.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -69,7 +69,7 @@ impl From<Report> for Findings {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn verify_file(path: &Path, known: &Known) -> Result<Findings, String> {
+pub fn verify_file(path: &Path, known: &TrustedInputs) -> Result<Findings, String> {
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path).map_err(unreadable)?);
     let mut beginning = Vec::new();
@@ -83,7 +83,7 @@ pub fn verify_file(path: &Path, known: &Known) -> Result<Findings, String> {
 }
 
 /// Verifies the proof that a frame is in a history.
-pub fn verify_proof(proof: &str, known: &Known) -> Findings {
+pub fn verify_proof(proof: &str, known: &TrustedInputs) -> Findings {
     let verified = proof.parse::<InclusionProof>().and_then(|proof| {
         let (checkpoint, frame) = proof.verify()?;
         Ok((proof, checkpoint, frame))
@@ -92,7 +92,7 @@ pub fn verify_proof(proof: &str, known: &Known) -> Findings {
         Ok(verified) => verified,
         Err(fault) => return Findings { faults: vec![fault], ..Findings::default() },
     };
-    let vouchers = known.vouchers(&proof.checkpoint, &checkpoint);
+    let confirmation = known.confirmation(&proof.checkpoint, &checkpoint);
     let digest = hash(&proof.frame);
     let mut facts = vec![
         ("frame", format!("{}:{}", frame.header.index, hex(&digest))),
@@ -100,15 +100,15 @@ pub fn verify_proof(proof: &str, known: &Known) -> Findings {
         ("events", events_in(&frame)),
         ("history", format!("number {} of {} frames of cluster {}", proof.number, checkpoint.size, checkpoint.cluster)),
     ];
-    facts.extend(vouchers.signed.iter().map(|name| ("signed by", name.clone())));
-    if vouchers.kept {
-        facts.push(("kept", "the checkpoint is one that was kept".to_owned()));
+    facts.extend(confirmation.signed.iter().map(|name| ("signed by", name.clone())));
+    if confirmation.kept {
+        facts.push(("kept", "matches a kept checkpoint".to_owned()));
     }
     let noted = known.heads.iter().filter(|(index, _)| *index == frame.header.index);
     let other = noted
         .filter(|(_, noted)| *noted != digest)
-        .map(|(index, _)| format!("frame {index} is not the one that was noted"));
-    let faults = vouchers.faults.into_iter().chain(other).collect::<Vec<_>>();
+        .map(|(index, _)| format!("frame {index} does not match the noted head"));
+    let faults = confirmation.faults.into_iter().chain(other).collect::<Vec<_>>();
     let checkpoint = Some(checkpoint).filter(|_| faults.is_empty());
     Findings { facts, faults, checkpoint }
 }

@@ -64,7 +64,7 @@ impl<R: Read> FrameReader<R> {
                 return Ok(Some(length));
             }
             if shift > 28 {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no length of a frame"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the length of a frame is malformed"));
             }
         }
     }

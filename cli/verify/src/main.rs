@@ -8,7 +8,7 @@ use clap::Parser;
 use events::frame::FrameHash;
 use verify::findings::{Findings, QuietPanics, kept_checkpoint, noted_head, verify_file};
 use verify::note::VerifierKey;
-use verify::verify::Known;
+use verify::verify::TrustedInputs;
 
 /// Verify an export of a cluster's history, as `swarmd export` writes it, or a proof, as `swarmctl audit prove` does
 ///
@@ -55,12 +55,12 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Findings, String> {
     let checkpoints = args.checkpoint.iter().map(|path| kept_checkpoint(path)).collect::<Result<_, _>>()?;
-    let known = Known { keys: args.key.clone(), checkpoints, heads: args.head.clone() };
+    let known = TrustedInputs { keys: args.key.clone(), checkpoints, heads: args.head.clone() };
     let findings = verify_file(&args.file, &known)?;
     let written = std::io::stdout().write_all(findings.text().as_bytes());
     written.map_err(|error| format!("cannot write the result: {error}"))?;
     if let Some(path) = &args.write_checkpoint {
-        let checkpoint = findings.checkpoint.as_ref().ok_or("there is no checkpoint of what is not whole")?;
+        let checkpoint = findings.checkpoint.as_ref().ok_or("there is no checkpoint of a damaged history")?;
         let written = std::fs::write(path, checkpoint.to_string());
         written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }

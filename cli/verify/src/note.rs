@@ -56,7 +56,7 @@ impl FromStr for VerifierKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let malformed = || format!("\"{text}\" is no verifier key: NAME+ID+KEY is expected");
+        let malformed = || format!("\"{text}\" is not a verifier key: NAME+ID+KEY is expected");
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(_), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(malformed());
@@ -223,7 +223,7 @@ fn signature(line: &str) -> Result<Signature, String> {
         let (id, bytes) = stored.split_first_chunk::<4>()?;
         is_name(name).then(|| Signature { name: name.to_owned(), id: *id, bytes: bytes.to_vec() })
     };
-    parsed().ok_or_else(|| format!("\"{}\" is no signature", line.chars().take(80).collect::<String>()))
+    parsed().ok_or_else(|| format!("\"{}\" is not a signature", line.chars().take(80).collect::<String>()))
 }
 
 #[cfg(test)]
@@ -286,9 +286,9 @@ then you don't know what your problem is.
         let many = format!("a\n\n{}", "\u{2014} a AAAAAAAA\n".repeat(SIGNATURES_MAX + 1));
         for (note, why) in [
             (NOTE.trim_end().to_owned(), "does not end"),
-            (NOTE.replace("PeterNeumann ", ""), "is no signature"),
-            (NOTE.replace("PeterNeumann ", "Peter+Neumann "), "is no signature"),
-            (NOTE.replace("x08go", "*****"), "is no signature"),
+            (NOTE.replace("PeterNeumann ", ""), "is not a signature"),
+            (NOTE.replace("PeterNeumann ", "Peter+Neumann "), "is not a signature"),
+            (NOTE.replace("x08go", "*****"), "is not a signature"),
             (many, "too many"),
             ("a".repeat(BYTES_MAX + 1), "cannot be"),
         ] {

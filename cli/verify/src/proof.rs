@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::note::{SignedNote, Verdict};
 use crate::path::{continues, includes};
 use crate::tree::{Hash, leaf};
-use crate::verify::Known;
+use crate::verify::TrustedInputs;
 
 /// The first line.
 pub const HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -35,7 +35,7 @@ pub struct InclusionProof {
 
 /// How a checkpoint is confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Vouchers {
+pub struct Confirmation {
     /// Names of the keys that signed it.
     pub signed: Vec<String>,
     /// Whether the same checkpoint was kept.
@@ -44,10 +44,10 @@ pub struct Vouchers {
     pub faults: Vec<String>,
 }
 
-impl Known {
+impl TrustedInputs {
     /// The trusted keys and kept checkpoints that confirm a checkpoint. If there are none, this is a fault.
-    pub fn vouchers(&self, note: &SignedNote, checkpoint: &Checkpoint) -> Vouchers {
-        let mut found = Vouchers::default();
+    pub fn confirmation(&self, note: &SignedNote, checkpoint: &Checkpoint) -> Confirmation {
+        let mut found = Confirmation::default();
         for key in &self.keys {
             match note.verdict(key) {
                 Verdict::Signed => found.signed.push(key.name().to_owned()),
@@ -57,10 +57,12 @@ impl Known {
         }
         found.kept = self.checkpoints.contains(checkpoint);
         for kept in self.checkpoints.iter().filter(|kept| kept.size == checkpoint.size && *kept != checkpoint) {
-            found.faults.push(format!("the first {} frames are not those of the checkpoint that was kept", kept.size));
+            found
+                .faults
+                .push(format!("the first {} frames do not match those of the checkpoint that was kept", kept.size));
         }
         if found.signed.is_empty() && !found.kept {
-            let sentence = "none of the trusted keys signed the checkpoint, and it is none that was kept";
+            let sentence = "none of the trusted keys signed the checkpoint, and it does not match a kept one";
             found.faults.push(sentence.to_owned());
         }
         found
@@ -99,10 +101,10 @@ pub fn verify_consistency(kept: &Checkpoint, new: &Checkpoint, path: &[Hash]) ->
     }
     if kept.size > new.size {
         let (was, is) = (kept.size, new.size);
-        return Err(format!("history was put back: it has {is} frames, and the checkpoint that was kept has {was}"));
+        return Err(format!("history was rolled back: it has {is} frames, and the checkpoint that was kept has {was}"));
     }
     let holds = continues((kept.size, &kept.root), (new.size, &new.root), path);
-    let sentence = || format!("the first {} frames are not those of the checkpoint that was kept", kept.size);
+    let sentence = || format!("the first {} frames do not match those of the checkpoint that was kept", kept.size);
     if holds { Ok(()) } else { Err(sentence()) }
 }
 
@@ -123,7 +125,7 @@ impl FromStr for InclusionProof {
         let (head, checkpoint) = text.split_once("\n\n").ok_or("the proof has no checkpoint")?;
         let mut lines = head.lines();
         if lines.next() != Some(HEADER) {
-            return Err(format!("it is no proof: the first line should be {HEADER}"));
+            return Err(format!("it is not a proof: the first line should be {HEADER}"));
         }
         let mut field = |name: &str| {
             let line = lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -132,7 +134,7 @@ impl FromStr for InclusionProof {
         let (extra, index) = (field("extra")?, field("index")?);
         let frame = BASE64_STANDARD.decode(extra).map_err(|_| "the frame in the proof is not base64")?.into();
         let number = index.parse().ok().filter(|number: &u64| number.to_string() == index);
-        let number = number.ok_or_else(|| format!("\"{index}\" is no number of a frame"))?;
+        let number = number.ok_or_else(|| format!("\"{index}\" is not a frame number"))?;
         let path: Vec<Hash> = lines.map(hash).collect::<Result<_, _>>()?;
         if path.len() > PATH_MAX {
             return Err(format!("a path of {} hashes cannot be: {PATH_MAX} at most", path.len()));
@@ -143,7 +145,7 @@ impl FromStr for InclusionProof {
 
 fn hash(line: &str) -> Result<Hash, String> {
     let decoded = BASE64_STANDARD.decode(line).ok().and_then(|bytes| bytes.try_into().ok());
-    decoded.ok_or_else(|| "a line of the path is no hash: 32 bytes in base64 are expected".to_owned())
+    decoded.ok_or_else(|| "a line of the path is not a hash: 32 bytes in base64 are expected".to_owned())
 }
 
 #[cfg(test)]

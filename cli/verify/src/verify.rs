@@ -19,7 +19,7 @@ const NAMED_MAX: usize = 100;
 
 /// Trusted knowledge from elsewhere.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct TrustedInputs {
     /// Keys of managers and witnesses.
     pub keys: Vec<VerifierKey>,
     /// Checkpoints that were kept.
@@ -68,7 +68,7 @@ impl Report {
 ///
 /// # Errors
 /// When the file cannot be read. A truncated file is a fault.
-pub fn verify(export: impl Read, known: &Known) -> io::Result<Report> {
+pub fn verify(export: impl Read, known: &TrustedInputs) -> io::Result<Report> {
     let (mut frames, mut verifier) = (FrameReader::new(export), Verifier::new(known.clone()));
     loop {
         let place = format!("byte {}, ", frames.offset());
@@ -96,7 +96,7 @@ enum Fold {
 
 /// Verifies frames one by one, from any source.
 pub struct Verifier {
-    known: Known,
+    known: TrustedInputs,
     report: Report,
     tree: Tree,
     fold: Fold,
@@ -105,7 +105,7 @@ pub struct Verifier {
 
 impl Verifier {
     /// A verifier for frames, starting with the next one.
-    pub fn new(known: Known) -> Self {
+    pub fn new(known: TrustedInputs) -> Self {
         Self {
             known,
             report: Report::default(),
@@ -171,7 +171,7 @@ impl Verifier {
             return None;
         }
         let missing = if index == last + 1 { "" } else { ", or frames between them are missing" };
-        Some(format!("frame {index} does not carry the hash of frame {last}: that was changed{missing}"))
+        Some(format!("frame {index} does not contain the hash of frame {last}: that was changed{missing}"))
     }
 
     /// Compares the recorded hash of the state, and applies the frame.
@@ -187,13 +187,13 @@ impl Verifier {
             self.report.hashes.0 += 1;
             if recorded.hash != cluster.state_hash() || recorded.at_index != cluster.position.index {
                 let at = recorded.at_index;
-                self.report.fault(format!("the events up to frame {at} make another state than the one recorded"));
+                self.report.fault(format!("the events up to frame {at} lead to another state than the recorded one"));
             }
         }
         // An impossible event ends the fold.
         if catch_unwind(AssertUnwindSafe(|| drop(cluster.apply_frame(frame)))).is_err() {
             let index = frame.header.index;
-            self.report.fault(format!("frame {index} has an event that cannot follow what was before it"));
+            self.report.fault(format!("frame {index} has an event that is impossible at this point"));
             self.fold = Fold::Unknown;
         }
     }
@@ -202,7 +202,7 @@ impl Verifier {
         for (_, noted) in self.known.heads.iter().filter(|(noted, _)| *noted == index) {
             self.report.compared += 1;
             if *noted != hash {
-                self.report.fault(format!("frame {index} is not the one that was noted: its hash is {}", hex(&hash)));
+                self.report.fault(format!("frame {index} does not match the noted head: its hash is {}", hex(&hash)));
             }
         }
     }
@@ -212,7 +212,7 @@ impl Verifier {
         for kept in self.known.checkpoints.iter().filter(|kept| kept.size == size) {
             self.report.compared += 1;
             if kept.root != self.tree.root() {
-                let sentence = format!("the first {size} frames are not those of the checkpoint that was kept");
+                let sentence = format!("the first {size} frames do not match those of the checkpoint that was kept");
                 self.report.fault(
                     sentence
                         + ": one of them was changed, left out or added, or the export does not begin at the first",
@@ -228,10 +228,8 @@ impl Verifier {
         for kept in &self.known.checkpoints {
             if kept.size > size {
                 let missing = kept.size - size;
-                self.report.fault(format!(
-                    "{missing} frames are missing at the end: the checkpoint that was kept has {}",
-                    kept.size
-                ));
+                self.report
+                    .fault(format!("{missing} frames are missing at the end: the kept checkpoint has {}", kept.size));
             }
         }
         for index in self.redacted.indexes() {

@@ -36,7 +36,7 @@ pub(crate) fn judge(find: &Find<'_>, spec: &ServiceSpec, present: Option<&Servic
             return Err(Fault::invalid(sentence, "create that service first; `swarmctl service ls` shows what exists"));
         }
     }
-    match circle(find, spec) {
+    match find_cycle(find, spec) {
         Some(name) => {
             let sentence = format!("service {} already waits for {}", quote(&name), quote(spec.name()));
             Err(Fault::invalid(sentence, "services that wait for each other would never start: leave one of them out"))
@@ -46,7 +46,7 @@ pub(crate) fn judge(find: &Find<'_>, spec: &ServiceSpec, present: Option<&Servic
 }
 
 /// The dependency that depends, perhaps indirectly, on this service, and its next dependency on the way.
-fn circle(find: &Find<'_>, spec: &ServiceSpec) -> Option<String> {
+fn find_cycle(find: &Find<'_>, spec: &ServiceSpec) -> Option<String> {
     let key = |name: &str| name.to_ascii_lowercase();
     let (mut seen, mut open) = (BTreeSet::new(), spec.depends_on.clone());
     while let Some(name) = open.pop() {
@@ -65,7 +65,7 @@ fn circle(find: &Find<'_>, spec: &ServiceSpec) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Story, operator, replicated};
+    use crate::testing::{Fixture, operator, replicated};
     use crate::{Command, CreateService, ServiceSecrets, UpdateService};
 
     fn spec(name: &str, depends_on: &[&str]) -> Box<ServiceSpec> {
@@ -79,24 +79,24 @@ mod tests {
 
     #[test]
     fn services_depend_on_others_that_exist_and_never_on_each_other() {
-        let mut story = Story::with_worker();
-        story.refuse(&operator(), create("web", &["db"]));
-        story.refuse(&operator(), create("db", &["DB"]));
-        story.accept(&operator(), create("db", &[]));
-        story.accept(&operator(), create("api", &["DB"]));
-        story.accept(&operator(), create("web", &["api"]));
-        let service = story.state.service_named("db").expect("it was made").id;
+        let mut fixture = Fixture::with_worker();
+        fixture.refuse(&operator(), create("web", &["db"]));
+        fixture.refuse(&operator(), create("db", &["DB"]));
+        fixture.accept(&operator(), create("db", &[]));
+        fixture.accept(&operator(), create("api", &["DB"]));
+        fixture.accept(&operator(), create("web", &["api"]));
+        let service = fixture.state.service_named("db").expect("it was made").id;
         let update = |depends_on: &[&str]| {
             let (spec, secrets) = (spec("db", depends_on), ServiceSecrets::default());
             Command::UpdateService(UpdateService { service, spec, version: None, secrets })
         };
-        let refusal = story.refuse(&operator(), update(&["web"]));
+        let refusal = fixture.refuse(&operator(), update(&["web"]));
         assert!(refusal.sentence.contains("already waits for"), "{refusal}");
-        story.accept(&operator(), create("log", &[]));
-        story.accept(&operator(), update(&["log"]));
-        let log = story.state.service_named("log").expect("it was made").id;
-        story.accept(&operator(), Command::RemoveService(crate::RemoveService { service: log }));
-        story.accept(&operator(), update(&["log"]));
-        story.refuse(&operator(), update(&["log", "gone"]));
+        fixture.accept(&operator(), create("log", &[]));
+        fixture.accept(&operator(), update(&["log"]));
+        let log = fixture.state.service_named("log").expect("it was made").id;
+        fixture.accept(&operator(), Command::RemoveService(crate::RemoveService { service: log }));
+        fixture.accept(&operator(), update(&["log"]));
+        fixture.refuse(&operator(), update(&["log", "gone"]));
     }
 }

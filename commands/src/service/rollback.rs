@@ -6,7 +6,7 @@ use events::{
 use projections::{Cluster, Service};
 
 use crate::text::quote;
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection, validate};
 
 use super::secrets::with_credentials;
@@ -36,8 +36,8 @@ impl Verb for RollbackService {
         "service.rollback"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {

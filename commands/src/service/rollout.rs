@@ -3,7 +3,7 @@
 use events::{Kind, OperatorRole, ServiceId, UpdatePaused, UpdateResumed};
 use projections::{Cluster, Update, UpdateState};
 
-use crate::verb::{Asker, Verb};
+use crate::verb::{AllowedActor, Verb};
 use crate::{Ctx, Decision, Rejection};
 
 use super::{existing, subject};
@@ -27,8 +27,8 @@ impl Verb for PauseUpdate {
         "service.pause"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {
@@ -55,8 +55,8 @@ impl Verb for ResumeUpdate {
         "service.resume"
     }
 
-    fn asker(&self) -> Asker {
-        Asker::Operator(OperatorRole::Operator)
+    fn allowed_actor(&self) -> AllowedActor {
+        AllowedActor::Operator(OperatorRole::Operator)
     }
 
     fn adds(&self, _state: &Cluster) -> bool {

@@ -42,7 +42,7 @@ pub struct Field<'a> {
 
 /// The value of a field once the change is undone. Conflicts with later changes are recorded, and such fields keep their current
 /// value unless the former one is preferred.
-pub fn put_back(field: Field<'_>, prefer: Option<Prefer>, clashes: &mut Vec<Clash>) -> Value {
+pub fn restore(field: Field<'_>, prefer: Option<Prefer>, clashes: &mut Vec<Clash>) -> Value {
     Merge { prefer, path: Vec::new(), clashes }.field(field)
 }
 
@@ -165,7 +165,7 @@ mod tests {
         for (before, after, now, expected) in table {
             let mut clashes = Vec::new();
             let field = Field { before: &before, after: &after, now: &now };
-            assert_eq!(put_back(field, None, &mut clashes), expected, "{before} {after} {now}");
+            assert_eq!(restore(field, None, &mut clashes), expected, "{before} {after} {now}");
             assert_eq!(clashes, [], "{before} {after} {now}");
         }
     }
@@ -181,13 +181,13 @@ mod tests {
         ] {
             let mut clashes = Vec::new();
             let field = Field { before: &before, after: &after, now: &now };
-            assert_eq!(put_back(field, prefer, &mut clashes), expected, "{prefer:?}");
+            assert_eq!(restore(field, prefer, &mut clashes), expected, "{prefer:?}");
             let paths: Vec<String> = clashes.iter().map(|clash| clash.path.join(".")).collect();
             assert_eq!(paths, ["a", "e.A"]);
         }
         let mut clashes = Vec::new();
         let (gone, changed) = (json!(null), json!({"a": 3}));
-        put_back(Field { before: &gone, after: &before, now: &changed }, None, &mut clashes);
+        restore(Field { before: &gone, after: &before, now: &changed }, None, &mut clashes);
         assert_eq!(clashes.len(), 1, "an object that was changed since it was created is not removed just so");
     }
 }

@@ -262,7 +262,7 @@ pub fn undo(effects: &[Effect], now: &Cluster, prefer: Option<Prefer>) -> UndoPl
             let present = wanted.get(key).cloned().unwrap_or_else(|| key.value(now));
             let mut clashes = Vec::new();
             let field = merge::Field { before, after, now: &present };
-            wanted.insert(key.clone(), merge::put_back(field, prefer, &mut clashes));
+            wanted.insert(key.clone(), merge::restore(field, prefer, &mut clashes));
             let object = key.text(now);
             plan.conflicts.extend(clashes.into_iter().map(|clash| Conflict { object: object.clone(), clash }));
         }
@@ -270,7 +270,7 @@ pub fn undo(effects: &[Effect], now: &Cluster, prefer: Option<Prefer>) -> UndoPl
             plan.undo_other(effect, now);
         }
     }
-    plan.put_back(wanted, now);
+    plan.restore(wanted, now);
     plan
 }
 
@@ -280,13 +280,13 @@ pub fn revert(then: &Cluster, now: &Cluster, is_meant: impl Fn(&Key) -> bool) ->
     let mut plan = UndoPlan::default();
     let keys = Key::changed(then, now).into_iter();
     let keys = keys.filter(|key| !matches!(key, Key::Operator(_) | Key::Tag(_)) && is_meant(key));
-    plan.put_back(keys.map(|key| (key.clone(), key.value(then))).collect(), now);
+    plan.restore(keys.map(|key| (key.clone(), key.value(then))).collect(), now);
     plan
 }
 
 impl UndoPlan {
     /// Adds the commands that set objects to the given values.
-    fn put_back(&mut self, wanted: BTreeMap<Key, Value>, now: &Cluster) {
+    fn restore(&mut self, wanted: BTreeMap<Key, Value>, now: &Cluster) {
         let changed = wanted.into_iter().filter(|(key, value)| *value != key.value(now));
         let commands = changed.filter_map(|(key, value)| {
             let command = key.commands(now, &value, &mut self.problems)?;
@@ -310,7 +310,7 @@ impl UndoPlan {
             ("service.pause", Some(service), Some(true)) => Inverse::ResumeUpdate { service: service.id },
             ("service.resume", Some(service), Some(false)) => Inverse::PauseUpdate { service: service.id },
             (command, ..) if command.starts_with("sink.") => {
-                let sentence = "what was sent is sent; `swarmctl sink` changes sinks".to_owned();
+                let sentence = "delivered events cannot be recalled; `swarmctl sink` changes sinks".to_owned();
                 return self.problems.push(Problem::impossible(format!("command {command}"), sentence));
             }
             (command, ..) => {

@@ -144,7 +144,7 @@ fn of_secret(name: &str, now: &Cluster, wanted: &Value) -> Found {
         (true, secret) => Ok(secret.map(|secret| Inverse::RemoveSecret { secret: secret.id })),
         (false, None) => Err("a secret that was removed is destroyed: create it again".to_owned()),
         (false, Some(secret)) if wanted["revision"] != json!(secret.newest()) => {
-            Err("nobody knows the former data of a secret: give it again with `swarmctl secret update`".to_owned())
+            Err("the former data of a secret is destroyed: set it again with `swarmctl secret update`".to_owned())
         }
         (false, Some(secret)) => {
             let spec: SecretSpec = read(&wanted["spec"])?;
@@ -156,7 +156,7 @@ fn of_secret(name: &str, now: &Cluster, wanted: &Value) -> Found {
 fn of_operator(name: &str, now: &Cluster, wanted: &Value) -> Found {
     match (wanted.is_null(), now.operator_named(name)) {
         (true, operator) => Ok(operator.map(|operator| Inverse::RevokeOperator { operator: operator.id })),
-        (false, _) => Err("a certificate that was revoked stays so: create the operator again".to_owned()),
+        (false, _) => Err("a revoked certificate stays revoked: create the operator again".to_owned()),
     }
 }
 
@@ -179,7 +179,7 @@ fn of_service(name: &str, now: &Cluster, wanted: &Value, problems: &mut Vec<Prob
     }
     let mut spec: ServiceSpec = read(wanted)?;
     let subject = format!("service {name}");
-    if let Some(lost) = give_up_secrets(&mut spec, present.map(|service| &*service.spec)) {
+    if let Some(lost) = remove_destroyed_secrets(&mut spec, present.map(|service| &*service.spec)) {
         problems.push(Problem::note(&subject, lost));
     }
     if let Some(container) = container(&mut spec) {
@@ -214,7 +214,7 @@ fn container(spec: &mut ServiceSpec) -> Option<&mut ContainerSpec> {
 }
 
 /// Removes the secret variables whose values are destroyed: those that the current spec does not have.
-fn give_up_secrets(spec: &mut ServiceSpec, present: Option<&ServiceSpec>) -> Option<String> {
+fn remove_destroyed_secrets(spec: &mut ServiceSpec, present: Option<&ServiceSpec>) -> Option<String> {
     let known = present.map(|spec| spec.template().container().env_secrets.as_slice()).unwrap_or_default();
     let has_value = |name: &str| known.iter().any(|secret| secret.name == name);
     let container = container(spec)?;

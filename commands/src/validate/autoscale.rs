@@ -20,12 +20,12 @@ pub(super) fn autoscale(spec: &ServiceSpec) -> Verdict {
     }
     for percent in [cpu_percent, memory_percent].into_iter().flatten() {
         if !AUTOSCALE_PERCENT.contains(&percent) {
-            let sentence = format!("tasks cannot be wanted to use {percent}% of what they reserve");
+            let sentence = format!("the target use of tasks cannot be {percent}% of their reservation");
             return Err(Fault::invalid(sentence, "give a target from 1% to 1000%"));
         }
     }
     if memory_percent.is_some() && spec.whole_use().memory_bytes == 0 {
-        let sentence = "there is nothing of which the memory of a task is a share";
+        let sentence = "tasks have neither a memory reservation nor a memory limit";
         return Err(Fault::invalid(sentence, "give the service --reserve-memory or --limit-memory"));
     }
     if !AUTOSCALE_WINDOW.contains(&window) {
@@ -71,7 +71,7 @@ mod tests {
             (rule, 0, ""),
             (Autoscale { min_replicas: 20, ..rule }, 0, ""),
             (memory, 1 << 20, ""),
-            (memory, 0, "nothing of which the memory of a task is a share"),
+            (memory, 0, "tasks have neither a memory reservation"),
             (Autoscale { cpu_percent: None, ..rule }, 0, "needs a target"),
             (Autoscale { cpu_percent: Some(0), ..rule }, 0, "use 0% of"),
             (Autoscale { cpu_percent: Some(1_001), ..rule }, 0, "use 1001% of"),

@@ -56,7 +56,7 @@ pub(crate) fn cluster(spec: &ClusterSpec) -> Verdict {
     if let Some(keep) = spec.history_keep_ns
         && Duration::from_nanos(keep) < HISTORY_KEEP_MIN
     {
-        let sentence = format!("history must stay in the log for at least 1h, not {:?}", Duration::from_nanos(keep));
+        let sentence = format!("history must be kept in the log for at least 1h, not {:?}", Duration::from_nanos(keep));
         return Err(Fault::invalid(sentence, "give 1h or more, or forever"));
     }
     spec.external_cas.iter().try_for_each(external_ca)?;

@@ -48,7 +48,7 @@ fn targets(files: &[&dyn FileReference]) -> Verdict {
     }
     let mut paths: BTreeMap<String, &str> = BTreeMap::new();
     for file in files {
-        sound(*file)?;
+        check_file(*file)?;
         if let Some(other) = paths.insert(file.path(), file.noun()) {
             let noun = file.noun();
             let both = if other == noun { format!("two {noun}s") } else { format!("a {other} and a {noun}") };
@@ -68,7 +68,7 @@ fn targets(files: &[&dyn FileReference]) -> Verdict {
     Ok(())
 }
 
-fn sound(file: &dyn FileReference) -> Verdict {
+fn check_file(file: &dyn FileReference) -> Verdict {
     let (noun, name, path) = (file.noun(), quote(file.name()), file.path());
     let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     if path.len() > PATH_BYTES_MAX || path.contains('\0') || !path[1..].split('/').all(is_plain) {

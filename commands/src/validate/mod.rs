@@ -102,7 +102,7 @@ pub(crate) fn service(spec: &ServiceSpec) -> Verdict {
     }
     name::labels(&spec.annotations().labels)?;
     if let Some(field) = redaction::redacted_field(spec) {
-        let sentence = format!("the value of {field} was erased from history: what is there is its digest");
+        let sentence = format!("the value of {field} was erased from history: only its digest is left");
         return Err(Fault::invalid(sentence, format!("give {field} another value, or leave it out")));
     }
     replicas(spec.replicas().unwrap_or(0))?;

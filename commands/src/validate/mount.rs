@@ -90,7 +90,7 @@ fn recursion(mount: &Mount, bind: &BindOptions) -> Verdict {
     let fault =
         |why: &str, hint: &str| Err(Fault::invalid(format!("the bind mount at {} {why}", quote(&mount.target)), hint));
     if asked.iter().filter(|of| **of).count() > 1 {
-        return fault("says twice what becomes of the mounts below it", "give bind-recursive once");
+        return fault("sets the recursion of the bind mount twice", "give bind-recursive once");
     }
     if (bind.read_only_non_recursive || bind.read_only_force_recursive) && !mount.read_only {
         return fault("is not read-only, as bind-recursive=writable and readonly need it", "add readonly");

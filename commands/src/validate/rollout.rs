@@ -31,7 +31,7 @@ pub(super) fn rollback(config: &UpdateConfig) -> Verdict {
     rollout(config, "rollback")?;
     if config.failure_action() == FailureAction::Rollback {
         let sentence = "a rollback that fails cannot be rolled back";
-        return Err(Fault::invalid(sentence, "let a failed rollback pause or continue"));
+        return Err(Fault::invalid(sentence, "choose pause or continue for a failed rollback"));
     }
     Ok(())
 }

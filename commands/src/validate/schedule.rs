@@ -20,7 +20,7 @@ pub(super) fn schedule(spec: &ServiceSpec, schedule: &JobSchedule) -> Verdict {
     known::<Overlap>(schedule.overlap, "policy for overlaps")?;
     if schedule.overlap() == Overlap::Allow && spec.is_global() {
         let sentence = "runs of a global job cannot overlap: it has one task on every node";
-        return Err(Fault::invalid(sentence, "forbid the overlap, or let a run replace the one before"));
+        return Err(Fault::invalid(sentence, "forbid the overlap, or let a run replace the previous one"));
     }
     if let Some(deadline) = schedule.start_deadline_ns {
         duration(deadline, "start deadline")?;

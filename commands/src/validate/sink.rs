@@ -42,7 +42,7 @@ pub(crate) fn sink(spec: &SinkSpec) -> Verdict {
     if let Some(unknown) = spec.kinds.iter().find(|kind| !catalogue::NAMES.contains(&kind.as_str())) {
         return Err(Fault::invalid(
             format!("there is no kind of event {}", quote(unknown)),
-            "`swarmctl events --kind` completes the kinds that there are",
+            "`swarmctl events --kind` completes the existing kinds",
         ));
     }
     match spec.commands.iter().find(|command| !catalogue::COMMANDS.contains(&command.as_str())) {
@@ -73,7 +73,7 @@ fn address(text: &str) -> Verdict {
         return refuse(&format!("{} is not an address of a webhook", quote(text)), "give https://HOST[:PORT][/PATH]");
     }
     if authority.contains('@') {
-        let hint = "leave out what is before the @, and let --secret-file sign the requests";
+        let hint = "omit the part before the @, and sign the requests with --secret-file";
         return refuse("the address has a password in it, which history would keep permanently", hint);
     }
     let (host, port) = match authority.rsplit_once(':') {

@@ -25,7 +25,7 @@ fn stored(kinds: Vec<Kind>) -> Vec<u8> {
 
 /// The specs that a frame sets for a service.
 fn specs(frame: &Frame, service: ServiceId) -> Vec<&ServiceSpec> {
-    codec::kinds(frame).filter_map(spec_given).filter(|(of, _)| *of == service).map(|(_, spec)| spec).collect()
+    codec::kinds(frame).filter_map(spec_set_by).filter(|(of, _)| *of == service).map(|(_, spec)| spec).collect()
 }
 
 fn service() -> ServiceId {

@@ -418,7 +418,7 @@ impl ClusterSpec {
 
 impl ActorKind {
     /// Whether it is a person or a tool, and not a node or a manager itself.
-    pub fn asks(self) -> bool {
+    pub fn is_user(self) -> bool {
         match self {
             ActorKind::Operator | ActorKind::CertifiedOperator | ActorKind::Joiner => true,
             ActorKind::Node | ActorKind::Manager => false,

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_names_are_told_apart() {
+    fn numbers_and_names_are_distinguished() {
         let list = parse("gpu=b, fpga=2,gpu=a").expect("a valid list");
         assert_eq!(available(&list, "fpga"), 2);
         assert_eq!(available(&list, "gpu"), 2);

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_shows_the_template_only_to_whoever_asks_for_the_reason() {
+    fn an_error_shows_the_template_only_in_its_reason() {
         let container = ContainerSpec { env: vec![r#"A={{.a (b "hunter2"}}"#.to_owned()], ..Default::default() };
         let error = expanded(&container).expect_err("this is no template");
         assert_eq!(error.to_string(), "the template in the environment variable A cannot be expanded");

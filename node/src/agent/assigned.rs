@@ -15,7 +15,7 @@ pub struct Changes {
     /// Tasks that the node already has.
     pub updated: Vec<Assignment>,
     /// Tasks that are new to the node.
-    pub begun: Vec<Assignment>,
+    pub added: Vec<Assignment>,
 }
 
 /// The changes that an assignment set makes on a node that has these tasks.
@@ -28,8 +28,8 @@ pub fn changes<T>(tasks: &BTreeMap<TaskId, T>, set: Assigned) -> Changes {
         set.tasks.into_iter().partition(|assignment| tasks.contains_key(&assignment.task));
     updated.extend(set.refreshed.into_iter().filter(|assignment| tasks.contains_key(&assignment.task)));
     // A finished task that this node does not have needs no action. If a container of it exists, the sweep removes it.
-    let begun = new.into_iter().filter(|assignment| !assignment.state().is_terminal()).collect();
-    Changes { withdrawn, updated, begun }
+    let added = new.into_iter().filter(|assignment| !assignment.state().is_terminal()).collect();
+    Changes { withdrawn, updated, added }
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
             let removed = if complete { vec![] } else { vec![id(3), id(9)] };
             let tasks = vec![known_one.clone(), new.clone(), over.clone()];
             let found = changes(&known, Assigned { complete, tasks, removed, ..Assigned::default() });
-            let expected = Changes { withdrawn, updated: vec![known_one.clone()], begun: vec![new.clone()] };
+            let expected = Changes { withdrawn, updated: vec![known_one.clone()], added: vec![new.clone()] };
             assert_eq!(found, expected, "complete: {complete}");
         }
     }

@@ -33,7 +33,7 @@ pub(super) trait Command: Send + Sync + 'static {
 }
 
 /// The command's standard streams.
-pub(super) struct Ends {
+pub(super) struct CommandStreams {
     /// Its standard input; `None` if it takes no input.
     pub(super) stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Its output.
@@ -41,10 +41,10 @@ pub(super) struct Ends {
 }
 
 /// Runs the session until the command exits or the client disconnects. Returns the command's output.
-pub(super) fn begin(ends: Ends, command: impl Command, inputs: Inputs) -> Outputs {
+pub(super) fn begin(streams: CommandStreams, command: impl Command, inputs: Inputs) -> Outputs {
     let (outputs, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let Ends { stdin, output } = ends;
+        let CommandStreams { stdin, output } = streams;
         let finished = tokio::select! {
             last = finish(output, &command, &outputs) => Some(last),
             () = feed(inputs, stdin, &command) => None,
@@ -66,7 +66,7 @@ async fn finish(
     outputs: &mpsc::Sender<Result<Output, ExecutorError>>,
 ) -> Result<i32, ExecutorError> {
     while let Some(piece) = output.next().await {
-        let piece = piece.map_err(|error| ExecutorError::Temporary(format!("its output broke off: {error}")))?;
+        let piece = piece.map_err(|error| ExecutorError::Temporary(format!("its output was interrupted: {error}")))?;
         // A failed send means that the client has disconnected, which the caller detects.
         let _ = outputs.send(Ok(piece)).await;
     }
@@ -100,7 +100,7 @@ async fn feed(mut inputs: Inputs, mut stdin: Option<Box<dyn AsyncWrite + Send + 
             },
         };
         if let Err(error) = done {
-            tracing::warn!(%error, "a command in a task does not take what it is given");
+            tracing::warn!(%error, "input cannot be delivered to a command in a task");
         }
     }
 }
@@ -133,19 +133,19 @@ mod tests {
     use super::*;
 
     /// Records its calls, and exits when the input asks it to.
-    struct Noting {
+    struct Recorder {
         told: Arc<Mutex<Vec<String>>>,
         ends: tokio::sync::Mutex<oneshot::Receiver<i32>>,
     }
 
-    impl Noting {
+    impl Recorder {
         fn note(&self, what: String) {
             self.told.lock().expect("whole").push(what);
         }
     }
 
     #[tonic::async_trait]
-    impl Command for Noting {
+    impl Command for Recorder {
         async fn resize(&self, size: TerminalSize) -> Result<(), ExecutorError> {
             self.note(format!("{}x{}", size.columns, size.rows));
             Err(ExecutorError::Fatal("it has no terminal".to_owned()))
@@ -180,9 +180,9 @@ mod tests {
         let (inputs, receiver) = mpsc::channel(8);
         let (end, ends) = oneshot::channel();
         let told = Arc::default();
-        let noting = Noting { told: Arc::clone(&told), ends: tokio::sync::Mutex::new(ends) };
-        let ends = Ends { stdin: Some(Box::new(writer)), output: pieces(reader, Output::Stdout) };
-        let outputs = begin(ends, noting, ReceiverStream::new(receiver).boxed());
+        let recorder = Recorder { told: Arc::clone(&told), ends: tokio::sync::Mutex::new(ends) };
+        let ends = CommandStreams { stdin: Some(Box::new(writer)), output: pieces(reader, Output::Stdout) };
+        let outputs = begin(ends, recorder, ReceiverStream::new(receiver).boxed());
         Talk { told, end, inputs, outputs, command }
     }
 

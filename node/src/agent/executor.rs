@@ -176,7 +176,7 @@ impl Workload {
         }
         let reference = self.container().configs.iter().find(|known| known.runtime && known.name == of.config);
         if reference.is_some_and(|reference| self.secret_config(reference).is_some()) {
-            return Err(format!("config {} repeats a secret, which a credential spec must not", of.config));
+            return Err(format!("config {} repeats a secret, which a credential spec must not contain", of.config));
         }
         let data = reference.and_then(|reference| self.configs.get(&reference.key()?));
         Ok(data.map(|data| format!("raw://{}", String::from_utf8_lossy(data))))

@@ -10,13 +10,13 @@ pub const LINE_BYTES_MAX: usize = 64 << 10;
 /// The lines of one container.
 #[derive(Debug, Default)]
 pub struct Lines {
-    stdout: Begun,
-    stderr: Begun,
+    stdout: PartialLine,
+    stderr: PartialLine,
 }
 
 /// A line whose end has not arrived yet.
 #[derive(Debug, Default)]
-struct Begun {
+struct PartialLine {
     at: Timestamp,
     text: Vec<u8>,
 }
@@ -24,15 +24,15 @@ struct Begun {
 impl Lines {
     /// Takes output that arrived at this time, and appends the complete lines to `lines`.
     pub fn take(&mut self, stream: LogStream, at: Timestamp, mut bytes: &[u8], lines: &mut Vec<LogLine>) {
-        let begun = match stream {
+        let partial = match stream {
             LogStream::Stdout => &mut self.stdout,
             LogStream::Stderr => &mut self.stderr,
         };
         while !bytes.is_empty() {
-            if begun.text.is_empty() {
-                begun.at = at;
+            if partial.text.is_empty() {
+                partial.at = at;
             }
-            let room = LINE_BYTES_MAX - begun.text.len();
+            let room = LINE_BYTES_MAX - partial.text.len();
             let end = bytes.iter().position(|byte| *byte == b'\n').filter(|end| *end <= room);
             let (piece, rest) = match end {
                 Some(end) => (&bytes[..end], &bytes[end + 1..]),
@@ -40,24 +40,24 @@ impl Lines {
             };
             bytes = rest;
             if end.is_some() || piece.len() == room {
-                lines.push(begun.end_with(stream, piece));
+                lines.push(partial.end_with(stream, piece));
             } else {
-                begun.text.extend_from_slice(piece);
+                partial.text.extend_from_slice(piece);
             }
         }
     }
 
     /// Appends the incomplete lines, which will never be completed.
     pub fn finish(&mut self, lines: &mut Vec<LogLine>) {
-        for (stream, begun) in [(LogStream::Stdout, &mut self.stdout), (LogStream::Stderr, &mut self.stderr)] {
-            if !begun.text.is_empty() {
-                lines.push(begun.end_with(stream, &[]));
+        for (stream, partial) in [(LogStream::Stdout, &mut self.stdout), (LogStream::Stderr, &mut self.stderr)] {
+            if !partial.text.is_empty() {
+                lines.push(partial.end_with(stream, &[]));
             }
         }
     }
 }
 
-impl Begun {
+impl PartialLine {
     fn end_with(&mut self, stream: LogStream, piece: &[u8]) -> LogLine {
         let data = if self.text.is_empty() {
             Bytes::copy_from_slice(piece)

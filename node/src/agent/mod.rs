@@ -29,6 +29,7 @@ pub mod secret_files;
 
 pub mod assigned;
 pub(crate) mod backoff;
+mod cluster_info;
 mod conversation;
 mod managers;
 pub mod meter;
@@ -41,14 +42,13 @@ mod steps;
 mod store;
 mod streams;
 mod task;
-mod told;
 mod worker;
 
 pub use backoff::Backoff;
+pub use cluster_info::ClusterInfo;
 pub(crate) use session::with_causes;
 pub use session::{Connect, ConnectError};
 pub use store::StoreError;
-pub use told::Told;
 
 /// Reads the time; the daemon passes the real clock, a test its own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -56,15 +56,15 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// Delay before the data key is wrapped again after a failure: the disk may be full.
 const REWRAP_PAUSE: Duration = Duration::from_secs(10);
 /// The directory of the agent's files in a state directory.
-const MEMORY: &str = "worker";
+const STORE_DIR: &str = "worker";
 
 /// The number of unfinished tasks in the agent's store: the executor may be running them. Read-only, because the start may
 /// still be refused.
 ///
 /// # Errors
 /// When the agent's files cannot be read.
-pub fn tasks_not_over(state_dir: &Path, lock: &KeyLock) -> Result<usize, StoreError> {
-    let found = store::examine(&state_dir.join(MEMORY), lock)?;
+pub fn unfinished_tasks(state_dir: &Path, lock: &KeyLock) -> Result<usize, StoreError> {
+    let found = store::examine(&state_dir.join(STORE_DIR), lock)?;
     Ok(found.records.iter().filter(|record| !record.status.state().is_terminal()).count())
 }
 
@@ -73,14 +73,14 @@ pub fn tasks_not_over(state_dir: &Path, lock: &KeyLock) -> Result<usize, StoreEr
 /// # Errors
 /// When the agent's files cannot be read.
 pub(crate) fn known_managers(state_dir: &Path, lock: &KeyLock) -> Result<Vec<String>, StoreError> {
-    Ok(store::examine(&state_dir.join(MEMORY), lock)?.managers)
+    Ok(store::examine(&state_dir.join(STORE_DIR), lock)?.managers)
 }
 
 /// Creates the agent's store in a state directory, with one task in each of these states.
 #[cfg(test)]
-pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {
+pub(crate) fn store_tasks(state_dir: &Path, states: &[events::TaskState]) {
     use events::{Id, TaskId, TaskStatus};
-    let (store, _) = store::Store::open(&state_dir.join(MEMORY), &KeyLock::default()).expect("a store");
+    let (store, _) = store::Store::open(&state_dir.join(STORE_DIR), &KeyLock::default()).expect("a store");
     for (task, state) in (1..).zip(states) {
         let assignment = wire::v1::Assignment { task: TaskId::from_bits(task), ..Default::default() };
         let status = TaskStatus { state: (*state).into(), ..TaskStatus::default() };
@@ -92,12 +92,12 @@ pub(crate) fn keep_tasks(state_dir: &Path, states: &[events::TaskState]) {
 ///
 /// # Errors
 /// When they cannot be used.
-pub(crate) fn require_usable_memory(state_dir: &Path, lock: &KeyLock) -> Result<(), Failure> {
-    store::examine(&state_dir.join(MEMORY), lock).map(drop).map_err(unusable_memory)
+pub(crate) fn require_usable_store(state_dir: &Path, lock: &KeyLock) -> Result<(), Failure> {
+    store::examine(&state_dir.join(STORE_DIR), lock).map(drop).map_err(unusable_store)
 }
 
 /// The startup failure for unusable agent files.
-pub(crate) fn unusable_memory(error: StoreError) -> Failure {
+pub(crate) fn unusable_store(error: StoreError) -> Failure {
     Failure::new(error, "check the owner, mode and disk of the state directory, and that swarmd alone changes it")
 }
 
@@ -121,7 +121,7 @@ pub struct Config {
     /// What tasks may use of this machine.
     pub policy: policy::Policy,
     /// Receives what sessions report about managers and about the role of this node.
-    pub told: Arc<Told>,
+    pub cluster_info: Arc<ClusterInfo>,
     /// Receives whether there is a session.
     pub measures: Arc<Measures>,
     /// What the keys of the node are wrapped with.
@@ -153,7 +153,7 @@ impl Agent {
     /// # Errors
     /// When they cannot be used.
     pub fn open(self) -> Result<OpenAgent, StoreError> {
-        let (store, found) = store::Store::open(&self.config.state_dir.join(MEMORY), &self.config.lock)?;
+        let (store, found) = store::Store::open(&self.config.state_dir.join(STORE_DIR), &self.config.lock)?;
         Ok(OpenAgent { agent: self, store, found })
     }
 
@@ -175,7 +175,7 @@ impl OpenAgent {
             tracing::error!("{damage}");
         }
         tokio::spawn(keep_wrapped(store.clone(), Arc::clone(&config.lock), shutdown.clone()));
-        let site = Arc::new(task::AgentContext {
+        let context = Arc::new(task::AgentContext {
             cluster: config.cluster,
             node: config.node,
             hostname: config.hostname.clone(),
@@ -185,11 +185,11 @@ impl OpenAgent {
             outbox: reporter::Outbox::default(),
             clock,
         });
-        let worker = worker::Worker::resume(Arc::clone(&site), found.records);
+        let worker = worker::Worker::resume(Arc::clone(&context), found.records);
         let streams = streams::Streams::new(Arc::clone(&connector), Arc::clone(&worker), shutdown.clone());
-        let parts = session::Parts { site: &site, worker: &worker, streams: &streams };
+        let parts = session::Parts { context: &context, worker: &worker, streams: &streams };
         tokio::select! {
-            never = session::hold(&config, connector.as_ref(), parts, found.head, found.managers) => match never {},
+            never = session::keep_session(&config, connector.as_ref(), parts, found.head, found.managers) => match never {},
             () = shutdown.cancelled() => {}
         }
         worker.stop().await;

@@ -8,7 +8,7 @@ use events::spec::{ConfigKey, FileReference};
 use events::{Platform, SecretBytes};
 
 use super::executor::{ExecutorError, Workload};
-use super::secret_files::not_come;
+use super::secret_files::not_received;
 
 /// Maximum bytes of an expanded template: the limits of a config and of a secret.
 const CONFIG_BYTES_MAX: usize = 1_000 * 1024 - 1;
@@ -24,7 +24,7 @@ pub(super) fn expanded(mut workload: Workload, platform: &Platform) -> Result<Wo
     }
     let container = workload.container();
     if let Some(absent) = container.secrets.iter().find(|of| !workload.secrets.contains_key(&of.key())) {
-        return Err(ExecutorError::Temporary(not_come(absent)));
+        return Err(ExecutorError::Temporary(not_received(absent)));
     }
     let raw = Arc::new(workload.clone());
     let (scope, found_in) = (raw.scope(platform), Arc::clone(&raw));
@@ -186,6 +186,6 @@ mod tests {
         let mut task = task(&[(1, "{{.Task.Slot}}")], &[(1, "hunter2")]);
         task.secrets.clear();
         let ExecutorError::Temporary(why) = expanded_here(task).expect_err("it is not here") else { panic!() };
-        assert_eq!(why, "secret s1 has not come from a manager yet");
+        assert_eq!(why, "secret s1 has not been received from a manager yet");
     }
 }

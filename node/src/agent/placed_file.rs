@@ -13,7 +13,7 @@ const UNFINISHED_MODE: u32 = 0o600;
 /// Writes a file with its owner and mode, replacing an existing one. It is written as `unfinished` and then renamed, so it is
 /// never seen incomplete.
 pub(super) fn write(reference: &dyn FileReference, data: &[u8], path: &Path, unfinished: &Path) -> io::Result<()> {
-    unless_absent(fs::remove_file(unfinished))?;
+    ignore_not_found(fs::remove_file(unfinished))?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(UNFINISHED_MODE).open(unfinished)?;
     file.write_all(data)?;
     if let Some((uid, gid)) =
@@ -42,7 +42,7 @@ pub(super) fn judge(reference: &dyn FileReference, variable: &str) -> Result<(),
 }
 
 /// Treats "not found" as success when removing.
-pub(super) fn unless_absent(removed: io::Result<()>) -> io::Result<()> {
+pub(super) fn ignore_not_found(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),

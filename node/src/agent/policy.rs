@@ -71,7 +71,7 @@ impl Policy {
 
     /// The policy with these capabilities allowed, in any spelling.
     pub fn allow_capabilities<'a>(self, names: impl IntoIterator<Item = &'a String>) -> Self {
-        Self { capabilities: names.into_iter().map(|name| plain(name)).collect(), ..self }
+        Self { capabilities: names.into_iter().map(|name| normalized(name)).collect(), ..self }
     }
 
     /// The policy with these devices allowed: a path and all that is below it, or a driver or capability of device requests.
@@ -105,7 +105,7 @@ impl Policy {
     ///
     /// # Errors
     /// A message for what is not allowed, with the flag that allows it.
-    pub fn judge(&self, container: &ContainerSpec, real: impl Real) -> Result<Grant, String> {
+    pub fn judge(&self, container: &ContainerSpec, real: impl ResolveLinks) -> Result<Grant, String> {
         let mounts = container.mounts.iter().map(|mount| self.mount(mount, real)).collect::<Result<_, _>>()?;
         let devices = container.devices.iter().map(|device| self.device(device, real)).collect::<Result<_, _>>()?;
         container.device_requests.iter().try_for_each(|request| self.device_request(request))?;
@@ -116,7 +116,7 @@ impl Policy {
     }
 
     /// Judges a device of this machine, or a directory of devices, and returns its path without symbolic links.
-    fn device(&self, device: &Device, real: impl Real) -> Result<Device, String> {
+    fn device(&self, device: &Device, real: impl ResolveLinks) -> Result<Device, String> {
         let given = &device.source;
         let refusal = |why: &str| format!("the device {given} is not allowed on this node: {why}");
         if Path::new(given).components().any(|part| part == Component::ParentDir) {
@@ -164,7 +164,7 @@ impl Policy {
         table.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, what)| self.needs_privileges(what))
     }
 
-    fn mount(&self, mount: &Mount, real: impl Real) -> Result<Mount, String> {
+    fn mount(&self, mount: &Mount, real: impl ResolveLinks) -> Result<Mount, String> {
         let mut judged = mount.clone();
         match mount.r#type() {
             MountType::Bind => judged.source = self.bind(&mount.source, real)?,
@@ -180,7 +180,7 @@ impl Policy {
 
     /// The engine's local driver passes its options to mount(2), which can express a bind, or mount any file system over any
     /// path of this machine. What another driver does with its options is the responsibility of the operator who installed it.
-    fn volume(&self, driver: &mut Driver, real: impl Real) -> Result<(), String> {
+    fn volume(&self, driver: &mut Driver, real: impl ResolveLinks) -> Result<(), String> {
         let binds = driver.options.get("o").is_some_and(|words| words.split(',').any(is_bind));
         // For a bind, the kernel ignores the type.
         if let Some(device) = driver.options.get_mut("device").filter(|_| binds) {
@@ -205,7 +205,7 @@ impl Policy {
     }
 
     /// Judges a path on this machine, and returns it without symbolic links.
-    fn bind(&self, source: &str, real: impl Real) -> Result<String, String> {
+    fn bind(&self, source: &str, real: impl ResolveLinks) -> Result<String, String> {
         let refused = |why: &str| {
             let what = format!("the bind mount of {source} is not allowed on this node");
             Err(format!("{what}: {why}; start its swarmd with --allow-mount {source} to allow it"))
@@ -228,23 +228,23 @@ impl Policy {
             let named =
                 |allowed: &PathBuf| *allowed == path || (allowed.starts_with(&place) && path.starts_with(allowed));
             if !mounts.iter().any(named) {
-                return refused(&format!("it reaches {}, which rules this node", place.display()));
+                return refused(&format!("it gives access to {}, which controls this node", place.display()));
             }
         }
         if !mounts.is_empty() && !mounts.iter().any(|allowed| path.starts_with(allowed)) {
-            return refused("its operator allows other places only");
+            return refused("its operator allows only other paths");
         }
         path.into_os_string().into_string().or_else(|_| refused("it leads to a path that is not UTF-8"))
     }
 
     fn capabilities(&self, wanted: &[String]) -> Result<(), String> {
         let allowed = |name: &String| {
-            let name = plain(name);
+            let name = normalized(name);
             self.privileged || ENGINE_DEFAULT.contains(&name.as_str()) || self.capabilities.contains(&name)
         };
         match wanted.iter().find(|name| !allowed(name)) {
             Some(name) => {
-                let name = plain(name);
+                let name = normalized(name);
                 let flag =
                     if name == "ALL" { "--allow-privileged".to_owned() } else { format!("--allow-capability {name}") };
                 Err(format!(
@@ -277,9 +277,9 @@ impl Policy {
 }
 
 /// Returns a path of this machine without symbolic links, or why it cannot be resolved.
-pub trait Real: Fn(&Path) -> Result<PathBuf, String> + Copy {}
+pub trait ResolveLinks: Fn(&Path) -> Result<PathBuf, String> + Copy {}
 
-impl<F: Fn(&Path) -> Result<PathBuf, String> + Copy> Real for F {}
+impl<F: Fn(&Path) -> Result<PathBuf, String> + Copy> ResolveLinks for F {}
 
 /// Resolves the symbolic links of the existing part of a path; the rest is kept unchanged.
 ///
@@ -320,7 +320,7 @@ fn is_bind(word: &str) -> bool {
 }
 
 /// A capability's name as in the table above.
-fn plain(name: &str) -> String {
+fn normalized(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
     upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
 }

@@ -21,13 +21,13 @@ const OPENING_MAX: Duration = Duration::from_secs(15);
 /// A session of at least this length counts as stable: the next attempt after it starts immediately.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 /// Delay before an attempt that cannot succeed until an operator intervenes.
-const HOPELESS_PAUSE: Duration = Duration::from_secs(60);
+const INTERVENTION_PAUSE: Duration = Duration::from_secs(60);
 /// Shortest heartbeat period, whatever period a manager sets.
 const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
 
 /// A request to a manager.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ask {
+pub enum Action {
     /// Register with the next manager.
     Open {
         /// The number of the attempt.
@@ -47,13 +47,13 @@ pub enum Ask {
         /// The session, if one was open.
         session: Option<SessionId>,
         /// Why.
-        why: Broken,
+        why: SessionFault,
     },
 }
 
 /// Why the agent itself ended a session or an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum SessionFault {
     /// A response did not arrive in time.
     #[error("{0} was not answered in time")]
     Late(&'static str),
@@ -84,7 +84,7 @@ pub enum Retry {
     /// Soon, with growing delays.
     Soon,
     /// Not before an operator may have fixed the cause.
-    Hopeless,
+    AfterIntervention,
 }
 
 /// One agent's sessions.
@@ -93,7 +93,7 @@ pub struct SessionMachine {
     state: State,
     backoff: Backoff,
     /// When the attempt that led to the current session started.
-    begun: Timestamp,
+    attempt_started: Timestamp,
     /// Counts attempts and heartbeats.
     calls: u64,
 }
@@ -140,7 +140,7 @@ enum Report {
 impl SessionMachine {
     /// An agent that has no session yet.
     pub fn new(now: Timestamp) -> Self {
-        Self { state: State::Pausing { until: now }, backoff: Backoff::default(), begun: now, calls: 0 }
+        Self { state: State::Pausing { until: now }, backoff: Backoff::default(), attempt_started: now, calls: 0 }
     }
 
     /// The open session.
@@ -175,20 +175,20 @@ impl SessionMachine {
     }
 
     /// The requests to make now. `share` is drawn for each call, from 0 to 1: the share of a delay that is kept.
-    pub fn poll(&mut self, reports: &mut Reports, now: Timestamp, share: f64) -> Vec<Ask> {
+    pub fn poll(&mut self, reports: &mut Reports, now: Timestamp, share: f64) -> Vec<Action> {
         match &mut self.state {
             State::Pausing { until } if *until <= now => {
                 self.calls += 1;
-                self.begun = now;
+                self.attempt_started = now;
                 self.state = State::Opening { attempt: self.calls, deadline: now + OPENING_MAX };
-                vec![Ask::Open { attempt: self.calls }]
+                vec![Action::Open { attempt: self.calls }]
             }
             State::Opening { deadline, .. } if *deadline <= now => {
-                vec![self.close(Broken::Late("registration"), reports, now, share)]
+                vec![self.close(SessionFault::Late("registration"), reports, now, share)]
             }
             State::Pausing { .. } | State::Opening { .. } => Vec::new(),
             State::Open(open) if open.heartbeat.is_late(now) => {
-                vec![self.close(Broken::Late("a heartbeat"), reports, now, share)]
+                vec![self.close(SessionFault::Late("a heartbeat"), reports, now, share)]
             }
             State::Open(open) => {
                 let heartbeat = open.heartbeat(&mut self.calls, now);
@@ -213,12 +213,14 @@ impl SessionMachine {
     ///
     /// # Errors
     /// When a set before it is missing: the session must end.
-    pub fn assigned(&mut self, session: SessionId, set: &AssignmentSet) -> Result<bool, Broken> {
+    pub fn assigned(&mut self, session: SessionId, set: &AssignmentSet) -> Result<bool, SessionFault> {
         let Some(open) = self.open(session) else { return Ok(false) };
         match open.assigned {
             _ if set.complete => {}
-            None => return Err(Broken::Unexpected("changed assignments before all of them")),
-            Some(after) if after != set.applies_to => return Err(Broken::Gap { after, applies_to: set.applies_to }),
+            None => return Err(SessionFault::Unexpected("changed assignments before all of them")),
+            Some(after) if after != set.applies_to => {
+                return Err(SessionFault::Gap { after, applies_to: set.applies_to });
+            }
             Some(_) => {}
         }
         open.assigned = Some(set.results_in);
@@ -226,7 +228,7 @@ impl SessionMachine {
     }
 
     /// A heartbeat was acknowledged, with the period until the next one.
-    pub fn heard(&mut self, session: SessionId, call: u64, period: Duration, now: Timestamp) {
+    pub fn heartbeat_acknowledged(&mut self, session: SessionId, call: u64, period: Duration, now: Timestamp) {
         let Some(open) = self.open(session) else { return };
         if matches!(open.heartbeat, Heartbeat::Unanswered { call: asked, .. } if asked == call) {
             open.period = period.max(HEARTBEAT_PERIOD_MIN);
@@ -238,10 +240,15 @@ impl SessionMachine {
     ///
     /// # Errors
     /// When it is not the one that was sent: the session must end.
-    pub fn acknowledged(&mut self, session: SessionId, sequence: u64, reports: &mut Reports) -> Result<(), Broken> {
+    pub fn acknowledged(
+        &mut self,
+        session: SessionId,
+        sequence: u64,
+        reports: &mut Reports,
+    ) -> Result<(), SessionFault> {
         let Some(open) = self.open(session) else { return Ok(()) };
         match sequence.cmp(&open.sent) {
-            Ordering::Greater => Err(Broken::Acknowledged { sent: open.sent, acknowledged: sequence }),
+            Ordering::Greater => Err(SessionFault::Acknowledged { sent: open.sent, acknowledged: sequence }),
             // A late response to an earlier attempt of the same report.
             Ordering::Less => Ok(()),
             Ordering::Equal => {
@@ -254,7 +261,7 @@ impl SessionMachine {
     }
 
     /// A report was not accepted: it is sent again after a delay. Whether the session is still valid is left to the heartbeats.
-    pub fn not_taken(&mut self, session: SessionId, now: Timestamp, share: f64) {
+    pub fn report_rejected(&mut self, session: SessionId, now: Timestamp, share: f64) {
         let Some(open) = self.open(session) else { return };
         // It may already have been given up.
         if matches!(open.report, Report::Unanswered { .. }) {
@@ -266,22 +273,22 @@ impl SessionMachine {
     /// other's sessions; the delay keeps them from doing so at full speed.
     pub fn ended(&mut self, retry: Retry, reports: &mut Reports, now: Timestamp, share: f64) -> Duration {
         reports.close();
-        if now.since(self.begun) >= STABLE_AFTER {
+        if now.since(self.attempt_started) >= STABLE_AFTER {
             self.backoff.reset();
         }
         let soon = self.backoff.share_of_pause(share);
         let pause = match retry {
             Retry::Soon => soon,
-            Retry::Hopeless => HOPELESS_PAUSE,
+            Retry::AfterIntervention => INTERVENTION_PAUSE,
         };
         self.state = State::Pausing { until: now + pause };
         pause
     }
 
-    fn close(&mut self, why: Broken, reports: &mut Reports, now: Timestamp, share: f64) -> Ask {
+    fn close(&mut self, why: SessionFault, reports: &mut Reports, now: Timestamp, share: f64) -> Action {
         let session = self.session();
         self.ended(Retry::Soon, reports, now, share);
-        Ask::Close { session, why }
+        Action::Close { session, why }
     }
 
     /// The open session, if it has this id: messages of another session are late and ignored.
@@ -306,16 +313,16 @@ fn heartbeat_deadline(period: Duration) -> Duration {
 }
 
 impl Open {
-    fn heartbeat(&mut self, calls: &mut u64, now: Timestamp) -> Option<Ask> {
+    fn heartbeat(&mut self, calls: &mut u64, now: Timestamp) -> Option<Action> {
         if !matches!(self.heartbeat, Heartbeat::Due(at) if at <= now) {
             return None;
         }
         *calls += 1;
         self.heartbeat = Heartbeat::Unanswered { call: *calls, deadline: now + heartbeat_deadline(self.period) };
-        Some(Ask::Heartbeat { session: self.session, call: *calls })
+        Some(Action::Heartbeat { session: self.session, call: *calls })
     }
 
-    fn report(&mut self, reports: &mut Reports, now: Timestamp, share: f64) -> Option<Ask> {
+    fn report(&mut self, reports: &mut Reports, now: Timestamp, share: f64) -> Option<Action> {
         match self.report {
             Report::Unanswered { deadline } if deadline <= now => {
                 self.report = Report::Again(now + self.backoff.share_of_pause(share));
@@ -333,7 +340,7 @@ impl Open {
         self.report = Report::Unanswered { deadline: now + DEADLINE };
         self.sent = sequence;
         let reports = batch.reports.into_iter().map(|(task, status)| TaskReport { task, status }).collect();
-        Some(Ask::Report(ReportRequest { session, sequence, reports }))
+        Some(Action::Report(ReportRequest { session, sequence, reports }))
     }
 }
 
@@ -360,7 +367,7 @@ mod tests {
     /// A machine with session 1 open at 0 ms, and open reports.
     fn open() -> (SessionMachine, Reports) {
         let (mut machine, mut reports) = (SessionMachine::new(at(0)), Reports::default());
-        assert_eq!(machine.poll(&mut reports, at(0), 1.0), [Ask::Open { attempt: 1 }]);
+        assert_eq!(machine.poll(&mut reports, at(0), 1.0), [Action::Open { attempt: 1 }]);
         assert!(machine.welcomed(1, session(1), PERIOD, at(0)));
         reports.open();
         (machine, reports)
@@ -370,11 +377,11 @@ mod tests {
     fn a_gap_in_the_assignments_is_noticed() {
         let (mut machine, _) = open();
         let mut follow = |set: AssignmentSet| machine.assigned(session(1), &set);
-        assert!(matches!(follow(set(false, 0, 1)), Err(Broken::Unexpected(_))));
+        assert!(matches!(follow(set(false, 0, 1)), Err(SessionFault::Unexpected(_))));
         assert_eq!(follow(set(true, 0, 7)), Ok(true));
         assert_eq!(follow(set(false, 7, 9)), Ok(true));
-        assert_eq!(follow(set(false, 7, 9)), Err(Broken::Gap { after: 9, applies_to: 7 }));
-        assert_eq!(follow(set(false, 10, 11)), Err(Broken::Gap { after: 9, applies_to: 10 }));
+        assert_eq!(follow(set(false, 7, 9)), Err(SessionFault::Gap { after: 9, applies_to: 7 }));
+        assert_eq!(follow(set(false, 10, 11)), Err(SessionFault::Gap { after: 9, applies_to: 10 }));
         assert_eq!(follow(set(true, 0, 2)), Ok(true), "a complete set begins again");
         assert_eq!(machine.assigned(session(2), &set(false, 5, 6)), Ok(false), "another session's is nothing");
     }
@@ -383,18 +390,18 @@ mod tests {
     fn a_heartbeat_goes_each_period_and_one_that_is_not_answered_ends_the_session() {
         let (mut machine, mut reports) = open();
         assert_eq!((machine.next_wake(), machine.poll(&mut reports, at(4_999), 1.0)), (at(5_000), vec![]));
-        let beat = |call| Ask::Heartbeat { session: session(1), call };
+        let beat = |call| Action::Heartbeat { session: session(1), call };
         assert_eq!(machine.poll(&mut reports, at(5_000), 1.0), [beat(2)]);
-        machine.heard(session(1), 1, PERIOD, at(5_100));
+        machine.heartbeat_acknowledged(session(1), 1, PERIOD, at(5_100));
         assert_eq!(machine.next_wake(), at(10_000), "the answer to another call is none");
-        machine.heard(session(1), 2, Duration::ZERO, at(5_100));
+        machine.heartbeat_acknowledged(session(1), 2, Duration::ZERO, at(5_100));
         assert_eq!(machine.next_wake(), at(5_200), "no manager makes an agent beat faster");
         assert_eq!(machine.poll(&mut reports, at(5_200), 1.0), [beat(3)]);
-        let closed = Ask::Close { session: Some(session(1)), why: Broken::Late("a heartbeat") };
+        let closed = Action::Close { session: Some(session(1)), why: SessionFault::Late("a heartbeat") };
         assert_eq!(machine.poll(&mut reports, at(6_699), 1.0), []);
         assert_eq!(machine.poll(&mut reports, at(6_700), 1.0), [closed]);
         assert_eq!((machine.session(), machine.next_wake()), (None, at(6_800)));
-        assert_eq!(machine.poll(&mut reports, at(6_800), 1.0), [Ask::Open { attempt: 4 }]);
+        assert_eq!(machine.poll(&mut reports, at(6_800), 1.0), [Action::Open { attempt: 4 }]);
         assert!(!machine.welcomed(1, session(2), PERIOD, at(6_800)), "an earlier attempt comes too late");
         let deadlines = [1, 2, 5].map(|seconds| heartbeat_deadline(Duration::from_secs(seconds)).as_millis());
         assert_eq!(deadlines, [1_500, 3_000, 5_000]);
@@ -404,13 +411,13 @@ mod tests {
     fn pauses_grow_until_a_session_was_a_good_one() {
         let (mut machine, mut reports) = (SessionMachine::new(at(0)), Reports::default());
         let mut fails = |after_ms: u64, retry| {
-            let begun = machine.next_wake();
-            machine.poll(&mut reports, begun, 1.0);
-            machine.ended(retry, &mut reports, begun + Duration::from_millis(after_ms), 1.0).as_millis()
+            let started = machine.next_wake();
+            machine.poll(&mut reports, started, 1.0);
+            machine.ended(retry, &mut reports, started + Duration::from_millis(after_ms), 1.0).as_millis()
         };
         assert_eq!([fails(1, Retry::Soon), fails(1, Retry::Soon), fails(1, Retry::Soon)], [100, 300, 700]);
         assert_eq!(fails(5_000, Retry::Soon), 100);
-        assert_eq!(fails(1, Retry::Hopeless), 60_000);
+        assert_eq!(fails(1, Retry::AfterIntervention), 60_000);
     }
 
     #[test]
@@ -419,13 +426,13 @@ mod tests {
         let status = TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() };
         reports.put(TaskId::from_bits(1), status.clone());
         let reported = vec![TaskReport { task: TaskId::from_bits(1), status }];
-        let report = || Ask::Report(ReportRequest { session: session(1), sequence: 1, reports: reported.clone() });
+        let report = || Action::Report(ReportRequest { session: session(1), sequence: 1, reports: reported.clone() });
         assert_eq!(machine.poll(&mut reports, at(1), 1.0), [report()]);
         assert_eq!(machine.poll(&mut reports, at(2), 1.0), []);
-        machine.not_taken(session(1), at(3), 1.0);
+        machine.report_rejected(session(1), at(3), 1.0);
         assert_eq!(machine.poll(&mut reports, at(102), 1.0), []);
         assert_eq!(machine.poll(&mut reports, at(103), 1.0), [report()]);
-        let other = Broken::Acknowledged { sent: 1, acknowledged: 2 };
+        let other = SessionFault::Acknowledged { sent: 1, acknowledged: 2 };
         assert_eq!(machine.acknowledged(session(1), 2, &mut reports), Err(other));
         assert_eq!(machine.acknowledged(session(1), 1, &mut reports), Ok(()));
         assert_eq!(machine.poll(&mut reports, at(104), 1.0), []);

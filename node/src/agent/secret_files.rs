@@ -82,7 +82,7 @@ impl SecretFiles {
         for (number, MemoryFile { reference, data }) in files.into_iter().enumerate() {
             let path = directory.join(path(number, reference));
             if !path.try_exists().map_err(|error| fatal(error.to_string()))? {
-                let data = data.ok_or_else(|| ExecutorError::Temporary(not_come(reference)))?;
+                let data = data.ok_or_else(|| ExecutorError::Temporary(not_received(reference)))?;
                 missing.push((reference, data, path));
             }
         }
@@ -123,8 +123,8 @@ impl SecretFiles {
     /// Temporary when they cannot be removed.
     pub(super) fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
         let Some(directory) = self.directory(task) else { return Ok(()) };
-        let removed = placed_file::unless_absent(fs::remove_file(unfinished(&directory)))
-            .and_then(|()| placed_file::unless_absent(fs::remove_dir_all(&directory)));
+        let removed = placed_file::ignore_not_found(fs::remove_file(unfinished(&directory)))
+            .and_then(|()| placed_file::ignore_not_found(fs::remove_dir_all(&directory)));
         removed.map_err(|error| ExecutorError::Temporary(format!("the task's secrets cannot be removed: {error}")))
     }
 
@@ -166,8 +166,8 @@ pub(super) fn numbered(number: usize, _: &dyn FileReference) -> PathBuf {
 }
 
 /// The reason why a file cannot be created yet.
-pub(super) fn not_come(of: &dyn FileReference) -> String {
-    format!("{} {} has not come from a manager yet", of.noun(), of.name())
+pub(super) fn not_received(of: &dyn FileReference) -> String {
+    format!("{} {} has not been received from a manager yet", of.noun(), of.name())
 }
 
 /// Creates one directory with exactly this mode, or accepts an existing one.

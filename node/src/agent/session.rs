@@ -30,7 +30,7 @@ use super::executor::ExecutorError;
 use super::managers::Managers;
 use super::meter::Meter;
 use super::outage::Outage;
-use super::protocol::{Ask, Broken, DEADLINE, Retry, SessionMachine};
+use super::protocol::{Action, DEADLINE, Retry, SessionFault, SessionMachine};
 use super::streams::Streams;
 use super::task::AgentContext;
 use super::worker::Worker;
@@ -40,7 +40,7 @@ use crate::metrics::Measures;
 /// How often the node describes itself again.
 const DESCRIPTION_PERIOD: Duration = Duration::from_secs(20);
 /// Maximum duration of one iteration of the loop, so that a watchdog can see that it is not stuck.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+const ITERATION_MAX: Duration = Duration::from_secs(5);
 /// Largest message an agent accepts: a complete set with the specs of several thousand tasks.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -84,7 +84,7 @@ pub trait Connect: Send + Sync + 'static {
 
 /// Why a session ended, or could not be opened.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+enum SessionError {
     #[error("cannot describe this node: {0}")]
     Describe(ExecutorError),
     #[error("{0}")]
@@ -96,12 +96,12 @@ enum Ended {
     #[error("the manager belongs to another cluster, {0}")]
     OtherCluster(events::ClusterId),
     #[error(transparent)]
-    Broken(#[from] Broken),
+    SessionFault(#[from] SessionFault),
     #[error("this node's description changed")]
     DescriptionChanged,
 }
 
-impl Ended {
+impl SessionError {
     /// The kind of a manager's refusal. Only a manager of the cluster can refuse: the connection authenticated it.
     fn refusal(&self) -> Option<RefusalKind> {
         let Self::Refused { status, .. } = self else { return None };
@@ -110,9 +110,9 @@ impl Ended {
 
     /// When to retry.
     fn retry(&self) -> Retry {
-        let hopeless = matches!(self.refusal(), Some(RefusalKind::Removed | RefusalKind::NotMember))
+        let needs_intervention = matches!(self.refusal(), Some(RefusalKind::Removed | RefusalKind::NotMember))
             || matches!(self, Self::Connect(ConnectError::Unfit { .. }));
-        if hopeless { Retry::Hopeless } else { Retry::Soon }
+        if needs_intervention { Retry::AfterIntervention } else { Retry::Soon }
     }
 }
 
@@ -130,15 +130,18 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Awaits the response to a call, up to the deadline.
-async fn within_deadline<T>(call: &'static str, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Ended> {
-    let answer = tokio::time::timeout(DEADLINE, answer).await.map_err(|_| Broken::Late(call))?;
-    answer.map_err(|status| Ended::Refused { call, status })
+async fn within_deadline<T>(
+    call: &'static str,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, SessionError> {
+    let answer = tokio::time::timeout(DEADLINE, answer).await.map_err(|_| SessionFault::Late(call))?;
+    answer.map_err(|status| SessionError::Refused { call, status })
 }
 
 /// The components that a session uses.
 #[derive(Clone, Copy)]
 pub(super) struct Parts<'a> {
-    pub(super) site: &'a AgentContext,
+    pub(super) context: &'a AgentContext,
     pub(super) worker: &'a Arc<Worker>,
     pub(super) streams: &'a Arc<Streams>,
 }
@@ -146,18 +149,18 @@ pub(super) struct Parts<'a> {
 /// Keeps a session open; never returns.
 ///
 /// `seen` is the last frame of history that this node had seen before it restarted, `remembered` are the managers in its store.
-pub(super) async fn hold(
+pub(super) async fn keep_session(
     config: &Config,
     connector: &dyn Connect,
     parts: Parts<'_>,
     seen: Option<Head>,
     remembered: Vec<String>,
 ) -> Infallible {
-    let Parts { site, worker, streams } = parts;
-    let node = Node { config, connector, site };
+    let Parts { context, worker, streams } = parts;
+    let node = Node { config, connector, context };
     let (managers, epoch) = (Managers::new(&config.managers, remembered), Instant::now());
     let machine = SessionMachine::new(Timestamp::from_unix_ns(0));
-    Holder {
+    SessionDriver {
         node,
         worker,
         streams,
@@ -180,27 +183,27 @@ pub(super) async fn hold(
 struct Node<'a> {
     config: &'a Config,
     connector: &'a dyn Connect,
-    site: &'a AgentContext,
+    context: &'a AgentContext,
 }
 
 /// Marks a session as open until it is dropped.
-struct Open(Arc<Measures>);
+struct OpenSession(Arc<Measures>);
 
-impl Open {
-    fn note(measures: &Arc<Measures>) -> Self {
+impl OpenSession {
+    fn count(measures: &Arc<Measures>) -> Self {
         measures.session.store(true, Ordering::Relaxed);
         Self(Arc::clone(measures))
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenSession {
     fn drop(&mut self) {
         self.0.session.store(false, Ordering::Relaxed);
     }
 }
 
 /// Performs the machine's requests, and reports the results to it.
-struct Holder<'a> {
+struct SessionDriver<'a> {
     node: Node<'a>,
     worker: &'a Arc<Worker>,
     streams: &'a Arc<Streams>,
@@ -228,7 +231,7 @@ struct Link {
     description: NodeDescription,
     /// Whether a usage reading is in progress.
     is_measuring: bool,
-    _open: Open,
+    _open: OpenSession,
 }
 
 /// The heartbeats of an open session: each is acknowledged before the next is sent.
@@ -240,7 +243,7 @@ struct Heartbeats {
 }
 
 impl Heartbeats {
-    async fn open(client: &mut DispatcherClient<Channel>) -> Result<Self, Ended> {
+    async fn open(client: &mut DispatcherClient<Channel>) -> Result<Self, SessionError> {
         let (requests, receiver) = mpsc::channel(1);
         let opened = within_deadline("a heartbeat", client.heartbeats(ReceiverStream::new(receiver))).await?;
         Ok(Self { requests, replies: opened.into_inner(), unanswered: None })
@@ -255,28 +258,28 @@ impl Heartbeats {
 
 /// The result of a call.
 enum Answer {
-    Opened { attempt: u64, result: Result<Box<(Welcome, Link)>, Ended> },
+    Opened { attempt: u64, result: Result<Box<(Welcome, Link)>, SessionError> },
     Heartbeat(Result<Option<HeartbeatReply>, Status>),
-    Reported { session: SessionId, reports: usize, result: Result<u64, Ended> },
+    Reported { session: SessionId, reports: usize, result: Result<u64, SessionError> },
     Described(Result<NodeDescription, ExecutorError>),
     Measured(Vec<TaskUsage>),
     Message(Result<Option<SessionMessage>, Status>),
 }
 
-impl Holder<'_> {
+impl SessionDriver<'_> {
     async fn run(mut self) -> Infallible {
         loop {
             let (machine, now) = (&mut self.machine, self.epoch);
             let now = time_since(now);
-            for ask in self.node.site.outbox.with(|reports| machine.poll(reports, now, share())) {
-                self.begin(ask);
+            for action in self.node.context.outbox.with(|reports| machine.poll(reports, now, share())) {
+                self.begin(action);
             }
             self.node.config.measures.progress.note();
-            let pause = self.machine.next_wake().since(now).min(SIGN_OF_LIFE);
+            let pause = self.machine.next_wake().since(now).min(ITERATION_MAX);
             let answer = tokio::select! {
                 Some(answer) = self.calls.next() => answer,
                 answer = next_answer(&mut self.link) => answer,
-                () = self.node.site.outbox.changed() => continue,
+                () = self.node.context.outbox.changed() => continue,
                 () = tokio::time::sleep(pause) => continue,
             };
             if let Err(ended) = self.take(answer) {
@@ -285,33 +288,33 @@ impl Holder<'_> {
         }
     }
 
-    fn begin(&mut self, ask: Ask) {
+    fn begin(&mut self, action: Action) {
         let client = self.link.as_ref().map(|link| link.client.clone());
-        match (ask, client) {
-            (Ask::Open { attempt }, _) => {
+        match (action, client) {
+            (Action::Open { attempt }, _) => {
                 self.manager = self.managers.pick();
                 let opening = self.node.open(self.manager.clone(), self.seen.clone());
                 self.calls
                     .push(Box::pin(async move { Answer::Opened { attempt, result: opening.await.map(Box::new) } }));
             }
-            (Ask::Heartbeat { session, call }, Some(_)) => {
+            (Action::Heartbeat { session, call }, Some(_)) => {
                 let uses = self.meter.uses(time_since(self.epoch));
                 if let Some(link) = &mut self.link {
                     link.heartbeats.send(session, call, self.node.connector.trust(), uses);
                 }
             }
-            (Ask::Report(report), Some(client)) => {
+            (Action::Report(report), Some(client)) => {
                 let (session, reports) = (report.session, report.reports.len());
                 let sent = send_report(client, report);
                 self.calls.push(Box::pin(async move { Answer::Reported { session, reports, result: sent.await } }));
             }
-            (Ask::Close { why, .. }, _) => self.close(&why.into()),
+            (Action::Close { why, .. }, _) => self.close(&why.into()),
             // There is a client whenever the machine has a session.
-            (Ask::Heartbeat { .. } | Ask::Report(_), None) => {}
+            (Action::Heartbeat { .. } | Action::Report(_), None) => {}
         }
     }
 
-    fn take(&mut self, answer: Answer) -> Result<(), Ended> {
+    fn take(&mut self, answer: Answer) -> Result<(), SessionError> {
         let now = time_since(self.epoch);
         match answer {
             Answer::Opened { attempt, result } => {
@@ -326,10 +329,10 @@ impl Holder<'_> {
                 }
             }
             Answer::Heartbeat(reply) => {
-                let reply = reply.map_err(|status| Ended::Refused { call: "a heartbeat", status })?;
-                let reply = reply.ok_or(Ended::Closed)?;
+                let reply = reply.map_err(|status| SessionError::Refused { call: "a heartbeat", status })?;
+                let reply = reply.ok_or(SessionError::Closed)?;
                 if reply.role.is_some() {
-                    self.node.config.told.hear_role(reply.role());
+                    self.node.config.cluster_info.set_role(reply.role());
                 }
                 if let Some(announced) = reply.trust {
                     self.node.connector.compare_trust(announced);
@@ -338,17 +341,17 @@ impl Holder<'_> {
                 self.measure(now);
                 let period = Duration::from_nanos(reply.period_ns);
                 let asked = self.link.as_mut().and_then(|link| link.heartbeats.unanswered.take());
-                let (session, call) = asked.ok_or(Broken::Unexpected("an answer to no heartbeat"))?;
-                self.machine.heard(session, call, period, now);
+                let (session, call) = asked.ok_or(SessionFault::Unexpected("a response without a heartbeat"))?;
+                self.machine.heartbeat_acknowledged(session, call, period, now);
             }
             Answer::Reported { session, reports, result: Ok(sequence) } => {
                 tracing::debug!(sequence, reports, "reports were taken");
                 let machine = &mut self.machine;
-                self.node.site.outbox.with(|reports| machine.acknowledged(session, sequence, reports))?;
+                self.node.context.outbox.with(|reports| machine.acknowledged(session, sequence, reports))?;
             }
             Answer::Reported { session, reports, result: Err(error) } => {
-                tracing::debug!(reports, "reports were not taken, sending them again: {error}");
-                self.machine.not_taken(session, now, share());
+                tracing::debug!(reports, "reports were not accepted; sending them again: {error}");
+                self.machine.report_rejected(session, now, share());
             }
             Answer::Measured(readings) => {
                 self.link.iter_mut().for_each(|link| link.is_measuring = false);
@@ -361,17 +364,17 @@ impl Holder<'_> {
                 self.describe_later();
             }
             Answer::Message(message) => {
-                let message = message.map_err(|status| Ended::Refused { call: "the session", status })?;
-                self.take_message(message.ok_or(Ended::Closed)?)?;
+                let message = message.map_err(|status| SessionError::Refused { call: "the session", status })?;
+                self.take_message(message.ok_or(SessionError::Closed)?)?;
             }
         }
         Ok(())
     }
 
-    fn take_message(&mut self, message: SessionMessage) -> Result<(), Ended> {
+    fn take_message(&mut self, message: SessionMessage) -> Result<(), SessionError> {
         match message.message {
             Some(Message::Assignments(set)) => {
-                let session = self.machine.session().ok_or(Ended::Closed)?;
+                let session = self.machine.session().ok_or(SessionError::Closed)?;
                 if !self.machine.assigned(session, &set)? {
                     return Ok(());
                 }
@@ -379,14 +382,14 @@ impl Holder<'_> {
                 let complete = set.complete;
                 let (tasks, removed) = (set.tasks.len(), set.removed.len());
                 tracing::debug!(complete, tasks, removed, "assignments taken");
-                self.worker.assign(set).map_err(|_| Broken::Unexpected("a task without its spec"))?;
+                self.worker.assign(set).map_err(|_| SessionFault::Unexpected("a task without its spec"))?;
                 if complete {
-                    self.node.site.outbox.open();
+                    self.node.context.outbox.open();
                 }
             }
             Some(Message::Welcome(welcome)) => self.learn(welcome.managers),
             Some(Message::Order(order)) => self.streams.begin(order, &self.manager),
-            None => return Err(Broken::Unexpected("a message that this version does not know").into()),
+            None => return Err(SessionFault::Unexpected("a message that this version does not know").into()),
         }
         Ok(())
     }
@@ -395,7 +398,7 @@ impl Holder<'_> {
     /// more often than they are.
     fn note_head(&mut self, head: Option<&Head>) {
         let Some(head) = head.filter(|head| self.seen.as_ref() != Some(head)) else { return };
-        if let Err(error) = self.node.site.store.save_head(head) {
+        if let Err(error) = self.node.context.store.save_head(head) {
             tracing::warn!(%error, "the last known frame of history cannot be saved: after a restart this node does not notice that a manager was restored from a backup");
         }
         self.seen = Some(head.clone());
@@ -403,12 +406,12 @@ impl Holder<'_> {
 
     /// Saves the managers' addresses, also for the next start of this node.
     fn learn(&mut self, managers: Vec<String>) {
-        self.node.config.told.hear_managers(managers.clone());
+        self.node.config.cluster_info.set_managers(managers.clone());
         if !self.managers.learn(managers) {
             return;
         }
         tracing::debug!(managers = ?self.managers.named(), "the managers of the cluster");
-        if let Err(error) = self.node.site.store.save_managers(self.managers.named()) {
+        if let Err(error) = self.node.context.store.save_managers(self.managers.named()) {
             tracing::warn!(%error, "the managers' addresses cannot be saved: after a restart this node asks those that it was started with first");
         }
     }
@@ -433,41 +436,41 @@ impl Holder<'_> {
 
     /// Ends the session when this node no longer matches the description it registered with. An unreachable engine is no
     /// reason: its tasks report that themselves.
-    fn compare(&self, described: Result<NodeDescription, ExecutorError>) -> Result<(), Ended> {
+    fn compare(&self, described: Result<NodeDescription, ExecutorError>) -> Result<(), SessionError> {
         let registered = self.link.as_ref().map(|link| &link.description);
         match described {
             Ok(description) if registered == Some(&description) => {}
-            Ok(_) => return Err(Ended::DescriptionChanged),
+            Ok(_) => return Err(SessionError::DescriptionChanged),
             Err(error) => tracing::warn!(%error, "cannot describe this node"),
         }
         Ok(())
     }
 
-    fn end(&mut self, ended: &Ended) {
+    fn end(&mut self, ended: &SessionError) {
         let (machine, now) = (&mut self.machine, time_since(self.epoch));
-        self.node.site.outbox.with(|reports| machine.ended(ended.retry(), reports, now, share()));
+        self.node.context.outbox.with(|reports| machine.ended(ended.retry(), reports, now, share()));
         self.close(ended);
     }
 
     /// Drops the connection after the machine has ended it.
-    fn close(&mut self, ended: &Ended) {
+    fn close(&mut self, ended: &SessionError) {
         self.link = None;
         self.calls.clear();
         if ended.refusal() == Some(RefusalKind::Removed) {
             self.worker.withdraw_all();
-            if !self.node.config.told.leaves() {
+            if !self.node.config.cluster_info.is_leaving() {
                 let hint = "to join again, stop swarmd, run `swarmd leave` and start swarmd with a join token";
                 tracing::error!(hint, "this node was removed from the cluster: its tasks are stopped and removed");
             }
         } else if ended.refusal() == Some(RefusalKind::NotMember) {
             tracing::error!(hint = NOT_MEMBER_HINT, "{NOT_MEMBER}");
-        } else if let Ended::Connect(ConnectError::Unfit { why, hint }) = ended {
+        } else if let SessionError::Connect(ConnectError::Unfit { why, hint }) = ended {
             tracing::error!(error = why, hint, "no manager accepts this node; its tasks keep running");
         } else {
             let pause = self.machine.next_wake().since(time_since(self.epoch));
             let (manager, pause_ms) = (&self.manager, backoff::ms(pause));
-            if self.outage.is_news(&ended.to_string(), Instant::now()) {
-                tracing::warn!(manager, pause_ms, error = %ended, "no session, trying again until a manager answers");
+            if self.outage.should_log(&ended.to_string(), Instant::now()) {
+                tracing::warn!(manager, pause_ms, error = %ended, "no session; retrying until a manager responds");
             } else {
                 tracing::debug!(manager, pause_ms, error = %ended, "no session");
             }
@@ -476,10 +479,10 @@ impl Holder<'_> {
 }
 
 impl Node<'_> {
-    async fn open(self, manager: String, seen: Option<Head>) -> Result<(Welcome, Link), Ended> {
-        let description = self.describe().await.map_err(Ended::Describe)?;
+    async fn open(self, manager: String, seen: Option<Head>) -> Result<(Welcome, Link), SessionError> {
+        let description = self.describe().await.map_err(SessionError::Describe)?;
         let connecting = tokio::time::timeout(DEADLINE, self.connector.connect(&manager));
-        let channel = connecting.await.map_err(|_| Broken::Late("connecting"))?.map_err(Ended::Connect)?;
+        let channel = connecting.await.map_err(|_| SessionFault::Late("connecting"))?.map_err(SessionError::Connect)?;
         let mut client = DispatcherClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let advertise_addr = self.config.advertise_addr.clone();
         let request = RegisterRequest { description: description.clone(), advertise_addr, seen };
@@ -488,23 +491,23 @@ impl Node<'_> {
             stream.message().await.map(|first| (first, stream))
         };
         let (first, stream) = within_deadline("registration", registering).await?;
-        match first.ok_or(Ended::Closed)?.message {
+        match first.ok_or(SessionError::Closed)?.message {
             Some(Message::Welcome(welcome)) if welcome.cluster == self.config.cluster => {
                 let heartbeats = Heartbeats::open(&mut client).await?;
-                let _open = Open::note(&self.config.measures);
+                let _open = OpenSession::count(&self.config.measures);
                 Ok((welcome, Link { client, stream, heartbeats, description, is_measuring: false, _open }))
             }
-            Some(Message::Welcome(welcome)) => Err(Ended::OtherCluster(welcome.cluster)),
-            Some(Message::Assignments(_)) => Err(Broken::Unexpected("assignments before a welcome").into()),
-            Some(Message::Order(_)) => Err(Broken::Unexpected("an order before a welcome").into()),
-            None => Err(Broken::Unexpected("a message that this version does not know").into()),
+            Some(Message::Welcome(welcome)) => Err(SessionError::OtherCluster(welcome.cluster)),
+            Some(Message::Assignments(_)) => Err(SessionFault::Unexpected("assignments before a welcome").into()),
+            Some(Message::Order(_)) => Err(SessionFault::Unexpected("an order before a welcome").into()),
+            None => Err(SessionFault::Unexpected("a message that this version does not know").into()),
         }
     }
 
     /// The machine as the executor describes it, with what the operator configured for the node.
     async fn describe(self) -> Result<NodeDescription, ExecutorError> {
         let late = |_| ExecutorError::Temporary("the engine does not answer".to_owned());
-        let described = tokio::time::timeout(DEADLINE, self.site.executor.describe()).await;
+        let described = tokio::time::timeout(DEADLINE, self.context.executor.describe()).await;
         let mut description = described.map_err(late)??;
         description.hostname.clone_from(&self.config.hostname);
         description.version = env!("CARGO_PKG_VERSION").to_owned();
@@ -514,7 +517,7 @@ impl Node<'_> {
     }
 }
 
-async fn send_report(mut client: DispatcherClient<Channel>, report: ReportRequest) -> Result<u64, Ended> {
+async fn send_report(mut client: DispatcherClient<Channel>, report: ReportRequest) -> Result<u64, SessionError> {
     Ok(within_deadline("report", client.report(report)).await?.get_ref().sequence)
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Steps {
 
 #[derive(Default)]
 struct Running {
-    given_up: CancellationToken,
+    token: CancellationToken,
     steps: usize,
 }
 
@@ -32,15 +32,15 @@ impl Steps {
             // First, because the result of a cancelled step, such as the end of the task, is reported by the caller that
             // cancelled it.
             biased;
-            () = entry.given_up.cancelled() => Err(ExecutorError::Temporary("given up: the task is being shut down".into())),
+            () = entry.token.cancelled() => Err(ExecutorError::Temporary("cancelled: the task is being shut down".into())),
             done = step => done,
         }
     }
 
     /// Cancels the steps of a task that are in progress; later ones are not affected.
-    pub(super) fn give_up(&self, task: TaskId) {
+    pub(super) fn cancel(&self, task: TaskId) {
         if let Some(running) = self.lock().remove(&task) {
-            running.given_up.cancel();
+            running.token.cancel();
         }
     }
 
@@ -48,7 +48,7 @@ impl Steps {
         let mut tasks = self.lock();
         let running = tasks.entry(task).or_default();
         running.steps += 1;
-        Entry { steps: self, task, given_up: running.given_up.clone() }
+        Entry { steps: self, task, token: running.token.clone() }
     }
 
     /// No code panics while it holds the lock, so a poisoned one still guards valid data.
@@ -61,12 +61,12 @@ impl Steps {
 struct Entry<'a> {
     steps: &'a Steps,
     task: TaskId,
-    given_up: CancellationToken,
+    token: CancellationToken,
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        if self.given_up.is_cancelled() {
+        if self.token.is_cancelled() {
             return;
         }
         let mut tasks = self.steps.lock();
@@ -93,7 +93,7 @@ mod tests {
         let mut kept = Box::pin(steps.run(two, std::future::pending::<Result<(), _>>()));
         assert!(futures_util::poll!(&mut given_up).is_pending());
         assert!(futures_util::poll!(&mut kept).is_pending());
-        steps.give_up(one);
+        steps.cancel(one);
         assert!(matches!(given_up.await, Err(ExecutorError::Temporary(_))));
         assert!(futures_util::poll!(&mut kept).is_pending());
         assert!(steps.run(one, async { Ok(()) }).await.is_ok());
@@ -108,11 +108,11 @@ mod tests {
         for _ in 0..100 {
             let (ended, end) = tokio::sync::oneshot::channel();
             let step = async { end.await.map_err(|_| ExecutorError::Fatal("nobody ended it".to_owned())) };
-            let give_up = async {
-                steps.give_up(task);
+            let cancel = async {
+                steps.cancel(task);
                 ended.send(()).expect("the step waits");
             };
-            let (done, ()) = tokio::join!(steps.run(task, step), give_up);
+            let (done, ()) = tokio::join!(steps.run(task, step), cancel);
             assert!(matches!(done, Err(ExecutorError::Temporary(_))), "{done:?}");
         }
     }

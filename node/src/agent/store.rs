@@ -25,7 +25,7 @@ use rustix::fs::Access;
 use wire::v1::{Assignment, ConfigItem, Head, KnownManagers};
 use zeroize::Zeroizing;
 
-use super::placed_file::unless_absent;
+use super::placed_file::ignore_not_found;
 use crate::security::seal::{DataKeys, KeyFile, Seal, SealError, is_wrapped, wipe};
 use crate::security::{KeyLock, UnlockKey};
 
@@ -160,7 +160,7 @@ impl Store {
             match Entry::of(&path) {
                 Entry::Damaged => {}
                 Entry::Unfinished => fs::remove_file(&path).map_err(failed("remove", &path))?,
-                Entry::Kept => store.take_in(&path, &mut found)?,
+                Entry::Kept => store.read_or_quarantine(&path, &mut found)?,
             }
         }
         found.give_configs();
@@ -221,7 +221,7 @@ impl Store {
             let path = entry.map_err(failed("read", &self.dir))?.path();
             let kept = config_of(&path).is_none_or(|id| configs.iter().any(|item| ConfigKey::from(item.key) == id));
             if !kept {
-                unless_absent(fs::remove_file(&path)).map_err(failed("remove", &path))?;
+                ignore_not_found(fs::remove_file(&path)).map_err(failed("remove", &path))?;
             }
         }
         Ok(())
@@ -230,7 +230,11 @@ impl Store {
     /// Stores a task's record, replacing an older one.
     pub(super) fn save(&self, record: &Record) -> Result<(), StoreError> {
         let task = record.assignment.task;
-        self.write(&self.path(task), &place(task), &Zeroizing::new(sparing_credentials(record).encode_to_vec()))
+        self.write(
+            &self.path(task),
+            &place(task),
+            &Zeroizing::new(without_unneeded_credentials(record).encode_to_vec()),
+        )
     }
 
     /// Stores the last frame of history that a manager announced, replacing an older one.
@@ -254,7 +258,7 @@ impl Store {
     pub(super) fn remove(&self, task: TaskId) -> Result<(), StoreError> {
         let path = self.path(task);
         let _writing = self.lock();
-        unless_absent(fs::remove_file(&path)).map_err(failed("remove", &path))
+        ignore_not_found(fs::remove_file(&path)).map_err(failed("remove", &path))
     }
 
     fn path(&self, task: TaskId) -> PathBuf {
@@ -270,7 +274,7 @@ impl Store {
         } else if let Some(config) = config_of(path) {
             found.configs.insert(config, self.unseal(path, name.as_bytes())?);
         } else {
-            let task: TaskId = name.parse().map_err(|_| "its name is no task's".to_owned())?;
+            let task: TaskId = name.parse().map_err(|_| "its name is not a task id".to_owned())?;
             found.records.push(self.unseal(path, &place(task))?);
         }
         Ok(())
@@ -284,9 +288,9 @@ impl Store {
         message
     }
 
-    fn take_in(&self, path: &Path, found: &mut Found) -> Result<(), StoreError> {
+    fn read_or_quarantine(&self, path: &Path, found: &mut Found) -> Result<(), StoreError> {
         if let Err(why) = self.read(path, found) {
-            found.damage.push(set_aside(path, &why)?);
+            found.damage.push(quarantine(path, &why)?);
         }
         Ok(())
     }
@@ -316,7 +320,7 @@ fn config_of(path: &Path) -> Option<ConfigKey> {
 
 /// The record without credentials that are no longer needed: only a pull needs the registry's, and only an unfinished task the
 /// values of its secret variables.
-fn sparing_credentials(record: &Record) -> Record {
+fn without_unneeded_credentials(record: &Record) -> Record {
     let mut record = record.clone();
     // Each config has a file of its own, however many tasks use it.
     record.assignment.configs.clear();
@@ -338,17 +342,17 @@ fn open_seal(dir: &Path, lock: &KeyLock, found: &mut Found) -> Result<Seal, Stor
     let keys = match load(false) {
         Err(SealError::KeyMissing(_)) => {
             if fs::read_dir(dir).map_err(failed("read", dir))?.next().is_some() {
-                found.damage.push(format!("the data key {} is missing: {KEYLESS}", path.display()));
+                found.damage.push(format!("the data key {} is missing: {KEY_LOST}", path.display()));
             }
             load(true)?
         }
         Err(SealError::KeyDamaged { reason, .. }) => {
-            found.damage.push(format!("{}: {KEYLESS}", set_aside(&path, reason)?));
+            found.damage.push(format!("{}: {KEY_LOST}", quarantine(&path, reason)?));
             load(true)?
         }
         // The process was stopped while the keys of the manager were being wrapped with another unlock key.
         Err(SealError::Locked(_)) => {
-            found.damage.push(format!("{}: {KEYLESS}", set_aside(&path, "another unlock key wrapped it")?));
+            found.damage.push(format!("{}: {KEY_LOST}", quarantine(&path, "another unlock key wrapped it")?));
             load(true)?
         }
         keys => keys?,
@@ -374,7 +378,7 @@ fn place_of(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// The effect of a lost key.
-const KEYLESS: &str =
+const KEY_LOST: &str =
     "the stored assignments cannot be read, and the managers assign the tasks again; containers keep running";
 
 /// The context that a record is sealed for: its task, so that files cannot be swapped.
@@ -382,10 +386,10 @@ fn place(task: TaskId) -> [u8; 16] {
     task.bits().to_be_bytes()
 }
 
-fn set_aside(path: &Path, why: &str) -> Result<String, StoreError> {
-    let aside = path.with_extension(DAMAGED);
-    fs::rename(path, &aside).map_err(failed("set aside", path))?;
-    Ok(format!("{} is damaged ({why}): kept as {} and not used", path.display(), aside.display()))
+fn quarantine(path: &Path, why: &str) -> Result<String, StoreError> {
+    let quarantined = path.with_extension(DAMAGED);
+    fs::rename(path, &quarantined).map_err(failed("set aside", path))?;
+    Ok(format!("{} is damaged ({why}): kept as {} and not used", path.display(), quarantined.display()))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {

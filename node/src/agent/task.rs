@@ -54,7 +54,7 @@ impl TaskOrder {
 
 /// Why a task is no longer driven.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum TaskEnd {
     /// Every trace of it was removed.
     Forgotten,
     /// The agent stops; the container keeps running.
@@ -63,7 +63,7 @@ pub(super) enum End {
 
 /// Drives one task.
 pub(super) struct TaskRunner {
-    site: Arc<AgentContext>,
+    context: Arc<AgentContext>,
     machine: TaskMachine,
     orders: watch::Receiver<TaskOrder>,
     in_flight: Option<BoxFuture<'static, StepOutcome>>,
@@ -74,25 +74,25 @@ pub(super) struct TaskRunner {
 }
 
 impl TaskRunner {
-    pub(super) fn new(site: Arc<AgentContext>, machine: TaskMachine, orders: watch::Receiver<TaskOrder>) -> Self {
-        Self { site, machine, orders, in_flight: None, noted: None, released: false }
+    pub(super) fn new(context: Arc<AgentContext>, machine: TaskMachine, orders: watch::Receiver<TaskOrder>) -> Self {
+        Self { context, machine, orders, in_flight: None, noted: None, released: false }
     }
 
     /// Drives the task until it is forgotten or the agent stops. A write in progress is completed.
-    pub(super) async fn run(mut self, stopping: &CancellationToken) -> End {
+    pub(super) async fn run(mut self, stopping: &CancellationToken) -> TaskEnd {
         loop {
             let order = self.orders.borrow_and_update().clone();
-            let Some(wake_at) = self.act(order).await else { return End::Forgotten };
-            let now = (self.site.clock)();
+            let Some(wake_at) = self.act(order).await else { return TaskEnd::Forgotten };
+            let now = (self.context.clock)();
             tokio::select! {
                 outcome = result(&mut self.in_flight) => {
                     self.in_flight = None;
                     self.note_failure(&outcome);
-                    self.machine.finished(outcome, (self.site.clock)());
+                    self.machine.finished(outcome, (self.context.clock)());
                 }
-                ordered = self.orders.changed() => if ordered.is_err() { return End::Leftover },
+                ordered = self.orders.changed() => if ordered.is_err() { return TaskEnd::Leftover },
                 () = wake_up(now, wake_at) => {}
-                () = stopping.cancelled() => return End::Leftover,
+                () = stopping.cancelled() => return TaskEnd::Leftover,
             }
         }
     }
@@ -100,8 +100,8 @@ impl TaskRunner {
     /// Performs the machine's next step. Returns its wake-up time, or `None` once the task is forgotten.
     async fn act(&mut self, order: TaskOrder) -> Option<Option<Timestamp>> {
         let task = order.assignment.task;
-        let Advance { reports, call, then } = self.machine.advance(order.target(), (self.site.clock)());
-        reports.into_iter().for_each(|status| self.site.outbox.put(task, status));
+        let Advance { reports, call, then } = self.machine.advance(order.target(), (self.context.clock)());
+        reports.into_iter().for_each(|status| self.context.outbox.put(task, status));
         self.release(task).await;
         let wake_at = match then {
             Then::Wait(wake_at) => wake_at,
@@ -113,7 +113,7 @@ impl TaskRunner {
         if let Some(call) = call {
             // Replaces and so cancels the previous call: the executor never handles two calls of one task at once.
             tracing::debug!(%task, ?call, "a call of the executor");
-            self.in_flight = Some(perform(Arc::clone(&self.site), call, workload(&self.site, &order.assignment)));
+            self.in_flight = Some(perform(Arc::clone(&self.context), call, workload(&self.context, &order.assignment)));
         }
         self.note(order).await;
         Some(wake_at)
@@ -125,9 +125,9 @@ impl TaskRunner {
         if self.released || !self.machine.status().state().is_terminal() {
             return;
         }
-        match self.site.executor.release(task).await {
+        match self.context.executor.release(task).await {
             Ok(()) => self.released = true,
-            Err(error) => tracing::warn!(%task, %error, "what a running task needs cannot be removed after its end"),
+            Err(error) => tracing::warn!(%task, %error, "the resources of an ended task cannot be released"),
         }
     }
 
@@ -141,9 +141,9 @@ impl TaskRunner {
         if self.noted.as_ref().is_none_or(|(_, noted)| (noted.state(), &noted.error) != (status.state(), &status.error))
         {
             let (task, desired) = (order.assignment.task, order.assignment.desired());
-            tracing::debug!(%task, state = ?status.state(), ?desired, error = status.error, "a task is at another state");
+            tracing::debug!(%task, state = ?status.state(), ?desired, error = status.error, "a task has changed state");
         }
-        let (store, assignment) = (self.site.store.clone(), Assignment::clone(&order.assignment));
+        let (store, assignment) = (self.context.store.clone(), Assignment::clone(&order.assignment));
         let record = Record { assignment, status: status.clone(), withdrawn: order.withdrawn };
         // The task continues if this fails: the managers and the executor have the same information.
         if on_disk(order.assignment.task, move || store.save(&record)).await {
@@ -152,8 +152,8 @@ impl TaskRunner {
     }
 
     async fn forget(&mut self, order: &TaskOrder) {
-        let (store, task) = (self.site.store.clone(), order.assignment.task);
-        self.site.outbox.forget(task);
+        let (store, task) = (self.context.store.clone(), order.assignment.task);
+        self.context.outbox.forget(task);
         on_disk(task, move || store.remove(task)).await;
     }
 
@@ -206,9 +206,9 @@ async fn wake_up(now: Timestamp, at: Option<Timestamp>) {
     }
 }
 
-fn perform(site: Arc<AgentContext>, call: Call, workload: Workload) -> BoxFuture<'static, StepOutcome> {
+fn perform(context: Arc<AgentContext>, call: Call, workload: Workload) -> BoxFuture<'static, StepOutcome> {
     Box::pin(async move {
-        let result = attempt(site.executor.as_ref(), &site.policy, call, workload).await;
+        let result = attempt(context.executor.as_ref(), &context.policy, call, workload).await;
         result.unwrap_or_else(|error| StepOutcome::Failed(call, error.into()))
     })
 }
@@ -222,7 +222,9 @@ async fn attempt(
     Ok(match call {
         Call::Prepare => {
             if let Some(name) = workload.missing_config() {
-                return Err(ExecutorError::Temporary(format!("config {name} has not come from a manager yet")));
+                return Err(ExecutorError::Temporary(format!(
+                    "config {name} has not been received from a manager yet"
+                )));
             }
             let workload = allowed(policy, expanded(executor, workload, payloads::expanded).await?)?;
             StepOutcome::Prepared(executor.prepare(&workload).await?)
@@ -281,14 +283,14 @@ impl From<ExecutorError> for CallError {
 }
 
 /// The task as the executor sees it.
-fn workload(site: &AgentContext, assignment: &Assignment) -> Workload {
+fn workload(context: &AgentContext, assignment: &Assignment) -> Workload {
     let spec = Arc::new(assignment.spec.clone());
     let auth = assignment.registry_auth.as_ref().and_then(|auth| String::from_utf8(auth.value.clone()).ok());
-    let place = if spec.is_global() { site.node.to_string() } else { assignment.slot.to_string() };
+    let place = if spec.is_global() { context.node.to_string() } else { assignment.slot.to_string() };
     Workload {
-        cluster: site.cluster,
-        node: site.node,
-        node_hostname: site.hostname.clone(),
+        cluster: context.cluster,
+        node: context.node,
+        node_hostname: context.hostname.clone(),
         task: assignment.task,
         name: format!("{}.{place}.{}", spec.name(), assignment.task),
         slot: assignment.slot,

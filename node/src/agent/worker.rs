@@ -18,7 +18,7 @@ use super::backoff;
 use super::executor::{ExecutorError, Inputs, LogQuery, Outputs, TaskLogs};
 use super::items::{Assigned, Items, SpecMissing};
 use super::store::Record;
-use super::task::{AgentContext, End, TaskOrder, TaskRunner};
+use super::task::{AgentContext, TaskEnd, TaskOrder, TaskRunner};
 
 /// Delay before a failed sweep is repeated; doubled each time.
 const SWEEP_PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const READING_MAX: Duration = Duration::from_secs(10);
 
 /// The tasks of one node.
 pub(super) struct Worker {
-    site: Arc<AgentContext>,
+    context: Arc<AgentContext>,
     tasks: Mutex<BTreeMap<TaskId, watch::Sender<TaskOrder>>>,
     /// The items that the managers sent; a complete set replaces them.
     items: Mutex<Items>,
@@ -45,9 +45,9 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Creates a worker that resumes the stored tasks.
-    pub(super) fn resume(site: Arc<AgentContext>, records: Vec<Record>) -> Arc<Self> {
+    pub(super) fn resume(context: Arc<AgentContext>, records: Vec<Record>) -> Arc<Self> {
         let worker = Arc::new(Self {
-            site,
+            context,
             tasks: Mutex::default(),
             items: Mutex::default(),
             writing_configs: Mutex::default(),
@@ -86,7 +86,7 @@ impl Worker {
             let _one_at_a_time = worker.writing_configs.lock().unwrap_or_else(PoisonError::into_inner);
             // Read only now, so that the last writer writes the latest configs.
             let configs = worker.items().configs();
-            if let Err(error) = worker.site.store.keep_configs(&configs) {
+            if let Err(error) = worker.context.store.keep_configs(&configs) {
                 tracing::error!(%error, "the configs of tasks cannot be kept for a restart");
             }
         });
@@ -100,11 +100,11 @@ impl Worker {
     fn apply(self: &Arc<Self>, set: Assigned) {
         let mut tasks = self.lock();
         let complete = set.complete;
-        let Changes { withdrawn, updated, begun } = changes(&tasks, set);
+        let Changes { withdrawn, updated, added } = changes(&tasks, set);
         for task in withdrawn {
             if let Some(orders) = tasks.get(&task) {
                 orders.send_modify(|order| order.withdrawn = true);
-                self.site.outbox.forget(task);
+                self.context.outbox.forget(task);
             }
         }
         for assignment in updated {
@@ -112,8 +112,8 @@ impl Worker {
                 orders.send_if_modified(|order| replace(order, assignment));
             }
         }
-        for assignment in begun {
-            let machine = TaskMachine::assigned(assignment.desired(), assignment.state(), (self.site.clock)());
+        for assignment in added {
+            let machine = TaskMachine::assigned(assignment.desired(), assignment.state(), (self.context.clock)());
             self.drive(&mut tasks, TaskOrder { assignment: Arc::new(assignment), withdrawn: false }, machine);
         }
         drop(tasks);
@@ -135,9 +135,9 @@ impl Worker {
     /// A message that says why it cannot be read.
     pub(super) async fn logs(&self, task: TaskId, query: LogQuery) -> Result<TaskLogs, String> {
         let order = self.lock().get(&task).map(|orders| orders.borrow().clone());
-        let order = order.ok_or_else(|| "its node does not have it any more".to_owned())?;
-        let workload = self.site.workload(&order.assignment);
-        self.site.executor.logs(&workload, query).await.map_err(|error| error.to_string())
+        let order = order.ok_or_else(|| "its node no longer has it".to_owned())?;
+        let workload = self.context.workload(&order.assignment);
+        self.context.executor.logs(&workload, query).await.map_err(|error| error.to_string())
     }
 
     /// The resource usage of a task of this node; `None` if it is not running here.
@@ -147,8 +147,8 @@ impl Worker {
     pub(super) async fn usage(&self, task: TaskId) -> Result<Option<TaskUsage>, String> {
         let order = self.lock().get(&task).map(|orders| orders.borrow().clone());
         let Some(order) = order else { return Ok(None) };
-        let workload = self.site.workload(&order.assignment);
-        self.site.executor.usage(&workload).await.map_err(|error| error.to_string())
+        let workload = self.context.workload(&order.assignment);
+        self.context.executor.usage(&workload).await.map_err(|error| error.to_string())
     }
 
     /// Executes a command in a running task of this node, or attaches to it.
@@ -156,12 +156,12 @@ impl Worker {
     /// # Errors
     /// A message that says why that is not possible.
     pub(super) async fn interact(&self, order: InteractOrder, inputs: Inputs) -> Result<Outputs, String> {
-        self.site.policy.judge_interaction()?;
-        let what = order.what.ok_or_else(|| "its agent does not know what is wanted".to_owned())?;
+        self.context.policy.judge_interaction()?;
+        let what = order.what.ok_or_else(|| "its agent does not support this request".to_owned())?;
         let order = self.lock().get(&order.task).map(|orders| orders.borrow().clone());
-        let order = order.ok_or_else(|| "it does not have the task any more".to_owned())?;
-        let workload = self.site.workload(&order.assignment);
-        self.site.executor.interact(&workload, what, inputs).await.map_err(|error| error.to_string())
+        let order = order.ok_or_else(|| "it no longer has the task".to_owned())?;
+        let workload = self.context.workload(&order.assignment);
+        self.context.executor.interact(&workload, what, inputs).await.map_err(|error| error.to_string())
     }
 
     /// The usage of those of these tasks that run here and can be read now.
@@ -204,11 +204,11 @@ impl Worker {
         let task = order.assignment.task;
         let (orders, received) = watch::channel(order);
         tasks.insert(task, orders);
-        let (worker, pump) = (Arc::clone(self), TaskRunner::new(Arc::clone(&self.site), machine, received));
+        let (worker, runner) = (Arc::clone(self), TaskRunner::new(Arc::clone(&self.context), machine, received));
         self.running.spawn(async move {
-            match pump.run(&worker.stopping).await {
-                End::Forgotten => drop(worker.lock().remove(&task)),
-                End::Leftover => {}
+            match runner.run(&worker.stopping).await {
+                TaskEnd::Forgotten => drop(worker.lock().remove(&task)),
+                TaskEnd::Leftover => {}
             }
         });
     }
@@ -231,13 +231,13 @@ impl Worker {
     }
 
     async fn sweep_once(&self) -> Result<(), ExecutorError> {
-        for task in self.site.executor.inventory(self.site.cluster, self.site.node).await? {
+        for task in self.context.executor.inventory(self.context.cluster, self.context.node).await? {
             // Checked again for each, because assignments may arrive in the meantime.
             if self.lock().contains_key(&task) {
                 continue;
             }
             tracing::info!(%task, "removing a container that belongs to no assignment");
-            self.site.executor.remove(task).await?;
+            self.context.executor.remove(task).await?;
         }
         Ok(())
     }

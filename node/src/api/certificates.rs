@@ -9,10 +9,10 @@ use wire::v1::certificates_server::Certificates;
 use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootReply, RootRequest};
 
 use crate::clock;
-use crate::control::enrolment::{self, Join, Joined};
+use crate::control::enrolment::{self, Join, JoinOutcome};
 use crate::security::{Peer, RequestedKey, access, failures};
 
-use super::{Context, affordable, status};
+use super::{Context, enforce_budget, status};
 
 /// The cluster's certificate authority, as a service for nodes.
 pub struct CertificateApi {
@@ -26,7 +26,7 @@ impl CertificateApi {
     }
 
     async fn certify(&self, node: NodeId, role: Role, csr_pem: &str) -> Result<CertificateReply, Status> {
-        affordable(self.context.budgets.certificate(node, Instant::now())).await?;
+        enforce_budget(self.context.budgets.certificate(node, Instant::now())).await?;
         let control = self.context.control();
         let certified = control.certify(&self.context.external, node, role, csr_pem).await;
         let (request, reply) = certified.map_err(status)?;
@@ -66,13 +66,13 @@ impl Certificates for CertificateApi {
             self.context.refusals.note(&Actor::Joiner(addr.clone()), true, "Certificates/Join", clock::now());
         });
         let role = role.map_err(status)?;
-        affordable(self.context.budgets.join(role, Instant::now())).await?;
+        enforce_budget(self.context.budgets.join(role, Instant::now())).await?;
         let csr_pem = asked.csr_pem.clone();
         let Join { request, key } = control.join(asked, &token, addr).map_err(status)?;
         let reply = self.context.submit(request).await.map_err(status)?;
         match self.context.control().joined(&reply).map_err(status)? {
-            Joined::Before { node, index } => Ok(Response::new(self.recorded(node, index, key).await?)),
-            Joined::Now { node, role } => Ok(Response::new(self.certify(node, role, &csr_pem).await?)),
+            JoinOutcome::Before { node, index } => Ok(Response::new(self.recorded(node, index, key).await?)),
+            JoinOutcome::Now { node, role } => Ok(Response::new(self.certify(node, role, &csr_pem).await?)),
         }
     }
 
@@ -82,7 +82,7 @@ impl Certificates for CertificateApi {
             let kind = RejectionKind::Forbidden;
             return Err(status(Rejection::new(kind, "certificate", "this call is for nodes", hint)));
         };
-        affordable(self.context.budgets.call(subject.node, Instant::now())).await?;
+        enforce_budget(self.context.budgets.call(subject.node, Instant::now())).await?;
         let role = self.context.control().role_of(subject.node).map_err(status)?;
         Ok(Response::new(self.certify(subject.node, role, &request.into_inner().csr_pem).await?))
     }

@@ -40,7 +40,7 @@ use super::streams::{interact, logs, usage};
 use super::{Context, audit, command_stream, events as history, status};
 
 /// Deadline for recording that secrets were read.
-const NOTE_PATIENCE: Duration = Duration::from_secs(5);
+const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum concurrent backups: each reads the whole history.
 const BACKUPS_MAX: usize = 2;
 /// Maximum concurrent readers of history frames: each may read any amount of it.
@@ -84,18 +84,18 @@ impl ControlApi {
     }
 
     /// Records that the actor reads the join tokens. Returns whether they may be shown.
-    async fn note_reading(&self, actor: Actor) -> bool {
+    async fn record_token_read(&self, actor: Actor) -> bool {
         let read = self.context.control().read_tokens(actor);
         if read.actor.may(&read.command).is_err() {
             return false;
         }
         // If that cannot be recorded, they are not shown: without a quorum, the cluster's other settings are still needed.
-        tokio::time::timeout(NOTE_PATIENCE, self.context.submit(read)).await.is_ok_and(|noted| noted.is_ok())
+        tokio::time::timeout(NOTE_TIMEOUT, self.context.submit(read)).await.is_ok_and(|noted| noted.is_ok())
     }
 
     /// Checks the caller's access, then returns the manager's state and the request: the current state once it is as fresh as
     /// requested, or the state at the requested point.
-    async fn asked<T>(&self, request: Request<T>) -> Result<(Control, T), Status> {
+    async fn authorised<T>(&self, request: Request<T>) -> Result<(Control, T), Status> {
         access::caller(&request)?;
         let freshness = Freshness::read(request.metadata())?;
         self.context.catch_up(freshness).await.map_err(status)?;
@@ -119,7 +119,7 @@ impl ControlApi {
     ) -> Result<T, Status> {
         let waiting = Arc::clone(&self.past_waiters).try_acquire_owned();
         let _waiting = waiting.map_err(|_| status(too_many_waiters()))?;
-        let broken = |_| Status::internal("the answer cannot be made: its thread broke off");
+        let broken = |_| Status::internal("the request failed: its thread panicked");
         let permit = Arc::clone(&self.pasts).acquire_owned().await.map_err(|_| status(too_many_waiters()))?;
         let stopping = self.context.stopping.clone();
         let (made, answer) = oneshot::channel();
@@ -169,7 +169,7 @@ impl ControlService for ControlApi {
 
     async fn preview(&self, request: Request<PreviewRequest>) -> Result<Response<PreviewReply>, Status> {
         let actor = self.context.actor(&access::caller(&request)?);
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let work = move |is_stopped: &dyn Fn() -> bool| control.preview(&actor, asked, is_stopped);
         self.when_idle(work).await.map(Response::new)
     }
@@ -178,7 +178,7 @@ impl ControlService for ControlApi {
 
     async fn read_after(&self, request: Request<ReadAfterRequest>) -> Result<Response<Self::ReadAfterStream>, Status> {
         let actor = self.context.actor(&access::caller(&request)?);
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let draft = Arc::clone(&self.draft);
         let work = move |is_stopped: &dyn Fn() -> bool| control.read_after(&actor, asked, &draft, is_stopped);
         let replies = self.when_idle(work).await?;
@@ -186,13 +186,13 @@ impl ControlService for ControlApi {
     }
 
     async fn survive(&self, request: Request<SurviveRequest>) -> Result<Response<SurviveReply>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let work = move |is_stopped: &dyn Fn() -> bool| control.survive(&asked, is_stopped);
         self.when_idle(work).await.map(Response::new)
     }
 
     async fn replay(&self, request: Request<ReplayRequest>) -> Result<Response<ReplayReply>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let work = move |is_stopped: &dyn Fn() -> bool| control.replay(&asked, is_stopped);
         self.when_idle(work).await.map(Response::new)
     }
@@ -206,13 +206,13 @@ impl ControlService for ControlApi {
         let actor = self.context.actor(&access::caller(&request)?);
         // A state of the past contains no tokens, so nothing is recorded.
         let is_present = Freshness::read(request.metadata())?.at.is_none();
-        let with_tokens = is_present && request.get_ref().with_tokens() && self.note_reading(actor).await;
-        let (control, _) = self.asked(request).await?;
+        let with_tokens = is_present && request.get_ref().with_tokens() && self.record_token_read(actor).await;
+        let (control, _) = self.authorised(request).await?;
         let read = move || {
             let history_use = if is_present { Some(control.history_use()?) } else { None };
             Ok(ClusterView { history_use, ..control.cluster(with_tokens)? })
         };
-        aside(read).await?.map(Response::new).map_err(status)
+        blocking(read).await?.map(Response::new).map_err(status)
     }
 
     async fn get_raft(&self, request: Request<GetRaftRequest>) -> Result<Response<RaftView>, Status> {
@@ -222,28 +222,28 @@ impl ControlService for ControlApi {
     }
 
     async fn inspect_nodes(&self, request: Request<InspectNodesRequest>) -> Result<Response<NodeList>, Status> {
-        let (control, asked) = self.asked(request).await?;
-        aside(move || control.inspect_nodes(&asked.nodes)).await?.map(Response::new).map_err(status)
+        let (control, asked) = self.authorised(request).await?;
+        blocking(move || control.inspect_nodes(&asked.nodes)).await?.map(Response::new).map_err(status)
     }
 
     async fn inspect_services(
         &self,
         request: Request<InspectServicesRequest>,
     ) -> Result<Response<ServiceList>, Status> {
-        let (control, asked) = self.asked(request).await?;
-        aside(move || control.inspect_services(&asked.services)).await?.map(Response::new).map_err(status)
+        let (control, asked) = self.authorised(request).await?;
+        blocking(move || control.inspect_services(&asked.services)).await?.map(Response::new).map_err(status)
     }
 
     async fn explain_placement(
         &self,
         request: Request<ExplainPlacementRequest>,
     ) -> Result<Response<PlacementExplanation>, Status> {
-        let (control, asked) = self.asked(request).await?;
-        aside(move || control.explain_placement(&asked)).await?.map(Response::new).map_err(status)
+        let (control, asked) = self.authorised(request).await?;
+        blocking(move || control.explain_placement(&asked)).await?.map(Response::new).map_err(status)
     }
 
     async fn resolve_image(&self, request: Request<ResolveImageRequest>) -> Result<Response<ResolvedImage>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         if !commands::is_image_reference(&asked.image) {
             let sentence = format!("{} is not an image reference", commands::quote(&asked.image));
             return Err(status(Rejection::invalid("image", sentence, commands::IMAGE_HINT)));
@@ -255,7 +255,7 @@ impl ControlService for ControlApi {
     type ListNodesStream = Answers<NodePage>;
 
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<Self::ListNodesStream>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         pages(move || Ok(control.list_nodes(&asked))).await
     }
 
@@ -265,14 +265,14 @@ impl ControlService for ControlApi {
         &self,
         request: Request<ListServicesRequest>,
     ) -> Result<Response<Self::ListServicesStream>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         pages(move || Ok(control.list_services(&asked))).await
     }
 
     type ListTasksStream = Answers<TaskList>;
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Self::ListTasksStream>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         pages(move || control.list_tasks(&asked)).await
     }
 
@@ -282,7 +282,7 @@ impl ControlService for ControlApi {
         &self,
         request: Request<ReadConfigsRequest>,
     ) -> Result<Response<Self::ReadConfigsStream>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         pages(move || control.read_configs(&asked)).await
     }
 
@@ -292,17 +292,17 @@ impl ControlService for ControlApi {
         &self,
         request: Request<DescribeSecretsRequest>,
     ) -> Result<Response<Self::DescribeSecretsStream>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         pages(move || control.describe_secrets(&asked)).await
     }
 
     async fn list_sinks(&self, request: Request<ListSinksRequest>) -> Result<Response<SinkList>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         control.sinks(&asked).map(Response::new).map_err(status)
     }
 
     async fn list_operators(&self, request: Request<ListOperatorsRequest>) -> Result<Response<OperatorList>, Status> {
-        let (control, _) = self.asked(request).await?;
+        let (control, _) = self.authorised(request).await?;
         Ok(Response::new(control.operators()))
     }
 
@@ -361,14 +361,14 @@ impl ControlService for ControlApi {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
         let actor = self.context.actor(&access::caller(&request)?);
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let permit = Arc::clone(&self.backups).try_acquire_owned().map_err(|_| status(too_many_backups()))?;
         let noted = control.read_all_secrets(actor);
-        let writer = aside(move || control.backup(asked)).await?.map_err(status)?;
+        let writer = blocking(move || control.backup(asked)).await?.map_err(status)?;
         // Recorded first, so that no one gets a backup without a trace in history.
         self.context.submit(noted).await.map_err(status)?;
         let stream = stream::try_unfold((writer, permit), |(mut writer, permit)| async {
-            let (part, writer) = aside(move || (writer.part(), writer)).await?;
+            let (part, writer) = blocking(move || (writer.part(), writer)).await?;
             let part = part.map_err(|error| status(unwritable(&error)))?;
             Ok(part.map(|part| (part, (writer, permit))))
         });
@@ -376,23 +376,23 @@ impl ControlService for ControlApi {
     }
 
     async fn list_audit_keys(&self, request: Request<ListAuditKeysRequest>) -> Result<Response<AuditKeyList>, Status> {
-        let (control, _) = self.asked(request).await?;
-        aside(move || control.audit_keys()).await?.map(Response::new).map_err(status)
+        let (control, _) = self.authorised(request).await?;
+        blocking(move || control.audit_keys()).await?.map(Response::new).map_err(status)
     }
 
     async fn get_checkpoint(
         &self,
         request: Request<GetCheckpointRequest>,
     ) -> Result<Response<CheckpointReply>, Status> {
-        let (control, _) = self.asked(request).await?;
+        let (control, _) = self.authorised(request).await?;
         let (signed, others) = audit::cosigned(&self.context, control).await?;
         Ok(Response::new(CheckpointReply { note: signed.note.to_string(), index: signed.index, others }))
     }
 
     async fn prove_frame(&self, request: Request<ProveFrameRequest>) -> Result<Response<FrameProof>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let (signed, others) = audit::cosigned(&self.context, control.clone()).await?;
-        let proof = aside(move || control.prove_frame(asked.index, signed)).await?.map_err(status)?;
+        let proof = blocking(move || control.prove_frame(asked.index, signed)).await?.map_err(status)?;
         Ok(Response::new(FrameProof { proof: proof.to_string(), others }))
     }
 
@@ -400,8 +400,8 @@ impl ControlService for ControlApi {
         &self,
         request: Request<ProveConsistencyRequest>,
     ) -> Result<Response<ConsistencyProof>, Status> {
-        let (control, asked) = self.asked(request).await?;
-        aside(move || control.prove_consistency(&asked)).await?.map(Response::new).map_err(status)
+        let (control, asked) = self.authorised(request).await?;
+        blocking(move || control.prove_consistency(&asked)).await?.map(Response::new).map_err(status)
     }
 
     type ReadFramesStream = Answers<FramesPage>;
@@ -410,10 +410,10 @@ impl ControlService for ControlApi {
         &self,
         request: Request<ReadFramesRequest>,
     ) -> Result<Response<Self::ReadFramesStream>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let permit = Arc::clone(&self.audits).try_acquire_owned().map_err(|_| status(too_many_audits()))?;
         let stream = stream::try_unfold((control.frames(&asked), permit), |(mut frames, permit)| async {
-            let (page, frames) = aside(move || (frames.page(), frames)).await?;
+            let (page, frames) = blocking(move || (frames.page(), frames)).await?;
             Ok(page.map_err(status)?.map(|page| (page, (frames, permit))))
         });
         Ok(Response::new(Box::pin(stream)))
@@ -425,12 +425,12 @@ impl ControlService for ControlApi {
         &self,
         request: Request<ArchiveHistoryRequest>,
     ) -> Result<Response<Self::ArchiveHistoryStream>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let permit = Arc::clone(&self.audits).try_acquire_owned().map_err(|_| status(too_many_audits()))?;
-        let archiving = aside(move || control.archive_history(&asked)).await?.map_err(status)?;
+        let archiving = blocking(move || control.archive_history(&asked)).await?.map_err(status)?;
         let begun = (archiving, self.context.core.clone(), permit);
         let stream = stream::try_unfold(begun, |(mut archiving, core, permit)| async {
-            let (made, archiving) = aside(move || (archiving.make_next(), archiving)).await?;
+            let (made, archiving) = blocking(move || (archiving.make_next(), archiving)).await?;
             let made = made.map_err(|error| {
                 let refused = status(unreadable(&error));
                 if !is_passing(&error) {
@@ -449,22 +449,22 @@ impl ControlService for ControlApi {
         &self,
         request: Request<VerifyHistoryRequest>,
     ) -> Result<Response<Self::VerifyHistoryStream>, Status> {
-        let (control, _) = self.asked(request).await?;
+        let (control, _) = self.authorised(request).await?;
         let permit = Arc::clone(&self.audits).try_acquire_owned().map_err(|_| status(too_many_audits()))?;
         let stream = stream::try_unfold((control.verify_history(), permit), |(mut verification, permit)| async {
-            let (step, verification) = aside(move || (verification.step(), verification)).await?;
+            let (step, verification) = blocking(move || (verification.step(), verification)).await?;
             Ok(step.map(|step| (step, (verification, permit))))
         });
         Ok(Response::new(Box::pin(stream)))
     }
 
     async fn find_point(&self, request: Request<FindPointRequest>) -> Result<Response<PointView>, Status> {
-        let (control, asked) = self.asked(request).await?;
-        aside(move || control.find_point(&asked)).await?.map(Response::new).map_err(status)
+        let (control, asked) = self.authorised(request).await?;
+        blocking(move || control.find_point(&asked)).await?.map(Response::new).map_err(status)
     }
 
     async fn plan_undo(&self, request: Request<PlanUndoRequest>) -> Result<Response<UndoPlan>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let past = Arc::clone(&self.past);
         let plan = self.when_idle(move |is_stopped| control.plan_undo(&asked, &past, is_stopped)).await?;
         Ok(Response::new(plan))
@@ -473,12 +473,12 @@ impl ControlService for ControlApi {
     type CompareStream = Answers<DifferencePage>;
 
     async fn compare(&self, request: Request<CompareRequest>) -> Result<Response<Self::CompareStream>, Status> {
-        let (control, asked) = self.asked(request).await?;
+        let (control, asked) = self.authorised(request).await?;
         let CompareRequest { from, to } = asked;
         let (past, present) = (Arc::clone(&self.past), control.clone());
         let (earlier, later) = if to == control.state.cluster.position.index {
             (self.at(control.clone(), from).await?, control)
-        } else if aside(move || present.leads(&past, from, to)).await?.map_err(status)? {
+        } else if blocking(move || present.leads(&past, from, to)).await?.map_err(status)? {
             // The later state is computed from the earlier one, and shares with it what did not change.
             (self.at(control.clone(), from).await?, self.at(control, to).await?)
         } else {
@@ -499,7 +499,7 @@ impl ControlService for ControlApi {
     type LogsStream = Answers<LogsPart>;
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-        let (_, asked) = self.asked(request).await?;
+        let (_, asked) = self.authorised(request).await?;
         let lines = logs::stream(&self.context, &self.readers, asked)?;
         Ok(Response::new(Box::pin(lines)))
     }
@@ -507,7 +507,7 @@ impl ControlService for ControlApi {
     type UsageStream = Answers<UsagePart>;
 
     async fn usage(&self, request: Request<UsageRequest>) -> Result<Response<Self::UsageStream>, Status> {
-        let (_, asked) = self.asked(request).await?;
+        let (_, asked) = self.authorised(request).await?;
         let readings = usage::stream(&self.context, &self.readers, asked)?;
         Ok(Response::new(Box::pin(readings)))
     }
@@ -535,7 +535,7 @@ fn too_many_backups() -> Rejection {
 }
 
 fn too_many_audits() -> Rejection {
-    let sentence = format!("{AUDITS_MAX} readers of the frames of history are at work already");
+    let sentence = format!("{AUDITS_MAX} readers of the frames of history are active already");
     Rejection::new(commands::RejectionKind::Exhausted, "audit", sentence, "wait for their end, or ask another manager")
 }
 
@@ -546,18 +546,18 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 async fn pages<R: prost::Message + 'static, P: Send + 'static>(
     list: impl FnOnce() -> Result<Pages<R, P>, Rejection> + Send + 'static,
 ) -> Result<Response<Answers<P>>, Status> {
-    paged(aside(list).await?.map_err(status)?)
+    paged(blocking(list).await?.map_err(status)?)
 }
 
 fn paged<P: Send + 'static>(pages: impl Iterator<Item = P> + Send + 'static) -> Result<Response<Answers<P>>, Status> {
     let stream = stream::try_unfold(pages, |mut pages| async {
-        let (page, pages) = aside(move || (pages.next(), pages)).await?;
+        let (page, pages) = blocking(move || (pages.next(), pages)).await?;
         Ok(page.map(|page| (page, pages)))
     });
     Ok(Response::new(Box::pin(stream)))
 }
 
 /// Runs work whose duration grows with the number of tasks on a blocking thread, where it delays no other caller.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
 }

@@ -29,7 +29,7 @@ use crate::security::{Caller as Connected, Peer, access};
 
 use super::sending::{NextShares, SendMemory, Share};
 use super::streams::{self, Session as Orders};
-use super::{Context, affordable, jittered, status};
+use super::{Context, enforce_budget, jittered, status};
 
 /// Messages queued for a slow agent; beyond that only the latest state is kept, so the queue does not grow.
 const QUEUED_MAX: usize = 4;
@@ -39,7 +39,7 @@ const QUEUED_MAX: usize = 4;
 const BATCH_PERIOD: Duration = Duration::from_millis(100);
 
 /// Deadline for recording that a node has moved to another root, about the shortest time between two heartbeats.
-const NOTE_PATIENCE: Duration = Duration::from_secs(5);
+const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The service for agents' sessions.
 pub struct DispatchApi {
@@ -69,7 +69,7 @@ impl DispatchApi {
     }
 
     /// Checks whether a node may open a session. Only changes of its description are written.
-    fn session_fits(&self, node: NodeId, description: &NodeDescription) -> Result<(), Rejection> {
+    fn charge_session(&self, node: NodeId, description: &NodeDescription) -> Result<(), Rejection> {
         let (budgets, now, state) = (&self.context.budgets, Instant::now(), self.context.state());
         budgets.call(node, now)?;
         budgets.session(node, now)?;
@@ -81,7 +81,7 @@ impl DispatchApi {
     }
 
     /// Checks whether a node may send a report.
-    fn report_fits(&self, node: NodeId, report: &ReportRequest) -> Result<(), Rejection> {
+    fn charge_report(&self, node: NodeId, report: &ReportRequest) -> Result<(), Rejection> {
         let (budgets, now) = (&self.context.budgets, Instant::now());
         budgets.call(node, now)?;
         let tasks = self.context.state().cluster.usage.of(node).tasks;
@@ -92,7 +92,7 @@ impl DispatchApi {
     async fn compare(&self, node: NodeId, seen: Head) {
         let control = self.context.control();
         if let Err(error) = tokio::task::spawn_blocking(move || control.compare(node, &seen)).await {
-            tracing::error!(%node, %error, "history is not compared with what a node knows");
+            tracing::error!(%node, %error, "history cannot be compared with the last frame that a node has seen");
         }
     }
 }
@@ -106,7 +106,7 @@ impl Dispatcher for DispatchApi {
         let (caller, host) = Self::caller(&request)?;
         let end = request.extensions().get::<Connected>().map(Connected::end).unwrap_or_default();
         let RegisterRequest { description, advertise_addr, seen } = request.into_inner();
-        affordable(self.session_fits(caller.node, &description)).await?;
+        enforce_budget(self.charge_session(caller.node, &description)).await?;
         self.context.core.serves_sessions().map_err(status)?;
         let session = SessionId::from_bits(rand::random());
         let registration = caller.registration(session, description, advertise_addr.unwrap_or(host));
@@ -120,7 +120,7 @@ impl Dispatcher for DispatchApi {
         let changes = self.context.core.follow(caller.node);
         let stream = AssignmentStream::new(caller.node, session);
         let (context, memory, next) = (self.context.clone(), self.memory.clone(), NextShares::default());
-        let _open = Open::note(self.context.core.measures());
+        let _open = OpenSession::count(self.context.core.measures());
         let orders = self.context.streams.serve(caller.node, session);
         tokio::spawn(Delivery { context, memory, end, changes, stream, orders, messages, _open }.run());
         let shares = next.clone();
@@ -140,7 +140,7 @@ impl Dispatcher for DispatchApi {
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
         let (Caller { node, .. }, _) = Self::caller(&request)?;
         // Opening a stream costs as much as a heartbeat, so there is nothing to gain by opening many.
-        affordable(self.context.budgets.heartbeat(node, Instant::now())).await?;
+        enforce_budget(self.context.budgets.heartbeat(node, Instant::now())).await?;
         let (context, stopping_token) = (self.context.clone(), self.context.stopping.clone());
         let replies = request.into_inner().then(move |beat| {
             let context = context.clone();
@@ -153,7 +153,7 @@ impl Dispatcher for DispatchApi {
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
         let (caller, _) = Self::caller(&request)?;
-        affordable(self.report_fits(caller.node, request.get_ref())).await?;
+        enforce_budget(self.charge_report(caller.node, request.get_ref())).await?;
         let report = request.into_inner();
         let sequence = report.sequence;
         self.context.submit(caller.report(report)).await.map_err(status)?;
@@ -162,7 +162,7 @@ impl Dispatcher for DispatchApi {
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
         let (caller, _) = Self::caller(&request)?;
-        affordable(self.context.budgets.call(caller.node, Instant::now())).await?;
+        enforce_budget(self.context.budgets.call(caller.node, Instant::now())).await?;
         let leave = caller.leave(request.into_inner().reason).map_err(status)?;
         self.context.submit(leave).await.map_err(status)?;
         Ok(Response::new(LeaveReply { left: !self.context.state().cluster.nodes.contains(caller.node) }))
@@ -175,21 +175,21 @@ impl Dispatcher for DispatchApi {
         request: Request<Streaming<FromTask>>,
     ) -> Result<Response<Self::TaskStreamStream>, Status> {
         let (Caller { node, .. }, _) = Self::caller(&request)?;
-        affordable(self.context.budgets.call(node, Instant::now())).await?;
+        enforce_budget(self.context.budgets.call(node, Instant::now())).await?;
         let mut inbound = request.into_inner();
-        let first = tokio::time::timeout(NOTE_PATIENCE, inbound.message()).await;
+        let first = tokio::time::timeout(NOTE_TIMEOUT, inbound.message()).await;
         let id = first.map_err(|_| Status::deadline_exceeded("the first message names the stream"))??;
         let id = id.and_then(|first| first.opens);
-        let told = id.and_then(|id| self.context.streams.begin(node, id, inbound));
-        let told = told.ok_or_else(|| status(streams::not_ordered()))?;
-        Ok(Response::new(ReceiverStream::new(told)))
+        let messages = id.and_then(|id| self.context.streams.begin(node, id, inbound));
+        let messages = messages.ok_or_else(|| status(streams::not_ordered()))?;
+        Ok(Response::new(ReceiverStream::new(messages)))
     }
 }
 
 /// Processes a heartbeat. The node may have been removed, or its session replaced, since the last one.
 async fn heartbeat(context: &Context, node: NodeId, beat: HeartbeatRequest) -> Result<HeartbeatReply, Status> {
     let HeartbeatRequest { session, trust, uses } = beat;
-    affordable(context.budgets.heartbeat(node, Instant::now())).await?;
+    enforce_budget(context.budgets.heartbeat(node, Instant::now())).await?;
     context.core.heartbeat(node, session, uses).map_err(status)?;
     let control = context.control();
     let period = jittered(control.heartbeat(node, session).map_err(status)?);
@@ -206,12 +206,12 @@ async fn heartbeat(context: &Context, node: NodeId, beat: HeartbeatRequest) -> R
 fn note_moved(context: Context, moved: CoreRequest) {
     tokio::spawn(async move {
         // If it is not recorded, the next heartbeat repeats it.
-        match tokio::time::timeout(NOTE_PATIENCE, context.submit(moved)).await {
+        match tokio::time::timeout(NOTE_TIMEOUT, context.submit(moved)).await {
             Ok(Ok(_)) => {}
             Ok(Err(refused)) => {
                 tracing::debug!(why = refused.sentence, "that a node has moved to a root was not noted")
             }
-            Err(_) => tracing::debug!("that a node has moved to a root was not noted in time"),
+            Err(_) => tracing::debug!("that a node has moved to a root was not recorded in time"),
         }
     });
 }
@@ -240,20 +240,20 @@ struct Delivery {
     /// Streams requested from the node.
     orders: Orders,
     messages: mpsc::Sender<Box<Outgoing>>,
-    _open: Open,
+    _open: OpenSession,
 }
 
 /// Counts a session as open until it is dropped.
-struct Open(Arc<Measures>);
+struct OpenSession(Arc<Measures>);
 
-impl Open {
-    fn note(measures: Arc<Measures>) -> Self {
+impl OpenSession {
+    fn count(measures: Arc<Measures>) -> Self {
         measures.sessions.fetch_add(1, Ordering::Relaxed);
         Self(measures)
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenSession {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
     }
@@ -261,9 +261,9 @@ impl Drop for Open {
 
 /// Why a delivery ended.
 #[derive(Debug)]
-enum Ended {
+enum DeliveryEnd {
     /// The session has ended for this manager.
-    Over,
+    SessionEnded,
     /// The core has ended, or this manager is stopping.
     Stopping,
     /// The agent's end of the stream is closed.
@@ -277,21 +277,21 @@ impl Delivery {
         let stopping_token = self.context.stopping.clone();
         let ended = tokio::select! {
             ended = self.deliver() => ended,
-            () = stopping_token.cancelled() => Ended::Stopping,
+            () = stopping_token.cancelled() => DeliveryEnd::Stopping,
         };
         tracing::debug!(%node, %session, ?ended, "a session has ended");
         match ended {
-            Ended::Over => {}
+            DeliveryEnd::SessionEnded => {}
             // An agent that no longer reads detects it itself.
-            Ended::Stopping => drop(self.messages.try_send(Outgoing::last(status(stopping())))),
-            Ended::AgentGone => self.disconnect(node, session).await,
+            DeliveryEnd::Stopping => drop(self.messages.try_send(Outgoing::last(status(stopping())))),
+            DeliveryEnd::AgentGone => self.disconnect(node, session).await,
         }
     }
 
-    async fn deliver(&mut self) -> Ended {
+    async fn deliver(&mut self) -> DeliveryEnd {
         loop {
             if self.context.core.is_over() {
-                return Ended::Stopping;
+                return DeliveryEnd::Stopping;
             }
             let next_look = Instant::now() + BATCH_PERIOD;
             let messages = match self.stream.next(&self.context.control()) {
@@ -300,16 +300,16 @@ impl Delivery {
                     // The agent itself may have ended it.
                     let _ = self.messages.send(Outgoing::last(status(over.rejection()))).await;
                     tracing::debug!(node = %self.stream.node(), ?over, "a session is over");
-                    return Ended::Over;
+                    return DeliveryEnd::SessionEnded;
                 }
             };
             for message in messages {
                 let share = tokio::select! {
                     share = self.memory.share(&message, self.stream.node(), &self.end) => share,
-                    () = self.messages.closed() => return Ended::AgentGone,
+                    () = self.messages.closed() => return DeliveryEnd::AgentGone,
                 };
                 if self.messages.send(Box::new(Outgoing { message: Ok(message), share })).await.is_err() {
-                    return Ended::AgentGone;
+                    return DeliveryEnd::AgentGone;
                 }
             }
             tokio::select! {
@@ -317,10 +317,10 @@ impl Delivery {
                 Some(order) = self.orders.orders.recv() => {
                     let message = Ok(SessionMessage { message: Some(Message::Order(order)) });
                     if self.messages.send(Box::new(Outgoing { message, share: None })).await.is_err() {
-                        return Ended::AgentGone;
+                        return DeliveryEnd::AgentGone;
                     }
                 }
-                () = self.messages.closed() => return Ended::AgentGone,
+                () = self.messages.closed() => return DeliveryEnd::AgentGone,
             }
         }
     }
@@ -329,7 +329,7 @@ impl Delivery {
     async fn disconnect(&self, node: NodeId, session: SessionId) {
         let request = self.context.control().disconnection(node, session);
         if let Err(rejection) = self.context.submit(request).await {
-            tracing::debug!(%node, why = rejection.sentence, "a broken session was not noted");
+            tracing::debug!(%node, why = rejection.sentence, "a lost session was not recorded");
         }
     }
 }

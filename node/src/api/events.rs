@@ -18,7 +18,7 @@ use crate::log::LogStore;
 use crate::manager::driver::{Published, stopping};
 
 use super::live::{Feed, Follower, LiveEvents};
-use super::waiting::{Queue, Stopped, queue};
+use super::record_queue::{Queue, Stopped, queue};
 use super::{Context, status};
 
 /// Maximum concurrent streams. Each queues at most 64 KiB of records, or one record: about 128 MiB if all of them stop reading.
@@ -26,7 +26,7 @@ const STREAMS_MAX: usize = 2_048;
 /// Maximum streams that read from disk concurrently, each on a thread with a page of history.
 const READERS_MAX: usize = 128;
 /// How long a stream waits for one of these threads.
-const READER_PATIENCE: Duration = Duration::from_secs(10);
+const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Shared by the event streams of a manager.
 pub struct Streams {
@@ -51,25 +51,29 @@ pub(super) async fn stream(
     let streams = Arc::clone(&context.event_streams);
     let admitted = Arc::clone(&streams.all).try_acquire_owned();
     let admitted = admitted.map_err(|_| status(too_many(STREAMS_MAX, "are open")))?;
-    let reading = tokio::time::timeout(READER_PATIENCE, Arc::clone(&streams.readers).acquire_owned()).await;
+    let reading = tokio::time::timeout(READER_TIMEOUT, Arc::clone(&streams.readers).acquire_owned()).await;
     let Ok(Ok(reading)) = reading else { return Err(status(too_many(READERS_MAX, "read history"))) };
     let (control, follow) = (context.control(), request.follow);
-    let (event_reader, reading) = aside(reading, move |_| control.history(request)).await.map_err(status)?;
+    let (event_reader, reading) = on_reader_thread(reading, move |_| control.history(request)).await.map_err(status)?;
     let (queue, records) = queue();
     let (store, states, stopping) = (Arc::clone(&context.store), context.core.states(), context.stopping.clone());
-    let teller = Teller { event_reader: event_reader.map_err(status)?, states: states.clone(), queue: Arc::new(queue) };
-    let story = Story { streams, store, states, stopping };
+    let sender =
+        HistorySender { event_reader: event_reader.map_err(status)?, states: states.clone(), queue: Arc::new(queue) };
+    let follow_context = FollowContext { streams, store, states, stopping };
     tokio::spawn(async move {
         // A reader that was stopped got the reason, or has disconnected.
-        let _ =
-            if follow { story.follow(teller, reading).await } else { teller.tell_aside(None, reading).await.map(drop) };
+        let _ = if follow {
+            follow_context.follow(sender, reading).await
+        } else {
+            sender.send_from_disk(None, reading).await.map(drop)
+        };
         drop(admitted);
     });
     Ok(records)
 }
 
 /// Runs work that may wait for the disk on a separate thread; failing to create a thread is an error response.
-async fn aside<T: Send + 'static>(
+async fn on_reader_thread<T: Send + 'static>(
     reading: OwnedSemaphorePermit,
     work: impl FnOnce(&tokio::runtime::Handle) -> T + Send + 'static,
 ) -> Result<(T, OwnedSemaphorePermit), Rejection> {
@@ -80,13 +84,13 @@ async fn aside<T: Send + 'static>(
     let started = thread.spawn(move || drop(done.send((work(&runtime), reading))));
     started.map_err(|error| no_thread(&error))?;
     result.await.map_err(|_| {
-        let sentence = "history cannot be read: the reading thread broke off";
+        let sentence = "history cannot be read: the reading thread panicked";
         Rejection::new(RejectionKind::Unavailable, "events", sentence, "see the manager's own log")
     })
 }
 
 pub(super) fn no_thread(error: &std::io::Error) -> Rejection {
-    let sentence = format!("no thread can be had to read history: {error}");
+    let sentence = format!("cannot create a thread to read history: {error}");
     let hint = "let swarmd have more threads (TasksMax of its unit, ulimit -u), or try again later";
     Rejection::new(RejectionKind::Exhausted, "events", sentence, hint)
 }
@@ -97,7 +101,7 @@ fn too_many(most: usize, what: &str) -> Rejection {
 }
 
 /// Sends history to one client.
-struct Teller {
+struct HistorySender {
     event_reader: EventReader,
     states: watch::Receiver<Arc<Published>>,
     queue: Arc<Queue>,
@@ -109,25 +113,29 @@ fn stop(queue: &Queue, why: Rejection) -> Stopped {
     Stopped
 }
 
-impl Teller {
+impl HistorySender {
     /// Sends all events of the current state that were not sent yet, from disk. Returns the index of that state. Events up to
     /// `shown` were already sent from memory.
-    async fn tell_aside(mut self, shown: Option<u64>, reading: OwnedSemaphorePermit) -> Result<(Self, u64), Stopped> {
+    async fn send_from_disk(
+        mut self,
+        shown: Option<u64>,
+        reading: OwnedSemaphorePermit,
+    ) -> Result<(Self, u64), Stopped> {
         let queue = Arc::clone(&self.queue);
-        let told = aside(reading, move |runtime| {
-            if let Some(Err(why)) = shown.map(|index| self.event_reader.go_on_after(index)) {
+        let sent = on_reader_thread(reading, move |runtime| {
+            if let Some(Err(why)) = shown.map(|index| self.event_reader.resume_after(index)) {
                 return Err(stop(&self.queue, why));
             }
-            let told = runtime.block_on(self.tell());
-            told.map(|index| (self, index))
+            let sent = runtime.block_on(self.send_pages());
+            sent.map(|index| (self, index))
         });
-        match told.await {
-            Ok((told, _reading)) => told,
+        match sent.await {
+            Ok((sent, _reading)) => sent,
             Err(rejection) => Err(stop(&queue, rejection)),
         }
     }
 
-    async fn tell(&mut self) -> Result<u64, Stopped> {
+    async fn send_pages(&mut self) -> Result<u64, Stopped> {
         let state = Arc::clone(&self.states.borrow_and_update());
         loop {
             let page = match self.event_reader.page(&state.cluster) {
@@ -151,7 +159,7 @@ impl Teller {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Err(Stopped),
-                    () = self.queue.gone() => return Err(Stopped),
+                    () = self.queue.disconnected() => return Err(Stopped),
                     () = follower.changed() => continue,
                 }
             }
@@ -168,39 +176,39 @@ impl Teller {
 }
 
 /// What is needed to follow history.
-struct Story {
+struct FollowContext {
     streams: Arc<Streams>,
     store: Arc<dyn LogStore>,
     states: watch::Receiver<Arc<Published>>,
     stopping: CancellationToken,
 }
 
-impl Story {
+impl FollowContext {
     /// Sends existing events, then new ones. Only ends with an error, since following has no regular end.
-    async fn follow(self, mut teller: Teller, mut reading: OwnedSemaphorePermit) -> Result<(), Stopped> {
+    async fn follow(self, mut sender: HistorySender, mut reading: OwnedSemaphorePermit) -> Result<(), Stopped> {
         let mut shown = None;
         loop {
             // Subscribed before reading from disk, so that events committed meanwhile are kept.
             let mut follower = match self.streams.live.follow(|| self.feed()) {
                 Ok(follower) => follower,
-                Err(error) => return Err(stop(&teller.queue, no_thread(&error))),
+                Err(error) => return Err(stop(&sender.queue, no_thread(&error))),
             };
             let index;
-            (teller, index) = teller.tell_aside(shown, reading).await?;
-            if teller.event_reader.is_over() {
+            (sender, index) = sender.send_from_disk(shown, reading).await?;
+            if sender.event_reader.is_over() {
                 return Err(Stopped);
             }
-            let index = teller.share(&mut follower, index, &self.stopping).await?;
+            let index = sender.share(&mut follower, index, &self.stopping).await?;
             // In this order: the core ends after the shutdown has started, which is the reason to report.
             if self.stopping.is_cancelled() {
                 return Err(Stopped);
             }
             if self.states.has_changed().is_err() {
-                return Err(stop(&teller.queue, stopping()));
+                return Err(stop(&sender.queue, stopping()));
             }
             shown = Some(index);
             reading = tokio::select! {
-                () = teller.queue.gone() => return Err(Stopped),
+                () = sender.queue.disconnected() => return Err(Stopped),
                 () = self.stopping.cancelled() => return Err(Stopped),
                 reading = Arc::clone(&self.streams.readers).acquire_owned() => reading.map_err(|_| Stopped)?,
             };

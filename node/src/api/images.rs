@@ -11,7 +11,7 @@ use crate::agent::executor::{Executor, ImageFacts, RegistryAuth};
 /// Maximum concurrent queries: each holds a connection to the engine and one to a registry.
 const QUESTIONS_MAX: usize = 16;
 /// Deadline of a query: the client that creates a service waits for it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Queries registries through the engine of this manager's node.
 #[derive(Clone)]
@@ -32,13 +32,13 @@ impl Images {
             let _permit = self.questions.acquire().await;
             self.executor.image(image, auth.as_ref()).await
         };
-        match tokio::time::timeout(PATIENCE, asked).await {
+        match tokio::time::timeout(TIMEOUT, asked).await {
             Ok(Ok(None)) => ResolvedImage::default(),
             Ok(Ok(Some(ImageFacts { digest, platforms }))) => {
                 ResolvedImage { image: Some(format!("{image}@{digest}")), problem: None, platforms }
             }
             Ok(Err(error)) => unknown(error.to_string()),
-            Err(_) => unknown(format!("the registry did not answer within {} seconds", PATIENCE.as_secs())),
+            Err(_) => unknown(format!("the registry did not answer within {} seconds", TIMEOUT.as_secs())),
         }
     }
 }

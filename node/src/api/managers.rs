@@ -14,7 +14,7 @@ use wire::v1::{
 use crate::log::HistoryReader;
 use crate::manager::driver::stopping;
 use crate::manager::replica::{PEER_PAGE, Request as CoreRequest};
-use crate::peering::{Other, Stranger, from_wire};
+use crate::peering::{Other, PeerRefused, from_wire};
 use crate::security::{Peer, access};
 
 use super::{Context, status};
@@ -51,7 +51,7 @@ impl ManagerApi {
         let mut introduced = None;
         while let Some(PeerBatch { hello, messages }) = batches.message().await? {
             if let Some(PeerHello { from, to, addr }) = hello {
-                self.context.peering.meet(from, to, Other { node, addr }).map_err(|why| refusal(&why))?;
+                self.context.peering.introduce(from, to, Other { node, addr }).map_err(|why| refusal(&why))?;
                 introduced = Some(from);
             }
             let raft_id = introduced.ok_or_else(|| Status::invalid_argument("the first message is an introduction"))?;
@@ -117,15 +117,15 @@ impl Managers for ManagerApi {
     }
 }
 
-fn refusal(why: &Stranger) -> Status {
+fn refusal(why: &PeerRefused) -> Status {
     let kind = match why {
-        Stranger::Former { .. } => RefusalKind::NotMember,
-        Stranger::Impostor { .. } | Stranger::Elsewhere { .. } => RefusalKind::Forbidden,
+        PeerRefused::Former { .. } => RefusalKind::NotMember,
+        PeerRefused::Impostor { .. } | PeerRefused::WrongReceiver { .. } => RefusalKind::Forbidden,
     };
     let hint = match why {
-        Stranger::Former { .. } => "a manager that is wanted again joins with an empty log",
-        Stranger::Impostor { .. } => "two managers must not run on copies of one state directory",
-        Stranger::Elsewhere { .. } => "it ends by itself once both managers know of the change",
+        PeerRefused::Former { .. } => "a former manager that is promoted again must join with an empty log",
+        PeerRefused::Impostor { .. } => "two managers must not run on copies of one state directory",
+        PeerRefused::WrongReceiver { .. } => "it resolves itself once both managers have applied the change",
     };
     let hint = Some(hint.to_owned());
     Refusal { kind: kind.into(), subject: "manager".to_owned(), sentence: why.to_string(), hint }.into()

@@ -10,11 +10,11 @@ mod events;
 mod images;
 mod live;
 mod managers;
+mod record_queue;
 mod refusals;
 mod sending;
 mod signing;
 mod streams;
-mod waiting;
 
 mod budgets;
 
@@ -84,7 +84,7 @@ pub(crate) fn membership(state: &Published, node: NodeId) -> Membership {
     } else if state.leads {
         Membership::Unknown
     } else {
-        Membership::Unheard
+        Membership::NotYetKnown
     }
 }
 
@@ -191,7 +191,7 @@ fn jittered(period: Duration) -> Duration {
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Refuses what exceeds a budget, after a delay.
-async fn affordable(verdict: Result<(), Rejection>) -> Result<(), tonic::Status> {
+async fn enforce_budget(verdict: Result<(), Rejection>) -> Result<(), tonic::Status> {
     match verdict {
         Ok(()) => Ok(()),
         Err(rejection) => {

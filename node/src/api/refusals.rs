@@ -34,7 +34,7 @@ async fn summarise<R: Future<Output = Outcome>>(
         let Some(summary) = refusals.take(node) else { continue };
         let outcome = record(summary.clone()).await;
         if !matches!(outcome, Outcome::Committed { .. }) {
-            tracing::debug!(?outcome, "what was refused is not recorded yet");
+            tracing::debug!(?outcome, "refused calls are not recorded yet");
             // They may already be recorded; recording them twice is better than not at all.
             refusals.put_back(summary);
         }

@@ -118,7 +118,7 @@ impl Record {
             SECRETS => VolatileSection::decode(body).map(Self::Secrets),
             END => End::decode(body).map(Self::End),
             other => {
-                let sentence = format!("it has a part of kind {other}, which this swarmd does not know");
+                let sentence = format!("it has a part of kind {other}, which this swarmd does not support");
                 return Err(BackupError::Content(sentence));
             }
         }

@@ -42,16 +42,16 @@ pub struct Args {
     /// The backup.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The state directory to make; it must be empty.
+    /// The state directory to create; it must be empty.
     #[arg(short = 'd', long, default_value = crate::daemon::config::STATE_DIR)]
     pub state_dir: PathBuf,
-    /// File with the passphrase that the backup was made with.
+    /// File with the passphrase of the backup.
     #[arg(long, value_name = "PATH")]
     pub passphrase_file: PathBuf,
-    /// Make another cluster of it, with an id of its own: for a copy beside the original. Nodes of the original are not let in.
+    /// Restore it as another cluster with a new id, for a copy beside the original. Nodes of the original cannot join.
     #[arg(long)]
     pub new_cluster_id: bool,
-    /// Make new join tokens; those in the backup are not valid any more.
+    /// Create new join tokens; those in the backup are no longer valid.
     #[arg(long)]
     pub rotate_tokens: bool,
 }
@@ -85,12 +85,12 @@ pub async fn restore(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
         }
     };
     put_in_place(&unfinished, &state_dir::log(state_dir.path()))?;
-    leaving::forget(state_dir.path())?;
+    leaving::remove_note(state_dir.path())?;
     let Restored { head, end, node, locked } = restored;
     let dir = state_dir.path().display();
     let unlock =
         "its keys are wrapped with the unlock key that the cluster had: give that to `swarmctl cluster unlock`\n";
-    let told = format!(
+    let summary = format!(
         "restored frame {} of cluster {}: {} frames and {} secrets, as manager {} ({node})\n\
          start it with `swarmd --state-dir {dir}` and the flags of that manager, such as its addresses\n{}",
         head.index,
@@ -100,19 +100,19 @@ pub async fn restore(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
         head.hostname,
         if locked { unlock } else { "" },
     );
-    out.write_all(told.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
+    out.write_all(summary.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
 }
 
 /// The passphrase in a file, without the trailing newline.
 fn passphrase(path: &Path) -> Result<SecretText, Failure> {
     let passphrase = File::open(path).and_then(wire::read_passphrase).map_err(|error| {
         let sentence = format!("the passphrase cannot be read: {}: {error}", path.display());
-        let hint = "with --passphrase-file, name a file that you may read and that holds nothing else";
+        let hint = "set --passphrase-file to a readable file that contains only the passphrase";
         Failure::new(sentence, hint).with_code(code::USAGE)
     })?;
     if passphrase.0.len() < PASSPHRASE_BYTES_MIN {
         let sentence = format!("{} holds no passphrase of at least {PASSPHRASE_BYTES_MIN} bytes", path.display());
-        return Err(Failure::new(sentence, "give the passphrase that the backup was made with").with_code(code::USAGE));
+        return Err(Failure::new(sentence, "give the passphrase of the backup").with_code(code::USAGE));
     }
     Ok(passphrase)
 }
@@ -164,7 +164,7 @@ async fn build(args: &Args, passphrase: &SecretText, dir: &Path, out: &mut impl 
     let store = RocksStore::open(dir)?;
     let keys = store.key_file(dir);
     let store: Arc<dyn LogStore> = Arc::new(store);
-    let end = fill(&*store, &head, &mut opener, out).map_err(|error| error.told(&args.file))?;
+    let end = fill(&*store, &head, &mut opener, out).map_err(|error| error.into_failure(&args.file))?;
     show(out, "folding the history")?;
     fold(&*store, head.term)?;
     let cluster = args.new_cluster_id.then(|| ClusterId::from_bits(rand::random()));
@@ -207,7 +207,7 @@ enum FillError {
 }
 
 impl FillError {
-    fn told(self, file: &Path) -> Failure {
+    fn into_failure(self, file: &Path) -> Failure {
         match self {
             Self::Backup(error) => refuse(file, &error),
             Self::Log(error) => error.into(),
@@ -275,7 +275,7 @@ fn fill<R: std::io::Read>(
     opener.chunk()?;
     let last = store.fetched().map_or(0, |FrameLink { index, .. }| index);
     if (end.frames, end.secrets, last) != (frames, secrets.len() as u64, head.index) {
-        return Err(content("it holds less than it says"));
+        return Err(content("it contains less than its header states"));
     }
     if let Some(index) = redactions.unannounced.indexes().next() {
         return Err(content(&format!("a value was erased from frame {index}, and no frame after it announces that")));
@@ -286,7 +286,7 @@ fn fill<R: std::io::Read>(
     store.write(vec![store.stage_install(install, Vec::new(), Some(hard_state))?])?;
     // Its own raft id is new: messages to the old one are not meant for it.
     let raft_id = alone::draw_raft_id(&mut rand::random, |drawn| drawn == head.raft_id);
-    store.begin_alone(raft_id, head.raft_id)?;
+    store.reset_to_single_voter(raft_id, head.raft_id)?;
     Ok(end)
 }
 
@@ -315,7 +315,7 @@ async fn begin(
 
 fn refuse(file: &Path, error: &BackupError) -> Failure {
     let hint = match error {
-        BackupError::Passphrase => "give the passphrase that the backup was made with",
+        BackupError::Passphrase => "give the passphrase of the backup",
         BackupError::NotABackup => "name a file that `swarmctl cluster backup` wrote",
         BackupError::Newer(_) => "use the swarmd of the version that wrote it, or a newer one",
         BackupError::Damaged(_) | BackupError::CutShort(_) | BackupError::TooLong(_) | BackupError::Content(_) => {

@@ -102,13 +102,13 @@ fn restored(bytes: &[u8], new_cluster_id: bool) -> (tempfile::TempDir, Result<St
 }
 
 #[test]
-fn a_restored_log_has_all_frames_and_secrets_and_goes_on_alone_under_a_new_number() {
+fn a_restored_log_has_all_frames_and_secrets_and_continues_alone_with_a_new_raft_id() {
     let (parts, store) = backup();
     let before = store.applied().unwrap();
     for new_cluster_id in [false, true] {
-        let (dir, told) = restored(&parts.concat(), new_cluster_id);
-        let told = told.unwrap();
-        assert!(told.contains("as manager m1") && told.contains("restored frame"), "{told}");
+        let (dir, output) = restored(&parts.concat(), new_cluster_id);
+        let output = output.unwrap();
+        assert!(output.contains("as manager m1") && output.contains("restored frame"), "{output}");
         let state_dir = StateDir::open(&dir.path().join("state")).unwrap();
         let log = core::read(&state_dir, None).unwrap();
         assert_eq!(log.node(), Some(node()));
@@ -139,11 +139,12 @@ fn a_restored_log_has_all_frames_and_secrets_and_goes_on_alone_under_a_new_numbe
 fn what_is_not_whole_is_refused_and_leaves_nothing() {
     let (parts, _) = backup();
     let whole = parts.concat();
-    let (dir, told) = restored(&whole[..whole.len() - 1], false);
-    let told = told.unwrap_err();
+    let (dir, output) = restored(&whole[..whole.len() - 1], false);
+    let output = output.unwrap_err();
     assert!(
-        told.contains(&format!("was cut off after {} bytes", whole.len() - 1)) && told.contains("nothing was restored"),
-        "{told}"
+        output.contains(&format!("was cut off after {} bytes", whole.len() - 1))
+            && output.contains("nothing was restored"),
+        "{output}"
     );
     let left: Vec<_> =
         std::fs::read_dir(dir.path().join("state")).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -22,7 +22,7 @@ impl Control {
         }
         let archiving = Archiving { store: Arc::clone(&self.store), to: request.to.unwrap_or(u64::MAX) };
         if archiving.next_range().map_err(|error| unreadable(&error))?.is_none() {
-            let sentence = "there is no history that can be archived";
+            let sentence = "no history can be archived";
             let hint = format!(
                 "{RANGE} indexes move together, once two checkpoints, the index and the tree of history are past them; `swarmctl \
                  cluster inspect` shows what is in archives"
@@ -76,7 +76,7 @@ impl Archiving {
     pub fn make_next(&mut self) -> Result<Option<ArchivedRange>, LogError> {
         let Some(range) = self.next_range()? else { return Ok(None) };
         let archived = self.store.archive(range)?;
-        archiver::tell(&archived);
+        archiver::log_archived(&archived);
         Ok(Some(ArchivedRange {
             first: archived.start,
             last: archived.last.index,
@@ -107,10 +107,10 @@ impl Verification {
             Scrubbed::Intact(frames) => verified.frames = frames,
             Scrubbed::Absent(absent) => verified.absent = Some(absent.to_string()),
             Scrubbed::Found(damage) => {
-                self.scrub.step_over(&*self.store, &damage);
+                self.scrub.skip_damage(&*self.store, &damage);
                 verified.damage = Some(damage.to_string());
             }
-            Scrubbed::Over { .. } => return None,
+            Scrubbed::Finished { .. } => return None,
         }
         verified.next = self.scrub.next();
         Some(verified)

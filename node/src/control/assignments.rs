@@ -42,7 +42,7 @@ impl SentAssignments {
             sequence: self.sequence + 1,
         };
         let set = self.difference(&next, state);
-        let is_news = set.complete || set != AssignmentSet { applies_to: set.applies_to, ..nothing(next.sequence) };
+        let is_news = set.complete || set != AssignmentSet { applies_to: set.applies_to, ..empty_set(next.sequence) };
         is_news.then(|| {
             *self = next;
             set
@@ -62,7 +62,7 @@ impl SentAssignments {
             complete: self.sequence == 0,
             applies_to: self.sequence,
             tasks: updated.filter_map(|(task, _)| task_item(&state.cluster, *task)).collect(),
-            removed: gone(self.tasks.keys(), |task| next.tasks.contains_key(task)),
+            removed: removed_keys(self.tasks.keys(), |task| next.tasks.contains_key(task)),
             specs: specs.map(|(key, spec)| spec_item(*key, spec, &state.cluster)).collect(),
             secrets: secrets.map(|(key, secret)| secret_item(key, secret, &next.template_secrets)).collect(),
             configs: next
@@ -70,26 +70,26 @@ impl SentAssignments {
                 .difference(&self.configs)
                 .filter_map(|key| config_item(&state.cluster, *key))
                 .collect(),
-            dropped_specs: gone(self.specs.keys(), |key| next.specs.contains_key(key))
+            dropped_specs: removed_keys(self.specs.keys(), |key| next.specs.contains_key(key))
                 .into_iter()
                 .map(wire_key)
                 .collect(),
-            dropped_secrets: gone(self.secrets.keys(), |key| next.secrets.contains_key(key)),
-            dropped_configs: gone(self.configs.iter(), |key| next.configs.contains(key))
+            dropped_secrets: removed_keys(self.secrets.keys(), |key| next.secrets.contains_key(key)),
+            dropped_configs: removed_keys(self.configs.iter(), |key| next.configs.contains(key))
                 .into_iter()
                 .map(Into::into)
                 .collect(),
-            ..nothing(next.sequence)
+            ..empty_set(next.sequence)
         }
     }
 }
 
-fn nothing(results_in: u64) -> AssignmentSet {
+fn empty_set(results_in: u64) -> AssignmentSet {
     AssignmentSet { results_in, ..AssignmentSet::default() }
 }
 
 /// Keys that no longer exist.
-fn gone<'a, K: Clone + 'a>(before: impl Iterator<Item = &'a K>, stays: impl Fn(&K) -> bool) -> Vec<K> {
+fn removed_keys<'a, K: Clone + 'a>(before: impl Iterator<Item = &'a K>, stays: impl Fn(&K) -> bool) -> Vec<K> {
     before.filter(|key| !stays(key)).cloned().collect()
 }
 

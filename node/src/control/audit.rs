@@ -44,7 +44,7 @@ pub struct Signed {
 
 /// Another manager's response about the same frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Testimony {
+pub enum CosignResponse {
     /// It signed the same checkpoint.
     Agrees(SignedNote, VerifierKey),
     /// It has a different root.
@@ -54,7 +54,7 @@ pub enum Testimony {
 }
 
 /// Judges another manager's response, with its key in the log.
-pub fn judge(own: &Checkpoint, key: Option<&str>, answer: Result<String, String>) -> Testimony {
+pub fn judge(own: &Checkpoint, key: Option<&str>, answer: Result<String, String>) -> CosignResponse {
     let read = answer.and_then(|note| {
         let note: SignedNote = note.parse()?;
         let checkpoint: Checkpoint = note.text().parse()?;
@@ -62,20 +62,20 @@ pub fn judge(own: &Checkpoint, key: Option<&str>, answer: Result<String, String>
     });
     let (note, checkpoint) = match read {
         Ok(read) => read,
-        Err(why) => return Testimony::Silent(why),
+        Err(why) => return CosignResponse::Silent(why),
     };
     if (checkpoint.cluster, checkpoint.size) != (own.cluster, own.size) {
-        return Testimony::Silent("its checkpoint is of something else".to_owned());
+        return CosignResponse::Silent("its checkpoint has another origin".to_owned());
     }
     // Even without a valid signature: the connection authenticated that manager.
     if checkpoint.root != own.root {
-        return Testimony::Differs(checkpoint);
+        return CosignResponse::Differs(checkpoint);
     }
     match key.map(str::parse::<VerifierKey>) {
-        None => Testimony::Silent("its audit key is not in the log yet".to_owned()),
-        Some(Err(why)) => Testimony::Silent(why),
-        Some(Ok(key)) if note.verdict(&key) == Verdict::Signed => Testimony::Agrees(note, key),
-        Some(Ok(_)) => Testimony::Silent("its signature is not by the audit key that the log has of it".to_owned()),
+        None => CosignResponse::Silent("its audit key is not in the log yet".to_owned()),
+        Some(Err(why)) => CosignResponse::Silent(why),
+        Some(Ok(key)) if note.verdict(&key) == Verdict::Signed => CosignResponse::Agrees(note, key),
+        Some(Ok(_)) => CosignResponse::Silent("its signature does not match its audit key in the log".to_owned()),
     }
 }
 
@@ -142,9 +142,9 @@ impl Control {
             let Some(member) = self.state.cluster.members.get(node) else { continue };
             let mut other = Cosigner { node, hostname: self.hostname(node), silent: None, other_root: None };
             match judge(&checkpoint, member.audit_key.as_deref(), answer) {
-                Testimony::Agrees(theirs, key) => note = note.cosigned(&theirs, &key),
-                Testimony::Differs(theirs) => other.other_root = Some(verify::verify::hex(&theirs.root)),
-                Testimony::Silent(why) => other.silent = Some(why),
+                CosignResponse::Agrees(theirs, key) => note = note.cosigned(&theirs, &key),
+                CosignResponse::Differs(theirs) => other.other_root = Some(verify::verify::hex(&theirs.root)),
+                CosignResponse::Silent(why) => other.silent = Some(why),
             }
             others.push(other);
         }
@@ -212,7 +212,7 @@ fn require_size(size: u64, there: u64) -> Result<(), Rejection> {
     }
     let sentence = format!("history has {there} frames here, and {size} were asked for");
     let hint =
-        "it may have been put back to an older state: compare with other managers and with checkpoints that were kept";
+        "it may have been restored to an older state: compare with other managers and with checkpoints that were kept";
     Err(Rejection::conflict("audit", sentence, hint))
 }
 
@@ -221,7 +221,7 @@ fn unread(store: &dyn LogStore, error: LogError) -> Rejection {
     if !error.is_of(Table::Tree) {
         return unreadable(&error);
     }
-    tracing::warn!(%error, "the tree of frames is damaged; it is made again");
+    tracing::warn!(%error, "the tree of frames is damaged and is being rebuilt");
     match store.discard_tiles() {
         Ok(()) => {
             let sentence = "the tree of frames was damaged, and is being made again of history";

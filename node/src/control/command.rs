@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::mem::take;
 
 use commands::{
-    Actor, Command, Rejection, RejectionKind, SecretBytes, SecretText, Seen, ServiceSecrets, require_level,
+    Actor, Command, ExpectedVersion, Rejection, RejectionKind, SecretBytes, SecretText, ServiceSecrets, require_level,
 };
 use events::frame::JOINED_LEVEL;
 use events::spec::secret_key;
@@ -75,26 +75,31 @@ impl Control {
     fn resolve(&self, actor: &Actor, mut request: CommandRequest) -> Result<Box<Request>, Rejection> {
         let joined = take(&mut request.joined);
         may_be_joined(&self.state.cluster, &joined)?;
-        let mut made = Made::default();
-        made.note(&request);
-        let mut first = self.resolve_one(actor, request, &Made::default())?;
+        let mut created = CreatedNames::default();
+        created.note(&request);
+        let mut first = self.resolve_one(actor, request, &CreatedNames::default())?;
         for request in joined {
-            made.note(&request);
-            first.joined.push(*self.resolve_one(actor, request, &made)?);
+            created.note(&request);
+            first.joined.push(*self.resolve_one(actor, request, &created)?);
         }
         Ok(first)
     }
 
-    fn resolve_one(&self, actor: &Actor, request: CommandRequest, made: &Made) -> Result<Box<Request>, Rejection> {
+    fn resolve_one(
+        &self,
+        actor: &Actor,
+        request: CommandRequest,
+        created: &CreatedNames,
+    ) -> Result<Box<Request>, Rejection> {
         let CommandRequest { id, reason, correlation, undoes, unchanged, command, joined: _ } = request;
         check_reason(reason.as_deref())?;
-        let command = to_command(self, command.ok_or_else(unknown_command)?, made)?;
+        let command = to_command(self, command.ok_or_else(unknown_command)?, created)?;
         if unchanged.len() > UNCHANGED_MAX {
             let sentence =
                 format!("{} objects that are to be as they were are more than {UNCHANGED_MAX}", unchanged.len());
             return Err(Rejection::invalid("plan", sentence, "make several plans"));
         }
-        let unchanged = unchanged.into_iter().map(seen).collect();
+        let unchanged = unchanged.into_iter().map(expected_version).collect();
         let actor = actor.clone();
         let (causation, joined) = (undoes, Vec::new());
         Ok(Box::new(Request { id, actor, command, reason, correlation, causation, unchanged, joined }))
@@ -119,12 +124,12 @@ fn may_be_joined(cluster: &Cluster, joined: &[CommandRequest]) -> Result<(), Rej
 
 /// Names of configs and secrets created by commands in the same turn, which have no ids yet.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct CreatedNames {
     configs: BTreeSet<String>,
     secrets: BTreeSet<String>,
 }
 
-impl Made {
+impl CreatedNames {
     fn note(&mut self, request: &CommandRequest) {
         if let Some(Asked::CreateConfig(create)) = &request.command {
             self.configs.insert(create.spec.name().to_owned());
@@ -135,8 +140,8 @@ impl Made {
     }
 }
 
-fn seen(read: ReadObject) -> Seen {
-    Seen { subject: format!("{} {}", read.kind, read.name), id: read.id, version: read.version }
+fn expected_version(read: ReadObject) -> ExpectedVersion {
+    ExpectedVersion { subject: format!("{} {}", read.kind, read.name), id: read.id, version: read.version }
 }
 
 /// The response to the caller: the index of the frame and the object of the command.
@@ -148,8 +153,7 @@ pub fn reply(outcome: Outcome) -> Result<CommandReply, Rejection> {
         Outcome::Committed { index, subject } => Ok(CommandReply { index, subject, joined: Vec::new() }),
         Outcome::Rejected(rejection) => Err(rejection),
         Outcome::Unknown => {
-            let sentence =
-                "the manager stopped or lost its leadership while the command was under way: it may have taken effect";
+            let sentence = "the manager stopped or lost its leadership while the command was in progress: it may have taken effect";
             let hint = "check whether it did, and repeat it if not; repeated with the same command id, it never takes effect twice";
             Err(Rejection::new(RejectionKind::Unavailable, "cluster", sentence, hint))
         }
@@ -168,13 +172,13 @@ pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
 pub(super) fn unknown_command() -> Rejection {
     Rejection::invalid(
         "command",
-        "the request holds no command that this manager knows",
+        "the request contains no command that this manager supports",
         "use the swarmctl of this version",
     )
 }
 
 /// The command of a client, with its references resolved, except those to objects created in the same turn.
-pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result<Command, Rejection> {
+pub(super) fn to_command(control: &Control, asked: Asked, created: &CreatedNames) -> Result<Command, Rejection> {
     let cluster = &control.state.cluster;
     let node = |reference: &str| resolve_node(cluster, reference);
     let service = |reference: &str| resolve_service(cluster, reference);
@@ -192,8 +196,8 @@ pub(super) fn to_command(control: &Control, asked: Asked, made: &Made) -> Result
             commands::UpdateNode { node: node(&asked.node)?, spec: asked.spec, version: asked.version }.into()
         }
         Asked::RemoveNode(asked) => commands::RemoveNode { node: node(&asked.node)?, force: asked.force }.into(),
-        Asked::CreateService(asked) => create_service(cluster, asked, made)?.into(),
-        Asked::UpdateService(asked) => update_service(cluster, asked, made)?.into(),
+        Asked::CreateService(asked) => create_service(cluster, asked, created)?.into(),
+        Asked::UpdateService(asked) => update_service(cluster, asked, created)?.into(),
         Asked::ScaleService(asked) => {
             commands::ScaleService { service: service(&asked.service)?, replicas: asked.replicas }.into()
         }
@@ -249,31 +253,43 @@ fn tag_history(control: &Control, asked: TagHistory) -> Result<commands::TagHist
     Ok(commands::TagHistory { name: asked.name, index: point.index, time: point.log_time })
 }
 
-fn create_service(cluster: &Cluster, asked: CreateService, made: &Made) -> Result<commands::CreateService, Rejection> {
+fn create_service(
+    cluster: &Cluster,
+    asked: CreateService,
+    created: &CreatedNames,
+) -> Result<commands::CreateService, Rejection> {
     Ok(commands::CreateService {
-        spec: with_files(cluster, asked.spec, made)?,
+        spec: with_files(cluster, asked.spec, created)?,
         secrets: service_secrets(asked.registry_auth, asked.env_secrets),
     })
 }
 
-fn update_service(cluster: &Cluster, asked: UpdateService, made: &Made) -> Result<commands::UpdateService, Rejection> {
+fn update_service(
+    cluster: &Cluster,
+    asked: UpdateService,
+    created: &CreatedNames,
+) -> Result<commands::UpdateService, Rejection> {
     Ok(commands::UpdateService {
         service: resolve_service(cluster, &asked.service)?,
-        spec: with_files(cluster, asked.spec, made)?,
+        spec: with_files(cluster, asked.spec, created)?,
         version: asked.version,
         secrets: service_secrets(asked.registry_auth, asked.env_secrets),
     })
 }
 
 /// Adds ids to the configs and secrets that the spec refers to only by name, if they exist.
-fn with_files(cluster: &Cluster, mut spec: Box<ServiceSpec>, made: &Made) -> Result<Box<ServiceSpec>, Rejection> {
+fn with_files(
+    cluster: &Cluster,
+    mut spec: Box<ServiceSpec>,
+    created: &CreatedNames,
+) -> Result<Box<ServiceSpec>, Rejection> {
     let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) else { return Ok(spec) };
     let configs = container.configs.iter_mut().filter(|reference| reference.config.is_none());
-    for reference in configs.filter(|reference| !made.configs.contains(&reference.name)) {
+    for reference in configs.filter(|reference| !created.configs.contains(&reference.name)) {
         reference.config = Some(resolve_config(cluster, &reference.name)?);
     }
     let secrets = container.secrets.iter_mut().filter(|reference| reference.secret.is_none());
-    for reference in secrets.filter(|reference| !made.secrets.contains(&reference.name)) {
+    for reference in secrets.filter(|reference| !created.secrets.contains(&reference.name)) {
         reference.secret = Some(resolve_secret(cluster, &reference.name)?);
     }
     Ok(spec)

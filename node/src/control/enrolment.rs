@@ -24,7 +24,7 @@ pub struct Join {
 }
 
 /// The outcome of a join.
-pub enum Joined {
+pub enum JoinOutcome {
     /// The node is new, and needs a certificate.
     Now {
         /// The node.
@@ -82,13 +82,13 @@ impl Control {
     ///
     /// # Errors
     /// When the node has been removed since.
-    pub fn joined(&self, reply: &CommandReply) -> Result<Joined, Rejection> {
+    pub fn joined(&self, reply: &CommandReply) -> Result<JoinOutcome, Rejection> {
         let node = reply.subject.as_ref().and_then(|id| id.parse::<NodeId>().ok());
         let node = node.ok_or_else(|| broken("the new node has no id".to_owned()))?;
         let member = self.state.cluster.nodes.get(node).ok_or_else(|| Rejection::not_found("node", node))?;
         Ok(match member.certificate_index {
-            0 => Joined::Now { node, role: member.role },
-            index => Joined::Before { node, index },
+            0 => JoinOutcome::Now { node, role: member.role },
+            index => JoinOutcome::Before { node, index },
         })
     }
 

@@ -23,7 +23,7 @@ use crate::log::{Direction, HistoryReader, LogStore};
 
 use finder::{Finder, FrameWalk};
 use history::{History, PAGE, StoredFrame, knows_all_since};
-use known::{Known, Sources};
+use known::{KnownObjects, Sources};
 use selection::Selection;
 
 pub use object::living_object;
@@ -46,7 +46,7 @@ pub struct EventReader {
     /// Reads the frames after those.
     reader: HistoryReader,
     selection: Selection,
-    known: Known,
+    known: KnownObjects,
     wanted: Wanted,
     /// The last events so far, while only those are requested and history was not read to its end.
     tail: Option<Tail>,
@@ -133,7 +133,7 @@ impl EventReader {
             history,
             finder,
             selection,
-            known: Known::new(request.with_before(), unseen),
+            known: KnownObjects::new(request.with_before(), unseen),
             wanted,
             tail,
             with_hash: request.with_hash(),
@@ -163,7 +163,7 @@ impl EventReader {
                 self.is_over = true;
                 break;
             }
-            self.tell(stored, cluster, &mut records)?;
+            self.select_records(stored, cluster, &mut records)?;
         }
         let Some(tail) = &mut self.tail else { return Ok(Some(self.limited(records))) };
         records.into_iter().for_each(|record| tail.push(record));
@@ -196,7 +196,7 @@ impl EventReader {
         records
     }
 
-    fn tell(
+    fn select_records(
         &mut self,
         stored: StoredFrame,
         cluster: &Cluster,
@@ -368,7 +368,7 @@ fn require_same(history: &History, after: &EventPosition, cluster: &Cluster) -> 
     let sentence = match found.map(|stored| head(stored.link())) {
         Some(found) if found == after.frame => return Ok(()),
         Some(_) => {
-            format!("frame {index} is not the one that was read: history was put back since, as by a restored backup")
+            format!("frame {index} is not the one that was read: history was reset since then, as by a restored backup")
         }
         None => format!(
             "there is no frame {index}, which was read already: history was put back since, or is behind, and ends at {end}"

@@ -32,7 +32,7 @@ impl Control {
             Some(What::Attach(_)) => Access::Attach,
             Some(What::Copy(copy)) => Access::Copy { path: copy.path.clone(), to_task: copy.to_task },
             None => {
-                let sentence = "this manager does not know what is wanted";
+                let sentence = "this manager does not support this request";
                 return Err(Rejection::invalid("task", sentence, "use a swarmctl of the version of the managers"));
             }
         };

@@ -178,7 +178,7 @@ mod tests {
         ];
         assert_eq!((seen(&view), view.voters, view.needed), (expected.to_vec(), 3, 2));
         assert_eq!((view.leader, view.warnings.len()), (Some(NodeId::from_bits(1)), 1));
-        assert!(view.warnings[0].starts_with("4 managers, of which 3 must be in reach"), "{:?}", view.warnings);
+        assert!(view.warnings[0].starts_with("4 managers, of which 3 must be reachable"), "{:?}", view.warnings);
         assert_eq!(view.members[2].obstacle.as_deref(), Some("m3 stays"));
         assert_eq!((view.members[3].state(), view.members[3].raft_id), (MemberState::Joining, Some(40)));
     }

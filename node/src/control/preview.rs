@@ -22,10 +22,10 @@ use wire::v1::{
 
 use crate::manager::driver::{Published, stopping};
 use crate::sandbox::{
-    Action, Difference, EVENTS_MAX, Judged, ObjectChange, Rest, Sandbox, Spec, TURNS_MAX, TaskChange,
+    Action, Difference, EVENTS_MAX, Ending, Judged, ObjectChange, Sandbox, Spec, TURNS_MAX, TaskChange,
 };
 
-use super::command::{Made, check_reason, to_command, unknown_command};
+use super::command::{CreatedNames, check_reason, to_command, unknown_command};
 use super::{Control, views};
 
 /// Maximum steps of one request: more than the number of objects in the largest stack.
@@ -50,7 +50,7 @@ impl Control {
     ) -> Result<PreviewReply, Rejection> {
         let mut trial = Trial { what_if: request.what_if, ..Trial::of(self, actor, &request.steps)? };
         let mut without = trial.sandbox.clone();
-        without.come_to_rest(is_stopped);
+        without.run_until_settled(is_stopped);
         let (mut steps, mut refusal) = (Vec::new(), None);
         for step in request.steps {
             match trial.step(step, is_stopped) {
@@ -61,8 +61,8 @@ impl Control {
                 }
             }
         }
-        let rest = trial.sandbox.come_to_rest(is_stopped);
-        if rest == Rest::Stopped {
+        let rest = trial.sandbox.run_until_settled(is_stopped);
+        if rest == Ending::Stopped {
             return Err(stopping());
         }
         Ok(PreviewReply { steps, refusal, ..trial.reply(&without, rest) })
@@ -82,7 +82,7 @@ impl Control {
         let mut trial = Trial::of(self, actor, &steps)?;
         let name = |steps: &[PreviewStep]| digest(self.state.cluster.position.index, actor, steps);
         let mut done = 0;
-        let fits = |of: &Tried| steps.get(..of.steps).is_some_and(|before| name(before) == of.digest);
+        let fits = |of: &TriedSteps| steps.get(..of.steps).is_some_and(|before| name(before) == of.digest);
         if let Some(tried) = draft.take().filter(fits) {
             (trial.sandbox, done) = (tried.sandbox, tried.steps);
         }
@@ -92,34 +92,34 @@ impl Control {
             }
             trial.step(step.clone(), is_stopped)?;
         }
-        draft.keep(Tried { digest: name(&steps), steps: steps.len(), sandbox: trial.sandbox.clone() });
+        draft.keep(TriedSteps { digest: name(&steps), steps: steps.len(), sandbox: trial.sandbox.clone() });
         Ok(trial.now())
     }
 
     /// A copy of the state.
     pub(super) fn sandbox(&self) -> Sandbox {
-        let aside = self.state.set_aside.iter().filter(|(_, until)| **until > self.now);
-        Sandbox::of(self.state.cluster.clone(), self.now, aside.map(|(service, _)| *service).collect())
+        let quarantined = self.state.quarantined.iter().filter(|(_, until)| **until > self.now);
+        Sandbox::of(self.state.cluster.clone(), self.now, quarantined.map(|(service, _)| *service).collect())
     }
 }
 
 /// The copy that was last used. The next line of a script has the same steps followed by some more, and continues from there:
 /// without this, the cost of a script would grow with the square of its lines.
 #[derive(Default)]
-pub struct Draft(Mutex<Option<Tried>>);
+pub struct Draft(Mutex<Option<TriedSteps>>);
 
 impl Draft {
-    fn take(&self) -> Option<Tried> {
+    fn take(&self) -> Option<TriedSteps> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn keep(&self, tried: Tried) {
+    fn keep(&self, tried: TriedSteps) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tried);
     }
 }
 
 /// A copy of the state after steps, of which only the number and a digest are kept: they may contain secrets.
-struct Tried {
+struct TriedSteps {
     digest: [u8; 32],
     steps: usize,
     sandbox: Sandbox,
@@ -164,19 +164,19 @@ impl<'a> Trial<'a> {
 
     fn step(&mut self, step: PreviewStep, is_stopped: &dyn Fn() -> bool) -> Result<PreviewedStep, Rejection> {
         if step.at_rest {
-            self.sandbox.come_to_rest(is_stopped);
+            self.sandbox.run_until_settled(is_stopped);
         }
         match step.step.ok_or_else(unknown_command)? {
             Step::Command(request) => self.command(request),
             Step::Lose(LoseNodes { nodes, constraints }) => {
-                let lost = self.named_or_such(&nodes, &constraints)?;
-                self.sandbox.suppose(losses(self.sandbox.cluster(), lost, self.sandbox.began()));
-                Ok(supposed("nodes lost"))
+                let lost = self.select_nodes(&nodes, &constraints)?;
+                self.sandbox.apply(node_failures(self.sandbox.cluster(), lost, self.sandbox.began()));
+                Ok(hypothetical_step("nodes lost"))
             }
             Step::Add(AddNodes { count, like }) => {
                 let added = self.added(&like, count)?;
-                self.sandbox.suppose(added);
-                Ok(supposed("nodes added"))
+                self.sandbox.apply(added);
+                Ok(hypothetical_step("nodes added"))
             }
         }
     }
@@ -190,7 +190,7 @@ impl<'a> Trial<'a> {
         }
         // References are resolved in the copy: they may name what an earlier step makes.
         let control = self.now();
-        let command = to_command(&control, command.ok_or_else(unknown_command)?, &Made::default())?;
+        let command = to_command(&control, command.ok_or_else(unknown_command)?, &CreatedNames::default())?;
         if !self.what_if {
             commands::require_reason(&control.state.cluster, &command, reason.as_deref())?;
         }
@@ -215,7 +215,7 @@ impl<'a> Trial<'a> {
     }
 
     /// The nodes with these references, and those that meet all constraints, if there are any.
-    fn named_or_such(&self, references: &[String], constraints: &[String]) -> Result<BTreeSet<NodeId>, Rejection> {
+    fn select_nodes(&self, references: &[String], constraints: &[String]) -> Result<BTreeSet<NodeId>, Rejection> {
         let cluster = self.sandbox.cluster();
         let mut nodes: BTreeSet<NodeId> =
             references.iter().map(|reference| resolve_node(cluster, reference)).collect::<Result<_, _>>()?;
@@ -229,7 +229,7 @@ impl<'a> Trial<'a> {
             nodes.extend(cluster.nodes.values().filter(meets).map(|node| node.id));
         }
         if nodes.is_empty() {
-            let sentence = "no node is like that";
+            let sentence = "no node matches";
             return Err(Rejection::new(
                 RejectionKind::NotFound,
                 "node",
@@ -248,7 +248,7 @@ impl<'a> Trial<'a> {
         }
         let like = cluster.nodes.get(resolve_node(cluster, like)?);
         let Some((like, description)) = like.and_then(|node| Some((node, node.description.clone()?))) else {
-            let sentence = "nothing is known yet of the node that the new ones are to be like";
+            let sentence = "the node to copy has not registered yet";
             return Err(Rejection::invalid("node", sentence, "name one that has registered"));
         };
         let join = |number: u64| {
@@ -269,7 +269,7 @@ impl<'a> Trial<'a> {
     }
 
     /// The response, from the final state of the copy.
-    fn reply(self, without: &Sandbox, rest: Rest) -> PreviewReply {
+    fn reply(self, without: &Sandbox, rest: Ending) -> PreviewReply {
         let (before, after, began) = (&self.control.state.cluster, self.sandbox.cluster(), self.sandbox.began());
         let usual = Difference::between(before, without.cluster(), began);
         let difference = Difference::between(before, after, began).without(&usual);
@@ -283,7 +283,7 @@ impl<'a> Trial<'a> {
             duration_ns: views::ns(self.sandbox.elapsed()),
             unfinished: unfinished(rest),
             read: self.read.into_values().collect(),
-            unplaced: left_over(before, after),
+            unplaced: newly_unplaced(before, after),
             fullest: fullest(after),
             ..PreviewReply::default()
         }
@@ -291,21 +291,21 @@ impl<'a> Trial<'a> {
 }
 
 /// Events that mark these nodes as down, unless they already are.
-pub(super) fn losses(cluster: &Cluster, nodes: impl IntoIterator<Item = NodeId>, at: Timestamp) -> Vec<Kind> {
+pub(super) fn node_failures(cluster: &Cluster, nodes: impl IntoIterator<Item = NodeId>, at: Timestamp) -> Vec<Kind> {
     let is_up = |node: &NodeId| cluster.nodes.get(*node).is_some_and(|node| node.liveness != Liveness::Down);
     let lost = nodes.into_iter().filter(is_up);
     lost.map(|node| Kind::NodeDeclaredDown(NodeDeclaredDown { node, last_heard: at, unheard: None })).collect()
 }
 
-fn supposed(name: &str) -> PreviewedStep {
+fn hypothetical_step(name: &str) -> PreviewedStep {
     PreviewedStep { name: name.to_owned(), changes: true, ..PreviewedStep::default() }
 }
 
-fn unfinished(rest: Rest) -> Option<String> {
+fn unfinished(rest: Ending) -> Option<String> {
     match rest {
-        Rest::Reached | Rest::Stopped => None,
-        Rest::Time => Some("it goes on for more than 24 hours; what comes after that is not shown".to_owned()),
-        Rest::Work => Some(format!(
+        Ending::Settled | Ending::Stopped => None,
+        Ending::TimeLimit => Some("it goes on for more than 24 hours; what comes after that is not shown".to_owned()),
+        Ending::WorkLimit => Some(format!(
             "it takes more than {TURNS_MAX} turns or {EVENTS_MAX} events; what comes after that is not shown"
         )),
     }
@@ -375,7 +375,7 @@ fn task(before: &Cluster, after: &Cluster, change: &TaskChange) -> TaskDifferenc
 }
 
 /// The services with more unplaced tasks than before.
-pub(super) fn left_over(before: &Cluster, after: &Cluster) -> Vec<UnplacedTasks> {
+pub(super) fn newly_unplaced(before: &Cluster, after: &Cluster) -> Vec<UnplacedTasks> {
     let waiting = |cluster: &Cluster, service| cluster.unplaced().count_of(service);
     let more = after.services.values().filter(|service| waiting(after, service.id) > waiting(before, service.id));
     let unplaced = more.map(|service| UnplacedTasks {

@@ -33,8 +33,8 @@ impl Control {
             Rejection::invalid(&subject, format!("no value can be erased from {}", events::escape::line(&field)), why)
         })?;
         let cluster = &self.state.cluster;
-        let given = given(&self.frame(index)?.1, &named);
-        let (service, value) = self.meant(given, service.as_deref(), index, &field)?;
+        let given = values_in(&self.frame(index)?.1, &named);
+        let (service, value) = self.choose_service(given, service.as_deref(), index, &field)?;
         if redaction::is_digest(&value.0) {
             let sentence = format!("what frame {index} gave {field} was erased already");
             return Err(Rejection::conflict(
@@ -71,7 +71,7 @@ impl Control {
     }
 
     /// The service whose value is to be erased, of those with a value in the frame.
-    fn meant(
+    fn choose_service(
         &self,
         mut given: Vec<(ServiceId, String)>,
         reference: Option<&str>,
@@ -116,7 +116,7 @@ impl Control {
         let mut found = BTreeSet::new();
         while let Some(page) = reader.page(cluster)? {
             for record in page {
-                let given = record.event.kind.as_ref().and_then(redaction::spec_given);
+                let given = record.event.kind.as_ref().and_then(redaction::spec_set_by);
                 let given = given.filter(|(of, _)| *of == service).and_then(|(_, spec)| field.value(spec));
                 if given.is_some_and(|given| given == value.0) {
                     found.insert(record.index);
@@ -139,10 +139,10 @@ impl Control {
 }
 
 /// The services with a value for this field in a frame, each with its last value.
-fn given(frame: &Frame, field: &Field) -> Vec<(ServiceId, String)> {
+fn values_in(frame: &Frame, field: &Field) -> Vec<(ServiceId, String)> {
     let mut found: Vec<(ServiceId, String)> = Vec::new();
     for kind in codec::kinds(frame) {
-        let Some((service, spec)) = redaction::spec_given(kind) else { continue };
+        let Some((service, spec)) = redaction::spec_set_by(kind) else { continue };
         let Some(value) = field.value(spec) else { continue };
         found.retain(|(known, _)| *known != service);
         found.push((service, value));

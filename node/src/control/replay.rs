@@ -67,8 +67,7 @@ impl Control {
             to_log_time: end.1,
             as_was,
             other,
-            unfinished: (!keeps_up)
-                .then(|| "more happens in the copies than they may hold; the rest is left out".to_owned()),
+            unfinished: (!keeps_up).then(|| "the replay exceeded its limits; the rest is omitted".to_owned()),
         })
     }
 }

@@ -19,13 +19,13 @@ impl Control {
             let sentence = format!("the log cannot be read: {error}");
             Rejection::new(RejectionKind::Unavailable, "log", sentence, "see the manager's own log")
         })?;
-        let spec = frame.and_then(|frame| spec_given(frame, service));
+        let spec = frame.and_then(|frame| spec_set_by(frame, service));
         spec.map(|spec| RevisionSpec { revision, spec }).ok_or_else(|| unknown(&self.state.cluster, service, revision))
     }
 }
 
 /// The last spec in a frame for a service.
-fn spec_given(frame: Frame, service: ServiceId) -> Option<ServiceSpec> {
+fn spec_set_by(frame: Frame, service: ServiceId) -> Option<ServiceSpec> {
     let mut specs = frame.events.into_iter().filter_map(|event| {
         if let Some(Kind::ServiceCreated(event)) = event.kind {
             (event.service == service).then_some(event.spec)

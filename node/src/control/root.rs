@@ -53,7 +53,7 @@ impl Control {
         if !settings.signing_key_outside() || is_signed_for {
             return Ok(());
         }
-        let sentence = "nobody could sign certificates any more: the root's key is outside the cluster";
+        let sentence = "certificates could no longer be signed: the root's key is outside the cluster";
         let hint = "name an external certificate authority that signs for the present root";
         Err(Rejection::conflict("cluster", sentence, hint))
     }

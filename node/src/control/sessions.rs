@@ -110,7 +110,7 @@ fn compare(store: &dyn LogStore, node: NodeId, seen: &Head) {
     let found = match frame_at(store, seen.index) {
         Ok(found) => found,
         Err(error) => {
-            tracing::error!(%node, index = seen.index, %error, hint = error.hint(), "history is not compared with what a node knows");
+            tracing::error!(%node, index = seen.index, %error, hint = error.hint(), "history cannot be compared with the last frame that a node has seen");
             return;
         }
     };
@@ -136,19 +136,19 @@ pub struct AssignmentStream {
     session: SessionId,
     /// The managers that were sent to the agent; `None` before the welcome.
     managers: Option<Vec<String>>,
-    told: SentAssignments,
+    sent: SentAssignments,
 }
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
+pub enum SessionEnd {
     /// Its node is no longer a member.
     NodeRemoved,
     /// Another session of its node replaced it, or its connection was considered lost.
     Replaced,
 }
 
-impl Over {
+impl SessionEnd {
     /// The rejection for the agent, which may itself have ended the session.
     pub fn rejection(self) -> Rejection {
         Rejection::conflict("session", "the session has ended", "register again")
@@ -158,7 +158,7 @@ impl Over {
 impl AssignmentStream {
     /// The stream of a registered session.
     pub fn new(node: NodeId, session: SessionId) -> Self {
-        Self { node, session, managers: None, told: SentAssignments::default() }
+        Self { node, session, managers: None, sent: SentAssignments::default() }
     }
 
     /// The node of the session.
@@ -175,10 +175,10 @@ impl AssignmentStream {
     ///
     /// # Errors
     /// When the session has ended.
-    pub fn next(&mut self, control: &Control) -> Result<Vec<SessionMessage>, Over> {
-        let member = control.state.cluster.nodes.get(self.node).ok_or(Over::NodeRemoved)?;
+    pub fn next(&mut self, control: &Control) -> Result<Vec<SessionMessage>, SessionEnd> {
+        let member = control.state.cluster.nodes.get(self.node).ok_or(SessionEnd::NodeRemoved)?;
         if member.session != Some(self.session) {
-            return Err(Over::Replaced);
+            return Err(SessionEnd::Replaced);
         }
         let mut messages = Vec::new();
         let managers = managers(control);
@@ -186,7 +186,7 @@ impl AssignmentStream {
             messages.push(Message::Welcome(self.welcome(control, managers.clone())));
             self.managers = Some(managers);
         }
-        if let Some(mut set) = self.told.update(&control.state, self.node) {
+        if let Some(mut set) = self.sent.update(&control.state, self.node) {
             // It is only used to compare histories, so an unreadable log does not block assignments.
             set.head = control
                 .head()

@@ -9,9 +9,9 @@ use projections::{Cluster, Liveness};
 use wire::v1::{Loss, SurviveReply, SurviveRequest};
 
 use crate::manager::driver::stopping;
-use crate::sandbox::{Rest, Sandbox};
+use crate::sandbox::{Ending, Sandbox};
 
-use super::preview::{left_over, losses};
+use super::preview::{newly_unplaced, node_failures};
 use super::{Control, views};
 
 impl Control {
@@ -21,13 +21,13 @@ impl Control {
     /// When the caller has cancelled.
     pub fn survive(&self, request: &SurviveRequest, is_stopped: &dyn Fn() -> bool) -> Result<SurviveReply, Rejection> {
         let mut sandbox = self.sandbox();
-        let mut rest = sandbox.come_to_rest(is_stopped);
+        let mut rest = sandbox.run_until_settled(is_stopped);
         let mut losses = Vec::new();
         for (lost, nodes) in groups(sandbox.cluster(), request.label.as_deref()) {
             if is_stopped() {
-                rest = Rest::Stopped;
+                rest = Ending::Stopped;
             }
-            if rest == Rest::Stopped {
+            if rest == Ending::Stopped {
                 return Err(stopping());
             }
             losses.push(loss(&sandbox, lost, &nodes));
@@ -56,11 +56,11 @@ fn groups(cluster: &Cluster, label: Option<&str>) -> BTreeMap<String, Vec<NodeId
 /// Placement is decided immediately, so no time has to pass: starting the tasks does not change what fits.
 fn loss(before: &Sandbox, lost: String, nodes: &[NodeId]) -> Loss {
     let mut after = before.clone();
-    after.suppose(losses(before.cluster(), nodes.iter().copied(), before.began()));
+    after.apply(node_failures(before.cluster(), nodes.iter().copied(), before.began()));
     Loss {
         lost,
         nodes: nodes.len() as u64,
         tasks: nodes.iter().map(|node| before.cluster().usage.of(*node).active).sum(),
-        unplaced: left_over(before.cluster(), after.cluster()),
+        unplaced: newly_unplaced(before.cluster(), after.cluster()),
     }
 }

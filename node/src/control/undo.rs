@@ -36,7 +36,7 @@ impl Control {
         let now = &self.state.cluster;
         if let Some(to) = request.to {
             let then = self.clone().at(to, past, is_stopped)?;
-            let meant = meant(&then.state.cluster, now, &request.objects)?;
+            let meant = referenced_keys(&then.state.cluster, now, &request.objects)?;
             let plan =
                 undo::revert(&then.state.cluster, now, |key| meant.as_ref().is_none_or(|keys| keys.contains(key)));
             return Ok(wire_plan(plan, to.saturating_add(1), now));
@@ -124,7 +124,7 @@ fn effects_of(frame: &Frame, id: CommandId, mut cluster: Cluster) -> Vec<Effect>
         for event in frame.events.iter().filter(|event| caused(event.cause.as_ref())) {
             cluster.apply(event, &at);
         }
-        if command.actor.kind().asks() && command.operation() == Some(id) {
+        if command.actor.kind().is_user() && command.operation() == Some(id) {
             effects.push(Effect::of(command, &before, &cluster));
         }
     }
@@ -157,7 +157,7 @@ fn no_operation(index: u64) -> Rejection {
 }
 
 /// The objects that references match, in one of the states; `None` if there are no references.
-fn meant(then: &Cluster, now: &Cluster, references: &[String]) -> Result<Option<BTreeSet<Key>>, Rejection> {
+fn referenced_keys(then: &Cluster, now: &Cluster, references: &[String]) -> Result<Option<BTreeSet<Key>>, Rejection> {
     if references.is_empty() {
         return Ok(None);
     }

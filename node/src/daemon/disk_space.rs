@@ -24,7 +24,7 @@ pub async fn watch(dir: PathBuf, note: impl Fn(Option<Space>), shutdown: Cancell
                 level = report(level, space, &dir);
             }
             Err(error) => {
-                tracing::debug!(%error, path = %dir.display(), "the free space of the disk cannot be read");
+                tracing::debug!(%error, path = %dir.display(), "the free disk space cannot be read");
                 note(None);
             }
         }
@@ -44,7 +44,7 @@ fn report(before: Level, space: Space, dir: &Path) -> Level {
     match now {
         Level::Ample => tracing::info!(free_mib, path = %dir, "the disk has enough free space again"),
         Level::Low => {
-            tracing::warn!(free_mib, path = %dir, "the disk is nearly full: make room, or commands will be refused")
+            tracing::warn!(free_mib, path = %dir, "the disk is nearly full: free some space, or commands will be refused")
         }
         Level::Full => {
             tracing::error!(

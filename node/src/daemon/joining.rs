@@ -16,7 +16,7 @@ use projections::Cluster;
 use tokio_util::sync::CancellationToken;
 use wire::v1::AnnounceRequest;
 
-use crate::agent::Told;
+use crate::agent::ClusterInfo;
 use crate::agent::backoff::Backoff;
 use crate::control::audit;
 use crate::daemon::failure::Failure;
@@ -34,13 +34,13 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// Checks between two log lines about a join.
 const LOOKS_A_LINE: u64 = 5;
 /// Deadline for the response of a manager.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writes a note that this node is about to become a manager.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn note(dir: &Path, managers: &[String]) -> Result<(), Failure> {
+pub fn write_note(dir: &Path, managers: &[String]) -> Result<(), Failure> {
     let path = dir.join(NOTE);
     state_dir::replace(&path, managers.join("\n").as_bytes()).map_err(|error| state_dir::unusable(&path, &error))
 }
@@ -49,7 +49,7 @@ pub fn note(dir: &Path, managers: &[String]) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn noted(dir: &Path) -> Result<Option<Vec<String>>, Failure> {
+pub fn read_note(dir: &Path) -> Result<Option<Vec<String>>, Failure> {
     let path = dir.join(NOTE);
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.lines().map(str::to_owned).collect())),
@@ -62,7 +62,7 @@ pub fn noted(dir: &Path) -> Result<Option<Vec<String>>, Failure> {
 ///
 /// # Errors
 /// When it cannot be removed.
-pub fn forget(dir: &Path) -> Result<(), Failure> {
+pub fn remove_note(dir: &Path) -> Result<(), Failure> {
     remove(&dir.join(NOTE), |path| std::fs::remove_file(path))
 }
 
@@ -121,7 +121,7 @@ pub struct Announcer {
     /// Addresses of managers, used before there is a state with their addresses.
     pub managers: Vec<String>,
     /// Receives the managers' addresses.
-    pub told: Arc<Told>,
+    pub cluster_info: Arc<ClusterInfo>,
     /// The state directory.
     pub dir: PathBuf,
     /// The log, which holds the key that signs this manager's checkpoints.
@@ -137,12 +137,12 @@ impl Announcer {
             if state.cluster.former_members.contains(self.own.raft_id) {
                 self.peering.note_former();
             }
-            self.tell_managers();
+            self.publish_managers();
             progress.tell(&state, &self.own, self.core.catching_up());
             let pause = if self.is_known(&state.cluster) {
                 backoff.reset();
-                if let Err(failure) = forget(&self.dir) {
-                    tracing::warn!(error = failure.sentence, "the note of a join that is done stays");
+                if let Err(failure) = remove_note(&self.dir) {
+                    tracing::warn!(error = failure.sentence, "the note of a completed join cannot be removed");
                 }
                 LOOK_PERIOD
             } else {
@@ -160,10 +160,10 @@ impl Announcer {
     }
 
     /// Reports the managers' addresses, other managers first: they have to issue the certificate of a manager that is demoted.
-    pub fn tell_managers(&self) {
+    pub fn publish_managers(&self) {
         let others: Vec<String> = self.peering.known().into_iter().map(|other| other.addr).collect();
         let others = if others.is_empty() { self.managers.clone() } else { others };
-        self.told.hear_managers(others.into_iter().chain([self.own.addr.clone()]).collect());
+        self.cluster_info.set_managers(others.into_iter().chain([self.own.addr.clone()]).collect());
     }
 
     /// Whether the members list this manager with its address, build and audit key; or it is a former member and must not
@@ -184,12 +184,13 @@ impl Announcer {
         let own = self.core.state().leads.then(|| self.own.addr.clone());
         let mut why = "no manager is known".to_owned();
         // The given addresses may be wrong or outdated; the sessions of its agent have the current ones.
-        let known = own.into_iter().chain(others).chain(self.managers.iter().cloned()).chain(self.told.managers());
+        let known =
+            own.into_iter().chain(others).chain(self.managers.iter().cloned()).chain(self.cluster_info.managers());
         for addr in known.filter(|addr| *addr != self.own.addr || self.core.state().leads) {
-            match tokio::time::timeout(ANSWER_PATIENCE, self.announce_at(&addr)).await {
+            match tokio::time::timeout(ANSWER_TIMEOUT, self.announce_at(&addr)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => why = format!("{addr}: {error}"),
-                Err(_) => why = format!("{addr}: no answer within {} s", ANSWER_PATIENCE.as_secs()),
+                Err(_) => why = format!("{addr}: no answer within {} s", ANSWER_TIMEOUT.as_secs()),
             }
         }
         Err(why)
@@ -223,10 +224,10 @@ impl Refused {
     /// Only logged for a manager without a state, which cannot do anything else; others only announce a change.
     fn tell(&mut self, why: String, state: &Published) {
         if state.cluster.position.index > 0 || self.0.as_ref() == Some(&why) {
-            tracing::debug!(why, "this manager's announcement was not taken");
+            tracing::debug!(why, "the announcement of this manager was not accepted");
             return;
         }
-        tracing::warn!(error = why, "no manager takes this one into the cluster; trying again");
+        tracing::warn!(error = why, "no manager accepts this one into the cluster; retrying");
         self.0 = Some(why);
     }
 }
@@ -244,7 +245,7 @@ impl Progress {
         let votes = state.cluster.members.get(own.node).is_some_and(|member| member.votes);
         match (votes, self.joins) {
             (true, true) => {
-                tracing::info!(index = state.cluster.position.index, "this manager has joined, and votes");
+                tracing::info!(index = state.cluster.position.index, "this manager has joined and can vote");
                 self.joins = false;
             }
             (true, false) => {}
@@ -297,12 +298,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path();
         let managers = ["10.0.0.1:1".to_owned(), "10.0.0.2:1".to_owned()];
-        assert_eq!(noted(path).expect("read"), None);
-        note(path, &managers).expect("kept");
-        assert_eq!(noted(path).expect("read").as_deref(), Some(&managers[..]));
+        assert_eq!(read_note(path).expect("read"), None);
+        write_note(path, &managers).expect("kept");
+        assert_eq!(read_note(path).expect("read").as_deref(), Some(&managers[..]));
         for _ in 0..2 {
-            forget(path).expect("forgotten");
-            assert_eq!(noted(path).expect("read"), None);
+            remove_note(path).expect("forgotten");
+            assert_eq!(read_note(path).expect("read"), None);
         }
         for left in [&["raft"][..], &["raft.discarded"], &["raft", "raft.discarded"], &[]] {
             left.iter().for_each(|name| std::fs::create_dir_all(path.join(name).join("log")).expect("made"));

@@ -17,7 +17,7 @@ use crate::security::{CertificateStore, Credentials, Subject};
 use crate::{agent, clock};
 
 /// How long the demotion of a manager may take before it can leave.
-const DEMOTION_PATIENCE: Duration = Duration::from_secs(60);
+const DEMOTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Delay before a manager that is being demoted asks again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -42,7 +42,7 @@ pub struct Args {
 pub async fn leave(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let dir = args.state_dir.as_path();
     // Opening would create a missing directory.
-    if !dir.is_dir() || !leaving::is_noted(dir)? && matches!(CertificateStore::new(dir).subject(), Ok(None)) {
+    if !dir.is_dir() || !leaving::has_note(dir)? && matches!(CertificateStore::new(dir).subject(), Ok(None)) {
         return Err(no_member(dir));
     }
     let state_dir = StateDir::open_unused(dir, "`swarmctl node leave` asks it to leave; or stop it first")?;
@@ -51,7 +51,7 @@ pub async fn leave(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     }
     let certificates = CertificateStore::new(dir).locked_by(Arc::clone(state_dir.keys()));
     let subject = certificates.subject();
-    if !leaving::is_noted(dir)? {
+    if !leaving::has_note(dir)? {
         let consent = match &subject {
             Ok(Some(_)) => ask(&state_dir, &certificates).await,
             Ok(None) => Err(no_member(dir)),
@@ -62,7 +62,7 @@ pub async fn leave(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
             Err(failure) if args.force => tell(out, &format!("leaving by force: {}", failure.sentence))?,
             Err(failure) => return Err(failure),
         }
-        leaving::note(dir)?;
+        leaving::write_note(dir)?;
     }
     match sweep(&state_dir, subject.ok().flatten()).await {
         Err(failure) if args.force => tell(out, &failure.sentence)?,
@@ -91,8 +91,8 @@ async fn ask(state_dir: &StateDir, certificates: &CertificateStore) -> Result<()
         .await
         .map_err(|refusal| failure(*refusal))?
     {
-        if begun.elapsed() > DEMOTION_PATIENCE {
-            let sentence = "the other managers have not taken this one out of their number in time";
+        if begun.elapsed() > DEMOTION_TIMEOUT {
+            let sentence = "timed out waiting for the other managers to remove this one";
             return Err(Failure::new(
                 sentence,
                 "`swarmctl raft` on one of them shows why; then try again, or leave with --force",
@@ -114,8 +114,8 @@ fn failure(Refusal { sentence, hint, kind, .. }: Refusal) -> Failure {
 /// The managers in the store of the node's agent, or in the note of a pending join.
 fn managers(state_dir: &StateDir) -> Result<Vec<String>, Failure> {
     let dir = state_dir.path();
-    let mut managers = agent::known_managers(dir, state_dir.keys()).map_err(agent::unusable_memory)?;
-    managers.extend(joining::noted(dir)?.unwrap_or_default());
+    let mut managers = agent::known_managers(dir, state_dir.keys()).map_err(agent::unusable_store)?;
+    managers.extend(joining::read_note(dir)?.unwrap_or_default());
     managers.extend(run::Managers::load(state_dir, None).ok().map(|known| known.first));
     managers.dedup();
     Ok(managers)

@@ -24,7 +24,7 @@ use crate::security::{Credentials, Subject};
 /// The note in the state directory.
 const NOTE: &str = "node.left";
 /// Deadline for the response of one manager: it may have to wait for an election.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often each manager is asked.
 const ATTEMPTS: usize = 2;
 /// Attempts to remove one task, and the delay between them: an engine may be busy for a moment.
@@ -35,7 +35,7 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn note(dir: &Path) -> Result<(), Failure> {
+pub fn write_note(dir: &Path) -> Result<(), Failure> {
     let path = dir.join(NOTE);
     state_dir::replace(&path, b"this node left its cluster\n").map_err(|error| state_dir::unusable(&path, &error))
 }
@@ -44,7 +44,7 @@ pub fn note(dir: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn is_noted(dir: &Path) -> Result<bool, Failure> {
+pub fn has_note(dir: &Path) -> Result<bool, Failure> {
     let path = dir.join(NOTE);
     path.try_exists().map_err(|error| state_dir::unusable(&path, &error))
 }
@@ -53,7 +53,7 @@ pub fn is_noted(dir: &Path) -> Result<bool, Failure> {
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn is_bare(dir: &Path) -> Result<bool, Failure> {
+pub fn has_only_note(dir: &Path) -> Result<bool, Failure> {
     Ok(entries(dir)?.is_empty())
 }
 
@@ -61,7 +61,7 @@ pub fn is_bare(dir: &Path) -> Result<bool, Failure> {
 ///
 /// # Errors
 /// When it cannot be removed.
-pub fn forget(dir: &Path) -> Result<(), Failure> {
+pub fn remove_note(dir: &Path) -> Result<(), Failure> {
     let path = dir.join(NOTE);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(state_dir::unusable(&path, &error)),
@@ -106,11 +106,11 @@ pub async fn ask(
     // Twice each: the connection closes when the membership ends, and the response may be lost with it. The second call reports
     // that.
     for addr in managers.iter().flat_map(|addr| [addr; ATTEMPTS]) {
-        let asked = tokio::time::timeout(ANSWER_PATIENCE, ask_at(&connect, addr, reason)).await;
-        match asked.unwrap_or_else(|_| Err(Unheard::Away("it does not answer".to_owned()))) {
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask_at(&connect, addr, reason)).await;
+        match asked.unwrap_or_else(|_| Err(LeaveError::Unreachable("it does not answer".to_owned()))) {
             Ok(left) => return Ok(left),
-            Err(Unheard::Refused(refusal)) => return Err(refusal),
-            Err(Unheard::Away(words)) => why = format!("{addr}: {words}"),
+            Err(LeaveError::Refused(refusal)) => return Err(refusal),
+            Err(LeaveError::Unreachable(words)) => why = format!("{addr}: {words}"),
         }
     }
     let hint = "try again once a manager can be reached; or leave with --force, and remove what the cluster keeps of this node with \
@@ -118,37 +118,40 @@ pub async fn ask(
     Err(Box::new(Refusal {
         kind: RefusalKind::Unavailable.into(),
         subject: "node".to_owned(),
-        sentence: format!("no manager lets this node go: {why}"),
+        sentence: format!("no manager agreed to let this node leave: {why}"),
         hint: Some(hint.to_owned()),
     }))
 }
 
 /// Why a manager did not let a node leave.
-enum Unheard {
+enum LeaveError {
     /// Another manager may.
-    Away(String),
+    Unreachable(String),
     /// No other manager will.
     Refused(Box<Refusal>),
 }
 
-async fn ask_at(connect: &MemberConnect, addr: &str, reason: Option<&str>) -> Result<bool, Unheard> {
-    let channel = connect.connect(addr).await.map_err(|error: ConnectError| Unheard::Away(error.to_string()))?;
+async fn ask_at(connect: &MemberConnect, addr: &str, reason: Option<&str>) -> Result<bool, LeaveError> {
+    let channel =
+        connect.connect(addr).await.map_err(|error: ConnectError| LeaveError::Unreachable(error.to_string()))?;
     let asked = DispatcherClient::new(channel).leave(LeaveRequest { reason: reason.map(str::to_owned) }).await;
     asked.map_or_else(judge, |reply| Ok(reply.get_ref().left))
 }
 
 /// Interprets a refusal: a node that is no longer a member has left.
-fn judge(status: Status) -> Result<bool, Unheard> {
-    let Some(refusal) = Refusal::from_status(&status) else { return Err(Unheard::Away(status.message().to_owned())) };
+fn judge(status: Status) -> Result<bool, LeaveError> {
+    let Some(refusal) = Refusal::from_status(&status) else {
+        return Err(LeaveError::Unreachable(status.message().to_owned()));
+    };
     match refusal.kind() {
         RefusalKind::Removed | RefusalKind::NotMember => Ok(true),
-        RefusalKind::Unavailable => Err(Unheard::Away(refusal.sentence)),
+        RefusalKind::Unavailable => Err(LeaveError::Unreachable(refusal.sentence)),
         RefusalKind::NotFound
         | RefusalKind::Exists
         | RefusalKind::Invalid
         | RefusalKind::Conflict
         | RefusalKind::Forbidden
-        | RefusalKind::Exhausted => Err(Unheard::Refused(Box::new(refusal))),
+        | RefusalKind::Exhausted => Err(LeaveError::Refused(Box::new(refusal))),
     }
 }
 
@@ -192,20 +195,20 @@ mod tests {
     fn a_directory_that_was_left_is_emptied_and_says_that_it_was() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path();
-        assert!(!is_noted(path).expect("seen"));
+        assert!(!has_note(path).expect("seen"));
         fs::write(path.join(state_dir::LOCK), "").expect("written");
         fs::create_dir_all(path.join("raft/log")).expect("made");
         fs::write(path.join("start.json"), "{}").expect("written");
-        note(path).expect("noted");
-        assert!(is_noted(path).expect("seen") && !is_bare(path).expect("seen"));
+        write_note(path).expect("noted");
+        assert!(has_note(path).expect("seen") && !has_only_note(path).expect("seen"));
         for _ in 0..2 {
             empty(path).expect("emptied");
-            assert!(is_noted(path).expect("seen") && is_bare(path).expect("seen"));
+            assert!(has_note(path).expect("seen") && has_only_note(path).expect("seen"));
             assert!(path.join(state_dir::LOCK).exists());
         }
-        forget(path).expect("forgotten");
-        forget(path).expect("forgotten already");
-        assert!(!is_noted(path).expect("seen"));
+        remove_note(path).expect("forgotten");
+        remove_note(path).expect("forgotten already");
+        assert!(!has_note(path).expect("seen"));
     }
 
     #[test]
@@ -214,8 +217,8 @@ mod tests {
             let (subject, sentence) = ("node".to_owned(), "words".to_owned());
             match judge(Refusal { kind: kind.into(), subject, sentence, hint: None }.into()) {
                 Ok(left) => format!("left: {left}"),
-                Err(Unheard::Away(why)) => format!("away: {why}"),
-                Err(Unheard::Refused(refusal)) => format!("refused: {}", refusal.sentence),
+                Err(LeaveError::Unreachable(why)) => format!("away: {why}"),
+                Err(LeaveError::Refused(refusal)) => format!("refused: {}", refusal.sentence),
             }
         };
         for (kind, expected) in [

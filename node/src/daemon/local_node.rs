@@ -9,11 +9,11 @@ use tonic::{Request, Response, Status};
 use wire::v1::local_node_server::{LocalNode, LocalNodeServer};
 use wire::v1::{LeaveClusterReply, LeaveClusterRequest, Refusal, RefusalKind};
 
-use crate::agent::Told;
+use crate::agent::ClusterInfo;
 use crate::daemon::failure::Failure;
 use crate::daemon::leaving;
-use crate::daemon::only::OnlyLayer;
 use crate::daemon::serve::{self, SocketFile};
+use crate::daemon::single_call::SingleCallLayer;
 use crate::security::{Caller, Credentials, Limits, Peer, incoming_local};
 
 /// The call that a worker serves.
@@ -29,7 +29,7 @@ pub struct LocalApi {
     /// Its credentials.
     pub credentials: Arc<Credentials>,
     /// The managers' addresses.
-    pub told: Arc<Told>,
+    pub cluster_info: Arc<ClusterInfo>,
     /// Stops the daemon, which then completes a leave that was started.
     pub shutdown: CancellationToken,
 }
@@ -41,16 +41,16 @@ impl LocalNode for LocalApi {
         let LeaveClusterRequest { force, reason } = request.into_inner();
         let reason = reason.unwrap_or_else(|| format!("asked for at the node{by}"));
         // Before the response: the managers close their connections to a node that is no longer a member.
-        self.told.hear_leave(true);
-        let asked = leaving::ask(&self.credentials, &self.told.managers(), Some(&reason)).await;
-        self.told.hear_leave(force || matches!(asked, Ok(true)));
+        self.cluster_info.set_leaving(true);
+        let asked = leaving::ask(&self.credentials, &self.cluster_info.managers(), Some(&reason)).await;
+        self.cluster_info.set_leaving(force || matches!(asked, Ok(true)));
         match asked {
             Ok(true) => {}
             Ok(false) => return Ok(Response::new(LeaveClusterReply { left: false })),
             Err(refusal) if force => tracing::warn!(error = refusal.sentence, "this node leaves by force"),
             Err(refusal) => return Err((*refusal).into()),
         }
-        leaving::note(&self.dir).map_err(|failure| refusal(&failure))?;
+        leaving::write_note(&self.dir).map_err(|failure| refusal(&failure))?;
         tracing::info!("this node leaves its cluster{by}: its tasks are removed, and its state");
         self.shutdown.cancel();
         Ok(Response::new(LeaveClusterReply { left: true }))
@@ -97,11 +97,11 @@ pub async fn serve_worker(
     api: LocalApi,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let told = Arc::clone(&api.told);
-    let refusal = Arc::new(move || no_manager(&told.managers()));
+    let cluster_info = Arc::clone(&api.cluster_info);
+    let refusal = Arc::new(move || no_manager(&cluster_info.managers()));
     let incoming = incoming_local(listener, Limits::of_descriptors(DESCRIPTORS), Arc::default());
     let server =
-        serve::control_server().layer(OnlyLayer { path: LEAVE, refusal }).add_service(LocalNodeServer::new(api));
+        serve::control_server().layer(SingleCallLayer { path: LEAVE, refusal }).add_service(LocalNodeServer::new(api));
     let served = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
     drop(file);
     served

@@ -26,7 +26,7 @@ use crate::security::{Credentials, ExternalClient, Identity, Limits};
 use crate::sinks::Sinks;
 
 /// Deadline for connections to close when the part is stopped.
-pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The addresses of a manager: bound before anything is written.
 pub(super) struct Listeners {
@@ -41,7 +41,7 @@ pub(super) struct Listeners {
 pub(super) struct Opened {
     pub(super) core: Core,
     peering: Peering,
-    doors: Listeners,
+    listeners: Listeners,
 }
 
 /// A manager that serves requests.
@@ -56,7 +56,7 @@ pub(super) struct Served {
 
 impl Node {
     /// Binds the addresses of the manager.
-    pub(super) async fn doors(&self) -> Result<Listeners, Failure> {
+    pub(super) async fn bind_listeners(&self) -> Result<Listeners, Failure> {
         let remote = RemotePort::take(self.settings.listen_remote_api)?;
         let remote_addr = self.settings.advertise_remote_api.clone().unwrap_or_else(|| advertised(remote.addr()));
         let (control, socket) = serve::bind_control(&self.settings.listen_control_api).await?;
@@ -64,30 +64,30 @@ impl Node {
     }
 
     /// Starts the core on a log that was read.
-    pub(super) fn open_core(&self, log: core::Read, begin: Begin, doors: Listeners) -> Result<Opened, Failure> {
+    pub(super) fn open_core(&self, log: core::Read, begin: Begin, listeners: Listeners) -> Result<Opened, Failure> {
         let peering = Peering::default();
         let to_others = peering.clone();
-        let core = core::start(&self.state_dir, log, begin, move |to, message| to_others.carry(to, message))?;
-        Ok(Opened { core, peering, doors })
+        let core = core::start(&self.state_dir, log, begin, move |to, message| to_others.send(to, message))?;
+        Ok(Opened { core, peering, listeners })
     }
 
     /// Starts the core of a node that became a manager, or is becoming one.
     pub(super) async fn open_as(&self, node: NodeId) -> Result<Opened, Failure> {
-        let doors = self.doors().await?;
+        let listeners = self.bind_listeners().await?;
         let log = core::read(&self.state_dir, self.settings.history_archive.clone())?;
-        self.open_core(log, Begin::Member(node), doors)
+        self.open_core(log, Begin::Member(node), listeners)
     }
 
     /// The identity of the manager that creates a cluster; issued here if it does not exist.
     pub(super) async fn found(&self, opened: &Opened) -> Result<Identity, Failure> {
-        let Opened { core, doors, .. } = opened;
-        core.ensure_cluster(&self.certificates, &self.hostname, &doors.remote_addr).await?;
+        let Opened { core, listeners, .. } = opened;
+        core.ensure_cluster(&self.certificates, &self.hostname, &listeners.remote_addr).await?;
         core.identity(&self.certificates).await
     }
 
     /// Starts serving requests.
     pub(super) fn serve_manager(&self, opened: Opened, credentials: &Arc<Credentials>) -> Result<Served, Failure> {
-        let Opened { mut core, peering, doors: Listeners { remote, remote_addr, control, socket } } = opened;
+        let Opened { mut core, peering, listeners: Listeners { remote, remote_addr, control, socket } } = opened;
         let bound = remote.addr();
         // A port that the system chose is stored from here on.
         StartSettings { listen_remote_api: bound, ..self.settings.clone() }.save(self.state_dir.path())?;
@@ -156,18 +156,18 @@ impl Node {
 
     /// Connects to the other managers, and announces this manager's address.
     fn link(&self, core: &Core, peering: &Peering, own: Own, credentials: &Arc<Credentials>, stop: &CancellationToken) {
-        let managers = self.told.managers().into_iter().filter(|manager| *manager != own.addr).collect();
+        let managers = self.cluster_info.managers().into_iter().filter(|manager| *manager != own.addr).collect();
         let announcer = Announcer {
             core: core.handle.clone(),
             own: own.clone(),
             peering: peering.clone(),
             credentials: Arc::clone(credentials),
             managers,
-            told: Arc::clone(&self.told),
+            cluster_info: Arc::clone(&self.cluster_info),
             dir: self.state_dir.path().to_owned(),
             store: Arc::clone(&core.store),
         };
-        announcer.tell_managers();
+        announcer.publish_managers();
         tokio::spawn(announcer.run(stop.clone()));
         tokio::spawn(peering.clone().keep(core.handle.clone(), own, Arc::clone(credentials), stop.clone()));
     }
@@ -179,7 +179,7 @@ impl Served {
         let Self { core, mut tasks, stop, .. } = self;
         core.handle.hand_over().await;
         stop.cancel();
-        let drained = tokio::time::timeout(STOP_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
+        let drained = tokio::time::timeout(STOP_TIMEOUT, async { while tasks.join_next().await.is_some() {} }).await;
         if drained.is_err() {
             tracing::warn!("some connections did not end in time");
             // No remaining task keeps the log open.
@@ -197,7 +197,7 @@ fn connection_limits() -> Limits {
     if descriptors < descriptors::FEW {
         tracing::warn!(descriptors, nodes, "the limit on open files is low (`ulimit -Hn`): only few nodes can connect");
     } else {
-        tracing::debug!(descriptors, nodes, "connections of nodes are bounded");
+        tracing::debug!(descriptors, nodes, "the number of node connections is limited");
     }
     limits
 }
@@ -229,6 +229,6 @@ fn local_addr(bound: SocketAddr) -> SocketAddr {
 }
 
 /// A random id for a new node.
-pub(super) fn drawn() -> NodeId {
+pub(super) fn random_node_id() -> NodeId {
     NodeId::from_bits(rand::random())
 }

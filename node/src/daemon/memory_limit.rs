@@ -79,7 +79,7 @@ pub async fn watch(shutdown: CancellationToken) {
                     percent,
                     limit_mib,
                     hint,
-                    "the control group of swarmd has nearly used up its memory: at the limit the kernel kills swarmd"
+                    "the control group of swarmd is nearly out of memory: at the limit the kernel kills swarmd"
                 );
             }
             (true, false) => tracing::info!(percent, limit_mib, "the control group of swarmd has enough memory again"),

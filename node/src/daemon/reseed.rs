@@ -38,11 +38,11 @@ pub fn reseed(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     require_others(&state_dir)?;
     let (log, aside) = (state_dir::log(dir), dir.join(state_dir::DAMAGED_LOG));
     if aside.exists() {
-        let sentence = format!("{} is there already: a log that was set aside before", aside.display());
+        let sentence = format!("{} already exists: a log that was set aside before", aside.display());
         return Err(Failure::new(sentence, "move it away or remove it, and try again").with_code(code::USAGE));
     }
     // Without the note, a manager's certificate without a log means that the log was lost.
-    joining::note(dir, std::slice::from_ref(&args.join_addr))?;
+    joining::write_note(dir, std::slice::from_ref(&args.join_addr))?;
     let moved = if log.exists() { std::fs::rename(&log, &aside) } else { Ok(()) };
     let moved = moved.and_then(|()| std::fs::File::open(dir)?.sync_all());
     moved.map_err(|error| state_dir::unusable(&log, &error))?;

@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::backoff;
 use crate::agent::executor::Executor;
-use crate::agent::{Agent, Config as AgentConfig, Told, unusable_memory};
+use crate::agent::{Agent, ClusterInfo, Config as AgentConfig, unusable_store};
 use crate::clock;
 use crate::daemon::config::RunArgs;
 use crate::daemon::failure::{Failure, code};
 use crate::daemon::local_node::{self, LocalApi};
-use crate::daemon::manager_part::{Opened, STOP_PATIENCE, Served, drawn};
+use crate::daemon::manager_part::{Opened, STOP_TIMEOUT, Served, random_node_id};
 use crate::daemon::notify::Notifier;
 use crate::daemon::run::{Managers, announce, policy};
 use crate::daemon::start_settings::StartSettings;
@@ -34,11 +34,11 @@ const BEGIN_PAUSE: Duration = Duration::from_secs(5);
 const BEGIN_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long a manager whose log is no longer a member's waits for another certificate: a demoted one receives it within that
 /// time.
-const FORMER_PATIENCE: Duration = Duration::from_secs(15);
+const FORMER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How a node starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beginning {
+pub(super) enum StartMode {
     /// As the manager of this log; without one it creates a cluster.
     Log,
     /// With its existing certificate, or the one it is issued for its join token.
@@ -63,31 +63,31 @@ pub(super) struct Node {
     /// The service manager.
     pub(super) notifier: Notifier,
     /// Receives what its sessions report about managers and about its role.
-    pub(super) told: Arc<Told>,
+    pub(super) cluster_info: Arc<ClusterInfo>,
 }
 
 /// Why a manager part ended.
-enum Ended {
+enum PartEnd {
     /// The node is stopped, or a part of it failed.
     Stopped(Result<(), Failure>),
     /// The node's certificate is now a worker's.
     Demoted,
     /// Its log is no longer a member's, but the node is still to be a manager: with a new log.
-    Former,
+    LogReplaced,
     /// The node was removed from the cluster.
     Removed,
 }
 
 impl Node {
     /// Runs until it is stopped.
-    pub(super) async fn start(self, beginning: Beginning, token: Option<JoinToken>) -> Result<(), Failure> {
-        if beginning == Beginning::Log {
+    pub(super) async fn start(self, start_mode: StartMode, token: Option<JoinToken>) -> Result<(), Failure> {
+        if start_mode == StartMode::Log {
             match self.open_log().await? {
                 Some(opened) => return self.begin_with_log(opened).await,
                 None => tracing::warn!("this node is no manager any more: its log is discarded"),
             }
         }
-        let Some(identity) = self.enrolled(beginning, token).await? else { return Ok(()) };
+        let Some(identity) = self.enrolled(start_mode, token).await? else { return Ok(()) };
         let subject = identity.subject();
         let opened = match subject.role {
             Role::Manager => Some(self.open_as(subject.node).await?),
@@ -98,17 +98,17 @@ impl Node {
 
     /// Opens the existing log, or creates one. `None` if the node has become a worker.
     async fn open_log(&self) -> Result<Option<Opened>, Failure> {
-        let doors = self.doors().await?;
+        let listeners = self.bind_listeners().await?;
         let mut log = core::read(&self.state_dir, self.settings.history_archive.clone())?;
         if self.args.force_new_cluster {
             self.require_lost(&log.voters()).await?;
             log = log.going_alone();
         }
         let Ok(identity) = self.certificates.load(clock::now()) else {
-            return self.open_core(log, Begin::Founder(drawn()), doors).map(Some);
+            return self.open_core(log, Begin::Founder(random_node_id()), listeners).map(Some);
         };
-        if let Some(managers) = joining::noted(self.state_dir.path())? {
-            self.told.hear_managers(managers);
+        if let Some(managers) = joining::read_note(self.state_dir.path())? {
+            self.cluster_info.set_managers(managers);
         }
         let subject = identity.subject();
         let is_own = log.node().is_none_or(|node| node == subject.node);
@@ -119,7 +119,7 @@ impl Node {
                 let sentence = format!("the certificate is for {subject}, the log for manager {node}");
                 Err(Failure::new(sentence, "restore the state directory from a backup").with_code(code::NOT_ALLOWED))
             }
-            Role::Manager => self.open_core(log, Begin::Member(subject.node), doors).map(Some),
+            Role::Manager => self.open_core(log, Begin::Member(subject.node), listeners).map(Some),
             // It gets such a certificate only after it has stopped replicating the log.
             Role::Worker => self.leave_log(log.managers()).map(|()| None),
         }
@@ -139,7 +139,7 @@ impl Node {
             return Ok(());
         }
         let sentence = format!(
-            "the cluster is not lost: its managers at {} answer, and decide without this one",
+            "the cluster is not lost: its managers at {} respond and have a quorum without this one",
             alive.join(", ")
         );
         let hint = "start this manager without --force-new-cluster; to give the others up, end swarmd on them first";
@@ -154,11 +154,11 @@ impl Node {
 
     /// Discards the log of a node that is no longer a manager, after the other managers' addresses were stored.
     fn leave_log(&self, managers: Vec<String>) -> Result<(), Failure> {
-        self.told.hear_managers(managers);
-        if let Some(first) = self.told.managers().first() {
+        self.cluster_info.set_managers(managers);
+        if let Some(first) = self.cluster_info.managers().first() {
             Managers { first: first.clone() }.save(&self.state_dir)?;
         }
-        joining::forget(self.state_dir.path())?;
+        joining::remove_note(self.state_dir.path())?;
         self.unwrap_keys()?;
         joining::discard_log(self.state_dir.path())
     }
@@ -195,13 +195,13 @@ impl Node {
     }
 
     /// The identity of a node that has a certificate, or is issued one now. `None` if it is stopped before.
-    async fn enrolled(&self, beginning: Beginning, token: Option<JoinToken>) -> Result<Option<Identity>, Failure> {
-        let noted = joining::noted(self.state_dir.path())?.filter(|_| beginning == Beginning::Joining);
+    async fn enrolled(&self, start_mode: StartMode, token: Option<JoinToken>) -> Result<Option<Identity>, Failure> {
+        let noted = joining::read_note(self.state_dir.path())?.filter(|_| start_mode == StartMode::Joining);
         let known = match noted {
             Some(managers) => managers,
             None => vec![Managers::load(&self.state_dir, self.args.join_addr.clone())?.first],
         };
-        self.told.hear_managers(known.clone());
+        self.cluster_info.set_managers(known.clone());
         let identity = match self.certificates.load(clock::now()) {
             Ok(identity) => {
                 // The process may have been stopped between the two.
@@ -231,10 +231,10 @@ impl Node {
 
     /// Runs before a certificate is stored: a manager's certificate without a log must not be mistaken for a lost log.
     fn before_role(&self) -> impl Fn(Role) -> Result<(), Failure> + Send + Sync + use<> {
-        let (dir, told) = (self.state_dir.path().to_owned(), Arc::clone(&self.told));
+        let (dir, cluster_info) = (self.state_dir.path().to_owned(), Arc::clone(&self.cluster_info));
         move |role| match role {
             Role::Manager if crate::daemon::state_dir_kind::has_log(&dir)? => Ok(()),
-            Role::Manager => joining::note(&dir, &told.managers()),
+            Role::Manager => joining::write_note(&dir, &cluster_info.managers()),
             Role::Worker => Ok(()),
         }
     }
@@ -244,7 +244,7 @@ impl Node {
         let subject = identity.subject();
         let credentials = Arc::new(Credentials::new(identity).map_err(|error| Failure::new(error, ""))?);
         let served = opened.map(|opened| self.serve_manager(opened, &credentials)).transpose()?;
-        let agent = match self.agent(subject.cluster, subject.node, &credentials).open().map_err(unusable_memory) {
+        let agent = match self.agent(subject.cluster, subject.node, &credentials).open().map_err(unusable_store) {
             Ok(agent) => agent,
             Err(failure) => {
                 if let Some(served) = served {
@@ -253,7 +253,7 @@ impl Node {
                 return Err(failure);
             }
         };
-        let managers = self.told.managers().join(", ");
+        let managers = self.cluster_info.managers().join(", ");
         if served.is_none() {
             // From here on, nothing can refuse this start.
             self.settings.save(self.state_dir.path())?;
@@ -265,14 +265,14 @@ impl Node {
         });
         announce(self.args.dev, &self.settings);
         self.keep_renewed(&credentials);
-        tokio::spawn(tell_of_the_end(self.notifier.clone(), self.shutdown.clone()));
+        tokio::spawn(notify_stopping(self.notifier.clone(), self.shutdown.clone()));
         let agent = tokio::spawn(agent.run(self.shutdown.clone()));
-        let ended = self.play(subject.node, served, &credentials).await;
+        let ended = self.run_roles(subject.node, served, &credentials).await;
         self.shutdown.cancel();
-        if tokio::time::timeout(STOP_PATIENCE, agent).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, agent).await.is_err() {
             tracing::warn!("the agent did not end in time");
         }
-        if leaving::is_noted(self.state_dir.path())? {
+        if leaving::has_note(self.state_dir.path())? {
             return self.leave(subject, ended).await;
         }
         if self.args.dev
@@ -286,7 +286,7 @@ impl Node {
     /// Removes everything of a node that left its cluster.
     async fn leave(&self, subject: Subject, ended: Result<(), Failure>) -> Result<(), Failure> {
         if let Err(failure) = ended {
-            tracing::warn!(error = failure.sentence, "a part of the node did not end well");
+            tracing::warn!(error = failure.sentence, "a part of the node failed while stopping");
         }
         leaving::sweep(self.executor.as_ref(), subject).await?;
         leaving::empty(self.state_dir.path())?;
@@ -299,7 +299,7 @@ impl Node {
         LocalApi {
             dir: self.state_dir.path().to_owned(),
             credentials: Arc::clone(credentials),
-            told: Arc::clone(&self.told),
+            cluster_info: Arc::clone(&self.cluster_info),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -309,7 +309,7 @@ impl Node {
         let served = match serve::bind_control(&self.settings.listen_control_api).await {
             Ok((listener, file)) => {
                 let served = local_node::serve_worker(listener, file, self.local_api(credentials), stop);
-                served.await.map_err(|error| Failure::new(format!("the control socket broke: {error}"), ""))
+                served.await.map_err(|error| Failure::new(format!("the control socket failed: {error}"), ""))
             }
             Err(failure) => Err(failure),
         };
@@ -323,7 +323,12 @@ impl Node {
     }
 
     /// Runs the role of the certificate, until the node stops.
-    async fn play(&self, node: NodeId, served: Option<Served>, credentials: &Arc<Credentials>) -> Result<(), Failure> {
+    async fn run_roles(
+        &self,
+        node: NodeId,
+        served: Option<Served>,
+        credentials: &Arc<Credentials>,
+    ) -> Result<(), Failure> {
         let (mut served, mut role) = (served, credentials.role());
         loop {
             let Some(present) = served.take() else {
@@ -347,12 +352,12 @@ impl Node {
             self.probe.started(Arc::clone(&self.measures), None);
             let end = present.end().await;
             match ended {
-                Ended::Stopped(result) => return end.and(result),
-                Ended::Demoted => self.step_down(managers)?,
-                Ended::Former => {
+                PartEnd::Stopped(result) => return end.and(result),
+                PartEnd::Demoted => self.step_down(managers)?,
+                PartEnd::LogReplaced => {
                     tracing::warn!("this manager is no member any more, and joins again with an empty log");
-                    self.told.hear_managers(managers);
-                    joining::note(self.state_dir.path(), &self.told.managers())?;
+                    self.cluster_info.set_managers(managers);
+                    joining::write_note(self.state_dir.path(), &self.cluster_info.managers())?;
                     // A log that contains its own removal ends before it, so nothing is lost; another one may have entries that
                     // the cluster continued without.
                     if state.cluster.former_members.contains(raft_id) {
@@ -364,8 +369,8 @@ impl Node {
                         tracing::warn!(path = %path.display(), last, hint, "the log that this manager had is set aside");
                     }
                 }
-                Ended::Removed => {
-                    if !self.told.leaves() {
+                PartEnd::Removed => {
+                    if !self.cluster_info.is_leaving() {
                         let hint = "to join again, stop swarmd, run `swarmd leave` and start swarmd with a join token";
                         tracing::error!(hint, "this node was removed from the cluster");
                     }
@@ -409,7 +414,7 @@ impl Node {
                 Ok(served) => return Some(served),
                 Err(Failure { sentence, hint, .. }) => {
                     let pause_ms = backoff::ms(pause);
-                    tracing::error!(error = sentence, hint, pause_ms, "this node cannot begin as a manager");
+                    tracing::error!(error = sentence, hint, pause_ms, "this node cannot start as a manager");
                 }
             }
             tokio::select! {
@@ -421,24 +426,24 @@ impl Node {
     }
 
     /// Waits until a manager part must end.
-    async fn watch(&self, mut served: Served, role: &mut tokio::sync::watch::Receiver<Role>) -> (Served, Ended) {
+    async fn watch(&self, mut served: Served, role: &mut tokio::sync::watch::Receiver<Role>) -> (Served, PartEnd) {
         let Served { core, peering, tasks, .. } = &mut served;
         let ended = tokio::select! {
-            ended = parts(tasks, &core.handle, &self.shutdown) => Ended::Stopped(ended),
-            _ = role.wait_for(|role| *role == Role::Worker) => Ended::Demoted,
-            () = peering.removed() => Ended::Removed,
-            () = self.wanted_again(peering.former(), &core.handle) => Ended::Former,
+            ended = parts(tasks, &core.handle, &self.shutdown) => PartEnd::Stopped(ended),
+            _ = role.wait_for(|role| *role == Role::Worker) => PartEnd::Demoted,
+            () = peering.removed() => PartEnd::Removed,
+            () = self.wait_for_new_log(peering.former(), &core.handle) => PartEnd::LogReplaced,
         };
         (served, ended)
     }
 
     /// Waits until this manager needs a new log, because its log is no longer a member's and the node is still to be a manager.
     /// It is fenced as soon as it learns this: anything it accepted would be lost with its log.
-    async fn wanted_again(&self, former: impl Future<Output = ()>, core: &Handle) {
+    async fn wait_for_new_log(&self, former: impl Future<Output = ()>, core: &Handle) {
         former.await;
         core.fence();
-        tokio::time::sleep(FORMER_PATIENCE).await;
-        let mut role = self.told.role();
+        tokio::time::sleep(FORMER_TIMEOUT).await;
+        let mut role = self.cluster_info.role();
         if role.wait_for(|role| *role == Some(Role::Manager)).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -447,8 +452,8 @@ impl Node {
     /// Keeps the certificate renewed as long as the node runs.
     fn keep_renewed(&self, credentials: &Arc<Credentials>) {
         let (credentials, certificates) = (Arc::clone(credentials), self.certificates.clone());
-        let (told, before) = (Arc::clone(&self.told), self.before_role());
-        tokio::spawn(enrolment::keep_renewed(credentials, certificates, told, before, self.shutdown.clone()));
+        let (cluster_info, before) = (Arc::clone(&self.cluster_info), self.before_role());
+        tokio::spawn(enrolment::keep_renewed(credentials, certificates, cluster_info, before, self.shutdown.clone()));
     }
 
     fn agent(&self, cluster: events::ClusterId, node: NodeId, credentials: &Arc<Credentials>) -> Agent {
@@ -458,11 +463,11 @@ impl Node {
             node,
             hostname: self.hostname.clone(),
             advertise_addr: self.settings.advertise_remote_api.clone(),
-            managers: self.told.managers(),
+            managers: self.cluster_info.managers(),
             state_dir: self.state_dir.path().to_owned(),
             generic_resources: generic.map(|generic| generic.0).unwrap_or_default(),
             policy: policy(&self.args, &self.settings),
-            told: Arc::clone(&self.told),
+            cluster_info: Arc::clone(&self.cluster_info),
             measures: Arc::clone(&self.measures),
             lock: Arc::clone(self.state_dir.keys()),
         };
@@ -490,7 +495,7 @@ async fn parts(
 }
 
 /// Notifies the service manager when the node begins to stop.
-async fn tell_of_the_end(notifier: Notifier, shutdown: CancellationToken) {
+async fn notify_stopping(notifier: Notifier, shutdown: CancellationToken) {
     shutdown.cancelled().await;
     notifier.stopping();
 }

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::daemon::config::{ExecutorKind, RunArgs};
 use crate::daemon::failure::{Failure, code};
 use crate::daemon::notify::Notifier;
-use crate::daemon::roles::{Beginning, Node};
+use crate::daemon::roles::{Node, StartMode};
 use crate::daemon::start_settings::StartSettings;
 use crate::daemon::state_dir::{self, MANAGER_ADDR, StateDir};
 use crate::daemon::state_dir_kind::{Leftover, StateDirKind};
@@ -56,11 +56,11 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     if args.force_new_cluster {
         require_manager(kind, state_dir.path())?;
     }
-    agent::require_usable_memory(state_dir.path(), state_dir.keys())?;
+    agent::require_usable_store(state_dir.path(), state_dir.keys())?;
     let newcomer = matches!(kind, StateDirKind::Free | StateDirKind::Leftover(_));
     // A member needs no token, even if one is left in its environment.
     let token = if newcomer { token? } else { None };
-    let beginning = beginning(kind, &args, token.is_some())?;
+    let start_mode = start_mode(kind, &args, token.is_some())?;
     if newcomer {
         let working = shutdown.run_until_cancelled(require_working(executor.as_ref()));
         let Some(working) = working.await else { return Ok(()) };
@@ -72,15 +72,26 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     memory_limit::warn_if_short(0);
     tokio::spawn(memory_limit::watch(shutdown.clone()));
     if kind == StateDirKind::Leftover(Leftover::Left) {
-        leaving::forget(state_dir.path())?;
+        leaving::remove_note(state_dir.path())?;
     }
     // Before a cluster is created or joined, which takes time: until then the readiness probe reports that.
     let (metrics_addr, probe) = serve_metrics(settings.metrics_addr, &state_dir, &shutdown).await?;
     let settings = StartSettings { metrics_addr, ..settings };
-    let (measures, told, notifier) = (Arc::default(), Arc::default(), Notifier::from_environment());
-    let node =
-        Node { args, settings, state_dir, certificates, hostname, executor, shutdown, measures, probe, notifier, told };
-    node.start(beginning, token).await
+    let (measures, cluster_info, notifier) = (Arc::default(), Arc::default(), Notifier::from_environment());
+    let node = Node {
+        args,
+        settings,
+        state_dir,
+        certificates,
+        hostname,
+        executor,
+        shutdown,
+        measures,
+        probe,
+        notifier,
+        cluster_info,
+    };
+    node.start(start_mode, token).await
 }
 
 /// Serves metrics and probes, if configured. Returns the address, and the probe that reports the start.
@@ -100,21 +111,21 @@ async fn serve_metrics(
 }
 
 /// How the node starts, depending on the state directory and the flags.
-fn beginning(kind: StateDirKind, args: &RunArgs, has_token: bool) -> Result<Beginning, Failure> {
+fn start_mode(kind: StateDirKind, args: &RunArgs, has_token: bool) -> Result<StartMode, Failure> {
     match kind {
         StateDirKind::Manager => {
             if args.join_addr.is_some() {
                 tracing::warn!("--join-addr and --join-token are ignored: this node is already a manager");
             }
-            Ok(Beginning::Log)
+            Ok(StartMode::Log)
         }
-        StateDirKind::Joining => Ok(Beginning::Joining),
-        StateDirKind::Worker => Ok(Beginning::Certificate),
+        StateDirKind::Joining => Ok(StartMode::Joining),
+        StateDirKind::Worker => Ok(StartMode::Certificate),
         // An unfinished leave must be completed first.
         StateDirKind::Leftover(left @ Leftover::Leaving) => Err(left.refuse(&args.state_dir)),
-        StateDirKind::Free | StateDirKind::Leftover(_) if args.join_addr.is_some() => Ok(Beginning::Certificate),
+        StateDirKind::Free | StateDirKind::Leftover(_) if args.join_addr.is_some() => Ok(StartMode::Certificate),
         StateDirKind::Free | StateDirKind::Leftover(_) if has_token => Err(no_address()),
-        StateDirKind::Free => Ok(Beginning::Log),
+        StateDirKind::Free => Ok(StartMode::Log),
         StateDirKind::Leftover(left) => Err(left.refuse(&args.state_dir)),
     }
 }
@@ -129,12 +140,12 @@ fn require_manager(kind: StateDirKind, dir: &Path) -> Result<(), Failure> {
         StateDirKind::Free | StateDirKind::Leftover(_) => format!("{dir} holds no log"),
     };
     let hint = "use --force-new-cluster with the state directory of a manager that survived; `swarmd restore` begins with a backup";
-    Err(Failure::new(format!("there is nothing to go on with: {what}"), hint).with_code(code::USAGE))
+    Err(Failure::new(format!("there is no cluster to continue: {what}"), hint).with_code(code::USAGE))
 }
 
 fn no_address() -> Failure {
     let hint = "add --join-addr; or, for a new cluster, leave out --join-token (and unset SWARM_JOIN_TOKEN)";
-    Failure::new("a join token is given, but no address to join at", hint).with_code(code::USAGE)
+    Failure::new("a join token is given, but no address of a manager", hint).with_code(code::USAGE)
 }
 
 /// A node without a working executor does not create or join a cluster. A member waits for its engine instead, which may start

@@ -47,16 +47,16 @@ const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
 const MANAGER_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Interval and deadline of keepalive pings. Without them, the connection of a peer that disappeared would stay open.
-const LIVELINESS: Duration = Duration::from_secs(30);
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A server that closes dead connections.
-fn watchful(liveliness: Duration) -> Server {
-    Server::builder().http2_keepalive_interval(Some(liveliness)).http2_keepalive_timeout(Some(liveliness))
+fn server_with_keepalive(keepalive: Duration) -> Server {
+    Server::builder().http2_keepalive_interval(Some(keepalive)).http2_keepalive_timeout(Some(keepalive))
 }
 
 /// The server of a control socket, for any kind of node.
 pub fn control_server() -> Server {
-    watchful(LIVELINESS)
+    server_with_keepalive(KEEPALIVE)
 }
 
 /// Length of the accept queue; the kernel may limit it further (`net.core.somaxconn`). After a restart all nodes reconnect
@@ -128,7 +128,7 @@ pub async fn bind_control(path: &Path) -> Result<(UnixListener, SocketFile), Fai
     };
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(Failure::new(format!("{} is there already, and is no socket", path.display()), hint));
+            return Err(Failure::new(format!("{} exists and is not a socket", path.display()), hint));
         }
         Ok(_) => match UnixStream::connect(path).await {
             Ok(_) => {
@@ -167,7 +167,7 @@ impl Members for Handle {
                 Membership::Member => true,
                 Membership::Removed => false,
                 // This manager may be the one that lags behind, or may have no state yet.
-                Membership::Unknown | Membership::Unheard => subject.role == Role::Manager,
+                Membership::Unknown | Membership::NotYetKnown => subject.role == Role::Manager,
             },
         }
     }
@@ -238,7 +238,7 @@ pub async fn remote(
         CertificatesServer::new(CertificateApi::new(context)).max_decoding_message_size(CERTIFICATE_REQUEST_BYTES_MAX);
     let certificates = InterceptedService::new(certificates, has_state);
     let incoming = security::incoming(listener, credentials, limits, members, counts);
-    let server = watchful(LIVELINESS).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
+    let server = server_with_keepalive(KEEPALIVE).max_concurrent_streams(Some(CALLS_MAX)).layer(OneCallLayer);
     let mut server = server.layer(access).layer(MapResponseLayer::new(keep_shares));
     let server = server.add_service(dispatcher).add_service(certificates).add_service(managers).add_service(control);
     server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await
@@ -342,7 +342,7 @@ mod tests {
         let path = dir.path().join("control.sock");
         let (listener, _file) = bind_control(&path).await.expect("bound");
         let connections = Box::pin(security::incoming_local(listener, Limits::of_descriptors(1_024), Arc::default()));
-        let server = watchful(Duration::from_millis(50)).add_service(LockServer::new(NotLocked));
+        let server = server_with_keepalive(Duration::from_millis(50)).add_service(LockServer::new(NotLocked));
         tokio::spawn(server.serve_with_incoming(connections));
         let silent = UnixStream::connect(&path).await.expect("a connection");
         assert!(!keep_silent(silent).await.is_empty(), "it was greeted too");
@@ -363,7 +363,7 @@ mod tests {
             KnownMembers::everybody(),
             Arc::default(),
         ));
-        let server = watchful(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
+        let server = server_with_keepalive(Duration::from_millis(50)).add_service(CertificatesServer::new(Nothing));
         tokio::spawn(server.serve_with_incoming(connections));
         let connected = Connector::member(of(2, Role::Worker)).call(uri).await.expect("a connection");
         assert!(!keep_silent(connected.into_inner()).await.is_empty(), "it was greeted too");

@@ -91,13 +91,13 @@ impl StartSettings {
         if was == is {
             return Ok(());
         }
-        let tasks = agent::tasks_not_over(dir, lock).map_err(agent::unusable_memory)?;
+        let tasks = agent::unfinished_tasks(dir, lock).map_err(agent::unusable_store)?;
         if tasks == 0 {
             return Ok(());
         }
         let tasks = if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") };
         let sentence =
-            format!("--executor {is} would leave {tasks} of this node to run unwatched under --executor {was}");
+            format!("--executor {is} would leave {tasks} of this node running unmanaged under --executor {was}");
         let hint = format!(
             "start with --executor {was}, drain the node (`swarmctl node drain`), and change the executor once its tasks have \
              stopped; or, to give them up, end them by hand and delete {}",
@@ -305,7 +305,7 @@ mod tests {
         ];
         for (row, (states, refused)) in table.into_iter().enumerate() {
             let dir = dir.path().join(row.to_string());
-            agent::keep_tasks(&dir, states);
+            agent::store_tasks(&dir, states);
             let answer = next.require_executor_of(&last, &dir, &KeyLock::default());
             assert_eq!(answer.is_err(), !refused.is_empty(), "{states:?}");
             if let Err(failure) = answer {

@@ -48,12 +48,12 @@ impl StateDirKind {
     /// # Errors
     /// When the log of a manager is missing, the identity of a node is damaged, or the directory cannot be read.
     pub fn of(dir: &Path, certificates: &CertificateStore, now: Timestamp) -> Result<Self, Failure> {
-        if leaving::is_noted(dir)? {
-            return Ok(Self::Leftover(if leaving::is_bare(dir)? { Leftover::Left } else { Leftover::Leaving }));
+        if leaving::has_note(dir)? {
+            return Ok(Self::Leftover(if leaving::has_only_note(dir)? { Leftover::Left } else { Leftover::Leaving }));
         }
         let log = state_dir::log(dir);
         let loaded = certificates.load(now);
-        if RocksStore::has_begun(&log)? {
+        if RocksStore::is_initialized(&log)? {
             return loaded.map_or_else(manager_without, |_| Ok(Self::Manager));
         }
         let role = match loaded {
@@ -64,7 +64,7 @@ impl StateDirKind {
         };
         match role {
             Role::Worker => Ok(Self::Worker),
-            Role::Manager if joining::noted(dir)?.is_some() => Ok(Self::Joining),
+            Role::Manager if joining::read_note(dir)?.is_some() => Ok(Self::Joining),
             Role::Manager => Err(lost_log(&log)),
         }
     }
@@ -75,7 +75,7 @@ impl StateDirKind {
 /// # Errors
 /// When it cannot be read.
 pub(super) fn has_log(dir: &Path) -> Result<bool, Failure> {
-    Ok(RocksStore::has_begun(&state_dir::log(dir))?)
+    Ok(RocksStore::is_initialized(&state_dir::log(dir))?)
 }
 
 /// A manager reissues its own missing certificate; a damaged one needs an operator.
@@ -114,7 +114,7 @@ fn left(dir: &Path, certificates: &CertificateStore, part: &'static str) -> Resu
 
 fn lost_log(log: &Path) -> Failure {
     let sentence = format!("this node is a manager, but its log {} is missing", log.display());
-    let hint = "if the cluster has other managers, `swarmd reseed` fetches the log from them; else restore a backup with `swarmd restore`: without one the cluster is lost, and an empty directory begins a new one";
+    let hint = "if the cluster has other managers, `swarmd reseed` fetches the log from them; else restore a backup with `swarmd restore`: without one the cluster is lost; an empty directory starts a new one";
     Failure::new(sentence, hint)
 }
 
@@ -157,7 +157,7 @@ pub fn no_log(dir: &Path) -> Failure {
     }
     match CertificateStore::new(dir).role() {
         Ok(Some(Role::Manager)) => lost_log(&state_dir::log(dir)),
-        Ok(Some(Role::Worker)) => because("it is a worker's, and only managers keep one"),
+        Ok(Some(Role::Worker)) => because("it belongs to a worker, and only managers have a log"),
         Ok(None) => because("no manager has a log there"),
         Err(error) => error.into(),
     }

@@ -14,8 +14,8 @@ use wire::v1::{Refusal, RefusalKind, UnlockReply, UnlockRequest};
 use zeroize::Zeroizing;
 
 use crate::daemon::failure::{Failure, code};
-use crate::daemon::only::OnlyLayer;
 use crate::daemon::serve;
+use crate::daemon::single_call::SingleCallLayer;
 use crate::daemon::state_dir::{self, StateDir};
 use crate::security::seal::{self, DataKeys, SealError};
 use crate::security::{CertificateStore, KeyLock, Limits, UnlockKey, incoming_local};
@@ -47,7 +47,7 @@ pub async fn unlock(
         })?;
         return Ok(true);
     }
-    tracing::warn!("this manager is locked: it does nothing until somebody unlocks it with `swarmctl cluster unlock`");
+    tracing::warn!("this manager is locked: it does nothing until it is unlocked with `swarmctl cluster unlock`");
     serve_locked(locked, socket, shutdown).await?;
     Ok(!shutdown.is_cancelled())
 }
@@ -116,10 +116,11 @@ async fn serve_locked(keys: LockedKeys, socket: &Path, shutdown: &CancellationTo
     let unlocked = shutdown.child_token();
     let api = LockServer::new(Locked { keys, unlocked: unlocked.clone() });
     let incoming = incoming_local(listener, Limits::of_descriptors(LOCKED_DESCRIPTORS), Arc::default());
-    let server = serve::control_server().layer(OnlyLayer { path: UNLOCK, refusal: Arc::new(locked) }).add_service(api);
+    let server =
+        serve::control_server().layer(SingleCallLayer { path: UNLOCK, refusal: Arc::new(locked) }).add_service(api);
     let served = server.serve_with_incoming_shutdown(incoming, unlocked.cancelled_owned()).await;
     drop(file);
-    served.map_err(|error| Failure::new(format!("the control socket broke: {error}"), "start swarmd again"))
+    served.map_err(|error| Failure::new(format!("the control socket failed: {error}"), "start swarmd again"))
 }
 
 /// The response of a locked manager to every other call.

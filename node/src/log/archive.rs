@@ -127,7 +127,7 @@ pub trait ArchiveStore: Send + Sync {
     ///
     /// # Errors
     /// When that history cannot repair it, or the file cannot be written.
-    fn mend_archive(&self, start: u64, fetch: &mut FetchPage<'_>) -> Result<Archived, HealError>;
+    fn repair_archive(&self, start: u64, fetch: &mut FetchPage<'_>) -> Result<Archived, HealError>;
 }
 
 impl<D: Disk> ArchiveStore for Store<D> {
@@ -195,7 +195,7 @@ impl<D: Disk> ArchiveStore for Store<D> {
         Ok(archived)
     }
 
-    fn mend_archive(&self, start: u64, fetch: &mut FetchPage<'_>) -> Result<Archived, HealError> {
+    fn repair_archive(&self, start: u64, fetch: &mut FetchPage<'_>) -> Result<Archived, HealError> {
         let _alone = self.archives.making.lock().unwrap_or_else(PoisonError::into_inner);
         let archived = self.archive_from(start).map_err(HealError::Around)?.ok_or(HealError::Elsewhere)?;
         let after = self.link_before(archived.start).map_err(HealError::Around)?;

@@ -58,7 +58,7 @@ impl Chain {
     pub fn follow(&mut self, index: u64, stored: &[u8]) -> Result<(), String> {
         let header = Head::decode(stored).map_err(|error| format!("it is not a frame: {error}"))?.header;
         if header.index != index {
-            return Err(format!("it says that it is frame {}", header.index));
+            return Err(format!("its header states frame {}", header.index));
         }
         match self.previous {
             Previous::Nothing if header.previous_hash.is_empty() => {}

@@ -208,7 +208,7 @@ fn pack(chunk: &[u8]) -> Result<Vec<u8>, LogError> {
 }
 
 fn unpack(stored: &[u8]) -> Result<Bytes, String> {
-    let (length, packed) = stored.split_first_chunk::<LENGTH_BYTES>().ok_or("a part is cut short")?;
+    let (length, packed) = stored.split_first_chunk::<LENGTH_BYTES>().ok_or("a part is truncated")?;
     let unpacked = zstd::bulk::decompress(packed, u32::from_le_bytes(*length) as usize);
     unpacked.map(Bytes::from).map_err(|error| format!("a part: {error}"))
 }

@@ -452,7 +452,7 @@ fn a_torn_entry_is_refused_and_named() {
 }
 
 #[test]
-fn a_torn_checkpoint_is_damage_and_the_start_goes_on() {
+fn a_torn_checkpoint_is_damage_and_the_start_continues() {
     on_both(|machine| {
         let store = machine.start();
         fill(&*store, 30);

@@ -231,5 +231,5 @@ pub trait Disk: Send + Sync {
     ///
     /// # Errors
     /// When it could not be written.
-    fn set_mark(&self, index: u64) -> Result<(), LogError>;
+    fn set_high_water_mark(&self, index: u64) -> Result<(), LogError>;
 }

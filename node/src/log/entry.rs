@@ -53,7 +53,7 @@ impl MemberChange {
     /// A sentence that describes the problem.
     pub(super) fn parse(mut payload: Bytes) -> Result<(Self, Bytes), String> {
         if payload.len() < CHANGE_BYTES {
-            return Err("the change of members is cut short".into());
+            return Err("the membership change is truncated".into());
         }
         let carried = payload.split_off(CHANGE_BYTES);
         let mut raft_id = [0; CHANGE_BYTES - 1];
@@ -63,7 +63,9 @@ impl MemberChange {
             0 => Self::AddLearner(raft_id),
             1 => Self::AddVoter(raft_id),
             2 => Self::Remove(raft_id),
-            other => return Err(format!("the change of members is of kind {other}, which this build does not know")),
+            other => {
+                return Err(format!("the membership change is of kind {other}, which this build does not support"));
+            }
         };
         Ok((change, carried))
     }
@@ -104,7 +106,7 @@ impl Entry {
     /// A sentence that describes the problem.
     pub(super) fn decode(index: u64, mut stored: Bytes) -> Result<Self, String> {
         if stored.len() < ENTRY_HEAD_BYTES {
-            return Err("the entry is cut short".into());
+            return Err("the entry is truncated".into());
         }
         let payload = stored.split_off(ENTRY_HEAD_BYTES);
         check_version(stored[0])?;
@@ -112,7 +114,7 @@ impl Entry {
             0 => EntryKind::Frame,
             1 => EntryKind::Membership,
             2 => EntryKind::JointMembership,
-            other => return Err(format!("the entry is of kind {other}, which this build does not know")),
+            other => return Err(format!("the entry is of kind {other}, which this build does not support")),
         };
         let mut term = [0; 8];
         term.copy_from_slice(&stored[2..]);
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn foreign_bytes_are_refused_with_a_sentence() {
-        assert_eq!(Entry::decode(1, Bytes::from_static(b"short")), Err("the entry is cut short".into()));
+        assert_eq!(Entry::decode(1, Bytes::from_static(b"short")), Err("the entry is truncated".into()));
         let newer = Bytes::from_static(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Entry::decode(1, newer), Err("it has format 2, this build reads format 1".into()));
         assert!(decode_record::<HardState>(&[]).is_err());

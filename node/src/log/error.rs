@@ -89,7 +89,7 @@ pub enum LogError {
         indexes: Option<(u64, u64)>,
     },
     /// Frames were archived, and the file is missing.
-    #[error("frames {start} to {last} were archived in {path}, which is not there", last = .last.index, path = .path.display())]
+    #[error("frames {start} to {last} were archived in {path}, which is missing", last = .last.index, path = .path.display())]
     ArchiveAbsent {
         /// The first index of the archive.
         start: u64,
@@ -221,7 +221,7 @@ impl LogError {
         match self {
             Self::Damaged { table: Table::Checkpoint | Table::Index | Table::Tree, .. }
             | Self::Corrupt { table: Table::Checkpoint | Table::Index | Table::Tree, .. } => {
-                "start swarmd again: it makes its checkpoints, its index and its tree again from history, which takes longer"
+                "start swarmd again: it rebuilds its checkpoints, its index and its tree from history, which takes longer"
             }
             Self::Corrupt { .. } => {
                 "`swarmd replay --state-dir DIR` shows how far the log reads; check that its disk is not failing; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
@@ -236,7 +236,7 @@ impl LogError {
                 "the next verification of history fetches it from another manager; without one, put an intact copy in its place"
             }
             Self::Archive { .. } => {
-                "check that the directory of --history-archive is there and writable, and that its disk is neither full nor failing"
+                "check that the directory of --history-archive exists and is writable, and that its disk is neither full nor failing"
             }
             Self::NoArchiveDir => "start its swarmd with --history-archive DIR",
             Self::NoArchiveKey => "`swarmctl cluster update --history-keep 400d` makes one",
@@ -258,7 +258,7 @@ impl LogError {
             Self::KeyMissing(_) | Self::KeyDamaged { .. } => {
                 "put the key back from a backup; `swarmd reseed` fetches the log from other managers, and without any restore the directory from a backup"
             }
-            Self::InUse(_) => "stop the other swarmd, or give this one a state directory of its own",
+            Self::InUse(_) => "stop the other swarmd, or use another state directory for this one",
             Self::File { .. } | Self::Storage { .. } => {
                 "check that this user can read and write everything in the state directory, that nothing in it was changed, and that its disk is neither full nor failing"
             }

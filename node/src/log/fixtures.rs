@@ -171,8 +171,8 @@ impl Disk for HangingDisk {
         self.disk.high_water_mark()
     }
 
-    fn set_mark(&self, index: u64) -> Result<(), LogError> {
-        self.disk.set_mark(index)
+    fn set_high_water_mark(&self, index: u64) -> Result<(), LogError> {
+        self.disk.set_high_water_mark(index)
     }
 }
 

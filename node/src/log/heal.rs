@@ -44,7 +44,7 @@ pub struct Healed {
 #[derive(Debug, thiserror::Error)]
 pub enum HealError {
     /// It is no damage of history, or its position is unknown.
-    #[error("it is not known which frames are damaged")]
+    #[error("the damaged frames cannot be determined")]
     Elsewhere,
     /// This manager's own history cannot be read around the damage.
     #[error("history around it cannot be read: {0}")]
@@ -79,7 +79,7 @@ pub enum HealError {
 
 /// A damaged range of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wound {
+pub(super) struct DamagedRange {
     /// The last frame before it.
     pub(super) after: Option<FrameLink>,
     /// The first index that may be damaged.
@@ -90,7 +90,7 @@ pub(super) struct Wound {
     file: Option<(u64, u64)>,
 }
 
-impl Wound {
+impl DamagedRange {
     /// The range of the damage that a reader of history found.
     pub(super) fn find(store: &dyn LogStore, damage: &LogError) -> Result<Self, HealError> {
         match damage {
@@ -135,24 +135,24 @@ impl Wound {
 }
 
 /// Heals a damaged range with another manager's history. Nothing is changed before it is certain that this closes it.
-pub(super) fn heal(store: &dyn LogStore, wound: Wound, other: &dyn OtherHistory) -> Result<Healed, HealError> {
-    let (wound, frames) = survey(store, wound, other)?;
+pub(super) fn heal(store: &dyn LogStore, range: DamagedRange, other: &dyn OtherHistory) -> Result<Healed, HealError> {
+    let (range, frames) = verify_fit(store, range, other)?;
     let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Err(HealError::Elsewhere) };
-    if let Some((first, last)) = wound.file {
+    if let Some((first, last)) = range.file {
         store.drop_history_file(first, last).map_err(HealError::Stuck)?;
     }
-    mend(store, &frames, other)?;
+    refill(store, &frames, other)?;
     Ok(Healed { first: first.index, last: last.index, frames: frames.len() })
 }
 
 /// Heals the archive that begins with this index by rewriting its file. It is sufficient proof that it ends with the hash in this
 /// manager's own record.
 pub(super) fn heal_archive(store: &dyn LogStore, start: u64, other: &dyn OtherHistory) -> Result<Healed, HealError> {
-    let archived = store.mend_archive(start, &mut |from| {
+    let archived = store.repair_archive(start, &mut |from| {
         let page = other.page(from)?;
         match first_refused(store, &page) {
             Ok(None) => Ok(page),
-            Ok(Some(_)) => Err("a value was erased from a frame of it, there or here alone".to_owned()),
+            Ok(Some(_)) => Err("a value was erased from one of its frames on only one of the managers".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     })?;
@@ -161,28 +161,28 @@ pub(super) fn heal_archive(store: &dyn LogStore, start: u64, other: &dyn OtherHi
 }
 
 /// Reads the other manager's frames for the damaged range, and verifies that they fit on both sides.
-fn survey(
+fn verify_fit(
     store: &dyn LogStore,
-    mut wound: Wound,
+    mut range: DamagedRange,
     other: &dyn OtherHistory,
-) -> Result<(Wound, Vec<FrameLink>), HealError> {
+) -> Result<(DamagedRange, Vec<FrameLink>), HealError> {
     for _ in 0..STEPS_BACK_MAX {
-        match fitting(store, &wound, other) {
+        match fitting(store, &range, other) {
             // The previous frame may not be the one that was written there.
-            Err(HealError::Differs { index, reason }) if index <= wound.from.max(wound.next()) => {
-                wound = wound.with_one_more(store)?.ok_or(HealError::Differs { index, reason })?;
+            Err(HealError::Differs { index, reason }) if index <= range.from.max(range.next()) => {
+                range = range.with_one_more(store)?.ok_or(HealError::Differs { index, reason })?;
             }
-            fits => return fits.map(|frames| (wound, frames)),
+            fits => return fits.map(|frames| (range, frames)),
         }
     }
     let reason = format!("nor do the {STEPS_BACK_MAX} frames before it");
-    Err(HealError::Differs { index: wound.from, reason })
+    Err(HealError::Differs { index: range.from, reason })
 }
 
 /// The hashes of the frames that belong in the damaged range.
-fn fitting(store: &dyn LogStore, wound: &Wound, other: &dyn OtherHistory) -> Result<Vec<FrameLink>, HealError> {
+fn fitting(store: &dyn LogStore, range: &DamagedRange, other: &dyn OtherHistory) -> Result<Vec<FrameLink>, HealError> {
     let end = store.applied().map_err(HealError::Around)?.frame;
-    let (mut chain, mut frames, mut next) = (Chain::after(wound.after), Vec::new(), wound.next());
+    let (mut chain, mut frames, mut next) = (Chain::after(range.after), Vec::new(), range.next());
     loop {
         let page = other.page(next).map_err(HealError::Silent)?;
         if page.is_empty() {
@@ -191,7 +191,7 @@ fn fitting(store: &dyn LogStore, wound: &Wound, other: &dyn OtherHistory) -> Res
         for (index, stored) in page {
             chain.follow(index, &stored).map_err(|reason| HealError::Differs { index, reason })?;
             if !store.takes(index, &stored).map_err(HealError::Around)? {
-                let reason = "a value was erased from it, there or here alone".to_owned();
+                let reason = "a value was erased from it on only one of the managers".to_owned();
                 return Err(HealError::Differs { index, reason });
             }
             let link = FrameLink { index, hash: frame::hash(&stored) };
@@ -200,7 +200,7 @@ fn fitting(store: &dyn LogStore, wound: &Wound, other: &dyn OtherHistory) -> Res
                 let reason = "it is not the frame that was applied last".to_owned();
                 return Err(HealError::Differs { index, reason });
             }
-            if index > wound.to && is_intact(store, link)? {
+            if index > range.to && is_intact(store, link)? {
                 return Ok(frames);
             }
             frames.push(link);
@@ -237,7 +237,7 @@ fn first_refused(store: &dyn LogStore, frames: &[(u64, Bytes)]) -> Result<Option
 }
 
 /// Fetches these frames again, and writes them.
-fn mend(store: &dyn LogStore, frames: &[FrameLink], other: &dyn OtherHistory) -> Result<(), HealError> {
+fn refill(store: &dyn LogStore, frames: &[FrameLink], other: &dyn OtherHistory) -> Result<(), HealError> {
     let mut left = frames;
     while let Some(first) = left.first() {
         let mut page = other.page(first.index).map_err(HealError::Silent)?;
@@ -252,7 +252,7 @@ fn mend(store: &dyn LogStore, frames: &[FrameLink], other: &dyn OtherHistory) ->
             let reason = "it was another one a moment ago".to_owned();
             return Err(HealError::Differs { index: first.index, reason });
         }
-        store.mend_history(&page).map_err(HealError::Write)?;
+        store.repair_history(&page).map_err(HealError::Write)?;
         left = &left[page.len()..];
     }
     Ok(())

@@ -76,7 +76,7 @@ impl HistoryReader {
             chain.follow(*index, stored).map_err(|reason| damaged(*index, reason))?;
             let applied = end.filter(|frame| frame.index == *index);
             if applied.is_some() && applied != chain.last() {
-                return Err(damaged(*index, "it is not the frame that was applied there".into()));
+                return Err(damaged(*index, "it is not the applied frame".into()));
             }
         }
         if let Some(missed) = end.filter(|frame| page.is_empty() && frame.index >= self.next) {

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_of_the_index_is_told_and_costs_no_start() {
+    fn damage_of_the_index_is_reported_and_does_not_prevent_a_start() {
         on_both(|machine| {
             let store = machine.start();
             fill(&*store, SEGMENT);

@@ -58,7 +58,7 @@ impl<D: Disk> Store<D> {
         self.disk.scan(Table::Keyring, Key::MIN, Key::MAX, &mut |key, sealed| {
             let damaged = |reason: &str| LogError::KeyringDamaged { reason: reason.to_owned() };
             let stored = self.seal.open(&disk::place(Table::Keyring, key), sealed);
-            let stored = stored.ok_or_else(|| damaged("it is not what was sealed there with this data key"))?;
+            let stored = stored.ok_or_else(|| damaged("it was not sealed there with this data key"))?;
             let Record { name, secret } = decode_record(&stored).map_err(|reason| damaged(&reason))?;
             if place(name) != key {
                 return Err(damaged("it is not in the place of its name"));

@@ -209,7 +209,7 @@ impl Disk for MemoryDisk {
         self.state().mark
     }
 
-    fn set_mark(&self, index: u64) -> Result<(), LogError> {
+    fn set_high_water_mark(&self, index: u64) -> Result<(), LogError> {
         let mut state = self.state();
         state.spend_write()?;
         state.mark = state.mark.max(Some(index));

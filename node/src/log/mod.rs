@@ -98,7 +98,7 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     ///
     /// # Errors
     /// When the log is not initialized, or the write fails.
-    fn begin_alone(&self, raft_id: u64, replaces: u64) -> Result<(), LogError>;
+    fn reset_to_single_voter(&self, raft_id: u64, replaces: u64) -> Result<(), LogError>;
 
     /// Stages raft entries, replacing those from the first one's index on, and the hard state: reads see them from now on, and
     /// [`LogStore::write`] writes them to disk. With `sync` everything staged so far is durable once that returns.
@@ -331,7 +331,7 @@ pub trait LogStore: TileStore + ArchiveStore + RedactionStore {
     ///
     /// # Errors
     /// When one of them was not applied, or the write fails.
-    fn mend_history(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError>;
+    fn repair_history(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError>;
 
     /// Removes a damaged file of history with all frames in it, identified by its first and last index: otherwise, writing a
     /// frame next to it would make the database read it, and fail.

@@ -197,7 +197,7 @@ pub enum ProposeError {
     #[error("too many changes wait to be committed")]
     Full,
     /// A membership change is in progress; raft would silently drop another one.
-    #[error("another change of the managers is under way")]
+    #[error("another change of the managers is in progress")]
     ChangePending,
 }
 

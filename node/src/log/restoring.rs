@@ -134,7 +134,7 @@ fn the_log_of_a_manager_that_joins_is_empty_and_begins_with_a_state() {
 }
 
 #[test]
-fn a_crash_at_any_write_leaves_the_log_as_it_was_or_begun_with_the_state() {
+fn a_crash_at_any_write_leaves_the_log_unchanged_or_started_from_the_state() {
     for crash in
         [Crash::Killed, Crash::PowerCut { kept_writes: 0 }, Crash::PowerCut { kept_writes: 1 }, Crash::TornHistory]
     {

@@ -40,8 +40,8 @@ const OPEN_FILES: i32 = 128;
 /// One flush and one compaction at a time: the fsync of the raft log needs the CPU as well.
 const BACKGROUND_JOBS: i32 = 2;
 /// Size of RocksDB's own info log, of which it keeps the newest files.
-const DIARY_BYTES: usize = 1024 * 1024;
-const DIARY_FILES: usize = 2;
+const INFO_LOG_BYTES: usize = 1024 * 1024;
+const INFO_LOG_FILES: usize = 2;
 
 /// What to do with the table of checkpoints when the log is opened. It is a cache: history can rebuild it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,14 +72,14 @@ impl RocksStore {
     /// When another process uses it, the key is missing or damaged, or the files cannot be used.
     pub fn open_with(state_dir: &Path, checkpoints: Checkpoints, lock: &KeyLock) -> Result<Self, LogError> {
         let paths = Paths::of(state_dir);
-        let begun = paths.has_begun()?;
-        if begun {
+        let is_initialized = paths.is_initialized()?;
+        if is_initialized {
             paths.require_database()?;
             if !paths.is_only_created()? {
                 paths.require_tables().map(drop)?;
             }
         }
-        let keys = DataKeys::load(&paths.key, !begun, lock.key().as_ref())?;
+        let keys = DataKeys::load(&paths.key, !is_initialized, lock.key().as_ref())?;
         if checkpoints == Checkpoints::Discard || exists(&paths.corrupt_checkpoints)? {
             RocksDisk::discard_checkpoints(&paths)?;
         }
@@ -103,7 +103,7 @@ impl RocksStore {
 
     fn open_locked_read_only(state_dir: &Path, lock: &KeyLock) -> Result<Self, LogError> {
         let paths = Paths::of(state_dir);
-        if !paths.has_begun()? {
+        if !paths.is_initialized()? {
             return Err(LogError::NotInitialized);
         }
         paths.require_database()?;
@@ -120,14 +120,14 @@ impl RocksStore {
     /// When there is a log, and it cannot be read.
     pub fn open_to_verify(state_dir: &Path, lock: &KeyLock) -> Result<Option<Self>, LogError> {
         let paths = Paths::of(state_dir);
-        if !paths.has_begun()? || (exists(&paths.current())? && paths.is_only_created()?) {
+        if !paths.is_initialized()? || (exists(&paths.current())? && paths.is_only_created()?) {
             return Ok(None);
         }
         Self::open_locked_read_only(state_dir, lock).map(Some)
     }
 
     /// What to do with the checkpoints, after they have been read.
-    pub fn fate_of_checkpoints(&self) -> Checkpoints {
+    pub fn checkpoint_action(&self) -> Checkpoints {
         let corrupt =
             self.disk.without.contains(&Table::Checkpoint) || self.checkpoints_corrupt.load(Ordering::Relaxed);
         if corrupt { Checkpoints::Discard } else { Checkpoints::Keep }
@@ -137,8 +137,8 @@ impl RocksStore {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn has_begun(state_dir: &Path) -> Result<bool, LogError> {
-        Paths::of(state_dir).has_begun()
+    pub fn is_initialized(state_dir: &Path) -> Result<bool, LogError> {
+        Paths::of(state_dir).is_initialized()
     }
 }
 
@@ -167,7 +167,7 @@ impl Paths {
         self.database.join("CURRENT")
     }
 
-    fn has_begun(&self) -> Result<bool, LogError> {
+    fn is_initialized(&self) -> Result<bool, LogError> {
         Ok(exists(&self.current())? || high_water_mark::read(&self.mark)?.is_some() || self.holds_values()?)
     }
 
@@ -295,7 +295,7 @@ impl RocksDisk {
             db.drop_cf(table.name()).map_err(failed)?;
         }
         drop(db);
-        tracing::warn!("the checkpoints, the index and the tree of history are discarded, and made again from history");
+        tracing::warn!("the checkpoints, the index and the tree of history are discarded and rebuilt from history");
         match std::fs::remove_file(&paths.corrupt_checkpoints) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(LogError::File { action: "remove", path: paths.corrupt_checkpoints.clone(), source: error })
@@ -463,7 +463,7 @@ impl Disk for RocksDisk {
         self.known
     }
 
-    fn set_mark(&self, index: u64) -> Result<(), LogError> {
+    fn set_high_water_mark(&self, index: u64) -> Result<(), LogError> {
         self.mark.as_ref().map_or(Ok(()), |mark| mark.set(index))
     }
 }
@@ -496,8 +496,8 @@ fn database_options() -> Options {
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_max_subcompactions(1);
     options.set_log_level(LogLevel::Warn);
-    options.set_max_log_file_size(DIARY_BYTES);
-    options.set_keep_log_file_num(DIARY_FILES);
+    options.set_max_log_file_size(INFO_LOG_BYTES);
+    options.set_keep_log_file_num(INFO_LOG_FILES);
     // No thread for statistics, which are not used.
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::Table;
 use super::entry::FrameLink;
-use super::heal::{HealError, Healed, OtherHistory, Wound, heal, heal_archive};
+use super::heal::{DamagedRange, HealError, Healed, OtherHistory, heal, heal_archive};
 use super::history::{HistoryReader, PageSize};
 use super::{LogError, LogStore};
 
@@ -19,7 +19,7 @@ const FINDINGS_MAX: u32 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScrubProgress {
     /// When the pass started, in nanoseconds of Unix time.
-    begun_ns: i64,
+    started_ns: i64,
     next: u64,
     last: Option<FrameLink>,
     findings: u32,
@@ -32,7 +32,7 @@ pub struct ScrubProgress {
 /// A pass that read all of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
-    begun_ns: i64,
+    started_ns: i64,
     /// Number of places that stayed damaged.
     pub findings: u32,
     /// Number of places that were healed.
@@ -41,15 +41,15 @@ pub struct Pass {
 
 impl Pass {
     /// When it started: frames written later may not have been read.
-    pub fn begun(&self) -> Timestamp {
-        Timestamp::from_unix_ns(self.begun_ns)
+    pub fn started_at(&self) -> Timestamp {
+        Timestamp::from_unix_ns(self.started_ns)
     }
 }
 
 impl ScrubProgress {
     /// The last pass that read all of history; `None` before the first one has.
     pub fn last_pass(&self) -> Option<Pass> {
-        let own = Pass { begun_ns: self.begun_ns, findings: self.findings, healed: self.healed };
+        let own = Pass { started_ns: self.started_ns, findings: self.findings, healed: self.healed };
         if self.over { Some(own) } else { self.before }
     }
 }
@@ -70,10 +70,10 @@ pub enum Scrubbed {
     Intact(u64),
     /// An archive is missing, and its frames were skipped. An operator moved it away.
     Absent(LogError),
-    /// Damage was found. It can be healed; otherwise [`Scrub::step_over`] continues after it.
+    /// Damage was found. It can be healed; otherwise [`Scrub::skip_damage`] continues after it.
     Found(LogError),
     /// The pass has ended.
-    Over {
+    Finished {
         /// Number of places that stayed damaged.
         findings: u32,
         /// Number of places that were healed.
@@ -85,8 +85,8 @@ impl Scrub {
     /// A pass from the first frame on, after an earlier one if there was any.
     pub fn begin(now: Timestamp, earlier: Option<ScrubProgress>) -> Self {
         let before = earlier.and_then(|earlier| earlier.last_pass());
-        let (begun_ns, next, last, over) = (now.unix_ns(), 0, None, false);
-        let progress = ScrubProgress { begun_ns, next, last, findings: 0, healed: 0, over, before };
+        let (started_ns, next, last, over) = (now.unix_ns(), 0, None, false);
+        let progress = ScrubProgress { started_ns, next, last, findings: 0, healed: 0, over, before };
         Self { reader: HistoryReader::after(None), progress, healed_after: None }
     }
 
@@ -105,12 +105,12 @@ impl Scrub {
     }
 
     /// When the pass started.
-    pub fn begun(&self) -> Timestamp {
-        Timestamp::from_unix_ns(self.progress.begun_ns)
+    pub fn started_at(&self) -> Timestamp {
+        Timestamp::from_unix_ns(self.progress.started_ns)
     }
 
     /// Whether all of history has been read.
-    pub fn is_over(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.progress.over
     }
 
@@ -137,7 +137,7 @@ impl Scrub {
 
     fn end(&mut self) -> Scrubbed {
         self.progress.over = true;
-        Scrubbed::Over { findings: self.progress.findings, healed: self.progress.healed }
+        Scrubbed::Finished { findings: self.progress.findings, healed: self.progress.healed }
     }
 
     fn note_place(&mut self) {
@@ -155,18 +155,18 @@ impl Scrub {
         damage: &LogError,
         other: &dyn OtherHistory,
     ) -> Result<Healed, HealError> {
-        let wound = Wound::find(store, damage)?;
-        let before = wound.after.map_or(0, |frame| frame.index);
+        let range = DamagedRange::find(store, damage)?;
+        let before = range.after.map_or(0, |frame| frame.index);
         if self.healed_after == Some(before) {
             return Err(HealError::InVain);
         }
         // If this is interrupted, a pass resumes before it.
-        self.reader = HistoryReader::after(wound.after);
+        self.reader = HistoryReader::after(range.after);
         self.note_place();
         store.save_scrub_progress(self.progress).map_err(HealError::Write)?;
         let healed = match damage {
             LogError::ArchiveDamaged { start, .. } => heal_archive(store, *start, other)?,
-            _ => heal(store, wound, other)?,
+            _ => heal(store, range, other)?,
         };
         self.healed_after = Some(before);
         self.progress.healed += 1;
@@ -179,7 +179,7 @@ impl Scrub {
 
     /// Continues after damage that cannot be healed. If the database cannot tell which frame is damaged, a whole piece or file is
     /// skipped.
-    pub fn step_over(&mut self, store: &dyn LogStore, damage: &LogError) {
+    pub fn skip_damage(&mut self, store: &dyn LogStore, damage: &LogError) {
         self.progress.findings += 1;
         let next = self.reader.next();
         match damage {
@@ -218,10 +218,10 @@ mod tests {
                 Scrubbed::Found(damage) => {
                     let LogError::Damaged { index, .. } = damage else { panic!("{damage}") };
                     found.push(index);
-                    scrub.step_over(store, &damage);
+                    scrub.skip_damage(store, &damage);
                 }
-                Scrubbed::Over { findings, .. } => {
-                    assert_eq!((findings as usize, scrub.is_over()), (found.len(), true));
+                Scrubbed::Finished { findings, .. } => {
+                    assert_eq!((findings as usize, scrub.is_finished()), (found.len(), true));
                     return found;
                 }
             }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_goes_on_where_it_was_and_misses_nothing_there() {
+    fn a_pass_resumes_where_it_was_and_skips_nothing() {
         let machine = MemoryMachine(MemoryDisk::default());
         let store = machine.start();
         fill(&*store, 4_000);
@@ -264,7 +264,7 @@ mod tests {
         fill(&*store, 2_000);
         machine.flip_bit(Table::History, 700);
         let at = Timestamp::from_unix_ns;
-        let pass = |scrub: &Scrub| scrub.progress().last_pass().map(|pass| (pass.begun(), pass.findings));
+        let pass = |scrub: &Scrub| scrub.progress().last_pass().map(|pass| (pass.started_at(), pass.findings));
         let mut scrub = Scrub::begin(at(7), None);
         assert_eq!(pass(&scrub), None);
         findings(&mut scrub, &*store);

@@ -163,7 +163,7 @@ impl<D: Disk> Store<D> {
         self.seal.open(&place(table, key), sealed).ok_or_else(|| LogError::Damaged {
             table,
             index: key.index,
-            reason: "the value is not what was sealed there with this data key".into(),
+            reason: "the value was not sealed there with this data key".into(),
         })
     }
 
@@ -303,7 +303,7 @@ impl<D: Disk> LogStore for Store<D> {
         Ok(())
     }
 
-    fn begin_alone(&self, raft_id: u64, replaces: u64) -> Result<(), LogError> {
+    fn reset_to_single_voter(&self, raft_id: u64, replaces: u64) -> Result<(), LogError> {
         let last = self.state().tail.last();
         let before: HardState = self.record(Table::Meta, HARD_STATE)?.ok_or(LogError::NotInitialized)?;
         let membership = Membership { replaces: Some(replaces), ..Membership::single(raft_id) };
@@ -417,7 +417,7 @@ impl<D: Disk> LogStore for Store<D> {
             self.disk.write(batch, durability)?;
         }
         if let Some(applied) = applied {
-            self.disk.set_mark(applied)?;
+            self.disk.set_high_water_mark(applied)?;
         }
         let mut state = self.state();
         staged.iter().for_each(|Staged(step)| state.take_written(step));
@@ -425,7 +425,7 @@ impl<D: Disk> LogStore for Store<D> {
     }
 
     fn note_durable(&self, known: u64) -> Result<(), LogError> {
-        self.disk.set_mark(known)
+        self.disk.set_high_water_mark(known)
     }
 
     fn writes_wait(&self) -> bool {
@@ -547,7 +547,7 @@ impl<D: Disk> LogStore for Store<D> {
         self.disk.write(vec![record], Durability::Unsynced)
     }
 
-    fn mend_history(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError> {
+    fn repair_history(&self, frames: &[(u64, Bytes)]) -> Result<(), LogError> {
         let (table, written) = (Table::History, self.state().written.index);
         if let Some((index, _)) = frames.iter().find(|(index, _)| *index > written) {
             return Err(LogError::OutOfOrder { table, index: *index, last: written });
@@ -579,5 +579,5 @@ pub(super) fn missing_record(key: Key) -> LogError {
 }
 
 pub(super) fn beyond_applied(index: u64, applied: u64) -> LogError {
-    damaged(index, format!("history goes on after index {applied}, which was applied last"))
+    damaged(index, format!("history continues after the last applied index {applied}"))
 }

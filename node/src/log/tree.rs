@@ -226,7 +226,7 @@ pub enum TreeError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// Its tiles are still being built.
-    #[error("the tree of frames is still being made: it has {made} of them so far")]
+    #[error("the tree of frames is still being built: {made} frames so far")]
     Behind {
         /// Frames in the tree so far.
         made: u64,

@@ -41,11 +41,11 @@ pub fn begin(
 ) -> Result<bool, Failure> {
     let Some(own) = loaded.membership.as_ref().and_then(Membership::own).filter(|_| !cluster.members.is_empty()) else {
         let hint =
-            "only a manager that was a member of a cluster can go on alone: use the state directory of another one";
+            "only a manager that was a member of a cluster can continue alone: use the state directory of another one";
         return Err(Failure::new("this manager's log holds no cluster yet", hint).with_code(code::USAGE));
     };
     if replaced(cluster, loaded).is_some() {
-        tracing::info!("this manager goes on alone, as an earlier start began to");
+        tracing::info!("this manager continues alone: resuming an interrupted start");
         return Ok(false);
     }
     if quorum::voters(cluster).map(|member| member.raft_id).eq([own]) {
@@ -56,9 +56,9 @@ pub fn begin(
     tracing::warn!(
         managers = cluster.members.len(),
         index = loaded.last_index,
-        "this manager goes on alone with all that is in its log; the managers before are fenced"
+        "this manager continues alone with everything in its log; the earlier managers are fenced"
     );
-    store.begin_alone(raft_id, own)?;
+    store.reset_to_single_voter(raft_id, own)?;
     Ok(true)
 }
 

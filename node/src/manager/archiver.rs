@@ -73,7 +73,7 @@ fn run(
         let state = Arc::clone(&states.borrow());
         let pause = match archive_next(store, &state.cluster) {
             Ok(Some(archived)) => {
-                tell(&archived);
+                log_archived(&archived);
                 PAUSE
             }
             Ok(None) => PERIOD,
@@ -98,7 +98,7 @@ pub fn is_passing(error: &LogError) -> bool {
 }
 
 /// Logs that frames were archived.
-pub fn tell(archived: &Archived) {
+pub fn log_archived(archived: &Archived) {
     tracing::info!(
         first = archived.start,
         last = archived.last.index,

@@ -103,7 +103,7 @@ pub fn read(state_dir: &StateDir, archives: Option<PathBuf>) -> Result<Read, Fai
     let mut folded = fold(&store, &loaded)?;
     require_known_level(&folded.cluster)?;
     let node = member(&folded.cluster, &loaded)?;
-    let checkpoints = store.fate_of_checkpoints();
+    let checkpoints = store.checkpoint_action();
     if checkpoints == Checkpoints::Discard {
         // The next one is due as if none had been written.
         folded.checkpoint = 0;
@@ -147,7 +147,7 @@ pub enum Begin {
 }
 
 /// Opens the log in the state directory, initializes it if it is empty, and starts the core on it. What was already read of it is
-/// not read again. `carry` sends messages to other managers, as in [`driver::spawn_among`].
+/// not read again. `send` sends messages to other managers, as in [`driver::spawn_among`].
 ///
 /// # Errors
 /// When the log cannot be used.
@@ -155,7 +155,7 @@ pub fn start(
     state_dir: &StateDir,
     read: Read,
     begin: Begin,
-    carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
+    send: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
 ) -> Result<Core, Failure> {
     let path = state_dir.make_log()?;
     let store = RocksStore::open_with(&path, read.checkpoints, state_dir.keys())?;
@@ -166,7 +166,7 @@ pub fn start(
         let before = read.folded.as_ref().map(|folded| folded.cluster.clone()).unwrap_or_default();
         alone::begin(&*store, &loaded, &before, &mut rand::random)?;
     }
-    let mut core = start_on(Arc::clone(&store), read.folded, begin, carry, None)?;
+    let mut core = start_on(Arc::clone(&store), read.folded, begin, send, None)?;
     core.key_file = Some(Arc::new(key_file));
     Ok(core)
 }
@@ -187,7 +187,7 @@ fn start_on(
     store: Arc<dyn LogStore>,
     folded: Option<Folded>,
     begin: Begin,
-    carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
+    send: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
     another: Option<ClusterId>,
 ) -> Result<Core, Failure> {
     let mut loaded = store.load()?;
@@ -226,7 +226,7 @@ fn start_on(
     if goes_alone {
         leader = leader.going_alone(another);
     }
-    let (handle, thread) = driver::spawn_among(leader, Arc::clone(&store), carry).map_err(no_thread)?;
+    let (handle, thread) = driver::spawn_among(leader, Arc::clone(&store), send).map_err(no_thread)?;
     Ok(Core {
         handle,
         store,
@@ -272,7 +272,7 @@ fn require_known_level(cluster: &Cluster) -> Result<(), Failure> {
     if used <= known {
         return Ok(());
     }
-    let sentence = format!("the log uses feature level {used}, and this swarmd knows none above {known}");
+    let sentence = format!("the log uses feature level {used}, and this swarmd supports none above {known}");
     Err(Failure::new(sentence, "start the newest swarmd that ran on this state directory, or a newer one"))
 }
 
@@ -566,7 +566,7 @@ async fn release(store: Arc<dyn LogStore>) {
         }
         tokio::time::sleep(RELEASE_LOOK_PERIOD).await;
     }
-    tracing::warn!("somebody still reads the log of this manager, which ends");
+    tracing::warn!("the log of this manager is still being read while it stops");
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub struct Published {
     /// Whether it is the only voter: no other manager can have committed anything that is missing from this state.
     pub alone: bool,
     /// The quarantined services, on which the reconcilers did not converge, and the time at which each is retried.
-    pub set_aside: Arc<BTreeMap<ServiceId, Timestamp>>,
+    pub quarantined: Arc<BTreeMap<ServiceId, Timestamp>>,
     /// Resource use of the tasks of autoscaled services, which only the leader has. It is not part of the state.
     pub uses: Arc<Uses>,
 }
@@ -96,8 +96,8 @@ fn no_member() -> Rejection {
     Rejection::new(
         RejectionKind::Unavailable,
         "manager",
-        "this manager is not a member of the cluster any more: its node was demoted, or the cluster goes on without it",
-        "ask another manager; what was asked here just before may have taken effect",
+        "this manager is no longer a member of the cluster: its node was demoted, or the cluster continues without it",
+        "use another manager; the last requests to this one may have taken effect",
     )
 }
 
@@ -106,15 +106,15 @@ pub fn spawn(
     replica: Replica,
     store: Arc<dyn LogStore>,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
-    spawn_among(replica, store, |_, message| tracing::debug!(?message, "nobody carries messages to other managers"))
+    spawn_among(replica, store, |_, message| tracing::debug!(?message, "there is no connection to other managers"))
 }
 
-/// Starts the thread of a manager among others. `carry` sends a message to another manager, by its raft id: it must neither block
+/// Starts the thread of a manager among others. `send` sends a message to another manager, by its raft id: it must neither block
 /// nor buffer without bound, and may drop messages.
 pub fn spawn_among(
     replica: Replica,
     store: Arc<dyn LogStore>,
-    carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
+    send: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
 ) -> std::io::Result<(Handle, JoinHandle<Result<(), FatalError>>)> {
     let (inputs, inbox) = mailbox(QUEUE_MAX);
     let (publisher, published) = watch::channel(Arc::new(publish(&replica)));
@@ -134,7 +134,7 @@ pub fn spawn_among(
         measures: Arc::clone(&measures),
         over: CancellationToken::new(),
     };
-    let outbound = Outbound::spawn(Arc::clone(&store), carry)?;
+    let outbound = Outbound::spawn(Arc::clone(&store), send)?;
     let notifier = inputs.clone();
     // A full inbox wakes the thread as well, and each time it wakes it checks the progress of the disk.
     let writer = Writer::spawn(Arc::clone(&store), Arc::clone(&measures), move || {
@@ -192,7 +192,7 @@ fn publish(replica: &Replica) -> Published {
     let (cluster, keyring) = (replica.cluster().clone(), Arc::clone(replica.keyring()));
     let (leads, leader) = (replica.is_leader(), replica.leader_id());
     let alone = leads && cluster.members.values().filter(|member| member.votes).count() == 1;
-    Published { cluster, keyring, leads, leader, alone, set_aside: replica.set_aside(), uses: replica.uses() }
+    Published { cluster, keyring, leads, leader, alone, quarantined: replica.quarantined(), uses: replica.uses() }
 }
 
 struct Driver {
@@ -241,7 +241,7 @@ impl Driver {
         // A single manager leads from its first round; no caller has to wait for a tick.
         self.work()?;
         loop {
-            if !self.take_inputs(self.patience(next_tick))? || self.has_left() {
+            if !self.take_inputs(self.sleep_time(next_tick))? || self.has_left() {
                 self.writer.end()?;
                 self.store.sync()?;
                 return Ok(());
@@ -268,7 +268,7 @@ impl Driver {
     }
 
     /// How long the thread may sleep.
-    fn patience(&self, next_tick: Instant) -> Duration {
+    fn sleep_time(&self, next_tick: Instant) -> Duration {
         let until_tick = next_tick.saturating_duration_since(Instant::now());
         if self.fenced {
             return until_tick;
@@ -280,8 +280,8 @@ impl Driver {
     }
 
     /// Waits for input and takes all that is queued; returns whether to continue.
-    fn take_inputs(&mut self, patience: Duration) -> Result<bool, FatalError> {
-        let inputs = self.inbox.take(Some(patience), INPUTS_MAX);
+    fn take_inputs(&mut self, timeout: Duration) -> Result<bool, FatalError> {
+        let inputs = self.inbox.take(Some(timeout), INPUTS_MAX);
         self.read_clock();
         let Ok(inputs) = inputs else { return Ok(false) };
         inputs.into_iter().try_for_each(|input| self.take(input))?;
@@ -309,7 +309,7 @@ impl Driver {
         for (node, session, uses) in news.uses {
             self.replica.note_uses(node, session, uses, reading.now);
         }
-        if let Some((from, to)) = news.deaf {
+        if let Some((from, to)) = news.unresponsive {
             tracing::warn!(seconds = to.since(from).as_secs(), "this manager was paused and received no heartbeats");
             self.replica.grant(from, to);
         }
@@ -364,7 +364,7 @@ impl Driver {
         if std::mem::replace(&mut self.fenced, true) {
             return;
         }
-        tracing::warn!("this manager is not a member of the cluster any more, and takes no commands");
+        tracing::warn!("this manager is no longer a member of the cluster, and takes no commands");
         self.serves_sessions.store(false, Ordering::Relaxed);
         self.callers.clear();
         for reader in std::mem::take(&mut self.readers).into_values() {

@@ -54,8 +54,8 @@ pub fn export(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     store.verify_durable()?;
     target.flush().and_then(|()| target.get_ref().sync_all()).map_err(failed)?;
     let last = reader.last().map_or(0, |frame| frame.index);
-    let told = writeln!(out, "{frames} frames, the last at index {last}, are in {}", args.file.display());
-    told.map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
+    let summary = writeln!(out, "{frames} frames, the last at index {last}, are in {}", args.file.display());
+    summary.map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
 }
 
 fn length(bytes: usize) -> Vec<u8> {

@@ -53,7 +53,7 @@ pub enum FoldError {
         index: u64,
     },
     /// The state here differs from the one recorded in the log.
-    #[error("this manager's state after frame {index} has the hash {here}, the log says {log}")]
+    #[error("this manager's state after frame {index} has the hash {here}, but the log records {log}")]
     Diverged {
         /// The last frame before the difference was detected.
         index: u64,
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_hash_without_a_fold_version_is_of_the_first_one() {
-        let told = matches!(fold(vec![9; 16], None), Err(FoldError::Diverged { .. }));
-        assert_eq!(told, FOLD_VERSION == 1);
+        let diverged = matches!(fold(vec![9; 16], None), Err(FoldError::Diverged { .. }));
+        assert_eq!(diverged, FOLD_VERSION == 1);
     }
 }

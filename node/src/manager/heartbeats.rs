@@ -14,7 +14,7 @@ use crate::agent::meter::TASKS_MAX;
 pub const LISTEN_PERIOD: Duration = Duration::from_millis(100);
 /// Time without a report from the serving threads after which this manager counts as unresponsive: heartbeats may have been sent
 /// and not been read. Ten times the period, so that a busy machine does not count as unresponsive.
-pub const DEAF_AFTER: Duration = Duration::from_secs(1);
+pub const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(1);
 
 /// The table; clones share it. Its size is bounded by the number of members, since only they are recorded.
 #[derive(Debug, Clone, Default)]
@@ -26,20 +26,20 @@ struct Table {
     /// Resource use of tasks, from the last heartbeat of their node.
     uses: BTreeMap<NodeId, (SessionId, Vec<TaskUse>)>,
     /// When the serving threads last reported; `None` before their first report.
-    listened: Option<Instant>,
+    last_report: Option<Instant>,
     /// The last period in which they did not; one is enough, since each is read within a tick.
-    deaf: Option<(Instant, Instant)>,
+    unresponsive: Option<(Instant, Instant)>,
 }
 
 /// What was received since the table was last read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct News {
+pub(crate) struct NewHeartbeats {
     /// The last heartbeat of each node: its session, and the time of arrival.
     pub beats: Vec<(NodeId, SessionId, Timestamp)>,
     /// Resource use of the tasks of nodes.
     pub uses: Vec<(NodeId, SessionId, Vec<TaskUse>)>,
     /// A period in which no heartbeat could be received.
-    pub deaf: Option<(Timestamp, Timestamp)>,
+    pub unresponsive: Option<(Timestamp, Timestamp)>,
 }
 
 impl HeartbeatTable {
@@ -62,19 +62,19 @@ impl HeartbeatTable {
     }
 
     /// Takes what was received. `now` is the log's time at the instant `at`.
-    pub(crate) fn take(&self, at: Instant, now: Timestamp) -> News {
+    pub(crate) fn take(&self, at: Instant, now: Timestamp) -> NewHeartbeats {
         let mut table = self.table();
         // Threads that are stalled now may have missed every heartbeat since their last report.
-        if table.listened.is_some() {
+        if table.last_report.is_some() {
             table.close_gap(at);
         }
         let log_time = |then: Instant| now - at.saturating_duration_since(then);
         let beats = std::mem::take(&mut table.beats).into_iter();
         let uses = std::mem::take(&mut table.uses).into_iter();
-        News {
+        NewHeartbeats {
             uses: uses.map(|(node, (session, uses))| (node, session, uses)).collect(),
             beats: beats.map(|(node, (session, then))| (node, session, log_time(then))).collect(),
-            deaf: table.deaf.take().map(|(from, to)| (log_time(from), log_time(to))),
+            unresponsive: table.unresponsive.take().map(|(from, to)| (log_time(from), log_time(to))),
         }
     }
 
@@ -86,18 +86,19 @@ impl HeartbeatTable {
 impl Table {
     fn listen(&mut self, at: Instant) {
         self.close_gap(at);
-        self.listened = Some(at);
+        self.last_report = Some(at);
     }
 
     /// Records the time since the serving threads last reported, if it was too long.
     fn close_gap(&mut self, at: Instant) {
-        let Some(listened) = self.listened.filter(|listened| at.saturating_duration_since(*listened) >= DEAF_AFTER)
+        let Some(last_report) =
+            self.last_report.filter(|last_report| at.saturating_duration_since(*last_report) >= UNRESPONSIVE_AFTER)
         else {
             return;
         };
-        let from = self.deaf.map_or(listened, |(from, _)| from.min(listened));
-        self.deaf = Some((from, at));
-        self.listened = Some(at);
+        let from = self.unresponsive.map_or(last_report, |(from, _)| from.min(last_report));
+        self.unresponsive = Some((from, at));
+        self.last_report = Some(at);
     }
 }
 
@@ -117,18 +118,18 @@ mod tests {
         let seconds = Duration::from_secs;
         heartbeats.listen(start);
         for passed in 1..=60 {
-            heartbeats.listen(start + DEAF_AFTER / 2 * passed);
+            heartbeats.listen(start + UNRESPONSIVE_AFTER / 2 * passed);
         }
         heartbeats.note(node, session, start + seconds(10));
         heartbeats.note(node, session, start + seconds(28));
         let now = Timestamp::from_unix_ns(0) + seconds(1_000);
         let news = heartbeats.take(start + seconds(30), now);
-        assert_eq!(news, News { beats: vec![(node, session, now - seconds(2))], ..News::default() });
-        assert_eq!(heartbeats.take(start + seconds(30), now), News::default(), "each is read once");
+        assert_eq!(news, NewHeartbeats { beats: vec![(node, session, now - seconds(2))], ..NewHeartbeats::default() });
+        assert_eq!(heartbeats.take(start + seconds(30), now), NewHeartbeats::default(), "each is read once");
     }
 
     #[test]
-    fn only_a_time_in_which_the_serving_threads_stood_still_is_deaf() {
+    fn only_a_stall_of_the_serving_threads_counts_as_unresponsive() {
         let (start, seconds) = (Instant::now(), Duration::from_secs);
         let now = Timestamp::from_unix_ns(0) + seconds(1_000);
         let at = |second| now - seconds(30) + seconds(second);
@@ -140,12 +141,12 @@ mod tests {
             (vec![10], 30, Some((10, 30))),
             (vec![10, 30], 30, Some((10, 30))),
         ];
-        for (listened, read, expected) in table {
+        for (last_report, read, expected) in table {
             let heartbeats = HeartbeatTable::default();
-            listened.iter().for_each(|second| heartbeats.listen(start + seconds(*second)));
-            let deaf = heartbeats.take(start + seconds(read), now).deaf;
-            assert_eq!(deaf, expected.map(|(from, to)| (at(from), at(to))), "{listened:?}");
-            assert_eq!(heartbeats.take(start + seconds(read), now).deaf, None, "and it is told once");
+            last_report.iter().for_each(|second| heartbeats.listen(start + seconds(*second)));
+            let unresponsive = heartbeats.take(start + seconds(read), now).unresponsive;
+            assert_eq!(unresponsive, expected.map(|(from, to)| (at(from), at(to))), "{last_report:?}");
+            assert_eq!(heartbeats.take(start + seconds(read), now).unresponsive, None, "and it is told once");
         }
     }
 }

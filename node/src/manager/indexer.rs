@@ -22,8 +22,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Pause after a segment, as a multiple of the time that it took: other readers of the disk come first.
 const PAUSE_PER_SEGMENT: u32 = 1;
 /// How often a segment is postponed while writes of the log wait.
-const PUT_OFFS_MAX: u32 = 20;
-const PUT_OFF: Duration = Duration::from_millis(5);
+const POSTPONEMENTS_MAX: u32 = 20;
+const POSTPONE_PAUSE: Duration = Duration::from_millis(5);
 /// Delay before the next attempt after damage: the unreadable history may be healed by then.
 const DAMAGE_PAUSE: Duration = Duration::from_secs(60);
 /// Bytes of history in memory at a time.
@@ -78,12 +78,12 @@ pub fn spawn(store: Arc<dyn LogStore>, failed: impl FnOnce(LogError) + Send + 's
 fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
     let pauses = |pause| matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout));
     loop {
-        let mut put_offs = 0;
-        while put_offs < PUT_OFFS_MAX && store.writes_wait() {
-            if !pauses(PUT_OFF) {
+        let mut postponements = 0;
+        while postponements < POSTPONEMENTS_MAX && store.writes_wait() {
+            if !pauses(POSTPONE_PAUSE) {
                 return Ok(());
             }
-            put_offs += 1;
+            postponements += 1;
         }
         let began = Instant::now();
         let pause = match step(store) {
@@ -91,7 +91,7 @@ fn run(store: &dyn LogStore, stopped: &Receiver<()>) -> Result<(), LogError> {
             Ok(false) => PERIOD,
             Err(IndexError::Write(error)) => return Err(error),
             Err(IndexError::Read(error)) if error.is_of_a_cache() => {
-                tracing::warn!(%error, "what was derived from history is damaged; it is made again");
+                tracing::warn!(%error, "the index of history is damaged; it is rebuilt");
                 if error.is_of(Table::Tree) {
                     store.discard_tiles()?
                 } else {

@@ -121,12 +121,12 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Takes all queued items, at most `most`. If there are none, waits up to `patience`; without a limit if that is `None`.
+    /// Takes all queued items, at most `most`. If there are none, waits up to `timeout`; without a limit if that is `None`.
     ///
     /// # Errors
     /// When the queue is empty and all senders are gone.
-    pub fn take(&self, patience: Option<Duration>, most: usize) -> Result<Vec<T>, Closed> {
-        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+    pub fn take(&self, timeout: Option<Duration>, most: usize) -> Result<Vec<T>, Closed> {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut queue = self.0.lock();
         while queue.items.is_empty() {
             if queue.senders == 0 {

@@ -12,7 +12,7 @@ const ASKED_MAX: usize = 16;
 
 /// The sending side to other managers.
 pub(super) struct Outbound {
-    carry: Box<dyn Fn(u64, PeerMessage) + Send>,
+    send: Box<dyn Fn(u64, PeerMessage) + Send>,
     asked: SyncSender<HistoryAsked>,
 }
 
@@ -20,19 +20,19 @@ impl Outbound {
     /// Starts the thread that reads history for peers; it ends when this is dropped.
     pub(super) fn spawn(
         store: Arc<dyn LogStore>,
-        carry: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
+        send: impl Fn(u64, PeerMessage) + Clone + Send + 'static,
     ) -> std::io::Result<Self> {
         let (asked, waiting) = sync_channel(ASKED_MAX);
-        let answer = carry.clone();
+        let answer = send.clone();
         let thread = std::thread::Builder::new().name("peer-history".to_owned());
         thread.spawn(move || read(&*store, &waiting, answer))?;
-        Ok(Self { carry: Box::new(carry), asked })
+        Ok(Self { send: Box::new(send), asked })
     }
 
     /// Sends the results of a round.
     pub(super) fn send(&self, messages: Vec<(u64, PeerMessage)>, asked: Vec<HistoryAsked>) {
         for (to, message) in messages {
-            (self.carry)(to, message);
+            (self.send)(to, message);
         }
         for asked in asked {
             if self.asked.try_send(asked).is_err() {
@@ -42,10 +42,10 @@ impl Outbound {
     }
 }
 
-fn read(store: &dyn LogStore, waiting: &Receiver<HistoryAsked>, carry: impl Fn(u64, PeerMessage)) {
+fn read(store: &dyn LogStore, waiting: &Receiver<HistoryAsked>, send: impl Fn(u64, PeerMessage)) {
     while let Ok(asked) = waiting.recv() {
         match asked.answer(store, PEER_PAGE) {
-            Ok(page) => carry(asked.peer, page),
+            Ok(page) => send(asked.peer, page),
             Err(error) => tracing::warn!(peer = asked.peer, %error, "history for another manager cannot be read"),
         }
     }

@@ -197,7 +197,7 @@ pub fn redacted<'a>(
     }
     match announced {
         Some(announced) if announced != redaction::sha256(&bytes) => {
-            Err("without the values that are to be erased it is not the frame that was announced".to_owned())
+            Err("without the erased values it is not the announced frame".to_owned())
         }
         Some(_) | None => Ok(bytes),
     }

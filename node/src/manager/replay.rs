@@ -38,14 +38,14 @@ pub fn replay(state_dir: &Path, unlock_key_file: Option<&Path>, out: &mut impl W
         return Err(state_dir_kind::no_log(state_dir));
     };
     let store = store.with_archives(StartSettings::archives_of(state_dir)?);
-    let begun = Instant::now();
+    let started = Instant::now();
     let (folded, report) = fold(&store)?;
     if report.frames == 0 {
         store.verify_durable()?;
         return Err(no_frame(&path));
     }
     let faults = projections::check::check(&folded.cluster);
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     let cluster = &folded.cluster;
     let hash: String = cluster.state_hash().iter().map(|byte| format!("{byte:02x}")).collect();
     let lines = [
@@ -81,7 +81,8 @@ pub fn replay(state_dir: &Path, unlock_key_file: Option<&Path>, out: &mut impl W
 
 /// The error for a log without anything to verify.
 fn no_frame(log: &Path) -> Failure {
-    let sentence = format!("the log {} holds no frame: the first start of this manager was cut short", log.display());
+    let sentence =
+        format!("the log {} contains no frame: the first start of this manager was interrupted", log.display());
     Failure::new(sentence, "start swarmd on this state directory: it completes its first start")
 }
 
@@ -133,7 +134,7 @@ mod tests {
                 assert!(report.verified().ends_with("recorded state hashes"));
             }
         }
-        let told = "the chain of 3 frames, 2 recorded state hashes (1 of another fold version or before a redaction not compared)";
-        assert!(report.verified().ends_with(told), "{}", report.verified());
+        let expected = "the chain of 3 frames, 2 recorded state hashes (1 of another fold version or before a redaction not compared)";
+        assert!(report.verified().ends_with(expected), "{}", report.verified());
     }
 }

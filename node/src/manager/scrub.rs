@@ -20,7 +20,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_PER_READ: u32 = 19;
 /// How often a read is postponed by [`PAUSE_MIN`] while writes of the log wait. Under constant load, it continues after a second
 /// anyway.
-const PUT_OFFS_MAX: u32 = 20;
+const POSTPONEMENTS_MAX: u32 = 20;
 /// How often progress is recorded: at most this much is read again after a restart.
 const SAVE_PERIOD: Duration = Duration::from_secs(60);
 /// How often other managers are asked for damaged frames, and the pause between: they may be down for a while.
@@ -66,10 +66,10 @@ pub fn spawn(
         run_when_idle();
         match run(&*store, &others, &stopped) {
             Ok(()) => {}
-            Err(Ended::Read(error)) => {
+            Err(ScrubError::Read(error)) => {
                 tracing::error!(%error, hint = error.hint(), "history is no longer verified in the background");
             }
-            Err(Ended::Write(error)) => failed(error),
+            Err(ScrubError::Write(error)) => failed(error),
         }
     })?;
     Ok(Scrubber { stop, thread })
@@ -83,31 +83,31 @@ pub(crate) fn run_when_idle() {
 }
 
 /// Why the thread cannot continue.
-enum Ended {
+enum ScrubError {
     /// History cannot be read. That affects nothing else.
     Read(LogError),
     /// A write failed.
     Write(LogError),
 }
 
-fn run(store: &dyn LogStore, others: &dyn OtherHistories, stopped: &Receiver<()>) -> Result<(), Ended> {
-    let progress = store.scrub_progress().map_err(Ended::Read)?;
+fn run(store: &dyn LogStore, others: &dyn OtherHistories, stopped: &Receiver<()>) -> Result<(), ScrubError> {
+    let progress = store.scrub_progress().map_err(ScrubError::Read)?;
     let mut scrub = progress.map_or_else(|| Scrub::begin(clock::now(), None), Scrub::resume);
     let mut saved = Instant::now();
     loop {
-        let since_begun = clock::now().since(scrub.begun());
+        let since_start = clock::now().since(scrub.started_at());
         // A pass that started in the future started before the clock was changed.
-        if scrub.is_over() && (since_begun >= PERIOD || scrub.begun() > clock::now()) {
+        if scrub.is_finished() && (since_start >= PERIOD || scrub.started_at() > clock::now()) {
             scrub = Scrub::begin(clock::now(), Some(scrub.progress()));
         }
-        let pause = if scrub.is_over() {
-            PERIOD.saturating_sub(since_begun).clamp(PAUSE_MIN, PAUSE_MAX)
+        let pause = if scrub.is_finished() {
+            PERIOD.saturating_sub(since_start).clamp(PAUSE_MIN, PAUSE_MAX)
         } else {
             let is_stopped = || !matches!(stopped.recv_timeout(PAUSE_MIN), Err(RecvTimeoutError::Timeout));
-            if !put_off(|| store.writes_wait(), is_stopped) {
+            if !postpone(|| store.writes_wait(), is_stopped) {
                 return Ok(());
             }
-            let begun = Instant::now();
+            let started = Instant::now();
             let frames = match scrub.step(store) {
                 Scrubbed::Intact(frames) => frames,
                 Scrubbed::Found(damage) if heal(store, &mut scrub, &damage, others, stopped)? => 1,
@@ -116,14 +116,14 @@ fn run(store: &dyn LogStore, others: &dyn OtherHistories, stopped: &Receiver<()>
                     tracing::warn!(error = %absent, hint = absent.hint(), "an archive of history is not verified");
                     1
                 }
-                Scrubbed::Over { findings, healed } => {
-                    tell_end(findings, healed);
+                Scrubbed::Finished { findings, healed } => {
+                    log_result(findings, healed);
                     1
                 }
             };
-            let pause = pause(frames, store.applied().map_err(Ended::Read)?.index, begun.elapsed());
-            if scrub.is_over() || saved.elapsed() >= SAVE_PERIOD {
-                store.save_scrub_progress(scrub.progress()).map_err(Ended::Write)?;
+            let pause = pause(frames, store.applied().map_err(ScrubError::Read)?.index, started.elapsed());
+            if scrub.is_finished() || saved.elapsed() >= SAVE_PERIOD {
+                store.save_scrub_progress(scrub.progress()).map_err(ScrubError::Write)?;
                 saved = Instant::now();
             }
             pause
@@ -136,10 +136,10 @@ fn run(store: &dyn LogStore, others: &dyn OtherHistories, stopped: &Receiver<()>
 }
 
 /// Logs the result of a pass over all of history.
-fn tell_end(findings: u32, healed: u32) {
+fn log_result(findings: u32, healed: u32) {
     match (findings, healed) {
         (0, 0) => tracing::info!("all of history was verified"),
-        (0, _) => tracing::info!(healed, "all of history was verified, and what was damaged is healed"),
+        (0, _) => tracing::info!(healed, "all of history was verified, and the damage was healed"),
         _ => tracing::error!(findings, healed, "history was read to its end, and is damaged"),
     }
 }
@@ -151,7 +151,7 @@ fn heal(
     damage: &LogError,
     others: &dyn OtherHistories,
     stopped: &Receiver<()>,
-) -> Result<bool, Ended> {
+) -> Result<bool, ScrubError> {
     tracing::error!(error = %damage, hint = damage.hint(), "history is damaged");
     for _ in 0..ATTEMPTS_MAX {
         let others = others.list();
@@ -165,8 +165,8 @@ fn heal(
             return Ok(false);
         }
     }
-    tracing::error!("the damage stays: no other manager has what is missing here; the next verification tries again");
-    scrub.step_over(store, damage);
+    tracing::error!("the damage remains: no other manager has the missing frames; the next verification tries again");
+    scrub.skip_damage(store, damage);
     Ok(true)
 }
 
@@ -176,7 +176,7 @@ fn heal_from_any(
     scrub: &mut Scrub,
     damage: &LogError,
     others: &[Box<dyn OtherHistory>],
-) -> Result<bool, Ended> {
+) -> Result<bool, ScrubError> {
     for other in others {
         let from = other.name();
         match scrub.heal(store, damage, &**other) {
@@ -191,7 +191,7 @@ fn heal_from_any(
                 );
                 return Ok(true);
             }
-            Err(HealError::Write(error)) => return Err(Ended::Write(error)),
+            Err(HealError::Write(error)) => return Err(ScrubError::Write(error)),
             Err(error) => tracing::warn!(from, %error, "the damage cannot be healed from this manager"),
         }
     }
@@ -199,8 +199,8 @@ fn heal_from_any(
 }
 
 /// Lets waiting writes go first, within limits; returns whether to continue.
-fn put_off(writes_wait: impl Fn() -> bool, nap_until_stopped: impl Fn() -> bool) -> bool {
-    let stopped = (0..PUT_OFFS_MAX).take_while(|_| writes_wait()).any(|_| nap_until_stopped());
+fn postpone(writes_wait: impl Fn() -> bool, sleep_until_stopped: impl Fn() -> bool) -> bool {
+    let stopped = (0..POSTPONEMENTS_MAX).take_while(|_| writes_wait()).any(|_| sleep_until_stopped());
     !stopped
 }
 
@@ -243,7 +243,7 @@ mod tests {
                 Scrubbed::Found(damage) => {
                     assert!(matches!(heal(&*store, &mut scrub, &damage, &others, &stopped), Ok(true)));
                 }
-                Scrubbed::Over { findings, healed } => break (findings, healed),
+                Scrubbed::Finished { findings, healed } => break (findings, healed),
             }
         };
         drop(stop);
@@ -282,10 +282,10 @@ mod tests {
         /// How many checks find waiting writes, the sleep in which the thread is stopped, how often it sleeps, and whether it
         /// continues.
         const ROWS: [(u32, Option<u32>, u32, bool); 4] =
-            [(0, None, 0, true), (3, None, 3, true), (u32::MAX, None, PUT_OFFS_MAX, true), (5, Some(2), 2, false)];
+            [(0, None, 0, true), (3, None, 3, true), (u32::MAX, None, POSTPONEMENTS_MAX, true), (5, Some(2), 2, false)];
         for (waiting, stopped_in, expected, goes_on) in ROWS {
             let (looks, naps) = (Cell::new(0), Cell::new(0));
-            let went_on = put_off(
+            let went_on = postpone(
                 || looks.replace(looks.get() + 1) < waiting,
                 || {
                     naps.set(naps.get() + 1);
@@ -304,7 +304,7 @@ mod tests {
         spawn(Arc::clone(&store), Others::default(), |error| panic!("{error}")).unwrap().end();
         assert_eq!(Arc::strong_count(&store), 1);
         let progress = store.scrub_progress().unwrap().expect("an empty history is verified at once");
-        assert!(Scrub::resume(progress).is_over());
+        assert!(Scrub::resume(progress).is_finished());
     }
 
     /// The nice values of this process's threads that verify history.
@@ -321,16 +321,16 @@ mod tests {
     }
 
     #[test]
-    fn history_is_verified_when_nobody_else_wants_the_processor() {
+    fn history_is_verified_at_idle_priority() {
         let disk = HangingDisk::default();
         let store = disk.store();
         store.initialize(&Membership::single(1)).unwrap();
         store.load().unwrap();
         disk.close(true);
         let scrubber = spawn(store, Others::default(), |error| panic!("{error}")).unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         while !nice_values().contains(&NICE_MAX.to_string()) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", nice_values());
+            assert!(started.elapsed() < Duration::from_secs(60), "{:?}", nice_values());
             std::thread::yield_now();
         }
         disk.close(false);
@@ -338,15 +338,15 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_is_told() {
+    fn a_failed_write_is_reported() {
         let disk = MemoryDisk::default();
         let store = MemoryStore::open(&disk).unwrap();
         store.initialize(&Membership::single(1)).unwrap();
         store.load().unwrap();
         disk.fail_after(0);
-        let (failed, told) = sync_channel(1);
+        let (failed, reported) = sync_channel(1);
         let scrubber = spawn(Arc::new(store), Others::default(), move |error| failed.send(error).unwrap()).unwrap();
-        assert!(matches!(told.recv().expect("it is told"), LogError::Storage { .. }));
+        assert!(matches!(reported.recv().expect("it is reported"), LogError::Storage { .. }));
         scrubber.end();
     }
 }

@@ -39,9 +39,9 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (writes, waiting) = mailbox(WAITING_MAX);
         let report = Arc::new(Mutex::new(Report::default()));
-        let told = Arc::clone(&report);
+        let shared = Arc::clone(&report);
         let thread = std::thread::Builder::new().name("log".to_owned());
-        let thread = thread.spawn(move || run(&*store, &waiting, &told, &measures, ring))?;
+        let thread = thread.spawn(move || run(&*store, &waiting, &shared, &measures, ring))?;
         Ok(Self { writes, report, thread })
     }
 

@@ -36,8 +36,8 @@ impl ManagerPage<'_> {
         objects(page, &state.cluster);
         page.gauge(
             "swarmlog_services_set_aside",
-            "Services that the manager left alone after a fault of its own.",
-            state.set_aside.len(),
+            "Quarantined services, on which the reconcilers do not converge.",
+            state.quarantined.len(),
         );
     }
 
@@ -75,17 +75,17 @@ impl ManagerPage<'_> {
         let Ok(Some(pass)) = self.store.scrub_progress().map(|progress| progress?.last_pass()) else { return };
         page.gauge(
             "swarmlog_history_verified_timestamp_seconds",
-            "When the last complete verification of history began, as Unix time.",
-            unix_seconds(pass.begun()),
+            "When the last complete verification of history started, as Unix time.",
+            unix_seconds(pass.started_at()),
         );
         page.gauge(
             "swarmlog_history_damaged_places",
-            "Damaged places that the last complete verification of history found and left.",
+            "Damaged places found and not healed by the last complete verification of history.",
             pass.findings,
         );
         page.gauge(
             "swarmlog_history_healed_places",
-            "Damaged places that the last complete verification of history had healed by another manager.",
+            "Damaged places healed from another manager by the last complete verification of history.",
             pass.healed,
         );
     }
@@ -98,23 +98,23 @@ impl ManagerPage<'_> {
         let bytes: u64 = archives.iter().map(|archived| archived.file_bytes).sum();
         page.gauge("swarmlog_archived_frames", "Frames of history that are in archives.", frames);
         page.gauge("swarmlog_archives_size_bytes", "Size of the files of archives.", bytes);
-        page.gauge("swarmlog_archives_absent", "Archives whose file is not there.", absent);
+        page.gauge("swarmlog_archives_absent", "Archives whose file is missing.", absent);
         let failures = self.measures.archive_failures.load(Ordering::Relaxed);
         let help = "How often history could not be archived, since this manager started.";
         page.counters("swarmlog_archive_failures_total", help, [(String::new(), failures)]);
         let failed_at = self.measures.archive_failed_at.load(Ordering::Relaxed);
         if failed_at > 0 {
-            let help = "When history could last not be archived, as Unix time; the log says why.";
+            let help = "When archiving history last failed, as Unix time; the reason is in the log.";
             page.gauge("swarmlog_archive_failed_timestamp_seconds", help, failed_at);
         }
     }
 
     fn turns(&self, page: &mut Page) {
         let measures = self.measures;
-        page.histogram("swarmlog_turn_duration_seconds", "How long turns take that had work.", &measures.turns);
+        page.histogram("swarmlog_turn_duration_seconds", "Duration of turns with work.", &measures.turns);
         page.histogram(
             "swarmlog_log_write_duration_seconds",
-            "How long a write of the log takes, with its sync.",
+            "Duration of writes of the log, including the sync.",
             &measures.writes,
         );
         let waiting = measures.inbox.load(Ordering::Relaxed);
@@ -122,7 +122,7 @@ impl ManagerPage<'_> {
         let commands = measures.commands().into_iter().map(|((command, outcome), count)| {
             (format!("{{command=\"{command}\",result=\"{}\"}}", outcome.name()), count)
         });
-        page.counters("swarmlog_commands_total", "Commands, by what became of them.", commands);
+        page.counters("swarmlog_commands_total", "Commands, by outcome.", commands);
         let sessions = measures.sessions.load(Ordering::Relaxed);
         page.gauge("swarmlog_sessions", "Sessions of nodes that are open at this manager.", sessions);
     }
@@ -153,19 +153,15 @@ impl ManagerPage<'_> {
             let connections = &self.measures.connections;
             ConnectionClass::ALL.map(|class| (label("class", class.name()), what(connections.read(class))))
         };
-        page.gauges(
-            "swarmlog_connections",
-            "Open connections, by what is known of the caller.",
-            of_each(|[open, ..]| open),
-        );
+        page.gauges("swarmlog_connections", "Open connections, by class of client.", of_each(|[open, ..]| open));
         page.counters(
             "swarmlog_connections_refused_total",
-            "Connections for which there was no place.",
+            "Connections refused at the limit.",
             of_each(|[_, refused, _]| refused),
         );
         page.counters(
             "swarmlog_connections_replaced_total",
-            "Connections that were closed because a newer one needed the place.",
+            "Connections closed to make room for a newer one.",
             of_each(|[.., replaced]| replaced),
         );
     }
@@ -179,7 +175,7 @@ fn objects(page: &mut Page, cluster: &Cluster) {
     page.gauges("swarmlog_tasks", "Tasks, by their state.", tasks);
     page.gauge("swarmlog_services", "Services.", cluster.services.len());
     let updating = cluster.count_updates(UpdateState::is_open);
-    page.gauge("swarmlog_services_updating", "Services with an update under way.", updating);
+    page.gauge("swarmlog_services_updating", "Services with an update in progress.", updating);
     let paused = cluster.count_updates(UpdateState::is_paused);
     page.gauge("swarmlog_services_update_paused", "Services whose update paused after failures.", paused);
 }
@@ -209,7 +205,7 @@ mod tests {
         let head = store.applied().expect("a log").frame.expect("frames").index;
         assert!(checkpoint > 0 && checkpoint < head && services == 0, "{checkpoint} of {head}");
         let mut scrub = Scrub::begin(Timestamp::from_unix_ns(7_500_000_000), None);
-        while !scrub.is_over() {
+        while !scrub.is_finished() {
             scrub.step(&*store);
         }
         store.save_scrub_progress(scrub.progress()).expect("saved");

@@ -37,7 +37,7 @@ impl Pulse {
     }
 
     /// How long the loop has been hanging at least, according to the observations.
-    pub(super) fn standstill(&self, now: Instant) -> Duration {
+    pub(super) fn stalled_for(&self, now: Instant) -> Duration {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let rounds = self.progress.rounds();
         if seen.0 != rounds {
@@ -62,7 +62,7 @@ mod tests {
             if moves {
                 progress.note();
             }
-            assert_eq!(pulse.standstill(begin + Duration::from_secs(second)).as_secs(), expected, "at {second} s");
+            assert_eq!(pulse.stalled_for(begin + Duration::from_secs(second)).as_secs(), expected, "at {second} s");
         }
     }
 }

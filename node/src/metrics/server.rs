@@ -40,11 +40,11 @@ const ANSWERS_MAX: usize = 4;
 /// Maximum size of a request's head.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// Time within which a request's head must arrive.
-const HEAD_PATIENCE: Duration = Duration::from_secs(1);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time limit of a whole request, until its response is received.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the node's main loop may hang: as long as the systemd unit allows (WatchdogSec).
-const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+const STALL_MAX: Duration = Duration::from_secs(60);
 /// Free bytes of the disk below which a manager counts as unable to write.
 const WRITABLE_BYTES_MIN: u64 = 1024 * 1024;
 
@@ -93,7 +93,7 @@ impl Probe {
     fn liveness(&self, now: Instant) -> Readiness {
         // A start has no time limit: it may read a long log, or wait for an answer to a join.
         let Some(started) = self.started.load_full() else { return Readiness::Ready };
-        if started.pulse.standstill(now) < STANDSTILL_MAX {
+        if started.pulse.stalled_for(now) < STALL_MAX {
             return Readiness::Ready;
         }
         Readiness::Not(if started.manager.is_some() {
@@ -118,7 +118,7 @@ impl Probe {
             return Readiness::Not("this manager is joining the cluster");
         }
         if !state.leads && state.leader.is_none() {
-            return Readiness::Not("this manager does not lead, and knows no leader");
+            return Readiness::Not("this manager does not lead, and there is no known leader");
         }
         match disk_space::read(&self.state_dir) {
             Ok(space) if space.free_bytes >= WRITABLE_BYTES_MIN => Readiness::Ready,
@@ -132,7 +132,7 @@ impl Probe {
         let mut page = Page::default();
         page.gauges(
             "swarmlog_build_info",
-            "Always 1; the label says which version runs.",
+            "Always 1; the label is the running version.",
             [(label("version", env!("CARGO_PKG_VERSION")), 1)],
         );
         if let Some(bytes) = resident_bytes() {
@@ -142,7 +142,7 @@ impl Probe {
             page.gauge("swarmlog_disk_free_bytes", "Free space of the state directory's disk.", space.free_bytes);
         }
         let ready = u8::from(self.readiness() == Readiness::Ready);
-        page.gauge("swarmlog_ready", "Whether /readyz says so.", ready);
+        page.gauge("swarmlog_ready", "Whether /readyz reports ready.", ready);
         if let Some(started) = self.started.load_full() {
             match &started.manager {
                 Some((core, store)) => {
@@ -211,21 +211,17 @@ pub async fn serve(listener: TcpListener, probe: Probe, shutdown: CancellationTo
         {
             oldest.abort();
         }
-        connections.push_back(tokio::spawn(converse(stream, probe.clone())));
+        connections.push_back(tokio::spawn(serve_one(stream, probe.clone())));
     }
 }
 
 /// Serves one request on one connection.
-async fn converse(stream: TcpStream, probe: Probe) {
+async fn serve_one(stream: TcpStream, probe: Probe) {
     let service = service_fn(move |request| respond(probe.clone(), request));
     let mut server = http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .max_buf_size(REQUEST_BYTES_MAX)
-        .keep_alive(false);
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(REQUEST_BYTES_MAX).keep_alive(false);
     // A client that disconnects or is too slow gets no response.
-    let _ = tokio::time::timeout(PATIENCE, server.serve_connection(TokioIo::new(stream), service)).await;
+    let _ = tokio::time::timeout(TIMEOUT, server.serve_connection(TokioIo::new(stream), service)).await;
 }
 
 async fn respond(probe: Probe, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -305,7 +301,7 @@ mod tests {
     }
 
     /// The response to a client that sends `head` in pieces, with a pause after each.
-    async fn dictate(address: SocketAddr, head: &[u8], piece: usize, pause: Duration) -> String {
+    async fn send_slowly(address: SocketAddr, head: &[u8], piece: usize, pause: Duration) -> String {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         for piece in head.chunks(piece) {
             // The server may have closed the connection, which is handled below.
@@ -315,7 +311,7 @@ mod tests {
             tokio::time::sleep(pause).await;
         }
         let mut heard = Vec::new();
-        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+        let ended = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut heard)).await;
         assert!(ended.is_ok(), "it has an end");
         String::from_utf8_lossy(&heard).into_owned()
     }
@@ -325,12 +321,12 @@ mod tests {
         let (address, _, shutdown) = serving().await;
         let head = |bytes: usize| format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", "h".repeat(bytes)).into_bytes();
         let at_once = Duration::ZERO;
-        let well = dictate(address, &head(REQUEST_BYTES_MAX / 2), REQUEST_BYTES_MAX, at_once).await;
+        let well = send_slowly(address, &head(REQUEST_BYTES_MAX / 2), REQUEST_BYTES_MAX, at_once).await;
         assert!(well.starts_with("HTTP/1.1 200"), "{well}");
-        let large = dictate(address, &head(2 * REQUEST_BYTES_MAX), REQUEST_BYTES_MAX, at_once).await;
+        let large = send_slowly(address, &head(2 * REQUEST_BYTES_MAX), REQUEST_BYTES_MAX, at_once).await;
         assert!(!large.contains("200 OK"), "{large}");
         // Each piece is in time, but all of them together are not.
-        let slow = dictate(address, &head(8), 8, HEAD_PATIENCE / 4).await;
+        let slow = send_slowly(address, &head(8), 8, HEAD_TIMEOUT / 4).await;
         assert!(!slow.contains("200 OK"), "{slow}");
         shutdown.cancel();
     }
@@ -344,7 +340,7 @@ mod tests {
         }
         assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         for mut stream in silent {
-            let ended = tokio::time::timeout(PATIENCE / 2, stream.read_to_end(&mut Vec::new())).await;
+            let ended = tokio::time::timeout(TIMEOUT / 2, stream.read_to_end(&mut Vec::new())).await;
             assert!(ended.is_ok(), "it took a place for longer than a head may take");
         }
         shutdown.cancel();

@@ -11,7 +11,7 @@ use super::{Other, Peering};
 use crate::security::Credentials;
 
 /// Timeout for another manager's answer: a client is waiting for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Peering {
     /// The checkpoint that each other manager signs over its first `size` frames, the last of which has this index; or why it
@@ -21,8 +21,8 @@ impl Peering {
         let asked = self.known().into_iter().map(|other| {
             let credentials = Arc::clone(&credentials);
             async move {
-                let signed = tokio::time::timeout(PATIENCE, ask(&other, credentials, size, index)).await;
-                let late = |_| Err(format!("it does not answer within {} s", PATIENCE.as_secs()));
+                let signed = tokio::time::timeout(TIMEOUT, ask(&other, credentials, size, index)).await;
+                let late = |_| Err(format!("it does not answer within {} s", TIMEOUT.as_secs()));
                 (other.node, signed.unwrap_or_else(late))
             }
         });

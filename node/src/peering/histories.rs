@@ -16,7 +16,7 @@ use super::link::client;
 use super::{Other, Own};
 
 /// Timeout for a page of 1 MiB, including the connection: sufficient for a slow disk over a slow link.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Access to the histories of all other voters.
 #[derive(Clone)]
@@ -69,10 +69,10 @@ impl OtherHistory for History {
 
     fn page(&self, from: u64) -> Result<Vec<(u64, Bytes)>, String> {
         // A timer must be created within the runtime.
-        let read = async { tokio::time::timeout(PATIENCE, self.read(from)).await };
+        let read = async { tokio::time::timeout(TIMEOUT, self.read(from)).await };
         match self.of.runtime.block_on(self.of.stop.run_until_cancelled(read)) {
             Some(Ok(read)) => read,
-            Some(Err(_)) => Err(format!("nothing came within {} s", PATIENCE.as_secs())),
+            Some(Err(_)) => Err(format!("nothing came within {} s", TIMEOUT.as_secs())),
             None => Err("this manager is stopping".to_owned()),
         }
     }

@@ -19,11 +19,11 @@ use super::outbox::Outbox;
 use super::{Other, Own, to_wire};
 
 /// Timeout for establishing a connection; an attempt that was started during a network failure is given up soon after.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval and timeout of keep-alive pings on a connection: an election takes one to two seconds, and a hanging manager must not
 /// delay it.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
-const KEEP_ALIVE_PATIENCE: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Maximum pause before another attempt: a returning manager must hear from its leader within an election timeout.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A link that was up for this long counts as stable.
@@ -63,17 +63,17 @@ impl Link {
     pub(super) async fn run(self) {
         let (mut backoff, mut logged) = (Backoff::default(), None);
         loop {
-            let begun = Instant::now();
+            let started = Instant::now();
             let broken = self.deliver(&mut logged).await;
             self.outbox.discard();
             self.core.unreachable(self.to);
-            if begun.elapsed() >= STABLE_AFTER {
+            if started.elapsed() >= STABLE_AFTER {
                 backoff.reset();
             }
             let mut pause = backoff.pause(&mut rand::rng()).min(PAUSE_MAX);
             if let Broken::Refused(status) = &broken {
                 pause = REFUSED_PAUSE;
-                self.hear_refusal(status);
+                self.handle_refusal(status);
             }
             let why = broken.to_string();
             if logged.as_ref() != Some(&why) {
@@ -82,7 +82,7 @@ impl Link {
                 logged = Some(why);
             }
             // The peer may have been down, and wait for an election in which this manager must vote.
-            if self.outbox.is_called_within(pause).await {
+            if self.outbox.wait_for_call(pause).await {
                 backoff.reset();
             }
         }
@@ -117,7 +117,7 @@ impl Link {
         stream::once(async { hello }).chain(waiting)
     }
 
-    fn hear_refusal(&self, status: &Status) {
+    fn handle_refusal(&self, status: &Status) {
         match Refusal::from_status(status).map(|refusal| refusal.kind()) {
             Some(RefusalKind::Removed) => self.removed.cancel(),
             Some(RefusalKind::NotMember) => self.former.cancel(),
@@ -141,11 +141,11 @@ pub async fn client_at(addr: &str, credentials: Arc<Credentials>) -> Result<Mana
 
 async fn dial(addr: &str, connector: Connector) -> Result<ManagersClient<Channel>, String> {
     let endpoint = Endpoint::from_shared(format!("http://{addr}")).map_err(|error| error.to_string())?;
-    let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE_PATIENCE);
+    let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     let endpoint = endpoint.keep_alive_while_idle(true);
-    match tokio::time::timeout(CONNECT_PATIENCE, endpoint.connect_with_connector(connector)).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector)).await {
         Ok(Ok(channel)) => Ok(ManagersClient::new(channel)),
         Ok(Err(error)) => Err(crate::agent::with_causes(&error)),
-        Err(_) => Err(format!("no answer within {} s", CONNECT_PATIENCE.as_secs())),
+        Err(_) => Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
     }
 }

@@ -36,7 +36,7 @@ pub use translate::{from_wire, to_wire};
 /// Minimum interval between two checks of the table of members: it rarely changes, and there are thousands of commits per second.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
 /// Maximum number of managers recorded because they introduced themselves: many times those of a sensible cluster.
-const MET_MAX: usize = 32;
+const INTRODUCED_MAX: usize = 32;
 
 /// This manager's identity for the others.
 #[derive(Debug, Clone)]
@@ -60,9 +60,9 @@ pub struct Other {
 
 /// Why messages of another manager are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Stranger {
+pub enum PeerRefused {
     /// It was a member, and no longer is.
-    #[error("the manager with the raft id {raft_id} is no member of the cluster any more since frame {since}")]
+    #[error("the manager with the raft id {raft_id} is no longer a member of the cluster since frame {since}")]
     Former {
         /// Its raft id.
         raft_id: u64,
@@ -81,7 +81,7 @@ pub enum Stranger {
     },
     /// The message is for another manager, which had or has another address.
     #[error("messages for the manager with the raft id {to} came to the one with the raft id {own}")]
-    Elsewhere {
+    WrongReceiver {
         /// The intended receiver.
         to: u64,
         /// The actual receiver.
@@ -100,7 +100,7 @@ struct Shared {
     /// Queued messages for each manager, by raft id.
     outboxes: Mutex<BTreeMap<u64, Arc<Outbox>>>,
     /// Managers that introduced themselves, by raft id.
-    met: Mutex<BTreeMap<u64, Other>>,
+    introduced: Mutex<BTreeMap<u64, Other>>,
     /// Notified when a manager introduced itself.
     news: Notify,
     core: OnceLock<(Handle, Own)>,
@@ -113,7 +113,7 @@ struct Shared {
 
 impl Peering {
     /// Queues a message for another manager. Never waits; if the queue is full, the message is dropped, and raft is notified.
-    pub fn carry(&self, to: u64, message: PeerMessage) {
+    pub fn send(&self, to: u64, message: PeerMessage) {
         // Without a known address the message is dropped; raft tries again.
         let Some(outbox) = locked(&self.shared.outboxes).get(&to).cloned() else { return };
         if outbox.push(message) == outbox::Pushed::FirstDropped
@@ -128,7 +128,7 @@ impl Peering {
     ///
     /// # Errors
     /// When it is not who it claims to be, or no longer a member.
-    pub fn judge(&self, node: NodeId, raft_id: u64) -> Result<(), Stranger> {
+    pub fn judge(&self, node: NodeId, raft_id: u64) -> Result<(), PeerRefused> {
         let Some((core, _)) = self.shared.core.get() else { return Ok(()) };
         judge(&core.state().cluster, node, raft_id)
     }
@@ -137,18 +137,20 @@ impl Peering {
     ///
     /// # Errors
     /// When it is not who it claims to be, or addresses another manager than this one.
-    pub fn meet(&self, raft_id: u64, to: u64, other: Other) -> Result<(), Stranger> {
+    pub fn introduce(&self, raft_id: u64, to: u64, other: Other) -> Result<(), PeerRefused> {
         self.judge(other.node, raft_id)?;
         let own = self.shared.core.get().map_or(0, |(_, own)| own.raft_id);
         if to != own {
-            return Err(Stranger::Elsewhere { to, own });
+            return Err(PeerRefused::WrongReceiver { to, own });
         }
         if let Some(outbox) = locked(&self.shared.outboxes).get(&raft_id) {
-            outbox.note_called();
+            outbox.record_call();
         }
-        let mut met = locked(&self.shared.met);
-        if met.get(&raft_id) != Some(&other) && (met.len() < MET_MAX || met.contains_key(&raft_id)) {
-            met.insert(raft_id, other);
+        let mut introduced = locked(&self.shared.introduced);
+        if introduced.get(&raft_id) != Some(&other)
+            && (introduced.len() < INTRODUCED_MAX || introduced.contains_key(&raft_id))
+        {
+            introduced.insert(raft_id, other);
             self.shared.news.notify_one();
         }
         Ok(())
@@ -258,21 +260,21 @@ impl Peering {
         let members = cluster.members.values();
         let members = members.map(|member| (member.raft_id, Other { node: member.node, addr: member.addr.clone() }));
         let mut others: BTreeMap<u64, Other> = members.collect();
-        let mut met = locked(&self.shared.met);
-        met.retain(|raft_id, other| judge(cluster, other.node, *raft_id).is_ok());
-        others.extend(met.iter().map(|(raft_id, other)| (*raft_id, other.clone())));
+        let mut introduced = locked(&self.shared.introduced);
+        introduced.retain(|raft_id, other| judge(cluster, other.node, *raft_id).is_ok());
+        others.extend(introduced.iter().map(|(raft_id, other)| (*raft_id, other.clone())));
         others.remove(&own.raft_id);
         others
     }
 }
 
 /// Checks a raft id, and the node in the certificate, against the table of members.
-fn judge(cluster: &Cluster, node: NodeId, raft_id: u64) -> Result<(), Stranger> {
+fn judge(cluster: &Cluster, node: NodeId, raft_id: u64) -> Result<(), PeerRefused> {
     if let Some(since) = cluster.former_members.get(raft_id) {
-        return Err(Stranger::Former { raft_id, since: *since });
+        return Err(PeerRefused::Former { raft_id, since: *since });
     }
     match cluster.member_with(raft_id) {
-        Some(member) if member.node != node => Err(Stranger::Impostor { raft_id, of: member.node, node }),
+        Some(member) if member.node != node => Err(PeerRefused::Impostor { raft_id, of: member.node, node }),
         Some(_) | None => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use super::Peering;
 use super::link::client;
 
 /// Timeout for another manager's answer: a client is waiting for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Peering {
     /// Sends orders to the other managers that hold the sessions of these nodes; returns the nodes that accepted theirs.
@@ -24,7 +24,7 @@ impl Peering {
                     let mut client = client(&other, credentials).await?;
                     client.hand_over(request).await.map_err(|status| status.message().to_owned())
                 };
-                match tokio::time::timeout(PATIENCE, call).await {
+                match tokio::time::timeout(TIMEOUT, call).await {
                     Ok(Ok(reply)) => reply.into_inner().taken,
                     Ok(Err(why)) => {
                         tracing::debug!(manager = %other.node, error = why, "another manager takes no orders for agents");

@@ -56,12 +56,12 @@ impl Outbox {
     }
 
     /// Records that the other manager called: a pause before the next attempt can end.
-    pub(super) fn note_called(&self) {
+    pub(super) fn record_call(&self) {
         self.called.notify_one();
     }
 
     /// Waits for this time, or until the other manager calls; returns whether it did.
-    pub(super) async fn is_called_within(&self, pause: Duration) -> bool {
+    pub(super) async fn wait_for_call(&self, pause: Duration) -> bool {
         tokio::time::timeout(pause, self.called.notified()).await.is_ok()
     }
 
@@ -139,14 +139,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_ends_when_the_other_manager_calls_and_each_call_ends_one() {
         let (outbox, pause) = (outbox(), Duration::from_secs(3_600));
-        assert!(!outbox.is_called_within(pause).await);
-        outbox.note_called();
-        assert!(outbox.is_called_within(pause).await);
-        assert!(!outbox.is_called_within(pause).await);
+        assert!(!outbox.wait_for_call(pause).await);
+        outbox.record_call();
+        assert!(outbox.wait_for_call(pause).await);
+        assert!(!outbox.wait_for_call(pause).await);
     }
 
     #[test]
-    fn what_finds_no_room_is_dropped_and_counted_and_the_first_is_told() {
+    fn messages_without_room_are_dropped_and_counted_and_the_first_is_reported() {
         // The size of each message, and how many of them fit.
         let table = [(0, MESSAGES_MAX), (BYTES_MAX / 4, 3), (2 * BYTES_MAX, 1)];
         for (size, kept) in table {

@@ -12,7 +12,7 @@ use commands::space::Space;
 
 use crate::control::views;
 use crate::log::FrameLink;
-use crate::manager::replica::{Beat, Call, PeerMessage, Stand, Standing, UsesOfNode};
+use crate::manager::replica::{Beat, Call, MemberStatus, MembersStatus, PeerMessage, UsesOfNode};
 
 /// Converts a message to the wire format.
 pub fn to_wire(message: PeerMessage) -> Wire {
@@ -33,7 +33,7 @@ pub fn to_wire(message: PeerMessage) -> Wire {
         }
         PeerMessage::Resend { call } => Message::Resend(call_to_wire(call)),
         PeerMessage::Disk(Space { free_bytes, total_bytes }) => Message::Disk(DiskSpace { free_bytes, total_bytes }),
-        PeerMessage::Standing(standing) => Message::Standing(standing_to_wire(standing)),
+        PeerMessage::MembersStatus(members_status) => Message::Standing(members_status_to_wire(members_status)),
         PeerMessage::Outcome { call, outcome } => {
             Message::Outcome(ForwardedOutcome { call: call_to_wire(call), outcome })
         }
@@ -74,7 +74,7 @@ pub fn from_wire(message: Wire) -> Option<PeerMessage> {
         }
         Message::Resend(call) => PeerMessage::Resend { call: call_from_wire(call) },
         Message::Disk(DiskSpace { free_bytes, total_bytes }) => PeerMessage::Disk(Space { free_bytes, total_bytes }),
-        Message::Standing(standing) => PeerMessage::Standing(standing_from_wire(standing)),
+        Message::Standing(members_status) => PeerMessage::MembersStatus(members_status_from_wire(members_status)),
         Message::Outcome(ForwardedOutcome { call, outcome }) => {
             PeerMessage::Outcome { call: call_from_wire(call), outcome }
         }
@@ -90,14 +90,16 @@ pub fn from_wire(message: Wire) -> Option<PeerMessage> {
     })
 }
 
-fn standing_to_wire(Standing { committed, members }: Standing) -> WireStanding {
-    let member = |Stand { raft_id, matched, reachable, obstacle }| WireStand { raft_id, matched, reachable, obstacle };
+fn members_status_to_wire(MembersStatus { committed, members }: MembersStatus) -> WireStanding {
+    let member =
+        |MemberStatus { raft_id, matched, reachable, obstacle }| WireStand { raft_id, matched, reachable, obstacle };
     WireStanding { committed, members: members.into_iter().map(member).collect() }
 }
 
-fn standing_from_wire(WireStanding { committed, members }: WireStanding) -> Standing {
-    let member = |WireStand { raft_id, matched, reachable, obstacle }| Stand { raft_id, matched, reachable, obstacle };
-    Standing { committed, members: members.into_iter().map(member).collect() }
+fn members_status_from_wire(WireStanding { committed, members }: WireStanding) -> MembersStatus {
+    let member =
+        |WireStand { raft_id, matched, reachable, obstacle }| MemberStatus { raft_id, matched, reachable, obstacle };
+    MembersStatus { committed, members: members.into_iter().map(member).collect() }
 }
 
 fn call_to_wire(Call { run, number }: Call) -> ForwardedCall {
@@ -145,11 +147,11 @@ mod tests {
             },
             PeerMessage::Resend { call: Call { run: 1, number: 2 } },
             PeerMessage::Disk(Space { free_bytes: 3, total_bytes: 4 }),
-            PeerMessage::Standing(Standing {
+            PeerMessage::MembersStatus(MembersStatus {
                 committed: 5,
                 members: vec![
-                    Stand { raft_id: 1, matched: 5, reachable: true, obstacle: None },
-                    Stand { raft_id: 2, matched: 0, reachable: false, obstacle: Some("it leads".to_owned()) },
+                    MemberStatus { raft_id: 1, matched: 5, reachable: true, obstacle: None },
+                    MemberStatus { raft_id: 2, matched: 0, reachable: false, obstacle: Some("it leads".to_owned()) },
                 ],
             }),
             PeerMessage::Outcome { call: Call { run: 1, number: 2 }, outcome: b"{}".to_vec() },

@@ -38,17 +38,17 @@ pub const TURNS_MAX: usize = 50_000;
 /// Maximum number of events in a copy, so that its memory is bounded: 100,000 tasks are created, placed, started and reported.
 pub const EVENTS_MAX: usize = 500_000;
 /// How long a node may be silent: longer than any copy exists.
-const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How a copy ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
+pub enum Ending {
     /// No change is in progress any longer.
-    Reached,
+    Settled,
     /// It was still busy after [`TIME_MAX`].
-    Time,
+    TimeLimit,
     /// It was still busy after [`TURNS_MAX`] or [`EVENTS_MAX`].
-    Work,
+    WorkLimit,
     /// The caller has stopped it.
     Stopped,
 }
@@ -69,7 +69,7 @@ pub struct Sandbox {
     began: Timestamp,
     now: Timestamp,
     /// Quarantined services, which the reconcilers skip.
-    aside: BTreeSet<ServiceId>,
+    quarantined: BTreeSet<ServiceId>,
     timers: Timers,
     agents: Agents,
     left: Touched,
@@ -105,12 +105,12 @@ impl Clone for Caches {
 
 impl Sandbox {
     /// A copy of this state, at this time. Changes in progress continue, and nodes that the leader has not heard from yet return.
-    pub fn of(cluster: Cluster, now: Timestamp, aside: BTreeSet<ServiceId>) -> Self {
+    pub fn of(cluster: Cluster, now: Timestamp, quarantined: BTreeSet<ServiceId>) -> Self {
         let now = now.max(cluster.position.time);
         let mut sandbox = Self {
             began: now,
             now,
-            aside,
+            quarantined,
             timers: Timers::default(),
             agents: Agents::default(),
             left: Touched::default(),
@@ -124,8 +124,8 @@ impl Sandbox {
         if !returned.is_empty() {
             sandbox.turn(returned, sandbox.ids());
         }
-        let under_way = sandbox.under_way();
-        sandbox.left.merge(under_way);
+        let in_progress = sandbox.in_progress();
+        sandbox.left.merge(in_progress);
         sandbox
     }
 
@@ -154,15 +154,15 @@ impl Sandbox {
         let changes = !decision.events.is_empty() || !decision.volatile.is_empty();
         if changes {
             self.turn(decision.events, ctx.ids);
-            self.work_off();
+            self.finish_work();
         }
         Ok(Judged { subject: decision.subject, changes })
     }
 
     /// Applies these events now.
-    pub fn suppose(&mut self, kinds: Vec<Kind>) {
+    pub fn apply(&mut self, kinds: Vec<Kind>) {
         self.turn(kinds, self.ids());
-        self.work_off();
+        self.finish_work();
     }
 
     /// A new id in this copy.
@@ -171,24 +171,24 @@ impl Sandbox {
     }
 
     /// Advances time until no change is in progress.
-    pub fn come_to_rest(&mut self, is_stopped: &dyn Fn() -> bool) -> Rest {
+    pub fn run_until_settled(&mut self, is_stopped: &dyn Fn() -> bool) -> Ending {
         loop {
             if is_stopped() {
-                return Rest::Stopped;
+                return Ending::Stopped;
             }
             if self.turns >= TURNS_MAX || self.events >= EVENTS_MAX {
-                return Rest::Work;
+                return Ending::WorkLimit;
             }
             if !self.left.is_empty() {
                 self.turn(Vec::new(), self.ids());
                 continue;
             }
-            let Some(next) = self.next() else { return Rest::Reached };
+            let Some(next) = self.next() else { return Ending::Settled };
             if next.since(self.began) > TIME_MAX {
-                return Rest::Time;
+                return Ending::TimeLimit;
             }
             self.now = self.now.max(next);
-            self.hear_agents();
+            self.process_reports();
         }
     }
 
@@ -210,7 +210,7 @@ impl Sandbox {
             if next.is_none() {
                 return true;
             }
-            self.hear_agents();
+            self.process_reports();
         }
     }
 
@@ -224,14 +224,14 @@ impl Sandbox {
     }
 
     /// Completes the work left by earlier turns, at this instant.
-    fn work_off(&mut self) {
+    fn finish_work(&mut self) {
         while !self.left.is_empty() && self.turns < TURNS_MAX && self.events < EVENTS_MAX {
             self.turn(Vec::new(), self.ids());
         }
     }
 
     /// Judges the due reports, and processes due timers.
-    fn hear_agents(&mut self) {
+    fn process_reports(&mut self) {
         let mut kinds = Vec::new();
         let ids = self.ids();
         for (actor, report) in self.agents.reports(&self.cluster, self.now) {
@@ -260,8 +260,8 @@ impl Sandbox {
         let uses = Uses::new();
         let (ids, presence, peers) = (&mut ids, &presence, &peers);
         let mut ctx = reconcilers::Ctx { now: self.now, ids, presence, peers, uses: &uses, candidates };
-        let settled = settle_without(&self.aside, &mut self.cluster, touched, &mut ctx, &at, Budget::FRAME);
-        self.aside.extend(settled.disputed);
+        let settled = settle_without(&self.quarantined, &mut self.cluster, touched, &mut ctx, &at, Budget::FRAME);
+        self.quarantined.extend(settled.disputed);
         self.timers.set(&settled.wakes);
         self.left = settled.left;
         self.turns += 1;
@@ -285,7 +285,7 @@ impl Sandbox {
     }
 
     /// What is unfinished according to the state: tasks in progress, and rollouts.
-    fn under_way(&mut self) -> Touched {
+    fn in_progress(&mut self) -> Touched {
         let (mut touched, cluster) = (Touched::default(), self.cluster.clone());
         for task in cluster.tasks.values() {
             let waits = self.agents.look(&cluster, task.id, self.now);
@@ -314,7 +314,7 @@ impl Sandbox {
 
     /// Nodes that are not down send heartbeats all the time, and so do flapping ones: those that a turn processes.
     fn presence(&self, touched: &Touched) -> Presence {
-        let sign = LastSeen { at: self.now, patience: PATIENCE };
+        let sign = LastSeen { at: self.now, timeout: HEARTBEAT_TIMEOUT };
         let heard = |id: NodeId| {
             self.cluster.nodes.get(id).filter(|node| !node.is_down() || node.held_until.is_some()).map(|_| (id, sign))
         };

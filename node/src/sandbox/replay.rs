@@ -61,7 +61,7 @@ impl Replay {
             Kind::NodeDeclaredDown(events::NodeDeclaredDown { node: *node, last_heard, unheard: None })
         }));
         let first = first.into_iter().map(|kind| policy.applied_to(kind)).collect();
-        sandbox.suppose(first);
+        sandbox.apply(first);
         Self { sandbox, policy, figures: Figures::default() }
     }
 
@@ -70,7 +70,7 @@ impl Replay {
         let keeps_up = self.advance_to(time);
         let given = self.given(events);
         if !given.is_empty() {
-            self.sandbox.suppose(given);
+            self.sandbox.apply(given);
         }
         keeps_up
     }

@@ -54,7 +54,7 @@ fn with_web(nodes: u128, replicas: u64) -> Sandbox {
     let mut sandbox = Sandbox::of(cluster(nodes), Timestamp::default(), BTreeSet::new());
     let web = spec("web", Mode::Replicated(ReplicatedMode { replicas }));
     sandbox.judge(&operator(), &create(web)).expect("a service");
-    assert_eq!(sandbox.come_to_rest(&|| false), Rest::Reached);
+    assert_eq!(sandbox.run_until_settled(&|| false), Ending::Settled);
     sandbox
 }
 
@@ -103,7 +103,7 @@ fn a_rollout_takes_its_steps_and_its_delay() {
         secrets: Default::default(),
     };
     after.judge(&operator(), &Command::UpdateService(update)).expect("an update");
-    assert_eq!(after.come_to_rest(&|| false), Rest::Reached);
+    assert_eq!(after.run_until_settled(&|| false), Ending::Settled);
     let replaced = words(&before, &after);
     assert!(replaced.iter().all(|word| word.starts_with("Replace web.")), "{replaced:?}");
     let waits = Difference::between(before.cluster(), after.cluster(), after.began());
@@ -122,9 +122,9 @@ fn tasks_move_off_a_node_that_is_drained_or_lost() {
     drained.judge(&operator(), &Command::UpdateNode(drain)).expect("a drain");
     let mut lost = again(&before);
     let down = events::NodeDeclaredDown { node, ..events::NodeDeclaredDown::default() };
-    lost.suppose(vec![Kind::NodeDeclaredDown(down)]);
+    lost.apply(vec![Kind::NodeDeclaredDown(down)]);
     for mut after in [drained, lost] {
-        assert_eq!(after.come_to_rest(&|| false), Rest::Reached);
+        assert_eq!(after.run_until_settled(&|| false), Ending::Settled);
         let moved = words(&before, &after);
         assert!(moved.len() == 1 && moved[0].starts_with("Move web."), "{moved:?}");
         assert_eq!(running(&after), 3);
@@ -137,22 +137,22 @@ fn a_job_runs_to_its_end() {
     let mut after = before.clone();
     let job = Mode::ReplicatedJob(ReplicatedJobMode { max_concurrent: 1, total_completions: 2 });
     after.judge(&operator(), &create(spec("job", job))).expect("a job");
-    assert_eq!(after.come_to_rest(&|| false), Rest::Reached);
+    assert_eq!(after.run_until_settled(&|| false), Ending::Settled);
     let ran = words(&before, &after);
     assert!(ran.len() == 2 && ran.iter().all(|word| word.starts_with("Start job.")), "{ran:?}");
 }
 
 #[test]
-fn what_is_under_way_goes_on_and_is_left_out_of_what_a_command_does() {
+fn changes_in_progress_continue_and_are_not_attributed_to_a_command() {
     let mut busy = Sandbox::of(cluster(2), Timestamp::default(), BTreeSet::new());
     busy.judge(&operator(), &create(spec("web", Mode::Replicated(ReplicatedMode { replicas: 2 })))).expect("a service");
     // Its tasks have not started yet.
     let before = again(&busy);
     let (mut without, mut with) = (before.clone(), before.clone());
-    assert_eq!(without.come_to_rest(&|| false), Rest::Reached);
+    assert_eq!(without.run_until_settled(&|| false), Ending::Settled);
     assert_eq!(running(&without), 2);
     with.judge(&operator(), &create(spec("db", Mode::Replicated(ReplicatedMode { replicas: 1 })))).expect("another");
-    assert_eq!(with.come_to_rest(&|| false), Rest::Reached);
+    assert_eq!(with.run_until_settled(&|| false), Ending::Settled);
     let between = |after: &Sandbox| Difference::between(before.cluster(), after.cluster(), before.began());
     let difference = between(&with).without(&between(&without));
     let services: Vec<&str> = difference.tasks.iter().map(|change| change.service.as_str()).collect();
@@ -162,7 +162,7 @@ fn what_is_under_way_goes_on_and_is_left_out_of_what_a_command_does() {
 #[test]
 fn who_does_not_wait_ends_it_and_a_refusal_is_the_managers() {
     let mut sandbox = with_web(1, 1);
-    assert_eq!(sandbox.come_to_rest(&|| true), Rest::Stopped);
+    assert_eq!(sandbox.run_until_settled(&|| true), Ending::Stopped);
     let taken = create(spec("web", Mode::Replicated(ReplicatedMode { replicas: 1 })));
     let refused = sandbox.judge(&operator(), &taken).expect_err("the name is taken");
     assert_eq!(refused.kind, commands::RejectionKind::Exists);
@@ -181,22 +181,22 @@ fn settings() -> Kind {
 fn other_settings_lose_no_node() {
     let before = later(&with_web(3, 3));
     let mut after = before.clone();
-    after.suppose(vec![settings()]);
-    assert_eq!(after.come_to_rest(&|| false), Rest::Reached);
+    after.apply(vec![settings()]);
+    assert_eq!(after.run_until_settled(&|| false), Ending::Settled);
     assert_eq!(words(&before, &after), [""; 0]);
 }
 
 #[test]
 fn nodes_that_a_new_leader_has_not_heard_yet_come_back() {
     let mut unheard = with_web(3, 3);
-    unheard.suppose(vec![Kind::LeadershipAssumed(LeadershipAssumed::default())]);
+    unheard.apply(vec![Kind::LeadershipAssumed(LeadershipAssumed::default())]);
     let liveness = |sandbox: &Sandbox| sandbox.cluster().nodes.values().map(|node| node.liveness).collect::<Vec<_>>();
     assert_eq!(liveness(&unheard), [Liveness::Unknown; 3]);
     let before = again(&unheard);
     assert_eq!(liveness(&before), [Liveness::Ready; 3]);
     let mut after = before.clone();
     after.judge(&operator(), &create(spec("db", Mode::Replicated(ReplicatedMode { replicas: 3 })))).expect("a service");
-    assert_eq!(after.come_to_rest(&|| false), Rest::Reached);
+    assert_eq!(after.run_until_settled(&|| false), Ending::Settled);
     assert_eq!(running(&after), 6);
 }
 
@@ -215,7 +215,7 @@ fn a_rollout_that_takes_the_place_of_another_one_replaces_every_task() {
     let before = again(&busy);
     let (mut without, mut with) = (before.clone(), before.clone());
     image(&mut with, "z");
-    assert_eq!([without.come_to_rest(&|| false), with.come_to_rest(&|| false)], [Rest::Reached; 2]);
+    assert_eq!([without.run_until_settled(&|| false), with.run_until_settled(&|| false)], [Ending::Settled; 2]);
     let between = |after: &Sandbox| Difference::between(before.cluster(), after.cluster(), before.began());
     let mut places: Vec<u64> =
         between(&with).without(&between(&without)).tasks.iter().filter_map(|change| change.place.1.slot()).collect();

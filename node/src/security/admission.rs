@@ -1,7 +1,7 @@
 //! Decides which connections a manager keeps, which it refuses, and which it closes to make room: pure accounting without
 //! sockets or clocks.
 //!
-//! A connection is *silent* until its ClientHello has arrived, and then *shaking* until its handshake is complete. After that
+//! A connection is *silent* until its ClientHello has arrived, and then *handshaking* until its handshake is complete. After that
 //! it belongs to a *member*, identified by its certificate, or it is *anonymous*. Each class has its own places, so that a
 //! flood in one class does not take those of another; and within a class each source (an address, or a node for members) has
 //! its own limit. Many members may share one address: only unauthenticated connections are counted by address, separately for
@@ -32,7 +32,7 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub(super) silent: Bounds,
-    pub(super) shaking: Bounds,
+    pub(super) handshaking: Bounds,
     pub(super) anonymous: Bounds,
     pub(super) members: Bounds,
     /// Maximum connections of operators to the control socket.
@@ -49,17 +49,17 @@ const SILENT_MAX: usize = 1_024;
 /// Silent connections of one address.
 const SILENT_EACH_MAX: usize = 256;
 /// Handshakes in progress: each uses up to about 20 KiB, so all together at most 80 MiB.
-const SHAKING_MAX: usize = 4_096;
+const HANDSHAKING_MAX: usize = 4_096;
 /// Handshakes in progress of one address: enough for ten thousand honest ones per second, each complete within 50 ms.
-const SHAKING_EACH_MAX: usize = 512;
+const HANDSHAKING_EACH_MAX: usize = 512;
 /// Connections without a certificate. Each is open for a single call, which takes some milliseconds.
 const ANONYMOUS_MAX: usize = 1_024;
 /// Connections without a certificate of one address: the number of nodes behind one gateway that can join at a time.
 const ANONYMOUS_EACH_MAX: usize = 128;
 /// Minimum places of connections without a certificate, which otherwise get an eighth, or for handshakes a quarter, of all: a
 /// share that is only sufficient if there are many.
-const UNPROVEN_MIN: usize = 256;
-const SHAKING_MIN: usize = 1_024;
+const ANONYMOUS_MIN: usize = 256;
+const HANDSHAKING_MIN: usize = 1_024;
 /// Connections of one node: one for its session, one for a renewal, and as many again that are broken and not timed out yet.
 const MEMBER_EACH_MAX: usize = 8;
 
@@ -69,14 +69,14 @@ impl Limits {
         let reserve = (descriptors / 16).clamp(RESERVE_MIN, RESERVE_MAX).min(descriptors / 2);
         let free = descriptors - reserve;
         let bounds = |total: usize, each_max: usize| Bounds { total, each: (total / 4).clamp(1, each_max) };
-        let unproven = (free / 64).max(UNPROVEN_MIN.min(free / 8)).max(1);
+        let unproven = (free / 64).max(ANONYMOUS_MIN.min(free / 8)).max(1);
         let silent = bounds(unproven.min(SILENT_MAX), SILENT_EACH_MAX);
         let anonymous = bounds(unproven.min(ANONYMOUS_MAX), ANONYMOUS_EACH_MAX);
-        let shaking = (free / 16).max(SHAKING_MIN.min(free / 4)).clamp(1, SHAKING_MAX);
-        let shaking = bounds(shaking, SHAKING_EACH_MAX);
-        let members = free.saturating_sub(silent.total + shaking.total + anonymous.total).max(1);
+        let handshaking = (free / 16).max(HANDSHAKING_MIN.min(free / 4)).clamp(1, HANDSHAKING_MAX);
+        let handshaking = bounds(handshaking, HANDSHAKING_EACH_MAX);
+        let members = free.saturating_sub(silent.total + handshaking.total + anonymous.total).max(1);
         let members = Bounds { total: members, each: MEMBER_EACH_MAX };
-        Self { silent, shaking, anonymous, members, operators: (reserve / 2).max(1) }
+        Self { silent, handshaking, anonymous, members, operators: (reserve / 2).max(1) }
     }
 
     /// Maximum open connections of members.
@@ -107,7 +107,7 @@ pub(super) enum Applicant {
     /// Knows a join token, or replays the introduction of a client that does.
     Joiner(Source),
     /// Any other client at this source.
-    Stranger(Source),
+    Unauthenticated(Source),
 }
 
 /// What is known of the client of a connection.
@@ -116,7 +116,7 @@ pub(super) enum Class {
     /// It has sent nothing yet.
     Silent(Source),
     /// Its handshake is in progress.
-    Shaking(Applicant),
+    Handshaking(Applicant),
     /// It has no certificate.
     Anonymous(Applicant),
     /// It has this node's certificate.
@@ -128,7 +128,7 @@ impl Class {
     pub(super) fn counted_as(self) -> ConnectionClass {
         match self {
             Self::Silent(_) => ConnectionClass::Silent,
-            Self::Shaking(_) => ConnectionClass::Handshake,
+            Self::Handshaking(_) => ConnectionClass::Handshake,
             Self::Anonymous(_) => ConnectionClass::Anonymous,
             Self::Member(_) => ConnectionClass::Member,
         }
@@ -150,7 +150,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Admission {
     silent: Places<Source>,
-    shaking: Places<Applicant>,
+    handshaking: Places<Applicant>,
     anonymous: Places<Applicant>,
     members: Places<NodeId>,
 }
@@ -160,12 +160,12 @@ impl Admission {
         Self {
             // Among silent connections, the newest is the most likely to be honest: an honest one does not stay silent for
             // long.
-            silent: Places::new(limits.silent, 1, Own::Replaced),
+            silent: Places::new(limits.silent, 1, OverLimit::ReplaceOldest),
             // If handshakes replaced each other, none of many clients behind one address would ever complete.
-            shaking: Places::new(limits.shaking, 1, Own::Kept),
-            anonymous: Places::new(limits.anonymous, 1, Own::Replaced),
+            handshaking: Places::new(limits.handshaking, 1, OverLimit::RefuseNewest),
+            anonymous: Places::new(limits.anonymous, 1, OverLimit::ReplaceOldest),
             // The only connection of a node is its session, which another node's connection never replaces.
-            members: Places::new(limits.members, 2, Own::Replaced),
+            members: Places::new(limits.members, 2, OverLimit::ReplaceOldest),
         }
     }
 
@@ -173,7 +173,7 @@ impl Admission {
     pub(super) fn enter(&mut self, id: ConnectionId, class: Class) -> Verdict {
         match class {
             Class::Silent(source) => self.silent.enter(id, source),
-            Class::Shaking(applicant) => self.shaking.enter(id, applicant),
+            Class::Handshaking(applicant) => self.handshaking.enter(id, applicant),
             Class::Anonymous(applicant) => self.anonymous.enter(id, applicant),
             Class::Member(node) => self.members.enter(id, node),
         }
@@ -183,7 +183,7 @@ impl Admission {
     pub(super) fn leave(&mut self, id: ConnectionId, class: Class) {
         match class {
             Class::Silent(source) => self.silent.leave(id, source),
-            Class::Shaking(applicant) => self.shaking.leave(id, applicant),
+            Class::Handshaking(applicant) => self.handshaking.leave(id, applicant),
             Class::Anonymous(applicant) => self.anonymous.leave(id, applicant),
             Class::Member(node) => self.members.leave(id, node),
         }
@@ -192,11 +192,11 @@ impl Admission {
 
 /// What happens when a source exceeds its own limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Own {
+enum OverLimit {
     /// The newest connection replaces the oldest.
-    Replaced,
+    ReplaceOldest,
     /// The existing connections stay, and the newest is refused.
-    Kept,
+    RefuseNewest,
 }
 
 /// The places of one class, by source.
@@ -205,7 +205,7 @@ struct Places<K> {
     bounds: Bounds,
     /// From this number of connections, a source has to yield one to another source.
     yields_from: usize,
-    own: Own,
+    over_limit: OverLimit,
     held: BTreeMap<K, BTreeSet<ConnectionId>>,
     /// Every source with its number of connections and its oldest one; the last source yields first.
     ranks: BTreeSet<(usize, Reverse<ConnectionId>, K)>,
@@ -213,8 +213,8 @@ struct Places<K> {
 }
 
 impl<K: Ord + Copy> Places<K> {
-    fn new(bounds: Bounds, yields_from: usize, own: Own) -> Self {
-        Self { bounds, yields_from, own, held: BTreeMap::new(), ranks: BTreeSet::new(), total: 0 }
+    fn new(bounds: Bounds, yields_from: usize, over_limit: OverLimit) -> Self {
+        Self { bounds, yields_from, over_limit, held: BTreeMap::new(), ranks: BTreeSet::new(), total: 0 }
     }
 
     /// A source at its limit replaces its own oldest connection, or is refused; when all places are taken, the source with the
@@ -223,7 +223,7 @@ impl<K: Ord + Copy> Places<K> {
         let own = self.held.get(&source);
         let (held, oldest) = own.map_or((0, None), |own| (own.len(), own.first().copied()));
         let victim = if held >= self.bounds.each {
-            if self.own == Own::Kept {
+            if self.over_limit == OverLimit::RefuseNewest {
                 return Verdict::Refuse;
             }
             oldest.map(|oldest| (source, oldest))
@@ -245,10 +245,10 @@ impl<K: Ord + Copy> Places<K> {
 
     /// From this number of connections, a source has to yield one to another that holds `held`.
     fn yields_to(&self, held: usize) -> usize {
-        match self.own {
+        match self.over_limit {
             // Otherwise two sources could replace each other's connections forever, and complete none.
-            Own::Kept if held > 0 => self.yields_from.max(held + 2),
-            Own::Kept | Own::Replaced => self.yields_from,
+            OverLimit::RefuseNewest if held > 0 => self.yields_from.max(held + 2),
+            OverLimit::RefuseNewest | OverLimit::ReplaceOldest => self.yields_from,
         }
     }
 
@@ -288,7 +288,7 @@ mod tests {
         let bounds = |total, each| Bounds { total, each };
         Admission::new(Limits {
             silent: bounds(6, 3),
-            shaking: bounds(6, 3),
+            handshaking: bounds(6, 3),
             anonymous: bounds(4, 2),
             members: bounds(4, 2),
             operators: 1,
@@ -303,12 +303,12 @@ mod tests {
         Class::Silent(source(host))
     }
 
-    fn shaking(host: u8) -> Class {
-        Class::Shaking(Applicant::Stranger(source(host)))
+    fn handshaking(host: u8) -> Class {
+        Class::Handshaking(Applicant::Unauthenticated(source(host)))
     }
 
     fn anonymous(host: u8) -> Class {
-        Class::Anonymous(Applicant::Stranger(source(host)))
+        Class::Anonymous(Applicant::Unauthenticated(source(host)))
     }
 
     fn member(node: u128) -> Class {
@@ -385,41 +385,41 @@ mod tests {
             (
                 "an address has its places, and then its newest is refused",
                 &[
-                    (shaking(1), Admit),
-                    (shaking(1), Admit),
-                    (shaking(1), Admit),
-                    (shaking(1), Refuse),
-                    (shaking(2), Admit),
+                    (handshaking(1), Admit),
+                    (handshaking(1), Admit),
+                    (handshaking(1), Admit),
+                    (handshaking(1), Refuse),
+                    (handshaking(2), Admit),
                 ],
             ),
             (
                 "where all places are taken, an address gives one up only to one that has fewer",
                 &[
-                    (shaking(1), Admit),
-                    (shaking(1), Admit),
-                    (shaking(1), Admit),
-                    (shaking(2), Admit),
-                    (shaking(2), Admit),
-                    (shaking(3), Admit),
-                    (shaking(2), Refuse),
-                    (shaking(3), Replace(1)),
+                    (handshaking(1), Admit),
+                    (handshaking(1), Admit),
+                    (handshaking(1), Admit),
+                    (handshaking(2), Admit),
+                    (handshaking(2), Admit),
+                    (handshaking(3), Admit),
+                    (handshaking(2), Refuse),
+                    (handshaking(3), Replace(1)),
                     // Now each has two.
-                    (shaking(3), Refuse),
-                    (shaking(1), Refuse),
-                    (shaking(4), Replace(2)),
+                    (handshaking(3), Refuse),
+                    (handshaking(1), Refuse),
+                    (handshaking(4), Replace(2)),
                 ],
             ),
             (
                 "whoever introduced itself has places of its own, wherever it comes from",
                 &[
-                    (shaking(1), Admit),
-                    (shaking(1), Admit),
-                    (shaking(1), Admit),
-                    (shaking(1), Refuse),
-                    (Class::Shaking(Applicant::Joiner(source(1))), Admit),
-                    (Class::Shaking(Applicant::Node(NodeId::from_bits(1))), Admit),
-                    (shaking(2), Admit),
-                    (Class::Shaking(Applicant::Node(NodeId::from_bits(2))), Replace(1)),
+                    (handshaking(1), Admit),
+                    (handshaking(1), Admit),
+                    (handshaking(1), Admit),
+                    (handshaking(1), Refuse),
+                    (Class::Handshaking(Applicant::Joiner(source(1))), Admit),
+                    (Class::Handshaking(Applicant::Node(NodeId::from_bits(1))), Admit),
+                    (handshaking(2), Admit),
+                    (Class::Handshaking(Applicant::Node(NodeId::from_bits(2))), Replace(1)),
                     (anonymous(1), Admit),
                     (anonymous(1), Admit),
                     (Class::Anonymous(Applicant::Joiner(source(1))), Admit),
@@ -497,19 +497,22 @@ mod tests {
     fn limits_leave_the_log_its_descriptors() {
         for descriptors in [1, 64, 1_024, 4_096, 20_000, 1_048_576] {
             let limits = Limits::of_descriptors(descriptors);
-            let nodes = limits.silent.total + limits.shaking.total + limits.anonymous.total + limits.members.total;
+            let nodes = limits.silent.total + limits.handshaking.total + limits.anonymous.total + limits.members.total;
             let left = descriptors.saturating_sub(nodes);
             assert!(descriptors < 64 || left >= RESERVE_MIN.min(descriptors / 2), "{descriptors}: {limits:?}");
-            assert!(limits.shaking.each <= limits.shaking.total && limits.members.total > 0, "{limits:?}");
+            assert!(limits.handshaking.each <= limits.handshaking.total && limits.members.total > 0, "{limits:?}");
             assert!(limits.operators > 0, "{limits:?}");
         }
         let few = Limits::of_descriptors(1_024);
-        assert_eq!((few.silent.total, few.shaking.total, few.anonymous.total, few.members.total), (64, 128, 64, 256));
+        assert_eq!(
+            (few.silent.total, few.handshaking.total, few.anonymous.total, few.members.total),
+            (64, 128, 64, 256)
+        );
         // If descriptors are scarce, members get most of them.
         assert!(Limits::of_descriptors(20_000).members.total > 17_000 - 8);
         let usual = Limits::of_descriptors(1_048_576);
         assert_eq!(usual.silent, Bounds { total: 1_024, each: 256 });
-        assert_eq!(usual.shaking, Bounds { total: 4_096, each: 512 });
+        assert_eq!(usual.handshaking, Bounds { total: 4_096, each: 512 });
         assert_eq!(usual.anonymous, Bounds { total: 1_024, each: 128 });
         assert_eq!(usual.members, Bounds { total: 1_040_384, each: 8 });
     }

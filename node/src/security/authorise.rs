@@ -35,7 +35,7 @@ pub enum Membership {
     /// The cluster has no such node.
     Unknown,
     /// This manager has no such node, but may lag behind the leader.
-    Unheard,
+    NotYetKnown,
 }
 
 /// Judges calls to one cluster.
@@ -98,7 +98,7 @@ pub enum AccessError {
     NotMember(NodeId),
     /// This manager has no such node, but cannot conclude that the cluster has none.
     #[error("this manager does not know node {0} yet: it has not caught up with the manager that leads")]
-    Unheard(NodeId),
+    NotYetKnown(NodeId),
     /// The connection has no authenticated peer: a bug, so the request is not trusted.
     #[error("the connection does not say who is calling")]
     Unknown,
@@ -111,7 +111,9 @@ impl AccessError {
             Self::Anonymous { .. } => "join the cluster first, or call over the unix socket of a manager",
             Self::Role { .. } => "call from a manager, or over the unix socket of one",
             Self::NoNode { .. } => "nodes call over TLS, with their own certificate",
-            Self::OperatorRole { .. } => "ask somebody with a higher role, or call over the unix socket of a manager",
+            Self::OperatorRole { .. } => {
+                "ask an operator with a higher role, or call over the unix socket of a manager"
+            }
             Self::NotOperator(_) => "get a new identity with `swarmctl operator create`",
             Self::OtherCluster { .. } => "check the address: this manager serves another cluster",
             Self::Removed(_) => {
@@ -121,7 +123,7 @@ impl AccessError {
                 "restore the manager from a newer backup; or stop the node's swarmd, delete the certificates directory in its state \
                  directory, and start it with a join token: it joins as another node and removes its old tasks"
             }
-            Self::Unheard(_) => "ask another manager, or try again",
+            Self::NotYetKnown(_) => "ask another manager, or try again",
             Self::Unknown => "report this as a bug",
         }
     }
@@ -137,7 +139,7 @@ impl AccessError {
             | Self::OtherCluster { .. }
             | Self::Removed(_)
             | Self::NotMember(_) => true,
-            Self::Unheard(_) | Self::Unknown => false,
+            Self::NotYetKnown(_) | Self::Unknown => false,
         }
     }
 }
@@ -148,7 +150,7 @@ impl From<AccessError> for Status {
         let kind = match refusal {
             AccessError::Removed(_) => RefusalKind::Removed,
             AccessError::NotMember(_) => RefusalKind::NotMember,
-            AccessError::Unheard(_) => RefusalKind::Unavailable,
+            AccessError::NotYetKnown(_) => RefusalKind::Unavailable,
             AccessError::Anonymous { .. }
             | AccessError::Role { .. }
             | AccessError::NoNode { .. }
@@ -197,14 +199,14 @@ impl<M: Fn(NodeId) -> Membership, O: Fn(OperatorId) -> Option<OperatorRole>> Gat
             }
             (Peer::Node { subject, address }, _) => match ((self.membership)(subject.node), allowed) {
                 (Membership::Member, Allowed::Operators(_) | Allowed::Managers)
-                | (Membership::Member | Membership::Unknown | Membership::Unheard, Allowed::Peers) => {
+                | (Membership::Member | Membership::Unknown | Membership::NotYetKnown, Allowed::Peers) => {
                     match subject.role {
                         Role::Manager => Ok(peer.clone()),
                         Role::Worker => Err(AccessError::Role { allowed, subject: *subject }),
                     }
                 }
                 (Membership::Member, Allowed::Nodes | Allowed::Anyone) => Ok(peer.clone()),
-                (Membership::Removed | Membership::Unknown | Membership::Unheard, Allowed::Anyone) => {
+                (Membership::Removed | Membership::Unknown | Membership::NotYetKnown, Allowed::Anyone) => {
                     Ok(Peer::Anonymous { address: *address })
                 }
                 (Membership::Removed, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes | Allowed::Peers) => {
@@ -213,8 +215,8 @@ impl<M: Fn(NodeId) -> Membership, O: Fn(OperatorId) -> Option<OperatorRole>> Gat
                 (Membership::Unknown, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes) => {
                     Err(AccessError::NotMember(subject.node))
                 }
-                (Membership::Unheard, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes) => {
-                    Err(AccessError::Unheard(subject.node))
+                (Membership::NotYetKnown, Allowed::Operators(_) | Allowed::Managers | Allowed::Nodes) => {
+                    Err(AccessError::NotYetKnown(subject.node))
                 }
             },
         }
@@ -260,13 +262,13 @@ mod tests {
 
     const REMOVED: u128 = 13;
     const UNKNOWN: u128 = 14;
-    const UNHEARD: u128 = 15;
+    const NOT_YET_KNOWN: u128 = 15;
 
     fn judge(peer: &Peer, allowed: Allowed) -> Result<Peer, AccessError> {
         let membership = |node: NodeId| match node.bits() {
             REMOVED => Membership::Removed,
             UNKNOWN => Membership::Unknown,
-            UNHEARD => Membership::Unheard,
+            NOT_YET_KNOWN => Membership::NotYetKnown,
             _ => Membership::Member,
         };
         Gate::new(ClusterId::from_bits(7), membership, |_| None).judge(peer, allowed)
@@ -285,7 +287,7 @@ mod tests {
         let refusals = [
             (REMOVED, AccessError::Removed(NodeId::from_bits(REMOVED))),
             (UNKNOWN, AccessError::NotMember(NodeId::from_bits(UNKNOWN))),
-            (UNHEARD, AccessError::Unheard(NodeId::from_bits(UNHEARD))),
+            (NOT_YET_KNOWN, AccessError::NotYetKnown(NodeId::from_bits(NOT_YET_KNOWN))),
         ];
         for (number, refusal) in refusals {
             for role in [Role::Manager, Role::Worker] {
@@ -321,7 +323,7 @@ mod tests {
         for (number, words, kind) in [
             (REMOVED, "node 000000000000000000000000d was removed from the cluster", RefusalKind::Removed),
             (UNKNOWN, "node 000000000000000000000000e is not a member: it joined after", RefusalKind::NotMember),
-            (UNHEARD, "this manager does not know node 000000000000000000000000f yet", RefusalKind::Unavailable),
+            (NOT_YET_KNOWN, "this manager does not know node 000000000000000000000000f yet", RefusalKind::Unavailable),
         ] {
             let refused = status(node(subject(number, Role::Worker)));
             assert!(refused.message().starts_with(words), "{refused:?}");

@@ -42,14 +42,14 @@ where
     E: std::error::Error + 'static,
     F: Future<Output = Result<String, E>>,
 {
-    let config = trusting_anybody().map_err(BootstrapError::Tls)?;
+    let config = accept_any_server_config().map_err(BootstrapError::Tls)?;
     let text = download(Connector::stranger(config).introduced_by(token)).await.map_err(BootstrapError::Download)?;
     let root = RootCertificate::from_pem(&text).map_err(BootstrapError::Certificate)?;
     token.verify_root(&root).map_err(BootstrapError::WrongRoot)?;
     Ok(root)
 }
 
-fn trusting_anybody() -> Result<Arc<ClientConfig>, rustls::Error> {
+fn accept_any_server_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(tls::provider()).with_protocol_versions(&tls::VERSIONS)?;
     let anybody = Arc::new(AnyServerForRootDownload(tls::provider()));
     Ok(tls::finish(builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()))

@@ -132,7 +132,7 @@ fn require(stream: &TlsStream<TcpStream>, node: NodeId) -> io::Result<()> {
     if found == Some(node) {
         return Ok(());
     }
-    let found = found.map_or_else(|| "nobody that says its name".to_owned(), |found| format!("node {found}"));
+    let found = found.map_or_else(|| "a server without a name".to_owned(), |found| format!("node {found}"));
     Err(io::Error::other(format!("{found} answered there instead of node {node}")))
 }
 

@@ -14,7 +14,7 @@ use wire::v1::certificates_client::CertificatesClient;
 use wire::v1::{CertificateReply, JoinRequest, RenewRequest, RootRequest};
 
 use crate::agent::backoff::{self, Backoff};
-use crate::agent::{Connect, ConnectError, Told};
+use crate::agent::{ClusterInfo, Connect, ConnectError};
 use crate::clock;
 use crate::daemon::failure::{Failure, code};
 use crate::security::{
@@ -40,7 +40,7 @@ impl Timeouts {
 }
 
 /// Deadline for one response: a manager answers a join once it is on disk.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delays after a failed renewal: they double from the first to the last.
 const RENEW_PAUSE_MIN: Duration = Duration::from_secs(5);
 const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
@@ -48,7 +48,7 @@ const RENEW_PAUSE_MAX: Duration = Duration::from_secs(3600);
 const ROLE_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Longest sleep before the clock is read again: suspending a machine stops its timers, but not the lifetime of its
 /// certificate.
-const NAP_MAX: Duration = Duration::from_secs(3600);
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 /// Connects to managers with this node's certificate.
 pub struct MemberConnect(pub Arc<Credentials>);
@@ -84,9 +84,9 @@ fn unexpired(credentials: &Credentials) -> Result<Identity, IdentityError> {
 enum DialError {
     #[error("\"{0}\" is not an address of the form host:port")]
     Address(String),
-    #[error("{}", innermost(.0))]
+    #[error("{}", root_cause(.0))]
     Transport(#[from] tonic::transport::Error),
-    #[error("no answer within {} s", ANSWER_PATIENCE.as_secs())]
+    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Late,
     #[error("{}", .0.message())]
     Refused(#[from] Status),
@@ -94,7 +94,7 @@ enum DialError {
 
 impl DialError {
     /// Whether a retry may succeed; the call itself may also have succeeded and its response been lost.
-    fn may_pass(&self) -> bool {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Address(_) => false,
             Self::Transport(_) | Self::Late => true,
@@ -136,12 +136,12 @@ fn was_ended(error: &tonic::transport::Error) -> bool {
 }
 
 /// The message of the operating system or of TLS, below tonic's "transport error".
-fn innermost(error: &tonic::transport::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+fn root_cause(error: &tonic::transport::Error) -> String {
+    let mut root_cause: &dyn std::error::Error = error;
+    while let Some(source) = root_cause.source() {
+        root_cause = source;
     }
-    innermost.to_string()
+    root_cause.to_string()
 }
 
 async fn dial(addr: &str, connector: Connector) -> Result<Channel, DialError> {
@@ -161,12 +161,12 @@ pub async fn join(
     addr: &str,
     token: &JoinToken,
     hostname: &str,
-    patience: Timeouts,
+    timeouts: Timeouts,
     before: impl Fn(Role) -> Result<(), Failure>,
 ) -> Result<Identity, Failure> {
     let download = async |connector: Connector| {
         let call = async |mut client: CertificatesClient<Channel>| client.get_root(RootRequest {}).await;
-        until_answered(addr, &connector, patience, call).await.map(|reply| reply.cert_pem)
+        until_answered(addr, &connector, timeouts, call).await.map(|reply| reply.cert_pem)
     };
     let root = fetch_root(token, download).await.map_err(|error| no_root(addr, error))?;
     let connector = Connector::joiner(&root).map_err(|error| Failure::new(error, "report this as a bug"))?;
@@ -176,9 +176,9 @@ pub async fn join(
     let csr_pem = request.csr_pem.clone();
     let join = JoinRequest { id, token: token.to_string(), csr_pem, hostname: hostname.to_owned() };
     let call = async |mut client: CertificatesClient<Channel>| client.join(join.clone()).await;
-    let reply = match until_answered(addr, &connector, patience, call).await {
+    let reply = match until_answered(addr, &connector, timeouts, call).await {
         Ok(reply) => reply,
-        Err(error) if error.may_pass() => return Err(unanswered(addr, &error)),
+        Err(error) if error.is_transient() => return Err(unanswered(addr, &error)),
         Err(error) => {
             // This request will never be accepted; the next attempt is a new one.
             certificates.forget_pending_join()?;
@@ -216,7 +216,7 @@ fn pending_join(certificates: &CertificateStore) -> Result<PendingJoin, Failure>
 async fn until_answered<T>(
     addr: &str,
     connector: &Connector,
-    patience: Timeouts,
+    timeouts: Timeouts,
     call: impl AsyncFn(CertificatesClient<Channel>) -> Result<Response<T>, Status>,
 ) -> Result<T, DialError> {
     let mut attempt = 1;
@@ -226,18 +226,18 @@ async fn until_answered<T>(
             let channel = dial(addr, connector.clone()).await?;
             Ok(call(CertificatesClient::new(channel)).await?.into_inner())
         };
-        let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, answered).await.unwrap_or(Err(DialError::Late));
         match answered {
-            Err(error) if error.is_busy() && begun.elapsed() < patience.busy => {
+            Err(error) if error.is_busy() && begun.elapsed() < timeouts.busy => {
                 let pause = backoff.pause(&mut rand::rng());
-                tracing::warn!(%error, addr, pause_ms = backoff::ms(pause), "the manager is busy, trying again");
+                tracing::warn!(%error, addr, pause_ms = backoff::ms(pause), "the manager is busy; retrying");
                 tokio::time::sleep(pause).await;
             }
-            Err(error) if error.may_pass() && attempt < patience.attempts => {
-                let attempts_max = patience.attempts;
-                tracing::warn!(%error, addr, attempt, attempts_max, "the manager has not answered, trying again");
+            Err(error) if error.is_transient() && attempt < timeouts.attempts => {
+                let attempts_max = timeouts.attempts;
+                tracing::warn!(%error, addr, attempt, attempts_max, "the manager has not responded; retrying");
                 attempt += 1;
-                tokio::time::sleep(patience.pause).await;
+                tokio::time::sleep(timeouts.pause).await;
             }
             result => return result,
         }
@@ -293,11 +293,11 @@ fn role_in(cert_pem: &str) -> Result<Role, Failure> {
 pub async fn keep_renewed(
     credentials: Arc<Credentials>,
     certificates: CertificateStore,
-    told: Arc<Told>,
+    cluster_info: Arc<ClusterInfo>,
     before: impl Fn(Role) -> Result<(), Failure>,
     shutdown: CancellationToken,
 ) {
-    let (mut pause, mut wanted) = (RENEW_PAUSE_MIN, told.role());
+    let (mut pause, mut wanted) = (RENEW_PAUSE_MIN, cluster_info.role());
     let mut due = credentials.identity().renew_at(clock::now(), rand::random());
     let lacks_role = |wanted: Option<Role>| wanted.is_some_and(|role| role != credentials.identity().subject().role);
     loop {
@@ -315,7 +315,7 @@ pub async fn keep_renewed(
         if clock::now() < due {
             continue;
         }
-        match renew(&credentials, &certificates, &told.managers(), &before).await {
+        match renew(&credentials, &certificates, &cluster_info.managers(), &before).await {
             Ok(()) => {
                 pause = RENEW_PAUSE_MIN;
                 due = match lacks_role(*wanted.borrow()) {
@@ -336,7 +336,7 @@ pub async fn keep_renewed(
 }
 
 fn wait_until(due: Timestamp, now: Timestamp) -> Duration {
-    due.since(now).min(NAP_MAX)
+    due.since(now).min(SLEEP_MAX)
 }
 
 /// Renews the certificate at one of these managers, which are tried in turn.
@@ -370,7 +370,7 @@ async fn renew_at(
         Ok(CertificatesClient::new(channel).renew(renewal).await?.into_inner())
     };
     // Without a deadline, an unresponsive manager would block all further attempts.
-    let answered = tokio::time::timeout(ANSWER_PATIENCE, answered).await.unwrap_or(Err(DialError::Late));
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, answered).await.unwrap_or(Err(DialError::Late));
     let reply = answered.map_err(|error| unreachable(manager, &error))?;
     let roots = trusted(&reply, |_| true)?;
     before(role_in(&reply.cert_pem)?)?;

@@ -22,10 +22,10 @@ use super::{Authority, CertificateRequest, Credentials, Identity, Issued, RootCe
 use cfssl::SignRequest;
 
 /// Deadline for one server, as in SwarmKit.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Deadline for all attempts, including the wait for a slot: shorter than the requester waits, and enough to try each of four
 /// unresponsive servers.
-const SIGN_PATIENCE: Duration = Duration::from_secs(25);
+const SIGN_TIMEOUT: Duration = Duration::from_secs(25);
 /// How often all servers are tried, and the delay in between. The requester retries later.
 const ROUNDS: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -61,7 +61,7 @@ pub enum ExternalError {
         why: String,
     },
     /// Too many calls are in progress, or the servers do not respond.
-    #[error("no external certificate authority signed within {} s", SIGN_PATIENCE.as_secs())]
+    #[error("no external certificate authority signed within {} s", SIGN_TIMEOUT.as_secs())]
     Late,
 }
 
@@ -147,7 +147,7 @@ impl ExternalAuthority {
             }
             Err(failed)
         };
-        timeout(SIGN_PATIENCE, asked).await.unwrap_or(Err(ExternalError::Late))
+        timeout(SIGN_TIMEOUT, asked).await.unwrap_or(Err(ExternalError::Late))
     }
 
     /// The response of one server, which authenticates with a certificate of the root that it signs for.
@@ -157,8 +157,8 @@ impl ExternalAuthority {
         identity: Option<&Identity>,
         request: &SignRequest<'_>,
     ) -> Result<String, String> {
-        let answered = timeout(ANSWER_PATIENCE, cfssl::sign(url, &self.root, identity, request)).await;
-        answered.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_PATIENCE.as_secs())))
+        let answered = timeout(ANSWER_TIMEOUT, cfssl::sign(url, &self.root, identity, request)).await;
+        answered.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
     }
 }
 

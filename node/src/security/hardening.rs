@@ -14,7 +14,7 @@ pub fn harden(core_dumps: bool) -> Vec<String> {
         // Keys, tokens and secrets are in memory, and a core dump would write them to a file. This also prevents processes of
         // the same user from attaching. An exec resets the former, and a task may raise its soft limit.
         let dumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        note("core dumps cannot be switched off", dumpable);
+        note("core dumps cannot be disabled", dumpable);
         let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Core);
         let limited = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
         note("core dumps cannot be limited", limited);

@@ -26,7 +26,7 @@ struct Table {
     ends: BTreeMap<ConnectionId, CancellationToken>,
     last: ConnectionId,
     /// Connections that were refused or replaced since the last log line.
-    turned_away: u64,
+    rejected: u64,
     warned_at: Option<Instant>,
     counts: Arc<Connections>,
 }
@@ -36,7 +36,7 @@ impl Places {
     pub(super) fn new(limits: Limits, counts: Arc<Connections>) -> Self {
         let admission = Admission::new(limits);
         let ends = BTreeMap::new();
-        Self(Arc::new(Mutex::new(Table { admission, ends, last: 0, turned_away: 0, warned_at: None, counts })))
+        Self(Arc::new(Mutex::new(Table { admission, ends, last: 0, rejected: 0, warned_at: None, counts })))
     }
 
     /// Takes a place for a connection, if one is available.
@@ -53,12 +53,12 @@ impl Places {
                 }
                 // A connection is only ever replaced by one of its own class.
                 table.counts.replace(class.counted_as());
-                table.turned_away(address);
+                table.rejected(address);
             }
             Verdict::Refuse => {
                 debug!(%address, ?class, "no slot is free for a connection");
                 table.counts.refuse(class.counted_as());
-                table.turned_away(address);
+                table.rejected(address);
                 return None;
             }
         }
@@ -76,14 +76,14 @@ impl Places {
 
 impl Table {
     /// Counts a connection that got no place, and logs this with a limited rate.
-    fn turned_away(&mut self, address: SocketAddr) {
-        self.turned_away += 1;
+    fn rejected(&mut self, address: SocketAddr) {
+        self.rejected += 1;
         let now = Instant::now();
         if self.warned_at.is_none_or(|at| now.duration_since(at) >= WARN_PERIOD) {
-            let connections = self.turned_away;
+            let connections = self.rejected;
             warn!(connections, addr = %address.ip(), "too many connections; some were refused or closed");
             self.warned_at = Some(now);
-            self.turned_away = 0;
+            self.rejected = 0;
         }
     }
 }

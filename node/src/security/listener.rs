@@ -24,8 +24,8 @@ use super::admission::{Applicant, Class, Limits, Source};
 use super::caller::Caller;
 use super::connection::{Connection, Members, Place, Until};
 use super::expiry::Expiry;
+use super::handshake_limiter::{HandshakeLimiter, RATES, Ticket};
 use super::lease::{Lease, Places};
-use super::pace::{Begun, Pace, RATES};
 use super::subject::Holder;
 use super::{Credentials, Introduction, Peer, failures};
 use crate::metrics::{ConnectionClass, Connections};
@@ -48,7 +48,7 @@ const DEADLINES: Deadlines =
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connection preface of HTTP/2 (RFC 9113, 3.4). From then on the server sends keepalive pings itself.
-const GREETING: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The incoming TLS connections, limited in number, each with the current server credentials. The certificate of a node that is
 /// not a member counts as none. Never ends and never fails: a failed handshake is logged and dropped.
@@ -106,7 +106,7 @@ struct TlsListener {
     tcp: TcpListener,
     credentials: Arc<Credentials>,
     places: Places,
-    pace: Arc<Mutex<Pace>>,
+    limiter: Arc<Mutex<HandshakeLimiter>>,
     deadlines: Deadlines,
     members: Arc<dyn Members>,
     counts: Arc<Connections>,
@@ -122,9 +122,9 @@ impl TlsListener {
         members: Arc<dyn Members>,
         counts: Arc<Connections>,
     ) -> Self {
-        let pace = Arc::new(Mutex::new(Pace::new(RATES)));
+        let limiter = Arc::new(Mutex::new(HandshakeLimiter::new(RATES)));
         let (places, handshakes) = (Places::new(limits, Arc::clone(&counts)), JoinSet::new());
-        Self { tcp, credentials, places, pace, deadlines: DEADLINES, members, counts, handshakes }
+        Self { tcp, credentials, places, limiter, deadlines: DEADLINES, members, counts, handshakes }
     }
 
     async fn next(&mut self) -> Connection<TlsStream<TcpStream>> {
@@ -150,9 +150,9 @@ impl TlsListener {
 
     fn begin(&mut self, stream: TcpStream, address: SocketAddr) {
         let Some(lease) = self.places.enter(Class::Silent(Source::of(address.ip())), address) else { return };
-        let handshake = Shake {
+        let handshake = PendingHandshake {
             credentials: Arc::clone(&self.credentials),
-            pace: Arc::clone(&self.pace),
+            limiter: Arc::clone(&self.limiter),
             deadlines: self.deadlines,
             members: Arc::clone(&self.members),
             counts: Arc::clone(&self.counts),
@@ -192,54 +192,54 @@ fn require_there(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// One handshake.
-struct Shake {
+struct PendingHandshake {
     credentials: Arc<Credentials>,
-    pace: Arc<Mutex<Pace>>,
+    limiter: Arc<Mutex<HandshakeLimiter>>,
     deadlines: Deadlines,
     members: Arc<dyn Members>,
     counts: Arc<Connections>,
     address: SocketAddr,
 }
 
-impl Shake {
+impl PendingHandshake {
     /// The connection, once the client is authenticated and speaks HTTP/2.
     async fn run(self, stream: TcpStream, lease: Lease) -> io::Result<Connection<TlsStream<TcpStream>>> {
         let hello = unless_ended(&lease, self.deadlines.hello, hello(stream)).await?;
         // A manager that was suspended finds all attempts of that time queued: abandoned ones take no turn.
         require_there(&hello.io)?;
         let applicant = self.applicant(Introduction::within(&hello.client_hello()));
-        let lease = lease.promote(Class::Shaking(applicant), self.address).ok_or_else(too_many)?;
-        let begun = self.pace().begin(applicant, Instant::now()).ok_or_else(|| {
+        let lease = lease.promote(Class::Handshaking(applicant), self.address).ok_or_else(too_many)?;
+        let ticket = self.limiter().admit(applicant, Instant::now()).ok_or_else(|| {
             self.counts.refuse(ConnectionClass::Handshake);
             too_fast()
         })?;
-        let mut attempt = Attempt { pace: &self.pace, begun, stage: Stage::Waiting };
-        self.await_turn(&lease, &hello.io, &attempt.begun).await?;
-        attempt.stage = Stage::Shaking;
-        let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.shake(hello)).await?;
+        let mut attempt = Attempt { limiter: &self.limiter, ticket, stage: Stage::Waiting };
+        self.await_turn(&lease, &hello.io, &attempt.ticket).await?;
+        attempt.stage = Stage::Handshaking;
+        let (mut stream, peer, expiry) = unless_ended(&lease, self.deadlines.handshake, self.perform(hello)).await?;
         let (class, until) = self.classify(&peer, applicant, expiry);
         attempt.done(class);
         // The place of the handshake is held until it is complete: a client that is silent afterwards holds a place that others
         // may take.
         let lease = lease.promote(class, self.address).ok_or_else(too_many)?;
-        unless_ended(&lease, self.deadlines.handshake, greeted(&mut stream)).await?;
+        unless_ended(&lease, self.deadlines.handshake, read_preface(&mut stream)).await?;
         let caller = match class {
             Class::Member(_) => Caller::free(peer, lease.end()),
-            Class::Anonymous(_) | Class::Silent(_) | Class::Shaking(_) => Caller::once(peer, lease.end()),
+            Class::Anonymous(_) | Class::Silent(_) | Class::Handshaking(_) => Caller::once(peer, lease.end()),
         };
-        Ok(Connection { stream, caller, read_ahead: GREETING, place: Place::leased(lease, until) })
+        Ok(Connection { stream, caller, read_ahead: HTTP2_PREFACE, place: Place::leased(lease, until) })
     }
 
     /// Waits until the handshake may start. A client that disconnects meanwhile costs nothing more.
-    async fn await_turn(&self, lease: &Lease, stream: &TcpStream, begun: &Begun) -> io::Result<()> {
+    async fn await_turn(&self, lease: &Lease, stream: &TcpStream, ticket: &Ticket) -> io::Result<()> {
         let turn = async {
             loop {
-                let wait = self.pace().wait(begun, Instant::now());
+                let wait = self.limiter().wait(ticket, Instant::now());
                 if wait.is_zero() {
                     return Ok(());
                 }
                 // Handshakes before it may complete earlier than estimated.
-                let _ = tokio::time::timeout(wait, begun.sooner.notified()).await;
+                let _ = tokio::time::timeout(wait, ticket.advanced.notified()).await;
             }
         };
         unless_ended(lease, RATES.members_wait_max + self.deadlines.handshake, turn).await?;
@@ -252,12 +252,12 @@ impl Shake {
         match introduction.filter(|introduction| self.members.knows(introduction)) {
             Some(Introduction::Node { node, .. }) => Applicant::Node(node),
             Some(Introduction::Joiner { .. }) => Applicant::Joiner(source),
-            None => Applicant::Stranger(source),
+            None => Applicant::Unauthenticated(source),
         }
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        locked(&self.pace)
+    fn limiter(&self) -> MutexGuard<'_, HandshakeLimiter> {
+        locked(&self.limiter)
     }
 
     /// The class of the authenticated client, and the lifetime of its connection.
@@ -271,13 +271,13 @@ impl Shake {
         }
         let applicant = match applicant {
             // It presented no certificate, or one of another node.
-            Applicant::Node(_) => Applicant::Stranger(Source::of(self.address.ip())),
-            Applicant::Joiner(_) | Applicant::Stranger(_) => applicant,
+            Applicant::Node(_) => Applicant::Unauthenticated(Source::of(self.address.ip())),
+            Applicant::Joiner(_) | Applicant::Unauthenticated(_) => applicant,
         };
         (Class::Anonymous(applicant), Until::Deadline(self.deadlines.anonymous))
     }
 
-    async fn shake(
+    async fn perform(
         &self,
         hello: StartHandshake<TcpStream>,
     ) -> io::Result<(TlsStream<TcpStream>, Peer, Option<Expiry>)> {
@@ -310,15 +310,15 @@ fn holder_of(peer: &Peer) -> Option<(NodeId, Holder)> {
     }
 }
 
-fn locked(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+fn locked(limiter: &Mutex<HandshakeLimiter>) -> MutexGuard<'_, HandshakeLimiter> {
     // No code panics while it holds the lock, so a poisoned one still guards valid data.
-    pace.lock().unwrap_or_else(PoisonError::into_inner)
+    limiter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A handshake that has its turn. Its tokens are settled when it is dropped, whatever the outcome.
 struct Attempt<'a> {
-    pace: &'a Mutex<Pace>,
-    begun: Begun,
+    limiter: &'a Mutex<HandshakeLimiter>,
+    ticket: Ticket,
     stage: Stage,
 }
 
@@ -326,41 +326,41 @@ struct Attempt<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Waiting,
-    Shaking,
+    Handshaking,
     /// Complete, but the client is not a member.
     Done,
     /// Complete, and the client is a member.
-    Proven,
+    Authenticated,
 }
 
 impl Attempt<'_> {
     /// Records that the handshake is complete.
     fn done(mut self, class: Class) {
         self.stage = match class {
-            Class::Member(_) => Stage::Proven,
-            Class::Anonymous(_) | Class::Silent(_) | Class::Shaking(_) => Stage::Done,
+            Class::Member(_) => Stage::Authenticated,
+            Class::Anonymous(_) | Class::Silent(_) | Class::Handshaking(_) => Stage::Done,
         };
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let (mut pace, now) = (locked(self.pace), Instant::now());
+        let (mut limiter, now) = (locked(self.limiter), Instant::now());
         match self.stage {
-            Stage::Waiting => pace.left(&self.begun, now),
-            Stage::Shaking => pace.failed(&self.begun, now),
+            Stage::Waiting => limiter.disconnected(&self.ticket, now),
+            Stage::Handshaking => limiter.failed(&self.ticket, now),
             // Its tokens are spent, without a penalty.
             Stage::Done => {}
-            Stage::Proven => pace.proven(&self.begun, now),
+            Stage::Authenticated => limiter.authenticated(&self.ticket, now),
         }
     }
 }
 
 /// Reads the HTTP/2 preface. A client that sends none gets no connection, because that would have no deadline.
-async fn greeted(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
-    let mut greeting = [0; GREETING.len()];
-    stream.read_exact(&mut greeting).await?;
-    if greeting == *GREETING {
+async fn read_preface(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    let mut preface = [0; HTTP2_PREFACE.len()];
+    stream.read_exact(&mut preface).await?;
+    if preface == *HTTP2_PREFACE {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak HTTP/2"))

@@ -22,7 +22,7 @@ use super::*;
 use crate::metrics::{ConnectionClass, Connections};
 
 /// How long the tests wait for something that must happen immediately.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 const REMOVED: u128 = 13;
 
@@ -76,9 +76,9 @@ async fn serve_manager(authority: &Authority) -> SocketAddr {
 async fn call(connector: Connector, address: SocketAddr, path: &str) -> Result<Status, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
     let mut channel =
-        tokio::time::timeout(PATIENCE, endpoint.connect_with_connector(connector)).await.expect("in time")?;
+        tokio::time::timeout(TIMEOUT, endpoint.connect_with_connector(connector)).await.expect("in time")?;
     let request = http::Request::post(format!("/test/{path}")).body(Body::empty()).expect("a request");
-    let response = tokio::time::timeout(PATIENCE, channel.ready().await?.call(request)).await.expect("in time")?;
+    let response = tokio::time::timeout(TIMEOUT, channel.ready().await?.call(request)).await.expect("in time")?;
     Ok(Status::from_header_map(response.headers()).expect("a status"))
 }
 
@@ -144,7 +144,7 @@ async fn a_connection_without_a_certificate_ends_after_one_call() {
             // The next call opens another connection once this one has closed; a call interrupted by the close gets no
             // response.
             let another = async { while call().await.is_none_or(|status| status.code() != Code::Ok) {} };
-            tokio::time::timeout(PATIENCE, another).await.expect("in time");
+            tokio::time::timeout(TIMEOUT, another).await.expect("in time");
         }
         assert_eq!(opened.load(Ordering::Relaxed), 1 + u32::from(ends));
     }

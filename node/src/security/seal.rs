@@ -215,7 +215,7 @@ impl DataKeys {
             (PLAIN_KEY, _) => Zeroizing::new(rest.to_vec()),
             (WRAPPED_KEY, None) => return Err(SealError::Locked(path.to_owned())),
             (WRAPPED_KEY, Some(lock)) => lock.unwrap(PLACE, rest)?.ok_or_else(|| SealError::Locked(path.to_owned()))?,
-            (_, _) => return Err(damaged("it has a form that this build does not know")),
+            (_, _) => return Err(damaged("its format is not supported by this build")),
         };
         let (keys, rest) = keys.as_chunks::<KEY_BYTES>();
         if keys.is_empty() || keys.len() > KEYS_MAX || !rest.is_empty() {

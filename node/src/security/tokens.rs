@@ -93,7 +93,7 @@ pub struct WrongRoot {
 impl WrongRoot {
     /// What the user can do about it.
     pub fn hint(&self) -> &'static str {
-        "this is another cluster, or somebody intercepts the connection: check the address, and copy the token from a manager of the right cluster"
+        "this is another cluster, or the connection is being intercepted: check the address, and copy the token from a manager of the right cluster"
     }
 }
 

@@ -98,12 +98,12 @@ impl Sinks {
     /// Sends the events of a sink, until the core ends.
     async fn send(self: Arc<Self>, sink: Sink) {
         let mut states = self.core.states();
-        let (mut way, mut failures) = (Way::from(sink.position), 0_u32);
+        let (mut delivery, mut failures) = (Delivery::from(sink.position), 0_u32);
         loop {
-            if way.due().is_some_and(|due| due <= Instant::now()) {
-                self.note(&sink, &mut way).await;
+            if delivery.due().is_some_and(|due| due <= Instant::now()) {
+                self.note(&sink, &mut delivery).await;
             }
-            match self.step(&sink, &mut way).await {
+            match self.step(&sink, &mut delivery).await {
                 Ok(()) => failures = 0,
                 Err(why) => {
                     failures = failures.saturating_add(1);
@@ -112,24 +112,24 @@ impl Sinks {
                     sleep(pace::pause(failures, rand::random())).await;
                 }
             }
-            if way.is_at_end && self.wait(&sink, &mut states, &mut way).await.is_err() {
+            if delivery.is_at_end && self.wait(&sink, &mut states, &mut delivery).await.is_err() {
                 return;
             }
         }
     }
 
     /// Sends the next batch, or reads more if all were sent.
-    async fn step(&self, sink: &Sink, way: &mut Way) -> Result<(), String> {
-        if let Some(batch) = way.pending.front() {
+    async fn step(&self, sink: &Sink, delivery: &mut Delivery) -> Result<(), String> {
+        if let Some(batch) = delivery.pending.front() {
             self.deliver(sink, batch).await?;
-            way.pending.pop_front();
-            way.arrived = way.pending.is_empty().then_some(way.cursor).or(way.arrived);
+            delivery.pending.pop_front();
+            delivery.arrived = delivery.pending.is_empty().then_some(delivery.cursor).or(delivery.arrived);
             return Ok(());
         }
-        let Found { batches, up_to } = self.read(sink, way.cursor).await?;
-        (way.cursor, way.is_at_end, way.pending) = (up_to, batches.is_empty(), batches.into());
-        if way.pending.is_empty() && pace::is_far_from(way.noted, up_to) {
-            way.arrived = Some(up_to);
+        let Found { batches, up_to } = self.read(sink, delivery.cursor).await?;
+        (delivery.cursor, delivery.is_at_end, delivery.pending) = (up_to, batches.is_empty(), batches.into());
+        if delivery.pending.is_empty() && pace::is_far_from(delivery.noted, up_to) {
+            delivery.arrived = Some(up_to);
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Sinks {
             // The caller may be gone by now.
             let _ = made.send(found);
         });
-        thread.map_err(|error| format!("no thread can be had to read history: {error}"))?;
+        thread.map_err(|error| format!("cannot create a thread to read history: {error}"))?;
         answer.await.map_err(|_| "the reading of history broke off".to_owned())?
     }
 
@@ -184,25 +184,25 @@ impl Sinks {
         &self,
         sink: &Sink,
         states: &mut watch::Receiver<Arc<Published>>,
-        way: &mut Way,
+        delivery: &mut Delivery,
     ) -> Result<(), watch::error::RecvError> {
-        way.is_at_end = false;
+        delivery.is_at_end = false;
         // Events at short intervals are sent together.
         sleep(pace::LOOK).await;
-        while states.borrow_and_update().cluster.position.index <= way.cursor {
+        while states.borrow_and_update().cluster.position.index <= delivery.cursor {
             tokio::select! {
                 changed = states.changed() => changed?,
-                () = sleep_until(way.due().unwrap_or_else(Instant::now)), if way.arrived.is_some() => {
-                    self.note(sink, way).await;
+                () = sleep_until(delivery.due().unwrap_or_else(Instant::now)), if delivery.arrived.is_some() => {
+                    self.note(sink, delivery).await;
                 }
             }
         }
         Ok(())
     }
 
-    async fn note(&self, sink: &Sink, way: &mut Way) {
-        if let Some(arrived) = way.arrived.take() {
-            (way.noted, way.noted_at) = (arrived, Some(Instant::now()));
+    async fn note(&self, sink: &Sink, delivery: &mut Delivery) {
+        if let Some(arrived) = delivery.arrived.take() {
+            (delivery.noted, delivery.noted_at) = (arrived, Some(Instant::now()));
             self.report(sink, Ok(arrived)).await;
         }
     }
@@ -218,7 +218,7 @@ impl Sinks {
 
 /// The progress of a sink.
 #[derive(Default)]
-struct Way {
+struct Delivery {
     /// All selected events up to this frame were sent, or are pending.
     cursor: u64,
     pending: VecDeque<Batch>,
@@ -231,7 +231,7 @@ struct Way {
     noted_at: Option<Instant>,
 }
 
-impl Way {
+impl Delivery {
     fn from(position: u64) -> Self {
         Self { cursor: position, noted: position, ..Self::default() }
     }

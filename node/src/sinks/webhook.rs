@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use crate::security::tls;
 
 /// Timeout from the connection to the status of the response.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum size of the response's head. The body is not read.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The content type of a batch of events, as specified by CloudEvents.
@@ -44,11 +44,11 @@ const SYSTEM_ROOTS: [&str; 4] = [
 /// When they were not delivered, with the reason. The request may have arrived anyway.
 pub async fn post(address: &str, roots: Option<&Path>, key: Option<&[u8]>, batch: &[String]) -> Result<(), String> {
     let body = format!("[{}]", batch.join(","));
-    match tokio::time::timeout(PATIENCE, exchange(address, roots, key, body)).await {
+    match tokio::time::timeout(TIMEOUT, exchange(address, roots, key, body)).await {
         Ok(Ok(status)) if status.is_success() => Ok(()),
         Ok(Ok(status)) => Err(format!("the answer is {status}")),
         Ok(Err(why)) => Err(why),
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
     }
 }
 

@@ -13,7 +13,7 @@ pub enum Piece<A> {
     /// Lines, oldest first.
     Lines(Vec<Line>),
     /// Something else, which overtakes lines.
-    Aside(A),
+    Control(A),
 }
 
 /// Several streams merged into one.
@@ -21,7 +21,7 @@ pub enum Gather<A> {
     /// Ordered by time: each stream is read far enough to have its next line.
     Ordered(Ordered<A>),
     /// In order of arrival.
-    AsItComes(SelectAll<BoxStream<'static, Piece<A>>>),
+    Unordered(SelectAll<BoxStream<'static, Piece<A>>>),
 }
 
 /// See [`Gather::Ordered`].
@@ -54,7 +54,7 @@ impl<A> Gather<A> {
     /// No streams yet. When following, lines are merged in order of arrival.
     pub fn new(follow: bool) -> Self {
         match follow {
-            true => Self::AsItComes(SelectAll::new()),
+            true => Self::Unordered(SelectAll::new()),
             false => Self::Ordered(Ordered { awaited: FuturesUnordered::new(), known: BTreeMap::new(), count: 0 }),
         }
     }
@@ -62,7 +62,7 @@ impl<A> Gather<A> {
     /// Adds a stream.
     pub fn push(&mut self, stream: BoxStream<'static, Piece<A>>) {
         match self {
-            Self::AsItComes(all) => all.push(stream),
+            Self::Unordered(all) => all.push(stream),
             Self::Ordered(ordered) => {
                 let number = ordered.count;
                 ordered.count += 1;
@@ -74,7 +74,7 @@ impl<A> Gather<A> {
     /// The next item; `None` once all streams have ended. Cancel safe.
     pub async fn next(&mut self) -> Option<Piece<A>> {
         match self {
-            Self::AsItComes(all) => all.next().await,
+            Self::Unordered(all) => all.next().await,
             Self::Ordered(ordered) => ordered.next().await,
         }
     }
@@ -86,9 +86,9 @@ impl<A> Ordered<A> {
             match piece {
                 None => {}
                 Some(Piece::Lines(lines)) => self.put(lines.into(), stream),
-                Some(Piece::Aside(aside)) => {
+                Some(Piece::Control(control)) => {
                     self.awaited.push(stream.into_future());
-                    return Some(Piece::Aside(aside));
+                    return Some(Piece::Control(control));
                 }
             }
         }
@@ -124,31 +124,31 @@ mod tests {
         Piece::Lines(times.iter().map(line).collect())
     }
 
-    fn told(gather: &mut Gather<&'static str>) -> Vec<(u128, i64)> {
-        let mut told = Vec::new();
+    fn merged(gather: &mut Gather<&'static str>) -> Vec<(u128, i64)> {
+        let mut merged = Vec::new();
         while let Some(piece) = gather.next().now_or_never().expect("nothing is awaited") {
             match piece {
                 Piece::Lines(lines) => {
-                    told.extend(lines.iter().map(|line| (line.task.bits(), line.line.at.unix_ns())));
+                    merged.extend(lines.iter().map(|line| (line.task.bits(), line.line.at.unix_ns())));
                 }
-                Piece::Aside(_) => told.push((0, 0)),
+                Piece::Control(_) => merged.push((0, 0)),
             }
         }
-        told
+        merged
     }
 
     #[test]
     fn lines_come_in_the_order_of_time_and_of_the_same_time_in_that_of_streams() {
         let mut gather = Gather::new(false);
         gather.push(stream::iter([lines(1, &[1, 4, 4]), lines(1, &[]), lines(1, &[5, 9])]).boxed());
-        gather.push(stream::iter([lines(2, &[2, 3, 4]), Piece::Aside("broken")]).boxed());
+        gather.push(stream::iter([lines(2, &[2, 3, 4]), Piece::Control("broken")]).boxed());
         gather.push(stream::empty().boxed());
         gather.push(stream::iter([lines(3, &[4])]).boxed());
         let expected = [(1, 1), (2, 2), (2, 3), (1, 4), (1, 4), (0, 0), (2, 4), (3, 4), (1, 5), (1, 9)];
-        let told = told(&mut gather);
+        let merged = merged(&mut gather);
         let without = |of: &[(u128, i64)]| of.iter().filter(|(task, _)| *task != 0).copied().collect::<Vec<_>>();
-        assert_eq!(without(&told), without(&expected));
-        assert_eq!(told.len(), expected.len(), "what is no line comes as well");
+        assert_eq!(without(&merged), without(&expected));
+        assert_eq!(merged.len(), expected.len(), "what is no line comes as well");
     }
 
     #[test]

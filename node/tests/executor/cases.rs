@@ -241,7 +241,10 @@ pub async fn secrets_are_given_in_memory_until_the_task_has_ended(bench: &Bench)
     }
     container(&mut workload).secrets = vec![reference(1, "key", None), reference(2, "own", Some(target))];
     let missing = bench.executor.prepare(&workload).await.expect_err("the data has not come");
-    assert!(matches!(&missing, ExecutorError::Temporary(why) if why.contains("secret key has not come")), "{missing}");
+    assert!(
+        matches!(&missing, ExecutorError::Temporary(why) if why.contains("secret key has not been received")),
+        "{missing}"
+    );
     let data = |text: &str| SecretBytes(text.as_bytes().to_vec());
     let keys = container(&mut workload).secrets.iter().map(SecretReference::key).collect::<Vec<_>>();
     workload.secrets = keys.into_iter().zip([data("hello"), data("mine")]).collect();

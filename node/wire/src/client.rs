@@ -66,15 +66,15 @@ pub async fn connect(socket: &Path) -> Result<ControlClient<Channel>, ConnectErr
 ///
 /// # Errors
 /// When nothing answers there.
-pub async fn connect_with(socket: &Path, patience: Timeouts) -> Result<ControlClient<Channel>, ConnectError> {
-    channel(socket, patience).await.map(control_client)
+pub async fn connect_with(socket: &Path, timeouts: Timeouts) -> Result<ControlClient<Channel>, ConnectError> {
+    channel(socket, timeouts).await.map(control_client)
 }
 
 /// A connection to the manager that listens on this socket.
 ///
 /// # Errors
 /// When nothing answers there.
-pub async fn channel(socket: &Path, patience: Timeouts) -> Result<Channel, ConnectError> {
+pub async fn channel(socket: &Path, timeouts: Timeouts) -> Result<Channel, ConnectError> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
@@ -82,8 +82,8 @@ pub async fn channel(socket: &Path, patience: Timeouts) -> Result<Channel, Conne
     });
     // The URI is only a placeholder: the connector connects to the socket.
     let endpoint = Endpoint::from_static("http://control.invalid")
-        .http2_keep_alive_interval(patience.probe)
-        .keep_alive_timeout(patience.silence);
+        .http2_keep_alive_interval(timeouts.probe)
+        .keep_alive_timeout(timeouts.silence);
     let error = |source| ConnectError { socket: socket.to_owned(), source };
     endpoint.connect_with_connector(connector).await.map_err(error)
 }

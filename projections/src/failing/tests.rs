@@ -32,7 +32,7 @@ fn what_is_said_of_a_service_whose_places_fail_is_true_of_all_of_them() {
         (&["make 1", "fail 1", "scale 9"], (1, 1)),
     ];
     for (words, expected) in table {
-        let sample = Sample::told(words);
+        let sample = Sample::after(words);
         assert_eq!(shown(&sample, at(0)), expected, "{words:?}");
         assert_eq!(walked(&sample, at(0)), expected, "{words:?}");
     }
@@ -43,18 +43,18 @@ fn of_many_places_all_are_counted_and_few_are_looked_at() {
     const PLACES: u64 = 300;
     let mut sample = Sample::new(RestartPolicy::default());
     for slot in 1..=PLACES {
-        sample.say(&format!("make {slot}"));
-        sample.say(&format!("fail {slot}"));
+        sample.apply_words(&format!("make {slot}"));
+        sample.apply_words(&format!("fail {slot}"));
     }
     let worst = PLACES - 1;
     for words in ["restart", "fail", "restart", "fail"] {
-        sample.say(&format!("{words} {worst}"));
+        sample.apply_words(&format!("{words} {worst}"));
     }
     assert_eq!(shown(&sample, at(0)), (PLACES, 3));
     assert_eq!(sample.cluster.failing_places(SERVICE).next(), Some(Instance::Slot(worst)));
     for slot in 1..=PLACES {
-        sample.say(&format!("restart {slot}"));
-        sample.say(&format!("run {slot}"));
+        sample.apply_words(&format!("restart {slot}"));
+        sample.apply_words(&format!("run {slot}"));
     }
     let service = sample.service().expect("the service is there");
     let again = restarting_places(&sample.cluster, service, at(599)).expect("they run, but not for long");

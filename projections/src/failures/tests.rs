@@ -4,7 +4,7 @@ use super::*;
 use crate::samples::{SERVICE, Sample};
 
 /// The nodes with recorded failures, and how many.
-fn known(sample: &Sample) -> Vec<(u128, usize)> {
+fn summary(sample: &Sample) -> Vec<(u128, usize)> {
     use events::Id;
     sample.cluster.failures.iter().map(|((_, node), failures)| (node.bits(), failures.len())).collect()
 }
@@ -27,14 +27,14 @@ fn failures_are_remembered_by_node_until_they_are_too_old_to_count() {
         (&[(0, 1), (0, 2), (0, 3), (300, 4)], &[(3, 1), (4, 1)]),
     ];
     for (failures, expected) in table {
-        let mut sample = Sample::told(&["node 1", "node 2", "node 3", "node 4"]);
+        let mut sample = Sample::after(&["node 1", "node 2", "node 3", "node 4"]);
         for (after, node) in failures {
-            sample.say(&format!("wait {after}"));
-            sample.say(&format!("make {node}"));
+            sample.apply_words(&format!("wait {after}"));
+            sample.apply_words(&format!("make {node}"));
             sample.assign(*node, *node);
-            sample.say(&format!("fail {node}"));
+            sample.apply_words(&format!("fail {node}"));
         }
-        assert_eq!(known(&sample), expected, "{failures:?}");
+        assert_eq!(summary(&sample), expected, "{failures:?}");
         assert_eq!(sample.faults(), [""; 0], "{failures:?}");
     }
 }
@@ -42,22 +42,22 @@ fn failures_are_remembered_by_node_until_they_are_too_old_to_count() {
 #[test]
 fn failures_of_another_spec_and_of_a_service_that_is_gone_do_not_add_up() {
     let fail = |sample: &mut Sample| {
-        sample.say("make 1");
+        sample.apply_words("make 1");
         sample.assign(1, 1);
-        sample.say("fail 1");
+        sample.apply_words("fail 1");
     };
     for (word, expected) in [("label x", 2), ("image b", 1)] {
-        let mut sample = Sample::told(&["node 1"]);
+        let mut sample = Sample::after(&["node 1"]);
         fail(&mut sample);
-        sample.say(word);
+        sample.apply_words(word);
         fail(&mut sample);
-        assert_eq!(known(&sample), [(1, expected)], "{word}");
+        assert_eq!(summary(&sample), [(1, expected)], "{word}");
     }
-    let mut sample = Sample::told(&["node 1", "make 1"]);
+    let mut sample = Sample::after(&["node 1", "make 1"]);
     sample.assign(1, 1);
-    sample.say("remove");
+    sample.apply_words("remove");
     let task = sample.cluster.tasks_of_service(SERVICE).next().expect("a task is there").id;
     let status = events::TaskStatus { state: TaskState::Failed.into(), ..events::TaskStatus::default() };
-    sample.tell(events::Kind::TaskReported(events::TaskReported { task, status }));
-    assert_eq!(known(&sample), []);
+    sample.apply(events::Kind::TaskReported(events::TaskReported { task, status }));
+    assert_eq!(summary(&sample), []);
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::samples::{SERVICE, Sample};
 
-fn known(sample: &Sample) -> String {
+fn summary(sample: &Sample) -> String {
     let (places, tasks) = (sample.cluster.places(), sample.cluster.tasks_by_revision().total(SERVICE));
     let idle = places.idle_from(SERVICE, Instance::FIRST).count();
     let ended = |end| places.ended(SERVICE, end);
@@ -60,8 +60,8 @@ fn a_place_is_what_its_tasks_make_of_it() {
         (&["make 1", "run 1", "reap 1"], "0 wanted, 0 idle: 0 finished, 0 failed, 0 stopped; 0 tasks, 0 live, 0 run"),
     ];
     for (words, expected) in table {
-        let sample = Sample::told(words);
-        assert_eq!(known(&sample), expected, "{words:?}");
+        let sample = Sample::after(words);
+        assert_eq!(summary(&sample), expected, "{words:?}");
         assert_eq!(sample.faults(), [""; 0], "{words:?}");
     }
 }

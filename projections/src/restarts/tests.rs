@@ -7,7 +7,7 @@ use crate::samples::{SERVICE, Sample};
 
 const PLACE: (ServiceId, Instance) = (SERVICE, Instance::Slot(1));
 
-fn known(sample: &Sample) -> String {
+fn summary(sample: &Sample) -> String {
     match sample.cluster.restarts_in(PLACE) {
         None => "nothing".to_owned(),
         Some(known) => format!(
@@ -74,8 +74,8 @@ fn ends_are_counted_in_a_row_until_a_task_was_healthy_or_a_new_record_begins() {
     for (condition, max_attempts, words, expected) in table {
         let policy = RestartPolicy { condition: Some(condition.into()), max_attempts, ..RestartPolicy::default() };
         let mut sample = Sample::new(policy);
-        words.iter().for_each(|words| sample.say(words));
-        assert_eq!(known(&sample), expected, "{condition:?}, {max_attempts}, {words:?}");
+        words.iter().for_each(|words| sample.apply_words(words));
+        assert_eq!(summary(&sample), expected, "{condition:?}, {max_attempts}, {words:?}");
         assert_eq!(sample.faults(), [""; 0], "{words:?}");
     }
 }
@@ -83,24 +83,24 @@ fn ends_are_counted_in_a_row_until_a_task_was_healthy_or_a_new_record_begins() {
 #[test]
 fn what_is_left_of_an_earlier_record_goes_with_the_next_task_of_its_place_or_the_last() {
     for (word, left) in [("make 1", 0), ("make 2", 1), ("reap 1", 0), ("label x", 1)] {
-        let mut sample = Sample::told(&["make 1", "fail 1", "image b"]);
-        sample.say(word);
+        let mut sample = Sample::after(&["make 1", "fail 1", "image b"]);
+        sample.apply_words(word);
         assert_eq!(sample.cluster.restarts.len(), left, "{word}");
     }
 }
 
 #[test]
 fn the_delay_before_the_next_attempt_doubles_with_each_end_in_a_row() {
-    let mut sample = Sample::told(&["make 1"]);
+    let mut sample = Sample::after(&["make 1"]);
     for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
-        sample.say("fail 1");
+        sample.apply_words("fail 1");
         let failed = sample.newest(1).expect("a task is there");
         assert_eq!(sample.cluster.restart_delay(failed), Duration::from_secs(seconds));
         assert_eq!(sample.cluster.tried_again_at(failed), failed.ended_at.map(|at| at + Duration::from_secs(seconds)));
-        sample.say("restart 1");
+        sample.apply_words("restart 1");
     }
-    sample.say("run 1");
-    sample.say("fail 1");
+    sample.apply_words("run 1");
+    sample.apply_words("fail 1");
     let failed = sample.newest(1).expect("a task is there");
     assert_eq!(
         sample.cluster.tried_again_at(failed),

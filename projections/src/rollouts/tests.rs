@@ -7,7 +7,7 @@ use super::*;
 use crate::samples::{SERVICE, Sample, changed_rows};
 
 /// The counters of the current rollout, and the places that it or one that it superseded took.
-fn known(sample: &Sample) -> String {
+fn summary(sample: &Sample) -> String {
     let Some(tally) = sample.cluster.rollout_tallies.get(SERVICE) else { return "nothing".to_owned() };
     let own = sample.service().map(|service| service.template_version);
     let step = |slot| {
@@ -62,24 +62,24 @@ fn a_rollout_is_known_by_the_events_of_its_own_tasks() {
         (&["image b", "take 1", "run 1", "complete", "image c", "take 2"], "1 taken, 0 failed, 2 in flight by task 2"),
     ];
     for (words, expected) in table {
-        let sample = Sample::told(words);
-        assert_eq!(known(&sample), expected, "{words:?}");
+        let sample = Sample::after(words);
+        assert_eq!(summary(&sample), expected, "{words:?}");
         assert_eq!(sample.faults(), [""; 0], "{words:?}");
     }
 }
 
 /// This many places, each of which failed on a node of its own, was taken by a rollout, and failed again.
 fn large(places: u64) -> Sample {
-    let mut sample = Sample::told(&[]);
+    let mut sample = Sample::after(&[]);
     for place in 1..=places {
-        sample.say(&format!("node {place}"));
-        sample.say(&format!("make {place}"));
+        sample.apply_words(&format!("node {place}"));
+        sample.apply_words(&format!("make {place}"));
     }
-    sample.say("image b");
+    sample.apply_words("image b");
     for place in 1..=places {
-        sample.say(&format!("take {place}"));
+        sample.apply_words(&format!("take {place}"));
         sample.assign(place, place);
-        sample.say(&format!("fail {place}"));
+        sample.apply_words(&format!("fail {place}"));
     }
     sample
 }
@@ -90,7 +90,7 @@ fn what_ends_a_rollout_or_a_service_changes_as_few_rows_however_many_places_ther
         let changed = |places| {
             let mut sample = large(places);
             let before = sample.cluster.clone();
-            sample.say(last);
+            sample.apply_words(last);
             assert_eq!(sample.faults(), [""; 0], "{last}");
             changed_rows(&before, &sample.cluster)
         };
@@ -99,19 +99,19 @@ fn what_ends_a_rollout_or_a_service_changes_as_few_rows_however_many_places_ther
     let mut sample = large(5);
     let before = sample.cluster.clone();
     let node = NodeId::from_bits(1);
-    sample.tell(Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }));
+    sample.apply(Kind::NodeRemoved(NodeRemoved { node, forced: true, forgotten: false }));
     assert_eq!(changed_rows(&before, &sample.cluster), 0);
 }
 
 #[test]
-fn what_is_left_of_a_rollout_that_is_over_goes_with_the_next_change_of_its_place() {
+fn remains_of_an_ended_rollout_are_dropped_with_the_next_change_of_the_place() {
     let table: [(&str, usize); 6] =
         [("make 4", 3), ("restart 1", 2), ("take 1", 2), ("move 1", 2), ("reap 1", 2), ("remove", 3)];
     for (word, left) in table {
         let mut sample = large(3);
-        sample.say("complete");
+        sample.apply_words("complete");
         assert_eq!(sample.cluster.rollout_steps.len(), 3);
-        sample.say(word);
+        sample.apply_words(word);
         assert_eq!(sample.cluster.rollout_steps.len(), left, "{word}");
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::ServiceCreated, at:
         created_at: at.time,
         updated_at: at.time,
         update: None,
-        run: runs_at_once(&spec).then_some(Run { iteration: 1, started_at: at.time, abreast: 1 }),
+        run: runs_at_once(&spec).then_some(Run { iteration: 1, started_at: at.time, concurrent_runs: 1 }),
         next_run: None,
         autoscaled: None,
         rebalanced: None,
@@ -157,7 +157,7 @@ fn keep_template(service: &mut Service, spec: Arc<ServiceSpec>, at: &Stamp) {
     service.update.take_if(|update| update.state.is_completed());
     // Without its schedule, a job that never ran runs now.
     if service.run.is_none() && runs_at_once(&service.spec) {
-        service.run = Some(Run { iteration: 1, started_at: at.time, abreast: 1 });
+        service.run = Some(Run { iteration: 1, started_at: at.time, concurrent_runs: 1 });
     }
 }
 
@@ -209,7 +209,7 @@ fn change_template(service: &mut Service, spec: Arc<ServiceSpec>, change: SpecCh
 
 fn begin_run(service: &mut Service, at: &Stamp) {
     let iteration = service.run.map_or(0, |run| run.iteration) + 1;
-    service.run = Some(Run { iteration, started_at: at.time, abreast: 1 });
+    service.run = Some(Run { iteration, started_at: at.time, concurrent_runs: 1 });
 }
 
 pub(crate) fn run_scheduled(cluster: &mut Cluster, event: &events::RunScheduled, touched: &mut Touched) {
@@ -224,7 +224,7 @@ pub(crate) fn run_started(cluster: &mut Cluster, event: &events::RunStarted, at:
         service.next_run = None;
         let before = service.template_version;
         if let Some(run) = service.run.as_mut().filter(|_| event.beside) {
-            (run.iteration, run.abreast) = (run.iteration + 1, run.abreast + 1);
+            (run.iteration, run.concurrent_runs) = (run.iteration + 1, run.concurrent_runs + 1);
         } else {
             service.template_version = at.index;
             service.spec = renewed.unwrap_or_else(|| Arc::clone(&service.spec));

@@ -27,7 +27,7 @@ fn root() -> Kind {
 }
 
 /// The settings after these events, one frame each, and whether the last of them affects everything.
-fn known(events: &[Kind]) -> (String, bool) {
+fn summary(events: &[Kind]) -> (String, bool) {
     let (mut cluster, mut everything) = (Cluster::default(), false);
     for (index, kind) in (1..).zip(events) {
         let at = Stamp { index, time: Timestamp::from_unix_ns(0) + std::time::Duration::from_secs(index) };
@@ -74,13 +74,13 @@ fn each_event_changes_its_part_of_the_settings() {
         ),
     ];
     for (events, expected, everything) in table {
-        assert_eq!(known(events), (expected.to_owned(), everything));
+        assert_eq!(summary(events), (expected.to_owned(), everything));
     }
 }
 
 #[test]
 fn a_cluster_is_initialised_once() {
-    let twice = std::panic::catch_unwind(|| known(&[initialised(), initialised()]));
+    let twice = std::panic::catch_unwind(|| summary(&[initialised(), initialised()]));
     assert!(twice.is_err());
 }
 

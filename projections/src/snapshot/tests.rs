@@ -63,7 +63,7 @@ fn what_is_not_a_snapshot_is_refused_with_its_reason() {
         (
             "a table of a later build",
             &|chunks| chunks.insert(3, framed(postcard::to_allocvec("volumes").expect("a name"))),
-            "the snapshot has the table volumes, which this build does not know",
+            "the snapshot has the table volumes, which this build does not support",
         ),
         ("no table of nodes", &|chunks| drop(chunks.remove(chunk_of(chunks, "nodes"))), "lacks the table nodes"),
         ("a chunk is lost", &|chunks| drop(chunks.remove(banned + 1)), "does not have the hash"),

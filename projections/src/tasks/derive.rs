@@ -47,7 +47,7 @@ fn enter_places(cluster: &mut Cluster, by_place: &[((ServiceId, Instance, TaskId
         // Most are wanted, and this does not visit the others in the place.
         let is_wanted = tasks.iter().any(|(_, task)| task.is_wanted());
         let place = (*service, *instance);
-        let status = if is_wanted { PlaceStatus::Wanted } else { cluster.standing(place) };
+        let status = if is_wanted { PlaceStatus::Wanted } else { cluster.place_status(place) };
         cluster.places.change(place, PlaceStatus::Empty, status);
     }
 }

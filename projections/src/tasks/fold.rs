@@ -42,8 +42,8 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
         status: None,
         waiting: None,
     };
-    rollouts::task_made(cluster, event, task.instance(), at);
-    restarts::drop_void(cluster, (task.service, task.instance()));
+    rollouts::task_added(cluster, event, task.instance(), at);
+    restarts::drop_stale(cluster, (task.service, task.instance()));
     if event.cause() == TaskCause::Restart {
         restarts::restarted(cluster, &task, at);
         if let Some(ended) = event.replaces {
@@ -51,12 +51,12 @@ pub(crate) fn created(cluster: &mut Cluster, event: &events::TaskCreated, at: &S
         }
     }
     let place = (task.service, task.instance());
-    let before = cluster.standing(place);
+    let before = cluster.place_status(place);
     enter_service(cluster, &task);
     enter(cluster, &task);
     touch(touched, &task);
     cluster.tasks.insert(task.id, task);
-    let after = cluster.standing(place);
+    let after = cluster.place_status(place);
     cluster.places.change(place, before, after);
     failing::changed(cluster, place);
     for &id in &event.reaped {
@@ -108,7 +108,7 @@ fn set_desired(
 ) {
     let task = cluster.tasks.get(id).unwrap_or_else(|| panic!("task {id} is not there to be changed"));
     let place = (task.service, task.instance());
-    let before = cluster.standing(place);
+    let before = cluster.place_status(place);
     change(cluster, id, at, touched, |task| {
         assert!(task.desired < desired, "the desired state of task {id} never goes back");
         task.desired = desired;
@@ -119,7 +119,7 @@ fn set_desired(
             task.ended_at = Some(at.time);
         }
     });
-    let after = cluster.standing(place);
+    let after = cluster.place_status(place);
     cluster.places.change(place, before, after);
     failing::changed(cluster, place);
 }
@@ -154,11 +154,11 @@ pub(crate) fn reaped(cluster: &mut Cluster, event: &events::TaskReaped, touched:
 fn reap(cluster: &mut Cluster, id: TaskId, touched: &mut Touched) {
     let task = cluster.tasks.share(id).unwrap_or_else(|| panic!("task {id} is not there to be reaped"));
     let place = (task.service, task.instance());
-    let before = cluster.standing(place);
+    let before = cluster.place_status(place);
     cluster.tasks.remove(id);
     leave(cluster, &task);
     leave_service(cluster, &task);
-    let after = cluster.standing(place);
+    let after = cluster.place_status(place);
     if after == PlaceStatus::Empty {
         cluster.restarts.remove(place);
         cluster.rollout_steps.remove(place);
@@ -181,7 +181,7 @@ fn end_or_advance(
     let known = cluster.tasks.get(id).unwrap_or_else(|| panic!("task {id} is not there to be moved on"));
     // A wanted task's progress makes no difference for its place.
     let idle = (!known.is_wanted()).then(|| (known.service, known.instance()));
-    let before = idle.map(|place| (place, cluster.standing(place)));
+    let before = idle.map(|place| (place, cluster.place_status(place)));
     let ((started, ended), task) = change(cluster, id, at, touched, |task| {
         assert!(task.state <= state, "the state of task {id} never goes back");
         let ended = !task.state.is_terminal() && state.is_terminal();
@@ -197,11 +197,11 @@ fn end_or_advance(
         (started, ended)
     });
     if let Some((place, before)) = before {
-        let after = cluster.standing(place);
+        let after = cluster.place_status(place);
         cluster.places.change(place, before, after);
     }
     if (started || ended) && task.is_wanted() {
-        rollouts::task_moved_on(cluster, &task, ended, at);
+        rollouts::task_progressed(cluster, &task, ended, at);
     }
     if ended && task.is_wanted() {
         failures::remember(cluster, &task, at);

@@ -114,7 +114,7 @@ fn of_rollout(cluster: &Cluster, service: &Service, now: Timestamp) -> Option<Aw
     Some(match (next, watched_until) {
         (Some(end), _) => Awaited { what: format!("the end of the delay of the {what}"), due: Some(end) },
         (None, Some(until)) => {
-            Awaited { what: format!("the end of the {what}, while its last tasks are watched"), due: Some(until) }
+            Awaited { what: format!("the end of the {what}, while its last tasks are monitored"), due: Some(until) }
         }
         (None, None) => Awaited { what: format!("the next step of the {what}"), due: None },
     })
@@ -131,12 +131,12 @@ mod tests {
     type Case<'a> = (Option<UpdateConfig>, &'a [&'a str], u64, &'a [&'a str], &'a [&'a str]);
 
     /// What the service and the newest task of slot 2 wait for after these steps, at this second.
-    fn told(words: &[&str], now: u64, config: Option<UpdateConfig>) -> (Vec<String>, Vec<String>) {
-        let mut sample = Sample::told(&["make 1", "run 1", "make 2", "run 2"]);
+    fn waits_after(words: &[&str], now: u64, config: Option<UpdateConfig>) -> (Vec<String>, Vec<String>) {
+        let mut sample = Sample::after(&["make 1", "run 1", "make 2", "run 2"]);
         if let Some(config) = config {
             sample.configure(config);
         }
-        words.iter().for_each(|words| sample.say(words));
+        words.iter().for_each(|words| sample.apply_words(words));
         let service = sample.service().expect("the service is there");
         let task = sample.newest(2).expect("a task is there");
         let show = |all: Vec<Awaited>| -> Vec<String> {
@@ -152,7 +152,7 @@ mod tests {
         let bounded = UpdateConfig { progress_deadline_ns: Some(60_000_000_000), ..UpdateConfig::default() };
         const DECISION: &str =
             "a decision about the update (why): `service resume web` continues it, `service rollback web` undoes it";
-        const WATCHED: &str = "the end of the update, while its last tasks are watched +5";
+        const WATCHED: &str = "the end of the update, while its last tasks are monitored +5";
         let table: [Case<'_>; 8] = [
             (None, &[], 0, &[], &[]),
             (
@@ -196,7 +196,7 @@ mod tests {
             (None, &["image b", "count 2", "take 1", "run 1", "take 2", "run 2", "complete"], 9, &[], &[]),
         ];
         for (config, words, now, service, task) in table {
-            let (of_service, of_task) = told(words, now, config);
+            let (of_service, of_task) = waits_after(words, now, config);
             assert_eq!((of_service, of_task), (owned(service), owned(task)), "{words:?}");
         }
     }

@@ -358,7 +358,7 @@ pub struct NameLookup {
     /// The ids that start with the name, if any can.
     range: Option<RangeInclusive<TaskId>>,
     /// The first few of them.
-    begun: BTreeSet<TaskId>,
+    by_prefix: BTreeSet<TaskId>,
 }
 
 /// The result of resolving a reference in a history.
@@ -380,7 +380,7 @@ impl NameLookup {
     pub fn of(name: impl Into<String>) -> Self {
         let name = name.into();
         let range = prefix_range::<TaskId>(&name).map(|(low, high)| low..=high);
-        Self { name, noun: None, names: Names::default(), found: None, range, begun: BTreeSet::new() }
+        Self { name, noun: None, names: Names::default(), found: None, range, by_prefix: BTreeSet::new() }
     }
 
     /// The same, restricted to the objects of one noun, if one is given.
@@ -414,8 +414,8 @@ impl NameLookup {
             return;
         }
         self.found = Some(id).filter(|_| is_called).or(self.found);
-        if self.begun.len() < Self::LISTED_MAX && self.range.as_ref().is_some_and(|range| range.contains(&id)) {
-            self.begun.insert(id);
+        if self.by_prefix.len() < Self::LISTED_MAX && self.range.as_ref().is_some_and(|range| range.contains(&id)) {
+            self.by_prefix.insert(id);
         }
     }
 
@@ -436,11 +436,11 @@ impl NameLookup {
 
     /// The result; a name takes precedence over an id prefix.
     pub fn found(&self) -> Found {
-        let mut begun = self.begun.iter();
-        match (self.found.as_ref().or_else(|| begun.next()), begun.next()) {
+        let mut by_prefix = self.by_prefix.iter();
+        match (self.found.as_ref().or_else(|| by_prefix.next()), by_prefix.next()) {
             (Some(id), second) if self.found.is_some() || second.is_none() => Found::One(id.to_string()),
             (None, _) => Found::Nothing,
-            (Some(_), _) => Found::Several(self.begun.iter().map(ToString::to_string).collect()),
+            (Some(_), _) => Found::Several(self.by_prefix.iter().map(ToString::to_string).collect()),
         }
     }
 }

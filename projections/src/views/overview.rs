@@ -182,7 +182,7 @@ const LISTED_MAX: usize = 5;
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_service(cluster: &Cluster, reference: &str) -> Result<ServiceId, ReferenceError> {
-    named_or_begun(&cluster.services, reference, cluster.service_named(reference).map(|service| service.id))
+    resolve_name_or_prefix(&cluster.services, reference, cluster.service_named(reference).map(|service| service.id))
 }
 
 /// The config with this id, or else the one with this name, or else the one with this id prefix.
@@ -190,7 +190,7 @@ pub fn resolve_service(cluster: &Cluster, reference: &str) -> Result<ServiceId, 
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_config(cluster: &Cluster, reference: &str) -> Result<ConfigId, ReferenceError> {
-    named_or_begun(&cluster.configs, reference, cluster.config_named(reference).map(|config| config.id))
+    resolve_name_or_prefix(&cluster.configs, reference, cluster.config_named(reference).map(|config| config.id))
 }
 
 /// The secret with this id, or else the one with this name, or else the one with this id prefix.
@@ -198,7 +198,7 @@ pub fn resolve_config(cluster: &Cluster, reference: &str) -> Result<ConfigId, Re
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_secret(cluster: &Cluster, reference: &str) -> Result<SecretId, ReferenceError> {
-    named_or_begun(&cluster.secrets, reference, cluster.secret_named(reference).map(|secret| secret.id))
+    resolve_name_or_prefix(&cluster.secrets, reference, cluster.secret_named(reference).map(|secret| secret.id))
 }
 
 /// The sink with this id, or else the one with this name, or else the one with this id prefix.
@@ -206,7 +206,7 @@ pub fn resolve_secret(cluster: &Cluster, reference: &str) -> Result<SecretId, Re
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_sink(cluster: &Cluster, reference: &str) -> Result<SinkId, ReferenceError> {
-    named_or_begun(&cluster.sinks, reference, cluster.sink_named(reference).map(|sink| sink.id))
+    resolve_name_or_prefix(&cluster.sinks, reference, cluster.sink_named(reference).map(|sink| sink.id))
 }
 
 /// The operator with this id, or else the one with this name, or else the one with this id prefix.
@@ -214,7 +214,7 @@ pub fn resolve_sink(cluster: &Cluster, reference: &str) -> Result<SinkId, Refere
 /// # Errors
 /// When there is none, or several.
 pub fn resolve_operator(cluster: &Cluster, reference: &str) -> Result<OperatorId, ReferenceError> {
-    named_or_begun(&cluster.operators, reference, cluster.operator_named(reference).map(|operator| operator.id))
+    resolve_name_or_prefix(&cluster.operators, reference, cluster.operator_named(reference).map(|operator| operator.id))
 }
 
 /// The node with this id, or else the one with this host name, or else the one with this id prefix (`self` is none of these).
@@ -224,17 +224,17 @@ pub fn resolve_operator(cluster: &Cluster, reference: &str) -> Result<OperatorId
 /// When there is none, or several.
 pub fn resolve_node(cluster: &Cluster, reference: &str) -> Result<NodeId, ReferenceError> {
     let named = cluster.nodes_called(reference).map(|node| node.id);
-    named_or_begun(&cluster.nodes, reference, named)
+    resolve_name_or_prefix(&cluster.nodes, reference, named)
 }
 
 /// The rule for all nouns: a complete id takes precedence over every name, and a name over an id prefix. Otherwise a name would
 /// stop working because another object was created.
-fn named_or_begun<I: Id + Serialize, V: Clone + Serialize>(
+fn resolve_name_or_prefix<I: Id + Serialize, V: Clone + Serialize>(
     table: &Table<I, V>,
     reference: &str,
     named: impl IntoIterator<Item = I>,
 ) -> Result<I, ReferenceError> {
-    if let Some(id) = whole_id(table, reference) {
+    if let Some(id) = exact_id(table, reference) {
         return Ok(id);
     }
     let named: Vec<I> = named.into_iter().take(LISTED_MAX).collect();
@@ -248,7 +248,7 @@ fn named_or_begun<I: Id + Serialize, V: Clone + Serialize>(
 /// When there is none, or several.
 pub fn resolve_task(cluster: &Cluster, reference: &str) -> Result<TaskId, ReferenceError> {
     let Some((service, place)) = reference.split_once('.') else { return by_prefix(&cluster.tasks, reference) };
-    let id = reference.rsplit_once('.').and_then(|(_, id)| whole_id(&cluster.tasks, id));
+    let id = reference.rsplit_once('.').and_then(|(_, id)| exact_id(&cluster.tasks, id));
     let full = id.filter(|id| cluster.tasks.get(*id).is_some_and(|task| is_called(cluster, task, reference)));
     let found = full.or_else(|| task_in_place(cluster, service, place));
     found.ok_or_else(|| ReferenceError::NotFound { noun: TaskId::NOUN, reference: reference.to_owned() })
@@ -288,7 +288,7 @@ fn places_called(cluster: &Cluster, place: &str) -> Vec<Instance> {
 }
 
 /// The object with this complete id, which takes precedence over every name.
-fn whole_id<I: Id + Serialize, V: Clone + Serialize>(table: &Table<I, V>, reference: &str) -> Option<I> {
+fn exact_id<I: Id + Serialize, V: Clone + Serialize>(table: &Table<I, V>, reference: &str) -> Option<I> {
     reference.parse().ok().filter(|id| table.contains(*id))
 }
 
@@ -296,11 +296,11 @@ fn by_prefix<I: Id + Serialize, V: Clone + Serialize>(
     table: &Table<I, V>,
     reference: &str,
 ) -> Result<I, ReferenceError> {
-    only(reference, &beginning_with(table, reference).collect::<Vec<_>>())
+    only(reference, &with_id_prefix(table, reference).collect::<Vec<_>>())
 }
 
 /// The first few objects whose ids have this prefix.
-fn beginning_with<'a, I: Id + Serialize, V: Clone + Serialize>(
+fn with_id_prefix<'a, I: Id + Serialize, V: Clone + Serialize>(
     table: &'a Table<I, V>,
     reference: &str,
 ) -> impl Iterator<Item = I> + use<'a, I, V> {
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_id_wins_over_every_name_and_a_name_over_the_beginning_of_an_id() {
+    fn a_complete_id_takes_precedence_over_every_name_and_a_name_over_an_id_prefix() {
         let victim = id("0abc");
         let nodes =
             [("0abc", "db"), ("1", victim.as_str()), ("2", "0abc"), ("3", "twin"), ("4", "twin"), ("0abd", "x")];

@@ -83,12 +83,12 @@ fn troubled(cluster: &Cluster, service: &Service, first: &[Instance]) -> BTreeSe
         |place: &Instance| cluster.tasks_of_instance(service.id, *place).any(|task| task.desired != TaskState::Remove);
     let idle = cluster.places().idle_from(service.id, Instance::FIRST).take(LOOKED_AT_MAX);
     places.extend(idle.filter(ended).take(PLACES_MAX));
-    places.extend(culprit(cluster, service));
+    places.extend(failed_place(cluster, service));
     places
 }
 
 /// The place of the task that made an update stop: the update's message names it.
-fn culprit(cluster: &Cluster, service: &Service) -> Option<Instance> {
+fn failed_place(cluster: &Cluster, service: &Service) -> Option<Instance> {
     let message = &service.update.as_ref()?.message;
     let mut named = message.split(' ').filter_map(|word| word.parse::<TaskId>().ok());
     named.find_map(|task| cluster.tasks.get(task)).map(Task::instance)
@@ -99,8 +99,8 @@ mod tests {
     use super::*;
     use crate::samples::Sample;
 
-    fn told(words: &[&str]) -> (Progress, usize) {
-        let sample = Sample::told(words);
+    fn progress_after(words: &[&str]) -> (Progress, usize) {
+        let sample = Sample::after(words);
         let service = sample.service().expect("the service is there");
         (progress(&sample.cluster, service), watched(&sample.cluster, service).len())
     }
@@ -125,7 +125,7 @@ mod tests {
             (&["make 1", "exit 1", "stop 1", "image b"], counts(0, 0, 0, 0)),
         ];
         for (words, expected) in table {
-            assert_eq!(told(words).0, expected, "{words:?}");
+            assert_eq!(progress_after(words).0, expected, "{words:?}");
         }
     }
 
@@ -134,11 +134,11 @@ mod tests {
         let in_place = |place: u64| words.iter().map(move |word| format!("{word} {place}"));
         let all: Vec<String> =
             (1..=places).flat_map(in_place).chain(last.iter().map(|word| (*word).to_owned())).collect();
-        told(&all.iter().map(String::as_str).collect::<Vec<_>>()).1
+        progress_after(&all.iter().map(String::as_str).collect::<Vec<_>>()).1
     }
 
     #[test]
-    fn of_a_large_service_a_bounded_number_of_tasks_is_told_of_and_those_in_trouble_are_among_them() {
+    fn for_a_large_service_a_bounded_number_of_tasks_is_listed_including_failing_ones() {
         // The events in each place, the events after them, and how many tasks are listed of 50 and of 300 places.
         let table: [(&[&str], &[&str], usize, usize); 6] = [
             (&["make", "run"], &[], 50, 0),

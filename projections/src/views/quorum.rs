@@ -22,7 +22,7 @@ pub fn loss(cluster: &Cluster, goes: &Member, reaches: impl Fn(&Member) -> bool)
     match majority(managers) {
         _ if managers == 0 => Some("no other manager votes".to_owned()),
         needed if reached < needed => {
-            Some(format!("that would leave {reached} of {managers} managers in reach, and {needed} are needed"))
+            Some(format!("that would leave {reached} of {managers} managers reachable, and {needed} are needed"))
         }
         _ => None,
     }
@@ -34,9 +34,9 @@ pub fn warning(voters: usize) -> Option<String> {
         let (needed, lost) = (majority(voters), voters - majority(voters));
         let fewer = match voters {
             2 => "the loss of either stops all changes: one manager alone is safer".to_owned(),
-            _ => format!("they survive the loss of {lost}, no more than {} managers do", voters - 1),
+            _ => format!("they tolerate the loss of {lost}, as {} managers do", voters - 1),
         };
-        format!("{voters} managers, of which {needed} must be in reach: {fewer}; add a manager, or demote one")
+        format!("{voters} managers, of which {needed} must be reachable: {fewer}; add a manager, or demote one")
     })
 }
 
@@ -91,13 +91,13 @@ mod tests {
             ("V", 1, "+", Some("no other manager votes")),
             ("VV", 2, "++", None),
             ("VV", 2, "+-", None),
-            ("VV", 1, "+-", Some("that would leave 0 of 1 managers in reach, and 1 are needed")),
+            ("VV", 1, "+-", Some("that would leave 0 of 1 managers reachable, and 1 are needed")),
             ("VVV", 3, "++-", None),
-            ("VVV", 2, "++-", Some("that would leave 1 of 2 managers in reach, and 2 are needed")),
+            ("VVV", 2, "++-", Some("that would leave 1 of 2 managers reachable, and 2 are needed")),
             ("VVVV", 4, "++--", None),
             ("VVVVV", 5, "+++-+", None),
-            ("VVVVV", 5, "++--+", Some("that would leave 2 of 4 managers in reach, and 3 are needed")),
-            ("VVVVV", 1, "++---", Some("that would leave 1 of 4 managers in reach, and 3 are needed")),
+            ("VVVVV", 5, "++--+", Some("that would leave 2 of 4 managers reachable, and 3 are needed")),
+            ("VVVVV", 1, "++---", Some("that would leave 1 of 4 managers reachable, and 3 are needed")),
             ("VVl", 3, "+-+", None),
         ];
         for (managers, goes, reached, expected) in table {
@@ -113,10 +113,10 @@ mod tests {
     fn an_even_number_of_managers_is_warned_of() {
         let said: Vec<bool> = (0..8).map(|voters| warning(voters).is_some()).collect();
         assert_eq!(said, [false, false, true, false, true, false, true, false]);
-        let two = "2 managers, of which 2 must be in reach: the loss of either stops all changes: one manager alone is \
+        let two = "2 managers, of which 2 must be reachable: the loss of either stops all changes: one manager alone is \
                    safer; add a manager, or demote one";
         assert_eq!(warning(2).as_deref(), Some(two));
-        let four = "4 managers, of which 3 must be in reach: they survive the loss of 1, no more than 3 managers do; add \
+        let four = "4 managers, of which 3 must be reachable: they tolerate the loss of 1, as 3 managers do; add \
                     a manager, or demote one";
         assert_eq!(warning(4).as_deref(), Some(four));
     }

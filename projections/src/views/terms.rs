@@ -126,7 +126,7 @@ pub fn of_frame<H: Homes>(frame: &Frame, homes: &mut H, add: &mut impl FnMut(Ter
         if command.reason.is_some() {
             add(Term::Reasoned);
         }
-        if command.actor.kind().asks() {
+        if command.actor.kind().is_user() {
             add(Term::Asked);
             if let Some(id) = command.operation() {
                 add(Term::Operation(id));

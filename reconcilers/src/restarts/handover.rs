@@ -13,7 +13,7 @@ pub(super) fn is_due(cluster: &Cluster, service: &Service, task: &Task, now: Tim
     let moves = service.spec.replicas().is_some() && !task.is_bound();
     let order = service.spec.update_rollout().order;
     let node = task.node.and_then(|node| cluster.nodes.get(node));
-    moves && order == UpdateOrder::StartFirst && serves(task) && node.is_some_and(|node| node.is_left_gently(now))
+    moves && order == UpdateOrder::StartFirst && serves(task) && node.is_some_and(|node| node.drains_gracefully(now))
 }
 
 /// Creates the replacement, if there is none, and releases the task once it is running, or when there will be none. Returns

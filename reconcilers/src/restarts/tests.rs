@@ -70,11 +70,11 @@ fn no_more_attempts_are_made_than_the_policy_allows() {
                 cause,
                 ..Default::default()
             };
-            sample.tell(0, Kind::TaskCreated(earlier));
+            sample.apply(0, Kind::TaskCreated(earlier));
             let (tasks, desired) = (vec![task], TaskState::Shutdown.into());
             let cause = DesiredCause::Restart.into();
             let stopped = events::TaskDesiredStateSet { tasks, desired, cause };
-            sample.tell(0, Kind::TaskDesiredStateSet(stopped));
+            sample.apply(0, Kind::TaskDesiredStateSet(stopped));
         }
         let sample = sample.reported(7, TaskState::Failed);
         assert_eq!(sample.ask(reconcile, 1), [expected], "{attempts} attempts, {restarts} restarts");
@@ -97,7 +97,7 @@ fn a_task_that_loses_its_node_is_replaced_elsewhere() {
     ];
     for (kind, expected) in table {
         let mut sample = sample(RestartCondition::Any, 0, &[TaskState::Running]);
-        sample.tell(1, kind.clone());
+        sample.apply(1, kind.clone());
         assert_eq!(sample.ask(reconcile, 1), expected, "{kind:?}");
     }
 }
@@ -120,7 +120,7 @@ fn a_task_that_is_ready_starts_after_its_delay_once_the_one_before_it_has_stoppe
             cause,
             ..Default::default()
         };
-        sample.tell(10, Kind::TaskCreated(new));
+        sample.apply(10, Kind::TaskCreated(new));
         sample
     };
     for (is_stopped, second, expected) in [
@@ -154,7 +154,7 @@ fn drained(deadline: Option<u64>) -> Sample {
     let sample = Sample::default().with_node(NODE, NodeSpec::default()).with_node(ELSEWHERE, NodeSpec::default());
     let sample = sample.with_policy(policy).with_spec(start_first(), &[]);
     let mut sample = sample.with_task(7, 1, None, TaskState::Pending).assigned(7, NODE).reported(7, TaskState::Running);
-    sample.tell(10, drain(NODE, deadline));
+    sample.apply(10, drain(NODE, deadline));
     sample
 }
 
@@ -165,7 +165,7 @@ fn replaced(deadline: Option<u64>, states: &[TaskState]) -> Sample {
     let (desired, spec_version) = (TaskState::Running.into(), version(&sample));
     let new =
         TaskCreated { task, service: service(), spec_version, slot: 1, desired, replaces, cause, ..Default::default() };
-    sample.tell(10, Kind::TaskCreated(new));
+    sample.apply(10, Kind::TaskCreated(new));
     states.iter().fold(sample.assigned(8, ELSEWHERE), |sample, state| sample.reported(8, *state))
 }
 
@@ -195,17 +195,17 @@ fn with_start_first_a_task_leaves_a_drained_node_once_its_replacement_runs() {
 fn a_place_that_is_handed_over_has_two_tasks_at_most() {
     // The replacement has to leave as well: of the two that serve the newer one is enough until the next one does.
     let mut both_leave = replaced(None, &[TaskState::Preparing, TaskState::Running]);
-    both_leave.tell(20, drain(ELSEWHERE, None));
+    both_leave.apply(20, drain(ELSEWHERE, None));
     assert_eq!(both_leave.ask(reconcile, 20), ["shutdown 7", "make in 1"]);
     // The replacement is not running yet and has an older spec by now.
     let mut outdated = replaced(None, &[TaskState::Preparing]);
     let mut spec = start_first();
     spec.task.get_or_insert_default().container.get_or_insert_default().image = "web:2".to_owned();
-    outdated.tell(
+    outdated.apply(
         20,
         Kind::ServiceSpecUpdated(Box::new(ServiceSpecUpdated { service: service(), spec, ..Default::default() })),
     );
-    outdated.tell(20, Kind::UpdateStarted(UpdateStarted { service: service(), slots: 1, rollback: None }));
+    outdated.apply(20, Kind::UpdateStarted(UpdateStarted { service: service(), slots: 1, rollback: None }));
     assert_eq!(outdated.ask(reconcile, 20), ["shutdown 8", "make in 1"]);
 }
 

@@ -56,7 +56,7 @@ pub(super) fn due(cluster: &Cluster, scope: &Scope, run: &mut Run<'_>) -> BTreeM
             .flat_map(|service| unplaced.tried_groups_of(*service))
             .map(|group| (group, Retried::All)),
     );
-    due.retain(|(service, _), _| !scope.aside.contains(service));
+    due.retain(|(service, _), _| !scope.quarantined.contains(service));
     due
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Layout {
     leaves: BTreeMap<Vec<String>, usize>,
     /// The nodes of each leaf that take tasks, best first.
     orders: Vec<BTreeSet<Rank>>,
-    stands: Vec<Stand>,
+    positions: Vec<NodePosition>,
     /// It includes the changes of nodes before this one.
     seen: u64,
     /// When it was last used, in runs of the scheduler.
@@ -47,10 +47,10 @@ pub(super) struct Layout {
 
 /// The position of one node in a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stand {
+struct NodePosition {
     leaf: Result<usize, Unfit>,
     /// Weight of the preferred properties that it lacks.
-    dislike: u64,
+    penalty: u64,
     /// Its score in its leaf, if it takes tasks.
     score: Option<u64>,
 }
@@ -100,7 +100,7 @@ impl Layout {
             paths: Vec::new(),
             leaves: BTreeMap::new(),
             orders: Vec::new(),
-            stands: Vec::new(),
+            positions: Vec::new(),
             seen: 0,
             used: 0,
         }
@@ -119,12 +119,12 @@ impl Layout {
 
     /// The leaf of a node, or why it is not suitable.
     pub(super) fn leaf_of(&self, number: usize) -> Result<usize, Unfit> {
-        self.stands[number].leaf
+        self.positions[number].leaf
     }
 
     /// Weight of the preferred properties that a node lacks.
-    pub(super) fn dislike_of(&self, number: usize) -> u64 {
-        self.stands[number].dislike
+    pub(super) fn penalty_of(&self, number: usize) -> u64 {
+        self.positions[number].penalty
     }
 
     /// The label values that lead to each leaf.
@@ -149,11 +149,11 @@ impl Layout {
             let (placement, plugins) = (std::mem::take(&mut self.placement), std::mem::take(&mut self.plugins));
             *self = Self { used: self.used, ..Self::new(placement, plugins, self.needs_container, self.order) };
         }
-        if self.stands.is_empty() || self.seen < changes.first() {
+        if self.positions.is_empty() || self.seen < changes.first() {
             self.place_all(filters, pool);
         } else {
-            let unplaced = Stand { leaf: Err(Unfit::NotReady), dislike: 0, score: None };
-            self.stands.resize(pool.numbers_end(), unplaced);
+            let unplaced = NodePosition { leaf: Err(Unfit::NotReady), penalty: 0, score: None };
+            self.positions.resize(pool.numbers_end(), unplaced);
             for number in changes.since(self.seen) {
                 self.place(*number, filters, pool);
             }
@@ -164,17 +164,18 @@ impl Layout {
     /// Adds all nodes, one order at a time: that is much faster than one by one. Nodes that did not change since they were last
     /// added are not judged again.
     fn place_all(&mut self, filters: &Filters<'_>, pool: &Pool) {
-        let old = std::mem::take(&mut self.stands);
+        let old = std::mem::take(&mut self.positions);
         let mut ranks: Vec<Vec<Rank>> = Vec::new();
         for number in 0..pool.numbers_end() {
             let known = old.get(number).filter(|_| !pool.is_described_since(number, self.seen));
-            let judged = known.map_or_else(|| self.judge(number, filters, pool), |stand| (stand.leaf, stand.dislike));
-            let stand = self.stand(number, judged, pool);
-            if let (Ok(leaf), Some(score)) = (stand.leaf, stand.score) {
+            let judged =
+                known.map_or_else(|| self.judge(number, filters, pool), |position| (position.leaf, position.penalty));
+            let position = self.position(number, judged, pool);
+            if let (Ok(leaf), Some(score)) = (position.leaf, position.score) {
                 ranks.resize(ranks.len().max(leaf + 1), Vec::new());
-                ranks[leaf].push((stand.dislike, score, pool.get(number).id, number));
+                ranks[leaf].push((position.penalty, score, pool.get(number).id, number));
             }
-            self.stands.push(stand);
+            self.positions.push(position);
         }
         ranks.resize(self.orders.len(), Vec::new());
         self.orders = ranks.into_iter().map(|ranks| ranks.into_iter().collect()).collect();
@@ -182,28 +183,28 @@ impl Layout {
 
     /// Updates the position of a node.
     fn place(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) {
-        let old = self.stands[number];
+        let old = self.positions[number];
         let is_other = pool.is_described_since(number, self.seen);
-        let judged = if is_other { self.judge(number, filters, pool) } else { (old.leaf, old.dislike) };
-        let new = self.stand(number, judged, pool);
+        let judged = if is_other { self.judge(number, filters, pool) } else { (old.leaf, old.penalty) };
+        let new = self.position(number, judged, pool);
         if new == old {
             return;
         }
         let id = pool.get(number).id;
         if let (Ok(leaf), Some(score)) = (old.leaf, old.score) {
-            self.orders[leaf].remove(&(old.dislike, score, id, number));
+            self.orders[leaf].remove(&(old.penalty, score, id, number));
         }
         if let (Ok(leaf), Some(score)) = (new.leaf, new.score) {
-            self.orders[leaf].insert((new.dislike, score, id, number));
+            self.orders[leaf].insert((new.penalty, score, id, number));
         }
-        self.stands[number] = new;
+        self.positions[number] = new;
     }
 
     /// The leaf of a node, or why it is not suitable, and the weight of the preferred properties that it lacks.
     fn judge(&mut self, number: usize, filters: &Filters<'_>, pool: &Pool) -> (Result<usize, Unfit>, u64) {
         let Some(node) = pool.node(number) else { return (Err(Unfit::NotReady), 0) };
         let leaf = filters.suits(node).map(|()| self.leaf(node));
-        (leaf, filters.affinities().dislike(node))
+        (leaf, filters.affinities().penalty(node))
     }
 
     /// The leaf for the values of a node's labels.
@@ -220,9 +221,13 @@ impl Layout {
         leaf
     }
 
-    fn stand(&self, number: usize, (leaf, dislike): (Result<usize, Unfit>, u64), pool: &Pool) -> Stand {
+    fn position(&self, number: usize, (leaf, penalty): (Result<usize, Unfit>, u64), pool: &Pool) -> NodePosition {
         let candidate = pool.get(number);
-        Stand { leaf, dislike, score: (candidate.takes_tasks && leaf.is_ok()).then(|| self.order.score(candidate)) }
+        NodePosition {
+            leaf,
+            penalty,
+            score: (candidate.takes_tasks && leaf.is_ok()).then(|| self.order.score(candidate)),
+        }
     }
 }
 
@@ -328,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn however_much_a_layout_missed_it_is_like_one_that_is_made_anew() {
+    fn a_cached_layout_equals_one_built_from_scratch() {
         let zones = ["a", "b", "a", "forbidden", "b"];
         for missed in [0, 1, 10, CHANGES_MIN / 2, CHANGES_MIN, CHANGES_MIN + 1, 2 * CHANGES_MIN] {
             let (mut cluster, mut kept) = (Cluster::default(), Nodes::default());

@@ -34,13 +34,13 @@ pub(super) struct Look<'w, 'r, 'a> {
 }
 
 /// The rank of a node.
-pub(super) fn rank(number: usize, dislike: u64, look: &mut Look<'_, '_, '_>) -> Entry {
+pub(super) fn rank(number: usize, penalty: u64, look: &mut Look<'_, '_, '_>) -> Entry {
     let failures = look.failures.get(&number).copied().unwrap_or(0);
     let of_service = match look.filters.order() {
         Order::Pack(_) => 0,
         Order::Spread | Order::Random => look.run.active_of_service(number),
     };
-    let lacks = dislike + look.filters.affinities().lack(number, look.run);
+    let lacks = penalty + look.filters.affinities().unmet_weight(number, look.run);
     let candidate = look.run.pool.get(number);
     let score = look.filters.order().score(candidate);
     Reverse((failures, lacks, of_service, score, candidate.id, number))
@@ -88,23 +88,23 @@ impl<'l> Leaf<'l> {
 
     /// The best node with its rank. Only for spreading: other strategies have no best node for all tasks.
     pub(super) fn best(&self, filters: &Filters<'_>) -> Option<Entry> {
-        let ordinary = self.unused.map(|(dislike, score, id, number)| {
-            Reverse((0, dislike + filters.affinities().lack_of_others(), 0, score, id, number))
+        let ordinary = self.unused.map(|(penalty, score, id, number)| {
+            Reverse((0, penalty + filters.affinities().unmet_weight_of_ordinary(), 0, score, id, number))
         });
         self.used.peek().copied().into_iter().chain(ordinary).max()
     }
 
     /// Removes and returns the best node for a task.
     pub(super) fn next(&mut self, task: TaskId, look: &mut Look<'_, '_, '_>) -> Option<usize> {
-        let Some((dislike, score, id, number)) = self.unused else { return self.pop() };
-        let lacks = dislike + look.filters.affinities().lack_of_others();
+        let Some((penalty, score, id, number)) = self.unused else { return self.pop() };
+        let lacks = penalty + look.filters.affinities().unmet_weight_of_ordinary();
         let is_random = look.filters.order() == Order::Random;
         let ordinary = Reverse(if is_random { (0, lacks, 0, 0, id, 0) } else { (0, lacks, 0, score, id, number) });
         if self.used.peek().is_some_and(|used| *used > ordinary) {
             return self.pop();
         }
         if is_random {
-            return Some(self.at_random(task, dislike, look).unwrap_or(number));
+            return Some(self.at_random(task, penalty, look).unwrap_or(number));
         }
         self.advance(look);
         Some(number)
@@ -115,11 +115,11 @@ impl<'l> Leaf<'l> {
     }
 
     /// Adds a node with room for one more task, unless it is found in the order.
-    pub(super) fn put(&mut self, number: usize, dislike: u64, look: &mut Look<'_, '_, '_>) {
+    pub(super) fn put(&mut self, number: usize, penalty: u64, look: &mut Look<'_, '_, '_>) {
         if !self.limited && look.is_ordinary(number) {
             return;
         }
-        self.used.push(rank(number, dislike, look));
+        self.used.push(rank(number, penalty, look));
     }
 
     /// A task was placed on a node: if that was the best ordinary one, it may no longer be.
@@ -134,9 +134,9 @@ impl<'l> Leaf<'l> {
     pub(super) fn advance(&mut self, look: &mut Look<'_, '_, '_>) {
         self.unused = None;
         while let Some(rank) = self.order.next().copied().filter(|_| !self.limited) {
-            let (dislike, score, _, number) = rank;
+            let (penalty, score, _, number) = rank;
             if score < self.first {
-                self.order = self.all.range((dislike, self.first, NodeId::default(), 0)..);
+                self.order = self.all.range((penalty, self.first, NodeId::default(), 0)..);
             } else if look.is_ordinary(number) && look.fits(number) {
                 self.unused = Some(rank);
                 return;
@@ -146,17 +146,17 @@ impl<'l> Leaf<'l> {
 
     /// The node nearest to one of the task's points, among the suitable ones that come after the points on the circle and meet as
     /// many preferences as the best.
-    fn at_random(&self, task: TaskId, dislike: u64, look: &mut Look<'_, '_, '_>) -> Option<usize> {
+    fn at_random(&self, task: TaskId, penalty: u64, look: &mut Look<'_, '_, '_>) -> Option<usize> {
         let points = (0..POINTS).map(|point| mixed(scattered(task) ^ point));
-        let mut near: Vec<(u64, usize)> = points.filter_map(|point| self.after(dislike, point)).collect();
+        let mut near: Vec<(u64, usize)> = points.filter_map(|point| self.after(penalty, point)).collect();
         near.sort_unstable();
         near.into_iter().map(|(_, number)| number).find(|number| look.is_ordinary(*number) && look.fits(*number))
     }
 
     /// The first node after a point of the circle, and its distance.
-    fn after(&self, dislike: u64, point: u64) -> Option<(u64, usize)> {
-        let from = |point| (dislike, point, NodeId::default(), 0);
-        let after = self.all.range(from(point)..).next().filter(|(other, _, _, _)| *other == dislike);
+    fn after(&self, penalty: u64, point: u64) -> Option<(u64, usize)> {
+        let from = |point| (penalty, point, NodeId::default(), 0);
+        let after = self.all.range(from(point)..).next().filter(|(other, _, _, _)| *other == penalty);
         let after = after.or_else(|| self.all.range(from(0)..).next());
         after.map(|(_, score, _, number)| (score.wrapping_sub(point), *number))
     }

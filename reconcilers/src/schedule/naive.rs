@@ -71,7 +71,7 @@ impl World {
         world
     }
 
-    fn tell(&mut self, kind: Kind) {
+    fn apply(&mut self, kind: Kind) {
         let at = Stamp { index: self.index, time: Timestamp::default() };
         self.cluster.apply(&Event::by_reconciler(Reconciler::Schedule, kind), &at);
     }
@@ -87,9 +87,9 @@ impl World {
             ..Resources::default()
         });
         let description = NodeDescription { hostname: hostname.clone(), resources, ..NodeDescription::default() };
-        self.tell(Kind::NodeJoined(NodeJoined { node, spec, hostname, addr: addr.clone() }));
-        self.tell(Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }));
-        self.tell(Kind::NodeDescribed(Box::new(NodeDescribed { node, description })));
+        self.apply(Kind::NodeJoined(NodeJoined { node, spec, hostname, addr: addr.clone() }));
+        self.apply(Kind::NodeRegistered(NodeRegistered { node, session: SessionId::from_bits(number), addr }));
+        self.apply(Kind::NodeDescribed(Box::new(NodeDescribed { node, description })));
     }
 
     fn add_service(&mut self, number: u128, draw: &mut Draw) {
@@ -123,7 +123,7 @@ impl World {
         template.placement = Some(placement);
         template.container = Some(ContainerSpec { image: format!("image-{number}"), ..ContainerSpec::default() });
         template.resources = Some(ResourceRequirements { reservations, ..ResourceRequirements::default() });
-        self.tell(Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(number), spec })));
+        self.apply(Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(number), spec })));
     }
 
     fn draw_affinities(draw: &mut Draw) -> Vec<events::Affinity> {
@@ -138,7 +138,7 @@ impl World {
         for task in placed {
             if draw.below(2) == 0 {
                 let status = TaskStatus { state: TaskState::Running.into(), ..TaskStatus::default() };
-                self.tell(Kind::TaskReported(TaskReported { task, status }));
+                self.apply(Kind::TaskReported(TaskReported { task, status }));
             }
         }
     }
@@ -149,7 +149,7 @@ impl World {
         let spec_version = self.cluster.services.get(service).expect("the service").template_version;
         let (task, slot) = (TaskId::from_bits(self.tasks), self.tasks as u64);
         let desired = TaskState::Running.into();
-        self.tell(Kind::TaskCreated(TaskCreated {
+        self.apply(Kind::TaskCreated(TaskCreated {
             task,
             service,
             spec_version,
@@ -186,7 +186,7 @@ impl World {
                 assert_eq!(Some(event.node), choose(&self.cluster, task), "{case}, {task:?}");
                 has_placed = true;
             }
-            self.tell(kind);
+            self.apply(kind);
         }
         has_placed
     }
@@ -326,7 +326,7 @@ fn choose(cluster: &Cluster, task: &Task) -> Option<NodeId> {
     if strategy == PlacementStrategy::Random && !ordinary.is_empty() {
         let alike: Vec<NodeId> = suited
             .into_iter()
-            .filter(|node| dislike(cluster, task, *node) == dislike(cluster, task, ordinary[0]))
+            .filter(|node| penalty(cluster, task, *node) == penalty(cluster, task, ordinary[0]))
             .collect();
         ordinary.sort_by_key(|node| scattered(*node));
         return at_random(task, &alike, &ordinary).or(ordinary.first().copied());
@@ -335,7 +335,7 @@ fn choose(cluster: &Cluster, task: &Task) -> Option<NodeId> {
 }
 
 /// Weight of the preferred properties that a node lacks.
-fn dislike(cluster: &Cluster, task: &Task, node: NodeId) -> u64 {
+fn penalty(cluster: &Cluster, task: &Task, node: NodeId) -> u64 {
     let unmet = affinities(cluster, task).into_iter().filter(|(affinity, _)| match affinity {
         Affinity::Node(_) => !meets(cluster, affinity, node),
         Affinity::Service(..) | Affinity::Image(..) => false,
@@ -390,7 +390,7 @@ fn tasks_at_random_are_anywhere() {
     let mut spec = ServiceSpec::default();
     let strategy = Some(PlacementStrategy::Random.into());
     spec.task.get_or_insert_default().placement = Some(Placement { strategy, ..Placement::default() });
-    world.tell(Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(1), spec })));
+    world.apply(Kind::ServiceCreated(Box::new(ServiceCreated { service: ServiceId::from_bits(1), spec })));
     let mut counts: BTreeMap<NodeId, u64> = BTreeMap::new();
     for _ in 0..TASKS / 1_000 {
         (0..1_000).for_each(|_| world.add_task(1));
@@ -398,7 +398,7 @@ fn tasks_at_random_are_anywhere() {
             if let Kind::TaskAssigned(event) = &kind {
                 *counts.entry(event.node).or_default() += 1;
             }
-            world.tell(kind);
+            world.apply(kind);
         }
     }
     let (least, most) = (counts.values().min().copied(), counts.values().max().copied());

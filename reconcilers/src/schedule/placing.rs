@@ -102,7 +102,7 @@ fn placing(
             Err(refusal) => *refused.entry(refusal).or_default() += 1,
             Ok(()) => {
                 let rank =
-                    rank(number, layout.dislike_of(number), &mut Look { failures: &failures, filters, run: &mut run });
+                    rank(number, layout.penalty_of(number), &mut Look { failures: &failures, filters, run: &mut run });
                 suitable.push((rank, merits(number, layout, rank, &run)));
             }
         }

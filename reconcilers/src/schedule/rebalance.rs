@@ -52,7 +52,7 @@ fn due(cluster: &Cluster, scope: &Scope, crowds: &mut Crowds) -> BTreeSet<Servic
     }
     let is_ready = |node: &NodeId| cluster.nodes.get(*node).is_some_and(projections::Node::takes_tasks);
     let ready: Vec<NodeId> = scope.roomier.iter().copied().filter(is_ready).collect();
-    let others = cluster.rebalancing().iter().filter(|service| !scope.aside.contains(service));
+    let others = cluster.rebalancing().iter().filter(|service| !scope.quarantined.contains(service));
     let others: Vec<ServiceId> = others.filter(|service| !due.contains(service)).copied().collect();
     for id in others {
         let Some(service) = cluster.services.get(id) else { continue };

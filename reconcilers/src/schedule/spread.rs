@@ -68,8 +68,8 @@ impl<'l> Spread<'l> {
     }
 
     fn put(&mut self, leaf: usize, number: usize, filters: &Filters<'_>, run: &mut Run<'_>) {
-        let dislike = self.layout.dislike_of(number);
-        self.leaves[leaf].put(number, dislike, &mut Look { failures: &self.failures, filters, run });
+        let penalty = self.layout.penalty_of(number);
+        self.leaves[leaf].put(number, penalty, &mut Look { failures: &self.failures, filters, run });
     }
 
     /// Removes and returns the best node for a task; it must be put back after the task is assigned to it.

@@ -7,7 +7,7 @@ use crate::samples::{Sample, replicated, service};
 use crate::{Budget, Candidates, Presence};
 
 /// The tasks that get a reason, and the reason.
-fn told(sample: &Sample) -> (Vec<u128>, String) {
+fn explained(sample: &Sample) -> (Vec<u128>, String) {
     let (mut ids, mut candidates) = (IdGenerator::new(ClusterId::from_bits(1), 1_000), Candidates::default());
     let now = Timestamp::default();
     let mut ctx = Ctx {
@@ -33,14 +33,14 @@ fn told(sample: &Sample) -> (Vec<u128>, String) {
 type Row<'a> = (&'a [(u128, &'a str)], bool, &'a [u128]);
 
 #[test]
-fn tasks_that_wait_are_told_again_only_when_the_reason_is_another() {
+fn waiting_tasks_are_explained_again_only_when_the_reason_changes() {
     // Service 1 is created in frame 1, which is its template version.
     let group = (service(), 1);
     let sample = || {
         let sample = Sample::default().with_service(replicated(4), &["node.labels.disk==ssd"]);
         (7..).zip(1..=4).fold(sample, |sample, (task, slot)| sample.with_task(task, slot, None, TaskState::Pending))
     };
-    let (all, reason) = told(&sample());
+    let (all, reason) = explained(&sample());
     assert_eq!(all, [7, 8, 9, 10]);
     let table: [Row<'_>; 6] = [
         (&[(7, "another"), (7, &reason)], true, &[8, 9, 10]),
@@ -54,9 +54,9 @@ fn tasks_that_wait_are_told_again_only_when_the_reason_is_another() {
         let mut sample = sample();
         for (task, explanation) in known {
             let (tasks, explanation) = (vec![TaskId::from_bits(*task)], (*explanation).to_owned());
-            sample.tell(0, Kind::TaskPlacementFailed(TaskPlacementFailed { tasks, explanation }));
+            sample.apply(0, Kind::TaskPlacementFailed(TaskPlacementFailed { tasks, explanation }));
         }
         assert_eq!(sample.cluster.unplaced().all_wait_for(group, &reason), is_known, "{known:?}");
-        assert_eq!(told(&sample).0, expected, "{known:?}");
+        assert_eq!(explained(&sample).0, expected, "{known:?}");
     }
 }

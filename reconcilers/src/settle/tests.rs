@@ -28,7 +28,7 @@ fn services(replicas: &[u64]) -> (Cluster, Touched) {
 
 fn turn(
     reconcilers: &[(Reconciler, Reconcile)],
-    aside: &BTreeSet<ServiceId>,
+    quarantined: &BTreeSet<ServiceId>,
     cluster: &mut Cluster,
     touched: Touched,
 ) -> Settled {
@@ -44,20 +44,20 @@ fn turn(
         uses: &crate::Uses::new(),
         candidates: &mut candidates,
     };
-    let settling = Settling { reconcilers, aside, at: &Stamp::default(), settled: Settled::default() };
+    let settling = Settling { reconcilers, quarantined, at: &Stamp::default(), settled: Settled::default() };
     settling.run(cluster, touched, &mut ctx, Budget::FRAME)
 }
 
 /// Changes the number of replicas of the first service, whatever it is.
-fn quarrel(cluster: &Cluster, scope: &Scope, _: &mut Ctx<'_>, out: &mut Correction) {
+fn conflict(cluster: &Cluster, scope: &Scope, _: &mut Ctx<'_>, out: &mut Correction) {
     let Some(from) = cluster.services.get(service(1)).and_then(|service| service.spec.replicas()) else { return };
     if scope.services.contains(&service(1)) {
         out.push(Kind::ServiceScaled(ServiceScaled { service: service(1), from, to: 3 - from, reason: None }));
     }
 }
 
-const QUARREL: [(Reconciler, Reconcile); 3] = [
-    (Reconciler::Updates, quarrel),
+const CONFLICT: [(Reconciler, Reconcile); 3] = [
+    (Reconciler::Updates, conflict),
     (Reconciler::Replicated, replicated::reconcile),
     (Reconciler::Schedule, schedule::reconcile),
 ];
@@ -69,68 +69,68 @@ fn tasks(cluster: &Cluster, number: u128) -> usize {
 #[test]
 fn a_service_over_which_there_is_no_rest_is_named_and_the_others_are_settled() {
     let (mut cluster, touched) = services(&[1, 5]);
-    let settled = turn(&QUARREL, &BTreeSet::new(), &mut cluster, touched.clone());
+    let settled = turn(&CONFLICT, &BTreeSet::new(), &mut cluster, touched.clone());
     assert_eq!(settled.disputed, [service(1)].into());
     assert!(settled.left.is_empty() && settled.events.len() < 100, "{} events", settled.events.len());
     assert_eq!(tasks(&cluster, 2), 5);
 }
 
 #[test]
-fn a_service_that_is_set_aside_is_not_looked_at() {
+fn a_quarantined_service_is_not_reconciled() {
     let (mut cluster, touched) = services(&[1, 5]);
-    let settled = turn(&QUARREL, &[service(1)].into(), &mut cluster, touched);
+    let settled = turn(&CONFLICT, &[service(1)].into(), &mut cluster, touched);
     assert!(settled.disputed.is_empty() && settled.left.is_empty());
     assert_eq!((tasks(&cluster, 1), tasks(&cluster, 2)), (0, 5));
 }
 
 #[test]
-fn a_service_that_is_set_aside_is_left_out_of_everything_and_its_places_lose_their_timers() {
+fn a_quarantined_service_is_excluded_from_everything_and_its_places_lose_their_timers() {
     let (mut cluster, _) = services(&[1, 5]);
     let everything = Touched { everything: true, ..Touched::default() };
-    turn(&QUARREL, &[service(1)].into(), &mut cluster, everything);
+    turn(&CONFLICT, &[service(1)].into(), &mut cluster, everything);
     assert_eq!((tasks(&cluster, 1), tasks(&cluster, 2)), (0, 5));
     let place = (service(1), projections::Instance::FIRST);
     let due = Touched { places: [place].into(), ..Touched::default() };
-    let settled = turn(&QUARREL, &[service(1)].into(), &mut cluster, due);
+    let settled = turn(&CONFLICT, &[service(1)].into(), &mut cluster, due);
     assert_eq!(settled.wakes, [(TimerKey::Place(place.0, place.1), None)].into());
 }
 
 /// Changes the number of replicas of the first service, with many events.
-fn loud_quarrel(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+fn loud_conflict(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     for _ in 0..Budget::FRAME.events / 6 {
-        quarrel(cluster, scope, ctx, out);
+        conflict(cluster, scope, ctx, out);
     }
 }
 
 /// The same, with so many events that a turn has no room for anything else.
-fn loudest_quarrel(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
+fn loudest_conflict(cluster: &Cluster, scope: &Scope, ctx: &mut Ctx<'_>, out: &mut Correction) {
     while !out.is_full() && scope.services.contains(&service(1)) {
-        quarrel(cluster, scope, ctx, out);
+        conflict(cluster, scope, ctx, out);
     }
 }
 
 #[test]
-fn a_quarrel_that_fills_its_turn_is_told_from_what_is_only_large() {
+fn a_conflict_that_fills_its_turn_is_distinguished_from_a_large_service() {
     let (mut cluster, touched) = services(&[1]);
-    let settled = turn(&[(Reconciler::Updates, loud_quarrel)], &BTreeSet::new(), &mut cluster, touched);
-    assert_eq!((settled.restless, settled.disputed), ([service(1)].into(), [].into()));
+    let settled = turn(&[(Reconciler::Updates, loud_conflict)], &BTreeSet::new(), &mut cluster, touched);
+    assert_eq!((settled.unsettled, settled.disputed), ([service(1)].into(), [].into()));
     assert!(!settled.left.is_empty());
     let (mut cluster, touched) = services(&[1_000_000, 5]);
     let settled = turn(&ALL, &BTreeSet::new(), &mut cluster, touched);
-    assert!(settled.restless.is_empty() && !settled.left.is_empty());
+    assert!(settled.unsettled.is_empty() && !settled.left.is_empty());
 }
 
 #[test]
-fn a_quarrel_that_is_cut_at_once_corrects_the_same_in_each_turn_and_what_is_only_large_does_not() {
+fn a_conflict_that_is_cut_at_once_repeats_its_corrections_and_a_large_service_does_not() {
     type Table = Vec<(Reconciler, Reconcile)>;
     let table: [(Table, u64, bool); 2] =
-        [(vec![(Reconciler::Updates, loudest_quarrel), QUARREL[2]], 1, true), (ALL.to_vec(), 1_000_000, false)];
+        [(vec![(Reconciler::Updates, loudest_conflict), CONFLICT[2]], 1, true), (ALL.to_vec(), 1_000_000, false)];
     for (reconcilers, replicas, is_quarrel) in table {
         let (mut cluster, mut touched) = services(&[replicas]);
         let mut before = BTreeSet::new();
         for number in 0..10 {
             let settled = turn(&reconcilers, &BTreeSet::new(), &mut cluster, touched);
-            assert!(settled.restless.is_empty() && settled.disputed.is_empty(), "it is cut at once");
+            assert!(settled.unsettled.is_empty() && settled.disputed.is_empty(), "it is cut at once");
             let again = settled.corrected.intersection(&before).count();
             assert!(number == 0 || (again > 0) == is_quarrel, "{again} again in turn {number}");
             (before, touched) = (settled.corrected, settled.left);
@@ -139,13 +139,14 @@ fn a_quarrel_that_is_cut_at_once_corrects_the_same_in_each_turn_and_what_is_only
 }
 
 #[test]
-fn what_else_there_was_to_look_at_beside_a_quarrel_is_left_to_the_next_turn() {
+fn other_work_than_a_conflict_is_left_to_the_next_turn() {
     let node = events::NodeId::from_bits(3);
     let others = Touched { nodes: [node].into(), waiting: [service(2)].into(), placement: true, ..Touched::default() };
     let table = [([service(1)].into(), others.clone()), (BTreeSet::new(), Touched::default())];
     for (services, left) in table {
-        let (aside, at) = (BTreeSet::new(), Stamp::default());
-        let mut settling = Settling { reconcilers: &QUARREL, aside: &aside, at: &at, settled: Settled::default() };
+        let (quarantined, at) = (BTreeSet::new(), Stamp::default());
+        let mut settling =
+            Settling { reconcilers: &CONFLICT, quarantined: &quarantined, at: &at, settled: Settled::default() };
         settling.dispute(Touched { services: services.clone(), ..others.clone() });
         assert_eq!((settling.settled.disputed, settling.settled.left), (services, left));
     }
@@ -163,7 +164,7 @@ fn a_very_large_service_holds_up_no_other() {
 }
 
 #[test]
-fn tasks_of_a_service_that_is_set_aside_stay_as_they_are_whatever_happens_to_nodes() {
+fn tasks_of_a_quarantined_service_stay_unchanged_whatever_happens_to_nodes() {
     use crate::samples::{Sample, replicated, service};
     let spec = |disk: &str| {
         let labels = [("disk".to_owned(), disk.to_owned())].into();
@@ -182,7 +183,7 @@ fn tasks_of_a_service_that_is_set_aside_stay_as_they_are_whatever_happens_to_nod
         Touched { sweeps: [(service(), projections::Instance::FIRST)].into(), ..Touched::default() },
     ];
     for touched in table {
-        let events = |aside| turn(&ALL, &aside, &mut sample.cluster.clone(), touched.clone()).events;
+        let events = |quarantined| turn(&ALL, &quarantined, &mut sample.cluster.clone(), touched.clone()).events;
         assert_eq!(events([service()].into()), [], "{touched:?}");
         assert!(!events(BTreeSet::new()).is_empty(), "{touched:?}");
     }

@@ -80,7 +80,7 @@ fn a_large_service_is_looked_at_part_by_part() {
 }
 
 #[test]
-fn no_part_is_begun_while_too_many_places_are_left_from_earlier_ones() {
+fn no_part_is_started_while_too_many_places_are_left_from_earlier_ones() {
     let (cluster, touched) = touched(&[5_000]);
     let service = ServiceId::from_bits(1);
     let places = (0..=PLACES_LEFT_MAX as u64).map(|slot| (service, Instance::Slot(slot))).collect();

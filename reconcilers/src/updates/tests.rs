@@ -56,7 +56,7 @@ fn happen(sample: &mut Sample, config: UpdateConfig, second: u64, act: Act) {
             let spec_version = sample.cluster.services.get(service()).map_or(0, |service| service.template_version);
             let (service, cause) = (service(), TaskCause::Update.into());
             let new = TaskCreated { task, service, spec_version, slot, desired, replaces, cause, ..Default::default() };
-            sample.tell(second, Kind::TaskCreated(new));
+            sample.apply(second, Kind::TaskCreated(new));
             if config.order() == UpdateOrder::StartFirst {
                 return;
             }
@@ -73,7 +73,7 @@ fn happen(sample: &mut Sample, config: UpdateConfig, second: u64, act: Act) {
         Pause => Kind::UpdatePaused(UpdatePaused { service: service(), reason: "why".to_owned(), rollback: None }),
         Resume => Kind::UpdateResumed(UpdateResumed { service: service(), rollback: None }),
     };
-    sample.tell(second, kind);
+    sample.apply(second, kind);
 }
 
 fn update(sample: &Sample, config: UpdateConfig) -> Kind {

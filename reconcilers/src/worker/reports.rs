@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_lost_with_its_session_is_told_to_the_next() {
+    fn a_batch_lost_with_its_session_is_sent_in_the_next_one() {
         let mut reports = Reports::default();
         reports.open();
         reports.put(task(1), at(TaskState::Starting, 1));

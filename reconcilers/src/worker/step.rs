@@ -68,7 +68,7 @@ pub enum Step {
 
 /// The next step of a task.
 pub fn step(task: &Situation, now: Timestamp) -> Step {
-    match wanted(task) {
+    match idle_step(task) {
         Step::Call(call) if task.in_flight == Some(call) => Step::Await,
         Step::Call(call) => match task.retry {
             Some(retry) if retry.call == call && now < retry.at => Step::RetryAt(retry.at),
@@ -79,7 +79,7 @@ pub fn step(task: &Situation, now: Timestamp) -> Step {
 }
 
 /// The next step if no call were in progress.
-fn wanted(task: &Situation) -> Step {
+fn idle_step(task: &Situation) -> Step {
     if task.removed {
         return Step::Forget;
     }

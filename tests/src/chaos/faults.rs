@@ -35,7 +35,7 @@ impl Chaos {
             85..92 => self.crash_between_propose_and_sync(),
             _ => {
                 let writes = self.random.random_range(0..WRITES_MAX);
-                self.say(|| format!("the manager's disk fails after {writes} writes"));
+                self.log_step(|| format!("the manager's disk fails after {writes} writes"));
                 self.world.manager.fail_disk_after(writes);
                 Ok(())
             }
@@ -47,17 +47,17 @@ impl Chaos {
         self.summary.manager_crashes += 1;
         let kept_writes = self.random.random_range(0..=self.world.manager.unsynced_writes());
         let crash = self.pick(&[Crash::Killed, Crash::PowerCut { kept_writes }, Crash::TornHistory])?;
-        self.say(|| format!("the manager crashes: {crash:?}"));
+        self.log_step(|| format!("the manager crashes: {crash:?}"));
         self.world.crash_manager(crash);
         let away = Duration::from_millis(self.random.random_range(0..DOWN_MAX.as_millis() as u64));
         self.world.advance(away)?;
         if self.random.random_bool(RUINED) {
             let how = self.pick(&[Ruin::Lost, Ruin::Damaged, Ruin::Foreign])?;
-            self.say(|| format!("the manager's checkpoints are ruined: {how:?}"));
+            self.log_step(|| format!("the manager's checkpoints are ruined: {how:?}"));
             self.world.manager.ruin_checkpoints(how)?;
         }
         self.world.start_manager()?;
-        self.say(|| "the manager is back".to_owned());
+        self.log_step(|| "the manager is back".to_owned());
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl Chaos {
         }
         let task = self.pick(&running)?;
         self.world.machine(node)?.engine.kill(task, code, now);
-        self.say(|| format!("the container of {task} ends with {code}"));
+        self.log_step(|| format!("the container of {task} ends with {code}"));
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Chaos {
                 "has no agent, and its agent's disk is lost"
             }
             _ if self.cut.remove(&node) => {
-                self.world.net.mend(node, now);
+                self.world.net.repair(node, now);
                 "can be reached again"
             }
             _ => {
@@ -123,7 +123,7 @@ impl Chaos {
                 "cannot be reached"
             }
         };
-        self.say(|| format!("{node} {what}"));
+        self.log_step(|| format!("{node} {what}"));
         Ok(())
     }
 
@@ -133,16 +133,16 @@ impl Chaos {
             doubled_per_mille: self.random.random_range(0..200),
             latency: (Duration::from_millis(1), Duration::from_millis(self.random.random_range(1..3_000))),
         };
-        let weather = if self.random.random_bool(0.5) { NetworkConditions::FINE } else { stormy };
-        self.say(|| format!("{weather:?}"));
-        self.world.net.weather = weather;
+        let conditions = if self.random.random_bool(0.5) { NetworkConditions::FINE } else { stormy };
+        self.log_step(|| format!("{conditions:?}"));
+        self.world.net.conditions = conditions;
         Ok(())
     }
 
     /// The clock jumps forward: everything that was due meanwhile is late.
     fn jump(&mut self) -> anyhow::Result<()> {
         let length = Duration::from_millis(self.random.random_range(1_000..JUMP_MAX.as_millis() as u64));
-        self.say(|| format!("the clock jumps by {length:?}"));
+        self.log_step(|| format!("the clock jumps by {length:?}"));
         self.world.clock.advance_to(self.now() + length);
         self.pass(Duration::from_millis(1))
     }

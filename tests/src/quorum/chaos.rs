@@ -34,7 +34,7 @@ const DISK_LATENCY_MAX: Duration = Duration::from_millis(200);
 /// Maximum downtime of a manager.
 const DOWN_MAX: Duration = Duration::from_secs(20);
 /// Time limit for managers to vote again once everything works: a few changes of the members, one after the other.
-const MEND_MAX: Duration = Duration::from_secs(120);
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(120);
 /// Maximum number of writes before a failing disk stops working.
 const DISK_WRITES_MAX: usize = 20;
 
@@ -92,10 +92,10 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
     for _ in 0..ACTIONS {
         chaos.act()?;
     }
-    chaos.mend()?;
+    chaos.repair()?;
     chaos.quorum.until("all managers agree", Quorum::agree)?;
     chaos.damage()?;
-    chaos.mend()?;
+    chaos.repair()?;
     chaos.conclude()
 }
 
@@ -129,7 +129,7 @@ impl Chaos {
             95 => self.demote(),
             96 => {
                 let (number, writes) = (self.pick(), self.draw(DISK_WRITES_MAX as u64) as usize);
-                self.quorum.say(|| format!("the disk of manager {} fails after {writes} writes", number + 1));
+                self.quorum.log_step(|| format!("the disk of manager {} fails after {writes} writes", number + 1));
                 self.quorum.peers[number].fail_disk_after(writes);
             }
             _ => {
@@ -219,11 +219,11 @@ impl Chaos {
         }
         self.summary.damaged += 1;
         let refused = self.quorum.start(number).err();
-        self.quorum.say(|| format!("the {table} table of manager {} is damaged: {refused:?}", number + 1));
+        self.quorum.log_step(|| format!("the {table} table of manager {} is damaged: {refused:?}", number + 1));
         match refused {
             Some(_) => {
                 self.summary.refused += 1;
-                self.begin_anew(number)
+                self.restart_with_empty_log(number)
             }
             None => {
                 ensure!(
@@ -242,11 +242,11 @@ impl Chaos {
             return Ok(());
         }
         let number = self.pick();
-        self.quorum.say(|| format!("manager {} loses its disk", number + 1));
-        self.begin_anew(number)
+        self.quorum.log_step(|| format!("manager {} loses its disk", number + 1));
+        self.restart_with_empty_log(number)
     }
 
-    fn begin_anew(&mut self, number: usize) -> anyhow::Result<()> {
+    fn restart_with_empty_log(&mut self, number: usize) -> anyhow::Result<()> {
         let raft_id = 1 + self.draw(u64::MAX >> 1);
         self.quorum.crash(number, Crash::Killed);
         self.quorum.peers[number].lose_disk(raft_id);
@@ -259,7 +259,7 @@ impl Chaos {
             return;
         }
         let number = self.pick();
-        self.quorum.say(|| format!("manager {} is demoted", number + 1));
+        self.quorum.log_step(|| format!("manager {} is demoted", number + 1));
         let request = Quorum::role_of(self.quorum.peers[number].node, Role::Worker);
         // An operator without an answer looks before trying again.
         if let Some(leader) = self.quorum.leader() {
@@ -275,7 +275,7 @@ impl Chaos {
             let cluster = self.quorum.oracle.cluster();
             if cluster.former_members.contains(raft_id) {
                 // Its vote is no longer needed: it may forget everything at once.
-                self.begin_anew(number)?;
+                self.restart_with_empty_log(number)?;
                 continue;
             }
             let waits = cluster.announced.get(node).is_some_and(|announced| announced.raft_id == raft_id);
@@ -309,7 +309,7 @@ impl Chaos {
                 Some(until) if is_down && until <= now => {
                     // With a working disk: the old controller may be why it ended.
                     self.quorum.peers[number].crash(Crash::Killed);
-                    self.quorum.say(|| format!("manager {} is back", number + 1));
+                    self.quorum.log_step(|| format!("manager {} is back", number + 1));
                     self.quorum.start(number)?;
                     self.down.retain(|(down, _)| *down != number);
                 }
@@ -324,26 +324,26 @@ impl Chaos {
         let ids: Vec<u64> = self.quorum.peers.iter().map(|peer| peer.raft_id).collect();
         match self.draw(5) {
             0 => {
-                self.quorum.wires.mend();
+                self.quorum.wires.repair();
                 self.quorum.wires.conditions = NetworkConditions::FINE;
-                self.quorum.say(|| "the network works".to_owned());
+                self.quorum.log_step(|| "the network works".to_owned());
             }
             1 => {
                 let lost_per_mille = self.draw(300) as u32;
                 let doubled_per_mille = self.draw(200) as u32;
                 let latency = (Duration::from_millis(1), Duration::from_millis(1 + self.draw(400)));
                 self.quorum.wires.conditions = NetworkConditions { lost_per_mille, doubled_per_mille, latency };
-                self.quorum.say(|| "the network is bad".to_owned());
+                self.quorum.log_step(|| "the network is bad".to_owned());
             }
             2 => {
                 let (from, to) = (self.pick(), self.pick());
                 self.quorum.wires.cut(ids[from], ids[to]);
-                self.quorum.say(|| format!("nothing comes from manager {} to {}", from + 1, to + 1));
+                self.quorum.log_step(|| format!("nothing comes from manager {} to {}", from + 1, to + 1));
             }
             3 => {
                 let number = self.pick();
                 self.quorum.disconnect(number);
-                self.quorum.say(|| format!("the connections to manager {} break", number + 1));
+                self.quorum.log_step(|| format!("the connections to manager {} break", number + 1));
             }
             _ => {
                 let side = self.draw(1 << ids.len());
@@ -353,21 +353,21 @@ impl Chaos {
                         self.quorum.wires.cut(ids[from], ids[to]);
                     }
                 }
-                self.quorum.say(|| format!("the network is parted: {side:b}"));
+                self.quorum.log_step(|| format!("the network is parted: {side:b}"));
             }
         }
     }
 
     /// Repairs all faults, and every command gets its answer.
-    fn mend(&mut self) -> anyhow::Result<()> {
-        self.quorum.say(|| "everything is mended".to_owned());
-        self.quorum.wires.mend();
+    fn repair(&mut self) -> anyhow::Result<()> {
+        self.quorum.log_step(|| "everything is mended".to_owned());
+        self.quorum.wires.repair();
         self.quorum.wires.conditions = NetworkConditions::FINE;
         for number in 0..self.quorum.peers.len() {
             self.quorum.crash(number, Crash::Killed);
             self.quorum.start(number)?;
         }
-        let give_up_at = self.quorum.clock.now() + MEND_MAX;
+        let give_up_at = self.quorum.clock.now() + REPAIR_TIMEOUT;
         while !(self.quorum.all_vote() && self.quorum.all_are_wanted()) {
             ensure!(self.quorum.clock.now() < give_up_at, "not all managers vote: {}", self.quorum.describe());
             self.enlist()?;

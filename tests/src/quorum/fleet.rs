@@ -143,15 +143,15 @@ impl Fleet {
 
     /// Sets the quality of the network between agents and a manager.
     pub fn set_conditions(&mut self, manager: usize, conditions: NetworkConditions) {
-        self.nets[manager].weather = conditions;
+        self.nets[manager].conditions = conditions;
     }
 
     /// Repairs all networks.
-    pub fn mend(&mut self, now: Timestamp) {
+    pub fn repair(&mut self, now: Timestamp) {
         let nodes = self.nodes();
         for net in &mut self.nets {
-            net.weather = NetworkConditions::FINE;
-            nodes.iter().for_each(|node| net.mend(*node, now));
+            net.conditions = NetworkConditions::FINE;
+            nodes.iter().for_each(|node| net.repair(*node, now));
         }
     }
 
@@ -173,7 +173,7 @@ impl Fleet {
     }
 
     /// Tasks that a machine runs although they are not desired in this state.
-    pub fn superfluous(&self, node: NodeId, cluster: &Cluster) -> Vec<TaskId> {
+    pub fn undesired_tasks(&self, node: NodeId, cluster: &Cluster) -> Vec<TaskId> {
         let running = self.machines.get(&node).into_iter().flat_map(|machine| machine.engine.running());
         let is_wanted = |task: &TaskId| cluster.tasks.get(*task).is_some_and(|task| task.desired == TaskState::Running);
         running.filter(|task| !is_wanted(task)).collect()

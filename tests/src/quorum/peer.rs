@@ -121,7 +121,7 @@ impl Peer {
     ///
     /// # Errors
     /// When its log is refused.
-    pub fn start_with(&mut self, spoil: impl FnOnce(&mut Folded)) -> anyhow::Result<()> {
+    pub fn start_with(&mut self, falsify: impl FnOnce(&mut Folded)) -> anyhow::Result<()> {
         let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&self.disk)?);
         let mut loaded = store.load()?;
         if loaded.membership.is_none() {
@@ -132,7 +132,7 @@ impl Peer {
         ensure!(loaded.membership.as_ref().and_then(Membership::own) == Some(self.raft_id), "a log is one manager's");
         let folded = node::manager::core::fold(&*store, &loaded);
         let mut folded = folded.map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
-        spoil(&mut folded);
+        falsify(&mut folded);
         let goes_alone = alone::replaced(&folded.cluster, &loaded).is_some();
         let loaded = if goes_alone { loaded } else { loaded.with_members(membership(&folded.cluster)) };
         let consensus = Consensus::open(Arc::clone(&store), self.raft_id, &loaded)?;
@@ -159,10 +159,10 @@ impl Peer {
     /// When its log is refused, or its disk fails.
     pub fn start_alone(&mut self, raft_id: u64) -> anyhow::Result<()> {
         let store = MemoryStore::open(&self.disk)?;
-        let told = |failure| anyhow::anyhow!("{failure:?}");
+        let describe = |failure| anyhow::anyhow!("{failure:?}");
         let loaded = store.load()?;
-        let folded = node::manager::core::fold(&store, &loaded).map_err(told)?;
-        alone::begin(&store, &loaded, &folded.cluster, &mut || raft_id << 1).map_err(told)?;
+        let folded = node::manager::core::fold(&store, &loaded).map_err(describe)?;
+        alone::begin(&store, &loaded, &folded.cluster, &mut || raft_id << 1).map_err(describe)?;
         self.raft_id = store.load()?.membership.as_ref().and_then(Membership::own).unwrap_or(self.raft_id);
         self.start()
     }

@@ -30,9 +30,9 @@ const ACTIONS: usize = 60;
 /// Maximum time between two actions.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 /// How long a client waits before it sends something else.
-const PATIENCE: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(8);
 /// Time limit for managers to answer again once everything works.
-const MEND: Duration = Duration::from_secs(20);
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(20);
 /// Number of steps of 10 ms in which a leader may answer pending requests before leadership is transferred.
 const HAND_OVER_STEPS: usize = 5;
 /// Number of values: few, so that many commands set the present value again.
@@ -56,7 +56,7 @@ pub struct Summary {
 }
 
 /// A pending operation of a client.
-struct Asked {
+struct PendingOperation {
     ticket: Ticket,
     operation: Operation,
 }
@@ -64,7 +64,7 @@ struct Asked {
 struct Registers {
     quorum: Quorum,
     services: Vec<ServiceId>,
-    clients: Vec<Option<Asked>>,
+    clients: Vec<Option<PendingOperation>>,
     history: Vec<Operation>,
     commands: u128,
     /// The version and the value of the last register, as last seen by each client.
@@ -85,7 +85,7 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
     for _ in 0..ACTIONS {
         registers.act()?;
     }
-    registers.mend()?;
+    registers.repair()?;
     check(&registers.history)?;
     Ok(registers.summary())
 }
@@ -153,7 +153,7 @@ impl Registers {
                 }
             }
             3 => self.isolate(),
-            4 => self.quorum.wires.mend(),
+            4 => self.quorum.wires.repair(),
             6 => self.hand_over()?,
             5 => {
                 let latency = (Duration::from_millis(1), Duration::from_millis(1 + self.draw(300)));
@@ -216,7 +216,7 @@ impl Registers {
             }
         };
         let operation = Operation { key, action, called, answered: None };
-        self.clients[client] = ticket.map(|ticket| Asked { ticket, operation });
+        self.clients[client] = ticket.map(|ticket| PendingOperation { ticket, operation });
     }
 
     /// Records the answers so far, and gives up requests that timed out.
@@ -224,7 +224,7 @@ impl Registers {
         let now = self.quorum.clock.now();
         for client in 0..CLIENTS {
             let Some(asked) = self.clients[client].take() else { continue };
-            let is_over = asked.operation.called + PATIENCE <= now;
+            let is_over = asked.operation.called + TIMEOUT <= now;
             match self.outcome(client, &asked, now) {
                 Some(operation) => self.history.extend(operation),
                 None if is_over => self.history.extend(unanswered(asked.operation)),
@@ -234,8 +234,8 @@ impl Registers {
     }
 
     /// The result of an answered operation; the answer may be that the result is unknown.
-    fn outcome(&mut self, client: usize, asked: &Asked, now: Timestamp) -> Option<Option<Operation>> {
-        let Asked { ticket, operation } = asked;
+    fn outcome(&mut self, client: usize, asked: &PendingOperation, now: Timestamp) -> Option<Option<Operation>> {
+        let PendingOperation { ticket, operation } = asked;
         let answered = |action| Some(Some(Operation { action, answered: Some(now), ..*operation }));
         if let Action::Read(_) = operation.action {
             let (shown, service) = (self.quorum.take_shown(*ticket)?, self.services[operation.key as usize]);
@@ -258,22 +258,22 @@ impl Registers {
     }
 
     /// Repairs all faults; every manager must return every register.
-    fn mend(&mut self) -> anyhow::Result<()> {
-        self.quorum.wires.mend();
+    fn repair(&mut self) -> anyhow::Result<()> {
+        self.quorum.wires.repair();
         self.quorum.wires.conditions = NetworkConditions::FINE;
         for number in 0..MANAGERS {
             if self.quorum.peers[number].replica().is_none() {
                 self.quorum.start(number)?;
             }
         }
-        self.quorum.advance(MEND)?;
+        self.quorum.advance(REPAIR_TIMEOUT)?;
         self.collect();
         for number in 0..MANAGERS {
             for key in 0..REGISTERS {
                 let called = self.quorum.clock.now();
                 let ticket = self.quorum.read(number).context("a read in the end")?;
                 let operation = Operation { key, action: Action::Read(None), called, answered: None };
-                let asked = Asked { ticket, operation };
+                let asked = PendingOperation { ticket, operation };
                 self.quorum.advance(Duration::from_secs(1))?;
                 let read = self.outcome(0, &asked, self.quorum.clock.now()).flatten();
                 ensure!(read.is_some(), "manager {} answers no read in the end", number + 1);

@@ -47,20 +47,20 @@ fn index(outcome: &Outcome) -> u64 {
 #[test]
 fn a_manager_whose_state_is_another_than_the_leaders_stops_and_says_so() {
     let mut quorum = Quorum::new(1, 3, INTERVALS, false).expect("three managers");
-    let spoilt = followers(&quorum)[0];
-    quorum.crash(spoilt, Crash::Killed);
-    quorum.spoilt = Some(spoilt);
-    let start = quorum.peers[spoilt].start_with(|folded| {
+    let falsified = followers(&quorum)[0];
+    quorum.crash(falsified, Crash::Killed);
+    quorum.falsified = Some(falsified);
+    let start = quorum.peers[falsified].start_with(|folded| {
         let node = folded.cluster.nodes.values().next().expect("a node").id;
         let down = Kind::NodeDeclaredDown(NodeDeclaredDown { node, ..NodeDeclaredDown::default() });
         let at = folded.cluster.position;
         folded.cluster.apply(&Event::by_reconciler(Reconciler::Liveness, down), &at);
     });
     start.expect("nobody knows yet");
-    let told = (1..20).find_map(|number| quorum.execute(&config(number)).err()).expect("it stops");
-    let told = format!("{told:#}");
-    let expected = format!("manager {} ended", spoilt + 1);
-    assert!(told.contains(&expected) && told.contains("this manager's state after frame"), "{told}");
+    let error = (1..20).find_map(|number| quorum.execute(&config(number)).err()).expect("it stops");
+    let error = format!("{error:#}");
+    let expected = format!("manager {} ended", falsified + 1);
+    assert!(error.contains(&expected) && error.contains("this manager's state after frame"), "{error}");
 }
 
 #[test]
@@ -81,14 +81,14 @@ fn without_a_majority_nothing_is_acknowledged_and_nothing_takes_effect_twice() {
 #[test]
 fn who_is_cut_off_by_one_way_links_deposes_nobody() {
     let mut quorum = Quorum::new(3, 3, INTERVALS, false).expect("three managers");
-    let (leader, deaf) = (quorum.leader().expect("one leads"), followers(&quorum)[0]);
+    let (leader, isolated) = (quorum.leader().expect("one leads"), followers(&quorum)[0]);
     let term = quorum.peers[leader].replica().expect("it runs").term();
     let ids: Vec<u64> = quorum.peers.iter().map(|peer| peer.raft_id).collect();
-    ids.iter().for_each(|from| quorum.wires.cut(*from, ids[deaf]));
+    ids.iter().for_each(|from| quorum.wires.cut(*from, ids[isolated]));
     quorum.advance(NOTICED).expect("time passes");
     index(&quorum.execute(&config(1)).expect("two of three decide"));
-    quorum.wires.mend();
-    quorum.until("all managers agree", Quorum::agree).expect("the deaf one catches up");
+    quorum.wires.repair();
+    quorum.until("all managers agree", Quorum::agree).expect("the isolated one catches up");
     let replica = quorum.peers[leader].replica().expect("it runs");
     assert_eq!((quorum.leader(), replica.term()), (Some(leader), term));
 }
@@ -202,7 +202,7 @@ fn a_manager_that_is_cut_off_answers_no_reads_until_it_is_back() {
     quorum.read(leader);
     quorum.advance(NOTICED).expect("time passes");
     assert_eq!(quorum.reads_made, 0, "it cannot know what was acknowledged");
-    quorum.wires.mend();
+    quorum.wires.repair();
     quorum.advance(NOTICED).expect("time passes");
     let asked = (0..3).filter_map(|number| quorum.read(number)).count();
     assert_eq!(asked, 3, "each takes a read");
@@ -294,14 +294,14 @@ fn a_node_that_returns_stops_what_runs_elsewhere_by_now_within_five_seconds() {
             assert!(quorum.clock.now().since(cut) < Duration::from_secs(120), "its tasks move");
             quorum.advance(Duration::from_secs(1)).expect("time passes");
         }
-        let superfluous = |quorum: &Quorum| quorum.fleet.superfluous(lost, quorum.oracle.cluster());
-        assert!(!superfluous(&quorum).is_empty(), "it does not know");
+        let undesired_tasks = |quorum: &Quorum| quorum.fleet.undesired_tasks(lost, quorum.oracle.cluster());
+        assert!(!undesired_tasks(&quorum).is_empty(), "it does not know");
         let returned = quorum.clock.now();
-        quorum.fleet.mend(returned);
-        while !superfluous(&quorum).is_empty() {
+        quorum.fleet.repair(returned);
+        while !undesired_tasks(&quorum).is_empty() {
             quorum.advance(Duration::from_millis(100)).expect("time passes");
             let since = quorum.clock.now().since(returned);
-            assert!(since <= Duration::from_secs(5), "seed {seed}: {:?} after {since:?}", superfluous(&quorum));
+            assert!(since <= Duration::from_secs(5), "seed {seed}: {:?} after {since:?}", undesired_tasks(&quorum));
         }
     }
 }

@@ -76,7 +76,7 @@ impl Wires {
     }
 
     /// Repairs all links.
-    pub fn mend(&mut self) {
+    pub fn repair(&mut self) {
         self.cut.clear();
     }
 

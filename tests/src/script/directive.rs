@@ -73,7 +73,7 @@ impl Player {
             }
             ["mend", "node", name] => {
                 let (node, now) = (world.node_called(name)?, world.clock.now());
-                world.net.mend(node, now);
+                world.net.repair(node, now);
             }
             ["crash", "manager"] => world.crash_manager(Crash::Killed),
             ["start", "manager"] => world.start_manager()?,

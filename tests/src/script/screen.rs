@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, anyhow, ensure};
 use cli::Manager;
-use cli::ui::{Answer, Asker, Decoder, Next, Size, Ui, draw};
+use cli::ui::{Answer, Decoder, Next, PageLoader, Size, Ui, draw};
 use futures_util::FutureExt;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -66,8 +66,8 @@ impl Player {
 fn answer(ui: &mut Ui, socket: &mut Socket, clock: &Clock) -> anyhow::Result<()> {
     while let Next::Ask(question) = ui.next(clock.now()) {
         let asked_at = clock.now();
-        let asker = Asker { clock, ids: false };
-        let answer = asker.ask(socket, &question).now_or_never().context(SILENT)?;
+        let loader = PageLoader { clock, ids: false };
+        let answer = loader.ask(socket, &question).now_or_never().context(SILENT)?;
         ensure!(!matches!(answer, Ok(Answer::Logs(_))), "lines come in their own time, which is not that of a script");
         ui.answered(&question, answer, asked_at, clock.now());
     }

@@ -75,7 +75,7 @@ fn a_manager_restored_from_a_backup_has_all_that_was_acknowledged_before_it_and_
     cluster.ok("service scale web=3");
     cluster.settled("web", 3);
     let history = cluster.ok("events");
-    for kind in ["cluster_initialised", "goes on alone as the only manager"] {
+    for kind in ["cluster_initialised", "continues as the only manager"] {
         assert!(history.contains(kind), "{kind}: {history}");
     }
 }
@@ -84,8 +84,8 @@ fn a_manager_restored_from_a_backup_has_all_that_was_acknowledged_before_it_and_
 fn an_autolocked_cluster_is_restored_locked_as_another_cluster_with_other_tokens() {
     let mut cluster = Cluster::start(Executor::Process, &[]);
     cluster.ok("config create kept Cargo.toml");
-    let told = cluster.ok("cluster update --autolock");
-    let key = told.lines().find(|line| line.starts_with("SWMKEY-")).expect("the unlock key").to_owned();
+    let printed = cluster.ok("cluster update --autolock");
+    let key = printed.lines().find(|line| line.starts_with("SWMKEY-")).expect("the unlock key").to_owned();
     let (id, tokens) = (cluster.inspect()["id"].clone(), ["worker", "manager"].map(|role| cluster.token(role)));
     fs::write(cluster.path("passphrase"), "a long and random text\n").expect("written");
     let (file, passphrase) = (path(&cluster.path("backup")), path(&cluster.path("passphrase")));

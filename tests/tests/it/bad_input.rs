@@ -46,7 +46,7 @@ const LINES: &[Case] = &[
 ];
 
 /// Refused by the manager.
-const WISHES: &[Case] = &[
+const REQUESTS: &[Case] = &[
     ("service create --name taken --image x", 4, "taken"),
     ("service create --name a --image x --constraint node.colour==red", 2, "node.colour"),
     ("service create --name a --image x --mode global --replicas 3", 2, "global"),
@@ -77,14 +77,17 @@ fn every_mistake_gets_a_sentence_and_changes_nothing() {
     cluster.ok("service create --name taken --image x --replicas 0");
     let node = cluster.list("node ls")[0]["id"].as_str().expect("an id").to_owned();
     let before = cluster.inspect()["index"].clone();
-    for (line, code, words) in LINES.iter().chain(WISHES) {
+    for (line, code, words) in LINES.iter().chain(REQUESTS) {
         let answer = cluster.swarmctl(&line.replace("NODE", &node));
         println!("{line}\n{}{}", answer.out, answer.err);
         answer.refused(*code, words);
         assert_eq!(answer.out, "", "{line}");
         let json = cluster.swarmctl(&format!("{} --format json", line.replace("NODE", &node)));
-        let told: serde_json::Value = serde_json::from_str(&json.err).expect("one object");
-        assert!(told["error"]["sentence"].as_str().is_some_and(|sentence| sentence.contains(words)), "{line}: {told}");
+        let failure: serde_json::Value = serde_json::from_str(&json.err).expect("one object");
+        assert!(
+            failure["error"]["sentence"].as_str().is_some_and(|sentence| sentence.contains(words)),
+            "{line}: {failure}"
+        );
         assert_eq!(json.code, *code, "{line}");
     }
     assert_eq!(cluster.inspect()["index"], before, "nothing entered the log");
@@ -160,7 +163,7 @@ const STARTS: &[Case] = &[
             "1111111111111111111111111"
         ),
         2,
-        "no address to join at",
+        "no address of a manager",
     ),
     ("--dev --join-addr 127.0.0.1:1 --join-token x", 2, "--dev"),
     ("--engine-addr tcp://127.0.0.1:1", 2, "tcp://127.0.0.1:1"),
@@ -211,7 +214,7 @@ fn a_state_directory_that_cannot_be_written_is_named() {
     let mut command = Command::new(program("swarmd"));
     command.args(["--executor", "process", "--listen-remote-api", "127.0.0.1:0", "--state-dir"]);
     command.arg(cluster.path("own")).arg("--listen-control-api").arg(&file);
-    run(&mut command).refused(1, "is there already, and is no socket");
+    run(&mut command).refused(1, "exists and is not a socket");
     assert!(file.exists(), "what is no socket is nobody's to remove");
     assert!(cluster.state_dir(MANAGER).exists());
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use tests::script::detached;
 
-use super::process::{Answer, PATIENCE, poll, program, run};
+use super::process::{Answer, TIMEOUT, poll, program, run};
 use super::units::{Executor, IMAGE};
 
 /// The name of every test cluster's manager.
@@ -222,7 +222,7 @@ impl Cluster {
     /// Waits until a node's daemon has ended on its own, and returns its exit code.
     pub fn await_end(&mut self, name: &str) -> Option<i32> {
         let mut child = self.child(name);
-        let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+        let ended = poll(TIMEOUT, || child.try_wait().expect("waited"));
         if ended.is_none() {
             child.kill().expect("killed");
             panic!("{name} does not end: {}", self.log(name));
@@ -324,8 +324,8 @@ impl Cluster {
         let mut tasks = Vec::new();
         self.until(&format!("{replicas} tasks of {service}, and no others"), || {
             tasks = self.running(service);
-            let told: BTreeMap<String, usize> = tasks.iter().map(|task| (task.id.clone(), 1)).collect();
-            told.len() == replicas && told == self.units()
+            let reported: BTreeMap<String, usize> = tasks.iter().map(|task| (task.id.clone(), 1)).collect();
+            reported.len() == replicas && reported == self.units()
         });
         tasks
     }
@@ -343,7 +343,7 @@ impl Cluster {
     /// Waits until `condition` holds; if it does not in time, fails the test with all available information.
     #[track_caller]
     pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        if poll(PATIENCE, || condition().then_some(())).is_none() {
+        if poll(TIMEOUT, || condition().then_some(())).is_none() {
             let logs = self.daemons.keys().map(|name| format!("{name}:\n{}", self.log(name))).collect::<String>();
             let tasks = self.swarmctl("task ls -a").out;
             panic!("waited in vain for {what}\n{tasks}\nrunning: {:?}\n{logs}", self.units());

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use events::Role;
 
 use super::cluster::{Cluster, MANAGER, path};
-use super::process::{PATIENCE, poll, program, run};
+use super::process::{TIMEOUT, poll, program, run};
 use super::quorum::set_role;
 use super::units::Executor;
 
@@ -36,8 +36,8 @@ fn swarmd(flags: &[String], log: &Path, kill_at: Option<(&Path, usize)>) -> Chil
 }
 
 /// Waits until a daemon has died or `ready` holds; returns whether it is ready.
-fn lives(child: &mut Child, log: &Path, ready: impl Fn() -> bool) -> bool {
-    let known = poll(PATIENCE, || match child.try_wait().expect("waited") {
+fn survives(child: &mut Child, log: &Path, ready: impl Fn() -> bool) -> bool {
+    let known = poll(TIMEOUT, || match child.try_wait().expect("waited") {
         Some(_) => Some(false),
         None => ready().then_some(true),
     });
@@ -50,12 +50,12 @@ fn lives(child: &mut Child, log: &Path, ready: impl Fn() -> bool) -> bool {
 /// Stops a daemon gracefully.
 fn end(mut child: Child, log: &Path) {
     assert_eq!(run(Command::new("kill").arg(child.id().to_string())).code, 0);
-    let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+    let ended = poll(TIMEOUT, || child.try_wait().expect("waited"));
     if ended.is_none() {
         child.kill().expect("killed");
     }
-    let told = || std::fs::read_to_string(log).expect("a log");
-    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", told());
+    let log_text = || std::fs::read_to_string(log).expect("a log");
+    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", log_text());
 }
 
 /// Whether the log of a daemon contains these words.
@@ -74,11 +74,11 @@ fn a_first_start_may_be_killed_at_any_point() {
     };
     for steps in 1.. {
         let mut child = swarmd(&cluster.flags(MANAGER), &log, Some((&library, steps)));
-        let survived = lives(&mut child, &log, serves);
+        let survived = survives(&mut child, &log, serves);
         // Stopping it gracefully may include its next durable step.
         child.kill().and_then(|()| child.wait()).expect("killed");
         let mut child = swarmd(&cluster.flags(MANAGER), &log, None);
-        let serves_again = lives(&mut child, &log, serves);
+        let serves_again = survives(&mut child, &log, serves);
         assert!(serves_again, "killed at step {steps}: {}", std::fs::read_to_string(&log).expect("a log"));
         end(child, &log);
         let replay = run(Command::new(program("swarmd")).args(["replay", "--state-dir", &path(&dir)]));
@@ -102,13 +102,13 @@ fn a_join_may_be_killed_at_any_point() {
         let flags = [cluster.flags(&name), join.to_vec()].concat();
         let joined = || says(&log, "session opened");
         let mut child = swarmd(&flags, &log, Some((&library, steps)));
-        let survived = lives(&mut child, &log, joined);
+        let survived = survives(&mut child, &log, joined);
         // Stopping it gracefully may include its next durable step.
         child.kill().and_then(|()| child.wait()).expect("killed");
         let mut child = swarmd(&flags, &log, None);
         let listed = || cluster.list("node ls").into_iter().filter(|node| node["hostname"] == name.as_str());
         let ready = || listed().any(|node| node["state"] == "ready");
-        assert!(lives(&mut child, &log, ready), "killed at step {steps}");
+        assert!(survives(&mut child, &log, ready), "killed at step {steps}");
         assert_eq!(listed().count(), 1, "killed at step {steps}: one node");
         end(child, &log);
         if survived {
@@ -130,19 +130,19 @@ fn a_managers_join_may_be_killed_at_any_point() {
         let log = cluster.path(&format!("{name}.log"));
         let join = ["--join-addr", cluster.address(), "--join-token", &token].map(str::to_owned);
         let flags = [cluster.flags(&name), join.to_vec()].concat();
-        let votes = || says(&log, "this manager has joined, and votes");
+        let votes = || says(&log, "this manager has joined and can vote");
         let mut child = swarmd(&flags, &log, Some((&library, steps)));
-        lives(&mut child, &log, votes);
+        survives(&mut child, &log, votes);
         // Stopping it gracefully may include its next durable step.
         child.kill().and_then(|()| child.wait()).expect("killed");
         let mut child = swarmd(&flags, &log, None);
         let listed = || cluster.list("node ls").into_iter().filter(|node| node["hostname"] == name.as_str());
-        assert!(lives(&mut child, &log, votes), "killed at step {steps}");
+        assert!(survives(&mut child, &log, votes), "killed at step {steps}");
         let nodes: Vec<String> = listed().filter_map(|node| node["id"].as_str().map(str::to_owned)).collect();
         assert_eq!(nodes.len(), 1, "killed at step {steps}: one node");
         // The next one joins a cluster of a single manager again.
         set_role(&cluster, MANAGER, &nodes[0], Role::Worker);
-        assert!(lives(&mut child, &log, || says(&log, "this node is a worker from now on")), "after step {steps}");
+        assert!(survives(&mut child, &log, || says(&log, "this node is a worker from now on")), "after step {steps}");
         end(child, &log);
         cluster.until("it to be gone", || cluster.swarmctl(&format!("node rm --force {}", nodes[0])).code == 0);
     }

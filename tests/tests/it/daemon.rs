@@ -11,17 +11,17 @@ use node::log::{LogStore, RocksStore};
 use wire::v1::{CommandRequest, RemoveService, command_request as request};
 
 use super::cluster::{Cluster, MANAGER, free_address, path};
-use super::process::{PATIENCE, is_root, poll, program, run};
+use super::process::{TIMEOUT, is_root, poll, program, run};
 use super::units::{Executor, IMAGE};
 
 pub fn a_dev_cluster_leaves_nothing_behind(executor: Executor) {
     let mut command = Command::new(program("swarmd"));
     let mut child = command.arg("--dev").args(executor.flags()).stderr(Stdio::piped()).spawn().expect("started");
-    let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-    let socket = told.find_map(|line| Some(line.expect("text").split_once("SWARM_SOCKET=")?.1.to_owned()));
+    let mut stderr_lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let socket = stderr_lines.find_map(|line| Some(line.expect("text").split_once("SWARM_SOCKET=")?.1.to_owned()));
     let socket = socket.expect("the way to the cluster");
     // A full pipe would block the daemon.
-    let rest = std::thread::spawn(move || told.for_each(drop));
+    let rest = std::thread::spawn(move || stderr_lines.for_each(drop));
     let swarmctl = |words: &[&str]| run(Command::new(program("swarmctl")).args(["--socket", &socket]).args(words));
     let create = ["service", "create", "--name", "web", "--replicas", "2", "--command", "sleep", "--args", "3600"];
     let created = swarmctl(&[&create[..], &["--image", IMAGE, "--timeout", "1m"]].concat());
@@ -33,7 +33,7 @@ pub fn a_dev_cluster_leaves_nothing_behind(executor: Executor) {
     let pids = processes_below(&dir);
 
     assert_eq!(run(Command::new("kill").arg(child.id().to_string())).code, 0);
-    let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+    let ended = poll(TIMEOUT, || child.try_wait().expect("waited"));
     if ended.is_none() {
         child.kill().expect("killed");
         executor.remove_all(&id, std::slice::from_ref(&dir));
@@ -153,7 +153,7 @@ const LATER_METRICS: [&str; 5] = [
 /// The answer to an HTTP request, including its head.
 fn http(address: &str, request: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
     stream.write_all(format!("{request} HTTP/1.1\r\nhost: here\r\n\r\n").as_bytes()).expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
@@ -215,8 +215,8 @@ fn probes_answer_while_a_node_starts_and_are_found_again_after_a_restart() {
     cluster.until("the worker to lose its session", || http(&worker, "GET /readyz").contains("has no session"));
     cluster.resume_with(MANAGER, &["--metrics-addr", "off"]);
     cluster.await_manager();
-    let told = format!("--metrics-addr is off from now on; it was {manager}");
-    assert!(cluster.log(MANAGER).contains(&told), "{}", cluster.log(MANAGER));
+    let expected = format!("--metrics-addr is off from now on; it was {manager}");
+    assert!(cluster.log(MANAGER).contains(&expected), "{}", cluster.log(MANAGER));
     assert!(std::net::TcpStream::connect(&manager).is_err());
 }
 
@@ -224,11 +224,11 @@ fn probes_answer_while_a_node_starts_and_are_found_again_after_a_restart() {
 fn a_service_manager_is_told_when_a_node_serves_lives_and_stops() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("notify");
-    let told = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
-    told.set_read_timeout(Some(PATIENCE)).expect("set");
+    let notifications = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
+    notifications.set_read_timeout(Some(TIMEOUT)).expect("set");
     let hear = || {
         let mut bytes = [0; 512];
-        let length = told.recv(&mut bytes).expect("a message");
+        let length = notifications.recv(&mut bytes).expect("a message");
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     };
     let socket = dir.path().join("control.sock");
@@ -393,7 +393,7 @@ fn export_is_verified(cluster: &Cluster, head: (u64, events::frame::FrameHash)) 
     let exported = export();
     assert!(exported.code == 0 && exported.out.contains(" frames, the last at index "), "{exported:?}");
     export().refused(2, "cannot write");
-    let known = verify::verify::Known { heads: vec![head], ..Default::default() };
+    let known = verify::verify::TrustedInputs { heads: vec![head], ..Default::default() };
     let report = verify::verify::verify(fs::File::open(&file).expect("the export"), &known).expect("it is read");
     assert_eq!((report.faults.as_slice(), report.compared), (&[] as &[String], 1));
     let checkpoint = report.checkpoint.expect("it is whole");
@@ -447,7 +447,7 @@ pub fn who_reads_history_without_a_thread_is_told_so_and_others_are_served() {
     };
     limit("1");
     cluster.until("no thread to be left", || {
-        cluster.swarmctl("events").err.contains("no thread can be had to read history")
+        cluster.swarmctl("events").err.contains("cannot create a thread to read history")
     });
     cluster.ok("node ls");
     cluster.ok("service update web --label a=b");

@@ -51,9 +51,9 @@ fn a_damaged_log_is_not_started_on() {
     let damaged = std::fs::read(file).expect("read");
     start(&cluster).refused(1, "was durable");
     assert_eq!(std::fs::read(file).expect("read"), damaged, "a start that is refused throws nothing away");
-    let told = replay(&cluster);
-    told.refused(1, "was durable");
-    assert!(told.out.contains("last index"), "how far it reads: {told:?}");
+    let result = replay(&cluster);
+    result.refused(1, "was durable");
+    assert!(result.out.contains("last index"), "how far it reads: {result:?}");
 }
 
 #[test]

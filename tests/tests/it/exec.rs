@@ -58,18 +58,18 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
     assert_eq!(created.code, 0, "{created:?}");
     cluster.settled("web", 1);
     for manager in [MANAGER, "m2"] {
-        let told = cluster.swarmctl_at(manager, "task exec web.1 env");
-        assert!(told.code == 0 && told.out.contains("\nSAID=by-the-spec\n"), "{told:?}");
+        let result = cluster.swarmctl_at(manager, "task exec web.1 env");
+        assert!(result.code == 0 && result.out.contains("\nSAID=by-the-spec\n"), "{result:?}");
     }
-    let told = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "echo trouble >&2; exit 42"]);
-    assert_eq!((told.code, told.out.as_str(), told.err.as_str()), (42, "", "trouble\n"), "{told:?}");
+    let result = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "echo trouble >&2; exit 42"]);
+    assert_eq!((result.code, result.out.as_str(), result.err.as_str()), (42, "", "trouble\n"), "{result:?}");
 
-    let told = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "echo ${#C}"]);
-    assert_eq!((told.code, told.out.as_str()), (0, "60000\n"), "{told:?}");
+    let result = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "echo ${#C}"]);
+    assert_eq!((result.code, result.out.as_str()), (0, "60000\n"), "{result:?}");
 
-    let told = cluster.swarmctl("task exec web.1 /no/such/program");
-    assert!(matches!(told.code, 126 | 127), "{told:?}");
-    assert!((told.out.clone() + &told.err).contains("/no/such/program"), "{told:?}");
+    let result = cluster.swarmctl("task exec web.1 /no/such/program");
+    assert!(matches!(result.code, 126 | 127), "{result:?}");
+    assert!((result.out.clone() + &result.err).contains("/no/such/program"), "{result:?}");
 
     // Piped input comes back, and its end ends the command.
     let (mut child, mut lines) = begin(&cluster, "web.1", "cat; echo over");
@@ -105,8 +105,8 @@ pub fn commands_run_in_tasks_through_any_manager(executor: Executor) {
 
     // A node may refuse it, and an unreachable node is reported.
     assert_eq!(cluster.end("w"), Some(0));
-    let told = cluster.swarmctl("task exec web.1 true");
-    told.refused(7, "node w cannot be asked about task web.1.");
+    let result = cluster.swarmctl("task exec web.1 true");
+    result.refused(7, "node w cannot be asked about task web.1.");
     cluster.resume_with("w", &["--disable-exec"]);
     cluster.until("the node", || cluster.swarmctl("task exec web.1 true").code == 4);
     cluster.swarmctl("task exec web.1 true").refused(4, "was started with --disable-exec, which forbids it");
@@ -125,8 +125,8 @@ fn copies(cluster: &Cluster, executor: Executor) {
         return into.refused(4, "plain processes have no files of their own");
     }
     assert!(into.code == 0 && into.err.contains(" to web.1:/tmp/copied"), "{into:?}");
-    let told = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "wc -l < /tmp/copied/link"]);
-    assert_eq!(told.out.trim(), "400000", "{told:?}");
+    let result = cluster.swarmctl_words(&["task", "exec", "web.1", "sh", "-c", "wc -l < /tmp/copied/link"]);
+    assert_eq!(result.out.trim(), "400000", "{result:?}");
     let out = cluster.swarmctl_at("m2", &format!("task cp -q web.1:/tmp/copied {back}"));
     assert_eq!((out.code, out.err.as_str()), (0, ""), "{out:?}");
     assert!(std::fs::read_to_string(there.join("back/deep/large")).expect("there") == large, "it comes out as it was");
@@ -138,8 +138,8 @@ fn copies(cluster: &Cluster, executor: Executor) {
         format!("task cp -L web.1:/tmp/copied/link {back}/one"),
         format!("task cp {back}/one web.1:/tmp/one"),
     ] {
-        let told = cluster.swarmctl_at(MANAGER, &line);
-        assert_eq!(told.code, 0, "{line}: {told:?}");
+        let result = cluster.swarmctl_at(MANAGER, &line);
+        assert_eq!(result.code, 0, "{line}: {result:?}");
     }
     assert_eq!(std::fs::metadata(there.join("back/one")).expect("a file").len(), large.len() as u64);
     let pipe = format!(
@@ -238,7 +238,7 @@ pub fn who_attaches_to_a_terminal_types_into_it_and_leaves_it() {
     let shown = terminal.shows("typed-42");
     assert!(shown.contains("30 100"), "{shown}");
     terminal.type_in("\u{10}\u{11}");
-    terminal.shows("detached; the task goes on");
+    terminal.shows("detached; the task keeps running");
     assert_eq!(terminal.ended(), Some(0));
     // The last input ends the task, and with it swarmctl.
     let mut terminal = Terminal::run(&cluster, "task attach --detach-keys ctrl-a,d web.1");

@@ -225,7 +225,7 @@ fn a_root_whose_key_is_outside_takes_over_its_authority_signs_and_it_can_be_repl
     let asked = run(Command::new(program("swarmctl")).args(asked));
     assert_eq!(asked.code, 0, "{asked:?}");
     // The only server that can sign cannot be removed from the settings.
-    cluster.swarmctl("cluster update --external-ca none").refused(4, "nobody could sign certificates any more");
+    cluster.swarmctl("cluster update --external-ca none").refused(4, "certificates could no longer be signed");
     // Every node restarts with the certificates from the server.
     for name in [MANAGER, "w1"] {
         cluster.end(name);

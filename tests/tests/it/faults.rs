@@ -49,7 +49,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// Causes faults.
-struct Breaker {
+struct FaultInjector {
     random: StdRng,
     longest: Duration,
     changes: u64,
@@ -58,7 +58,7 @@ struct Breaker {
     slowest: (Duration, Option<Fault>),
 }
 
-impl Breaker {
+impl FaultInjector {
     /// Causes the next fault, and waits until commands are accepted again.
     fn next(&mut self, machines: &mut Machines, journal: &Journal) {
         if self.left.is_empty() {
@@ -95,8 +95,8 @@ fn clients(
     journal: &Arc<Journal>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let sockets: Vec<PathBuf> = (0..MANAGERS).map(|number| machines.socket(number)).collect();
-    let begun = Instant::now();
-    let client = |number| Client { number, sockets: sockets.clone(), journal: Arc::clone(journal), begun };
+    let started = Instant::now();
+    let client = |number| Client { number, sockets: sockets.clone(), journal: Arc::clone(journal), started };
     let creators = (0..CREATORS).map(|number| runtime.spawn(client(number).create()));
     let users = (0..REGISTER_USERS).map(|number| runtime.spawn(client(100 + number).use_registers()));
     creators.chain(users).chain([runtime.spawn(client(200).subscribe())]).collect()
@@ -110,11 +110,11 @@ pub fn what_managers_acknowledged_they_keep_whatever_breaks() {
     let clients = clients(&runtime, &machines, &journal);
     let longest = if seconds > 0 { FAULT_MAX_SOAK } else { FAULT_MAX };
     let (random, caused) = (StdRng::seed_from_u64(seed), BTreeMap::new());
-    let mut breaker =
-        Breaker { random, longest, changes: CHANGES_MAX, left: Vec::new(), caused, slowest: Default::default() };
-    let begun = Instant::now();
-    while breaker.caused.is_empty() || !breaker.left.is_empty() || begun.elapsed() < Duration::from_secs(seconds) {
-        breaker.next(&mut machines, &journal);
+    let mut injector =
+        FaultInjector { random, longest, changes: CHANGES_MAX, left: Vec::new(), caused, slowest: Default::default() };
+    let started = Instant::now();
+    while injector.caused.is_empty() || !injector.left.is_empty() || started.elapsed() < Duration::from_secs(seconds) {
+        injector.next(&mut machines, &journal);
     }
     journal.close();
     clients.into_iter().for_each(|client| runtime.block_on(client).expect("no client fails"));
@@ -126,8 +126,8 @@ pub fn what_managers_acknowledged_they_keep_whatever_breaks() {
         journal.operations.lock().expect("no panic").len(),
         journal.subscribed.lock().expect("no panic").len(),
         journal.subscriptions.load(Ordering::Relaxed),
-        breaker.caused,
-        breaker.slowest,
+        injector.caused,
+        injector.slowest,
     );
 }
 

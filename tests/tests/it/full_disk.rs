@@ -19,14 +19,14 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     /// Moves a directory to a new disk, which is mounted in its place.
     fn in_place_of(dir: &Path) -> Self {
-        let aside = dir.with_extension("aside");
-        std::fs::rename(dir, &aside).expect("renamed");
+        let moved = dir.with_extension("moved");
+        std::fs::rename(dir, &moved).expect("renamed");
         std::fs::create_dir(dir).expect("a directory");
         let size = format!("size={DISK_MIB}m,mode=0700");
         let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir));
         assert_eq!(mounted.code, 0, "only root can mount a disk: {mounted:?}");
         let disk = Self(dir.to_owned());
-        let copied = run(Command::new("cp").args(["-a", "--"]).arg(aside.join(".")).arg(dir));
+        let copied = run(Command::new("cp").args(["-a", "--"]).arg(moved.join(".")).arg(dir));
         assert_eq!(copied.code, 0, "{copied:?}");
         disk
     }

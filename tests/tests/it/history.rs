@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use wire::v1::EventsRequest;
 
 use super::cluster::{Cluster, MANAGER};
-use super::process::{Answer, PATIENCE, poll, program};
+use super::process::{Answer, TIMEOUT, poll, program};
 use super::units::Executor;
 
 #[test]
@@ -26,8 +26,12 @@ fn what_is_gone_has_a_story_and_a_name() {
     });
     let created = |object: &str| cluster.list(&format!("events --object {object} --kind service_created"));
     for (object, id) in [("gone", &ids[1]), (&ids[0], &ids[0])] {
-        let told = created(object);
-        assert_eq!((told.len(), told[0]["subjects"][0].as_str()), (1, Some(id.as_str())), "{object}: {told:?}");
+        let records = created(object);
+        assert_eq!(
+            (records.len(), records[0]["subjects"][0].as_str()),
+            (1, Some(id.as_str())),
+            "{object}: {records:?}"
+        );
     }
     let removed = cluster.list("events --kind service_removed");
     let from = removed[0]["index"].as_u64().expect("an index");
@@ -47,14 +51,14 @@ fn who_follows_history_is_told_that_the_manager_stops() {
     let mut command = Command::new(program("swarmctl"));
     command.arg("--socket").arg(cluster.socket(MANAGER)).args(["events", "--follow"]);
     let mut follower = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
-    let mut told = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
-    let heading = told.next().expect("a heading").expect("text");
+    let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    let heading = lines.next().expect("a heading").expect("text");
     assert!(heading.starts_with("INDEX"), "{heading}");
-    told.next().expect("an event").expect("text");
+    lines.next().expect("an event").expect("text");
     // A full pipe would block swarmctl.
-    let rest = std::thread::spawn(move || told.for_each(drop));
+    let rest = std::thread::spawn(move || lines.for_each(drop));
     assert_eq!(cluster.end(MANAGER), Some(0));
-    let ended = poll(PATIENCE, || follower.try_wait().expect("waited"));
+    let ended = poll(TIMEOUT, || follower.try_wait().expect("waited"));
     if ended.is_none() {
         follower.kill().expect("killed");
         follower.wait().expect("waited");
@@ -109,7 +113,7 @@ fn hundreds_who_follow_cost_no_thread_each_and_miss_nothing() {
     assert!(threads < FOLLOWERS / 3, "{threads} threads for {FOLLOWERS} who follow");
     create("third");
     for follower in followers {
-        let shown = runtime.block_on(async { tokio::time::timeout(PATIENCE, follower).await });
+        let shown = runtime.block_on(async { tokio::time::timeout(TIMEOUT, follower).await });
         let shown = shown.expect("in time").expect("no panic").expect("events");
         assert!(shown.iter().all(|names| names == &["before", "first", "second", "third"]), "{shown:?}");
     }

@@ -62,8 +62,8 @@ pub fn the_readmes_journey(executor: Executor) {
     let healed = cluster.settled("web", 6);
     assert!(!ids(&healed).contains(victim.id.as_str()));
 
-    let story = cluster.list("events");
-    assert_story(&story, &victim.id);
+    let history = cluster.list("events");
+    assert_history(&history, &victim.id);
     assert_eq!(cluster.end(MANAGER), Some(0));
     let replay = run(Command::new(program("swarmd")).arg("replay").arg("--state-dir").arg(cluster.state_dir(MANAGER)));
     assert_eq!(replay.code, 0, "{replay:?}");
@@ -75,9 +75,9 @@ fn service(cluster: &Cluster) -> Value {
 }
 
 /// The log contains all of it, in order, with callers and reasons.
-fn assert_story(story: &[Value], victim: &str) {
+fn assert_history(history: &[Value], victim: &str) {
     let kind = |record: &Value| record["event"]["kind"].as_object().and_then(|kind| kind.keys().next().cloned());
-    let kinds: Vec<String> = story.iter().filter_map(kind).collect();
+    let kinds: Vec<String> = history.iter().filter_map(kind).collect();
     let mut rest = kinds.iter();
     let chapters = [
         "cluster_initialised",
@@ -94,10 +94,10 @@ fn assert_story(story: &[Value], victim: &str) {
     for chapter in chapters {
         assert!(rest.any(|kind| kind == chapter), "{chapter} is missing, or too early: {kinds:?}");
     }
-    assert!(story.iter().any(|record| record["command"]["reason"] == "maintenance"), "the drain's reason");
+    assert!(history.iter().any(|record| record["command"]["reason"] == "maintenance"), "the drain's reason");
     let reported = |record: &&Value| record["event"]["kind"]["task_reported"]["task"] == victim;
-    let last = story.iter().rfind(reported).expect("a report of the killed task");
+    let last = history.iter().rfind(reported).expect("a report of the killed task");
     assert_eq!(last["event"]["kind"]["task_reported"]["status"]["state"], "failed");
-    let indices: Vec<u64> = story.iter().map(|record| record["index"].as_u64().expect("an index")).collect();
+    let indices: Vec<u64> = history.iter().map(|record| record["index"].as_u64().expect("an index")).collect();
     assert!(indices.is_sorted());
 }

@@ -56,7 +56,7 @@ fn a_worker_leaves_and_joins_again_and_the_last_manager_ends_the_cluster() {
     cluster.kill("w2");
     cluster.kill(MANAGER);
     let w2 = cluster.state_dir("w2");
-    swarmd_leave(&w2, &[]).refused(7, "no manager lets this node go");
+    swarmd_leave(&w2, &[]).refused(7, "no manager agreed to let this node leave");
     assert_eq!(swarmd_leave(&w2, &["--force"]).code, 0);
     assert_eq!(files(&w2), ["lock", "node.left"]);
     cluster.resume(MANAGER);
@@ -82,7 +82,7 @@ fn managers_leave_as_long_as_those_that_are_left_can_decide() {
     cluster.kill("m3");
     cluster.until("m3 to be missed", || cluster.ok("node ls").contains("UNREACHABLE"));
     let kept = cluster.swarmctl_at("m2", "node leave");
-    kept.refused(4, "m2 cannot leave: that would leave 1 of 2 managers in reach, and 2 are needed");
+    kept.refused(4, "m2 cannot leave: that would leave 1 of 2 managers reachable, and 2 are needed");
     // A stopped node is removed by the others.
     let m3 = cluster.state_dir("m3");
     let left = swarmd_leave(&m3, &[]);

@@ -38,8 +38,8 @@ pub fn logs_of_all_nodes_come_through_any_manager(executor: Executor) {
     let managers: &[&str] = if executor == Executor::Process { &[MANAGER, "m2"] } else { &[MANAGER] };
     for manager in managers {
         cluster.until("all lines", || {
-            let told = cluster.swarmctl_at(manager, "service logs --raw web");
-            told.code == 0 && sorted(&told.out) == hellos && sorted(&told.err) == troubles
+            let result = cluster.swarmctl_at(manager, "service logs --raw web");
+            result.code == 0 && sorted(&result.out) == hellos && sorted(&result.err) == troubles
         });
     }
     let named = cluster.ok("service logs web");

@@ -47,8 +47,8 @@ pub fn a_manager_killed_in_a_burst_forgets_nothing_it_acknowledged(executor: Exe
     cluster.until("every task to run exactly once", || {
         let services = cluster.list("service ls").len();
         let tasks = cluster.list("task ls -a").into_iter().filter(|task| task["status"]["state"] == "running");
-        let told: BTreeMap<_, _> = tasks.map(|task| (task["id"].as_str().expect("an id").to_owned(), 1)).collect();
-        told.len() == services && told == cluster.units()
+        let reported: BTreeMap<_, _> = tasks.map(|task| (task["id"].as_str().expect("an id").to_owned(), 1)).collect();
+        reported.len() == services && reported == cluster.units()
     });
     let failed = cluster.list("task ls -a").into_iter().filter(|task| task["status"]["state"] != "running");
     assert_eq!(failed.count(), 0, "no task was lost on the way");

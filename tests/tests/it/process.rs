@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// Time limit for everything here; a test that waits longer has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// Polling interval for conditions without notification.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -23,8 +23,8 @@ pub fn is_root() -> bool {
 }
 
 /// Polls until `condition` returns something; `None` on timeout.
-pub fn poll<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + patience;
+pub fn poll<T>(timeout: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = condition() {
             return Some(found);
@@ -58,8 +58,8 @@ impl Answer {
     #[track_caller]
     pub fn refused(&self, code: i32, words: &str) {
         assert_eq!(self.code, code, "the exit code of {self:?}");
-        let told: Vec<&str> = self.err.lines().filter(|line| !line.starts_with('{')).collect();
-        let [sentence, hint] = told[..] else { panic!("not a sentence and a hint: {self:?}") };
+        let lines: Vec<&str> = self.err.lines().filter(|line| !line.starts_with('{')).collect();
+        let [sentence, hint] = lines[..] else { panic!("not a sentence and a hint: {self:?}") };
         let sentence = sentence.strip_prefix("error: ").or_else(|| sentence.strip_prefix("swarmd: "));
         let sentence = sentence.unwrap_or_else(|| panic!("no sentence of ours: {self:?}"));
         assert!(sentence.contains(words), "\"{words}\" is not in: {sentence}");
@@ -86,7 +86,7 @@ pub fn run(command: &mut Command) -> Answer {
         })
     };
     let (out, err) = (read(Box::new(out)), read(Box::new(err)));
-    let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+    let ended = poll(TIMEOUT, || child.try_wait().expect("waited"));
     if ended.is_none() {
         child.kill().expect("killed");
         child.wait().expect("waited");

@@ -13,7 +13,7 @@ use super::process::Answer;
 use super::units::{Executor, IMAGE};
 
 /// The log message of a manager when it votes.
-const VOTES: &str = "this manager has joined, and votes";
+const VOTES: &str = "this manager has joined and can vote";
 
 /// A cluster with these managers besides the first one, all of which vote.
 pub fn managers(others: &[&str]) -> Cluster {
@@ -220,7 +220,7 @@ fn a_promotion_that_cannot_work_ends_with_a_demotion_and_works_once_nothing_is_i
     let is_ready = || cluster.list("node ls").iter().filter(|node| node["state"] == "ready").count() == 2;
     cluster.until("w1 to be ready", is_ready);
     set_role(&cluster, MANAGER, "w1", Role::Manager);
-    cluster.until("the obstacle", || cluster.log("w1").contains("this node cannot begin as a manager"));
+    cluster.until("the obstacle", || cluster.log("w1").contains("this node cannot start as a manager"));
     set_role(&cluster, MANAGER, "w1", Role::Worker);
     cluster.until("w1 to be a worker", || cluster.log("w1").contains("this node is a worker from now on"));
     std::fs::remove_file(cluster.socket("w1")).expect("the file goes");

@@ -21,13 +21,13 @@ fn a_survivor_goes_on_alone_and_one_that_it_fenced_joins_again() {
     let (empty, socket) = (path(&cluster.path("empty")), path(&cluster.path("empty.sock")));
     let flags = ["--executor", "process", "-d", &empty, "--listen-control-api", &socket, "--force-new-cluster"];
     let refused = run(Command::new(program("swarmd")).args(flags));
-    assert!(refused.code == 2 && refused.err.contains("there is nothing to go on with"), "{refused:?}");
+    assert!(refused.code == 2 && refused.err.contains("there is no cluster to continue"), "{refused:?}");
 
     cluster.resume_with("m2", &["--force-new-cluster"]);
     cluster.until("what was acknowledged", || services_at(&cluster, "m2") == ["one"]);
     create_at_any(&cluster, &["m2"], "two");
     let history = cluster.swarmctl_at("m2", "events").out;
-    assert!(history.contains("m2: goes on alone as the only manager; 3 managers before it are fenced"), "{history}");
+    assert!(history.contains("m2: continues as the only manager; 3 managers before it are fenced"), "{history}");
 
     // The former managers learn of it, and come back as new members with empty logs. They are a majority of the members that they
     // know, but accept no commands: whatever is acknowledged stays.

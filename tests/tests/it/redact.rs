@@ -56,8 +56,8 @@ fn a_password_goes_from_the_disks_of_all_managers_also_of_one_that_was_down() {
     cluster.kill("m3");
     assert_eq!(places(&log_of(&cluster, "m3"))[..1], ["history"]);
     std::fs::create_dir(cluster.state_dir("m2").join("raft.damaged")).expect("made");
-    let told = cluster.ok(&format!("{redact} --reason leaked"));
-    assert_eq!(told, "env.PASSWORD of web in 2 frames of history");
+    let printed = cluster.ok(&format!("{redact} --reason leaked"));
+    assert_eq!(printed, "env.PASSWORD of web in 2 frames of history");
     for name in [MANAGER, "m2"] {
         cluster.until("it to be erased", || cluster.log(name).contains(ERASED));
     }

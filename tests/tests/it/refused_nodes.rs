@@ -57,7 +57,7 @@ fn a_join_at_a_wrong_address_says_what_does_not_answer() {
     let unknown = "no-such-host.invalid:4242";
     let answer = join(&cluster, unknown, &token);
     answer.refused(7, &format!("the manager at {unknown} cannot be reached"));
-    assert_eq!(answer.err.matches("has not answered, trying again").count(), 4, "an outage is waited for: {answer:?}");
+    assert_eq!(answer.err.matches("has not responded; retrying").count(), 4, "an outage is waited for: {answer:?}");
     assert!(!cluster.state_dir("stranger").join("certificates").exists());
 }
 
@@ -82,7 +82,7 @@ async fn refused_heartbeat(channel: Channel) -> Status {
     }
 }
 
-fn told(status: &Status) -> Refusal {
+fn refusal_of(status: &Status) -> Refusal {
     Refusal::from_status(status).unwrap_or_else(|| panic!("no refusal of ours: {status:?}"))
 }
 
@@ -117,7 +117,7 @@ async fn a_removed_worker_is_no_member_any_more() {
     cluster.end("w1");
     cluster.ok("node rm --force w1");
     let channel = as_node(&cluster, "w1").await;
-    let refusal = told(&refused_heartbeat(channel).await);
+    let refusal = refusal_of(&refused_heartbeat(channel).await);
     assert!(refusal.sentence.contains("was removed from the cluster"), "{refusal:?}");
     assert!(refusal.hint.is_some_and(|hint| hint.contains("join again")));
 }
@@ -155,10 +155,10 @@ async fn a_caller_without_a_certificate_gets_the_root_and_nothing_else() {
     let channel = dial(&cluster, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
     let answer = CertificatesClient::new(channel.clone()).get_root(RootRequest {}).await.expect("the root");
     assert_eq!(answer.into_inner().cert_pem, root.to_pem());
-    let refusal = told(&refused_heartbeat(channel).await);
+    let refusal = refusal_of(&refused_heartbeat(channel).await);
     assert!(refusal.sentence.contains("is for one call"), "{refusal:?}");
     let channel = dial(&cluster, Connector::joiner(&root).expect("a connector")).await.expect("a connection");
-    let refusal = told(&refused_heartbeat(channel).await);
+    let refusal = refusal_of(&refused_heartbeat(channel).await);
     assert!(refusal.sentence.contains("has no certificate"), "{refusal:?}");
     let log = cluster.log(MANAGER);
     assert!(log.lines().any(|line| line.contains("authentication failed") && line.contains("127.0.0.1")), "{log}");

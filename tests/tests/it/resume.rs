@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::cluster::{Cluster, MANAGER, path};
-use super::process::{PATIENCE, poll, program, run};
+use super::process::{TIMEOUT, poll, program, run};
 use super::units::Executor;
 
 /// A cluster, and a file for creating configs.
@@ -38,7 +38,7 @@ fn names(file: &Path) -> Vec<String> {
 }
 
 fn code(child: &mut Child) -> Option<i32> {
-    let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+    let ended = poll(TIMEOUT, || child.try_wait().expect("waited"));
     if ended.is_none() {
         child.kill().expect("killed");
         child.wait().expect("waited");
@@ -113,7 +113,7 @@ fn a_position_in_a_history_that_was_put_back_is_refused() {
     std::fs::rename(&kept, &dir).expect("put back");
     cluster.resume(MANAGER);
     cluster.await_manager();
-    cluster.swarmctl(&print).refused(4, "history was put back since");
+    cluster.swarmctl(&print).refused(4, "history was reset since then");
     // As long as the other one now.
     for number in 0..20 {
         create(&cluster, &format!("other-{number}"));

@@ -108,8 +108,8 @@ fn a_flipped_bit_in_a_checkpoint_costs_a_warning() {
 
     cluster.resume(MANAGER);
     cluster.await_manager();
-    let told = cluster.log(MANAGER);
-    assert!(told.contains("a checkpoint is damaged; an older one or the history is used"), "{told}");
+    let log_text = cluster.log(MANAGER);
+    assert!(log_text.contains("a checkpoint is damaged; an older one or the history is used"), "{log_text}");
     assert_eq!(cluster.inspect()["id"], before);
     assert_eq!(cluster.list("config ls").len() as u64, FRAMES);
     cluster.create("after", "--replicas 0");

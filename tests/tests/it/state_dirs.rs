@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::cluster::{Cluster, MANAGER, free_address, path};
-use super::process::{Answer, PATIENCE, is_root, poll, program, run};
+use super::process::{Answer, TIMEOUT, is_root, poll, program, run};
 use super::units::Executor;
 
 /// The kinds of damage.
@@ -257,23 +257,23 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 
 /// Starts a daemon, which must get far enough to log these words, and stops it.
 fn starts(command: &mut Command, log: &Path, words: &str) -> Result<(), String> {
-    let told = || fs::read_to_string(log).expect("a log");
+    let log_text = || fs::read_to_string(log).expect("a log");
     let file = fs::File::create(log).expect("a log");
     let mut child: Child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().expect("started");
     let found =
-        poll(PATIENCE, || (told().contains(words) || child.try_wait().expect("waited").is_some()).then_some(()));
+        poll(TIMEOUT, || (log_text().contains(words) || child.try_wait().expect("waited").is_some()).then_some(()));
     let goes_on = child.try_wait().expect("waited").is_none();
     if goes_on {
         run(Command::new("kill").arg(child.id().to_string()));
     }
-    let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+    let ended = poll(TIMEOUT, || child.try_wait().expect("waited"));
     if ended.is_none() {
         child.kill().expect("killed");
     }
     let ended = ended.and_then(|status| status.code());
     match (found, goes_on, ended) {
         (Some(()), true, Some(0)) => Ok(()),
-        _ => Err(format!("it ended with {ended:?}: {}", told())),
+        _ => Err(format!("it ended with {ended:?}: {}", log_text())),
     }
 }
 
@@ -361,7 +361,7 @@ fn a_replay_says_what_a_directory_is_instead() {
     let pristine = Pristine::make();
     let replay = |dir: &Path| run(Command::new(program("swarmd")).args(["replay", "-d", &path(dir)]));
     assert_eq!(replay(&pristine.copy(MANAGER)).code, 0);
-    replay(&pristine.copy("w1")).refused(1, "it is a worker's, and only managers keep one");
+    replay(&pristine.copy("w1")).refused(1, "it belongs to a worker, and only managers have a log");
     replay(&pristine.copies.path().join("absent")).refused(1, "there is no such directory");
     let empty = pristine.copies.path().join("empty");
     fs::create_dir(&empty).expect("made");
@@ -389,7 +389,7 @@ fn a_worker_without_its_certificate_begins_no_cluster_and_may_join_anew() {
     fs::remove_dir_all(cluster.state_dir("w1").join("certificates")).expect("removed");
     let flags = cluster.flags("w1");
     let start = |more: &[&str]| run(Command::new(program("swarmd")).args(&flags).args(more));
-    start(&["--join-token", &token]).refused(2, "no address to join at");
+    start(&["--join-token", &token]).refused(2, "no address of a manager");
     start(&[]).refused(8, "is missing");
     assert!(!cluster.state_dir("w1").join("raft").exists(), "it begins no cluster");
     // With the flags of its first start it comes back, as a new node.

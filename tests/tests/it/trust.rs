@@ -84,15 +84,18 @@ fn what_a_viewer_is_refused_in_a_minute_is_one_event() {
     cluster.until("what was refused", || !cluster.list("events --kind access_refused").is_empty());
     let events = cluster.list("events --kind access_refused");
     let refused = &events[0]["event"]["kind"]["access_refused"]["refused"];
-    let told = |row: usize| {
+    let refusals_in_row = |row: usize| {
         let row = &refused[row];
         (row["actor"]["subject"].as_str(), row["role"].as_str(), row["call"].as_str(), row["count"].as_u64())
     };
     let expected = |call, count| (Some("vera"), Some("viewer"), Some(call), Some(count));
     assert_eq!((events.len(), refused.as_array().map(Vec::len)), (1, Some(2)), "{events:?}");
-    assert_eq!((told(0), told(1)), (expected("Control/GetUnlockKey", 1), expected("service.remove", TRIES)));
-    let told = cluster.ok("events --kind access_refused");
-    assert!(told.contains("service.remove by vera (viewer) 20 times"), "{told}");
+    assert_eq!(
+        (refusals_in_row(0), refusals_in_row(1)),
+        (expected("Control/GetUnlockKey", 1), expected("service.remove", TRIES))
+    );
+    let refused = cluster.ok("events --kind access_refused");
+    assert!(refused.contains("service.remove by vera (viewer) 20 times"), "{refused}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::cluster::{Cluster, MANAGER};
-use super::process::{PATIENCE, poll, program, run};
+use super::process::{TIMEOUT, poll, program, run};
 use super::units::{Executor, IMAGE};
 
 /// The command of a task that prints a line with control sequences, and waits.
@@ -76,7 +76,7 @@ impl Terminal {
     /// Waits until the screen meets the condition.
     #[track_caller]
     fn until(&self, what: &str, condition: impl Fn(&str) -> bool) {
-        let found = poll(PATIENCE, || condition(&self.screen()).then_some(()));
+        let found = poll(TIMEOUT, || condition(&self.screen()).then_some(()));
         assert!(found.is_some(), "{what} is not on\n{}", self.screen());
     }
 
@@ -88,12 +88,12 @@ impl Terminal {
     /// Waits for its end and returns the exit code. Before that, the terminal was restored.
     #[track_caller]
     fn ended(&mut self) -> Option<i32> {
-        let ended = poll(PATIENCE, || self.child.try_wait().expect("waited"));
+        let ended = poll(TIMEOUT, || self.child.try_wait().expect("waited"));
         let code = ended.unwrap_or_else(|| panic!("it did not end:\n{}", self.screen())).code();
         let modes = tcgetattr(&self.device).expect("its settings").local_modes;
         assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG), "{modes:?}");
         let is_back = |parser: &vt100::Parser| !parser.screen().alternate_screen() && !parser.screen().hide_cursor();
-        let is_back = poll(PATIENCE, || is_back(&self.screen.lock().expect("the screen")).then_some(()));
+        let is_back = poll(TIMEOUT, || is_back(&self.screen.lock().expect("the screen")).then_some(()));
         assert!(is_back.is_some(), "the other screen is still there:\n{}", self.screen());
         code
     }

@@ -16,9 +16,9 @@ const TOGETHER: &str = "cluster update --taskhistory 3 --rotate-join-token worke
 
 /// How often the feature level was raised, according to a manager's history.
 fn raised(cluster: &Cluster, at: &str) -> usize {
-    let told = cluster.swarmctl_at(at, "events --kind feature_level_raised --format json");
-    assert_eq!(told.code, 0, "{told:?}");
-    told.out.lines().filter(|line| line.contains(&format!("\"level\":{FEATURE_LEVEL}"))).count()
+    let result = cluster.swarmctl_at(at, "events --kind feature_level_raised --format json");
+    assert_eq!(result.code, 0, "{result:?}");
+    result.out.lines().filter(|line| line.contains(&format!("\"level\":{FEATURE_LEVEL}"))).count()
 }
 
 #[test]
@@ -43,8 +43,8 @@ fn managers_are_upgraded_one_by_one_and_the_last_raises_the_feature_level() {
         }
     }
     cluster.until("all to use what all know", || all.iter().all(|name| raised(&cluster, name) == 1));
-    let told = cluster.swarmctl_at(MANAGER, TOGETHER);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = cluster.swarmctl_at(MANAGER, TOGETHER);
+    assert_eq!(result.code, 0, "{result:?}");
 
     // There is no way back.
     assert_eq!(cluster.end("m3"), Some(0));

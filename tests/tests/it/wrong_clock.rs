@@ -43,8 +43,8 @@ fn a_manager_goes_on_once_its_clock_is_right_again() {
 
     shift.resume(&mut cluster, MANAGER, 300 * YEAR_SECONDS);
     assert_eq!(cluster.await_end(MANAGER), Some(1));
-    let told = cluster.log(MANAGER);
-    assert!(told.contains("this machine's clock says a time after the year 2261"), "{told}");
+    let log_text = cluster.log(MANAGER);
+    assert!(log_text.contains("this machine's clock says a time after the year 2261"), "{log_text}");
 
     shift.resume(&mut cluster, MANAGER, 2 * YEAR_SECONDS);
     cluster.await_manager();

@@ -103,7 +103,7 @@ fn places(cluster: &Cluster) -> Places {
 }
 
 /// The slots after the changes, as predicted by a preview.
-fn foretold(mut places: Places, preview: &PreviewReply) -> Places {
+fn predicted(mut places: Places, preview: &PreviewReply) -> Places {
     for task in &preview.tasks {
         if task.to.is_none() && task.waiting.is_none() {
             places.remove(&task.place);
@@ -155,8 +155,8 @@ impl Trial {
         self.socket.world.borrow_mut().settle().expect("it comes to rest");
         match (&preview.refusal, answer) {
             (Some(refusal), Err(failure)) => assert_eq!(refusal.sentence, failure.sentence),
-            (None, Ok(_)) => assert_eq!(foretold(places(&before), &preview), places(&self.cluster()), "{change:?}"),
-            (refusal, answer) => panic!("{change:?}: foretold {refusal:?}, was {answer:?}"),
+            (None, Ok(_)) => assert_eq!(predicted(places(&before), &preview), places(&self.cluster()), "{change:?}"),
+            (refusal, answer) => panic!("{change:?}: predicted {refusal:?}, was {answer:?}"),
         }
     }
 }

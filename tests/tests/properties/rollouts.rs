@@ -219,7 +219,8 @@ impl Ledger {
             let endless = policy.condition == RestartCondition::Any && policy.max_attempts == 0;
             let start_first = service.spec.update_rollout().order == UpdateOrder::StartFirst;
             let node = task.node.and_then(|node| self.cluster.nodes.get(node));
-            let may_stay = node.is_some_and(|node| node.is_left_gently(at.time)) && service.spec.replicas().is_some();
+            let may_stay =
+                node.is_some_and(|node| node.drains_gracefully(at.time)) && service.spec.replicas().is_some();
             let mut others = self.cluster.tasks_of_instance(task.service, task.instance());
             let replaced = others.any(|other| serves(other) && other.id != task.id);
             assert!(!(start_first && endless && may_stay) || replaced, "{task:?} is stopped before another serves");

@@ -83,13 +83,13 @@ fn nothing_is_made_outside_whatever_an_archive_says() {
         (
             "through a link to a directory",
             Archive::new().entry(link, "a/l", "../..", b"").file("a/l/outside", b"x"),
-            Some("l is in the way: it is no directory"),
+            Some("l is in the way: it is not a directory"),
         ),
         ("through a link to a file", Archive::new().entry(link, "a/l", "../../outside", b"").file("a/l", b"x"), None),
         (
             "a directory in the place of a link",
             Archive::new().entry(link, "a/l", "../..", b"").entry(EntryType::Directory, "a/l", "", b""),
-            Some("l is in the way: it is no directory"),
+            Some("l is in the way: it is not a directory"),
         ),
         (
             "a name of a file outside",

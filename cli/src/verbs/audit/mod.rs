@@ -51,13 +51,13 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
         }
         _ => {
             let failure = Failure::new(Kind::Other, format!("cannot write {}: {error}", path.display()));
-            failure.hint("name a file in a directory that you may write, on a disk with room for it")
+            failure.hint("choose a file in a writable directory, on a disk with enough space")
         }
     })
 }
 
 /// Reports the managers that did not sign.
-fn tell_silent<M: Manager>(others: &[Cosigner], session: &mut Session<'_, M>) -> Result<(), Failure> {
+fn report_missing_signatures<M: Manager>(others: &[Cosigner], session: &mut Session<'_, M>) -> Result<(), Failure> {
     for Cosigner { hostname, silent, .. } in others {
         if let Some(why) = silent {
             session.note(&format!("not signed by {hostname}: {why}"))?;
@@ -70,7 +70,7 @@ fn tell_silent<M: Manager>(others: &[Cosigner], session: &mut Session<'_, M>) ->
 fn disagreements(others: &[Cosigner]) -> Vec<String> {
     let other = |Cosigner { node, hostname, other_root, .. }: &Cosigner| {
         let root = other_root.as_ref()?;
-        Some(format!("manager {hostname} ({node}) has another history: its root of the same frames is {root}"))
+        Some(format!("manager {hostname} ({node}) has a different history: its root of the same frames is {root}"))
     };
     others.iter().filter_map(other).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{deliver, require_agreement, tell_silent};
+use super::{deliver, report_missing_signatures, require_agreement};
 use crate::failure::Failure;
 use crate::manager::Manager;
 use crate::session::Session;
@@ -28,7 +28,7 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.refuse_trial("it changes nothing in the cluster")?;
     let reply = session.manager.prove_frame(args.index).await?;
-    tell_silent(&reply.others, session)?;
+    report_missing_signatures(&reply.others, session)?;
     deliver(&reply.proof, args.output.as_ref(), &reply, session)?;
     require_agreement(&reply.others)
 }

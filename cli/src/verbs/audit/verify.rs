@@ -11,10 +11,10 @@ use verify::findings::{Findings, QuietPanics, kept_checkpoint, noted_head, verif
 use verify::note::{SignedNote, VerifierKey};
 use verify::proof::verify_consistency;
 use verify::tree::Hash;
-use verify::verify::{Known, Report, Verifier, hex};
+use verify::verify::{Report, TrustedInputs, Verifier, hex};
 use wire::v1::{CheckpointReply, DamagedFrames, ProveConsistencyRequest, ReadFramesRequest};
 
-use super::{disagreements, tell_silent};
+use super::{disagreements, report_missing_signatures};
 use crate::failure::{Failure, Kind};
 use crate::format::Format;
 use crate::manager::Manager;
@@ -81,11 +81,11 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.refuse_trial("it changes nothing in the cluster")?;
     let checkpoints = args.checkpoint.iter().map(|path| kept_checkpoint(path)).collect::<Result<_, _>>();
     let checkpoints = checkpoints.map_err(|why| unreadable(&why))?;
-    let known = Known { keys: args.key.clone(), checkpoints, heads: args.head.clone() };
+    let known = TrustedInputs { keys: args.key.clone(), checkpoints, heads: args.head.clone() };
     let findings = match &args.file {
         Some(file) => {
             if known.keys.is_empty() {
-                session.note("without --key nobody vouches for the file: give the keys that you kept of `swarmctl audit keys -q`")?;
+                session.note("the file's signatures are not verified without --key: use the keys that you saved from `swarmctl audit keys -q`")?;
             }
             let _quiet = QuietPanics::begin();
             verify_file(file, &known).map_err(|why| unreadable(&why))?
@@ -107,7 +107,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
     let sentence = format!("not verified (faults: {})", findings.faults.len());
     let failure = Failure::new(Kind::Other, sentence);
-    Err(failure.hint("keep what you have of it: exports, checkpoints, backups; other managers may have it whole"))
+    Err(failure.hint("keep all exports, checkpoints and backups; other managers may have an intact copy"))
 }
 
 fn unreadable(why: &str) -> Failure {
@@ -116,13 +116,13 @@ fn unreadable(why: &str) -> Failure {
 }
 
 /// Verifies the complete history of a manager.
-async fn live<M: Manager>(mut known: Known, session: &mut Session<'_, M>) -> Result<Findings, Failure> {
+async fn live<M: Manager>(mut known: TrustedInputs, session: &mut Session<'_, M>) -> Result<Findings, Failure> {
     if known.keys.is_empty() {
         let keys = session.manager.audit_keys().await?;
         // Former managers no longer sign.
         let present = keys.iter().filter(|key| key.former_until.is_none());
         known.keys = present.filter_map(|key| key.key.parse().ok()).collect();
-        session.note("the keys are those that the cluster shows: use --key with those that you kept")?;
+        session.note("these keys come from the cluster itself: use --key with keys that you saved earlier")?;
     }
     let (reply, mut faults) = match session.manager.checkpoint().await {
         Ok(reply) => (reply, Vec::new()),
@@ -133,12 +133,12 @@ async fn live<M: Manager>(mut known: Known, session: &mut Session<'_, M>) -> Res
         }
         Err(failure) => return Err(failure),
     };
-    tell_silent(&reply.others, session)?;
+    report_missing_signatures(&reply.others, session)?;
     faults.extend(disagreements(&reply.others));
     let signed = match reply.note.parse::<SignedNote>().and_then(|note| Ok((note.text().parse::<Checkpoint>()?, note)))
     {
         Ok((signed, note)) => {
-            faults.extend(known.vouchers(&note, &signed).faults);
+            faults.extend(known.confirmation(&note, &signed).faults);
             faults.extend(inconsistencies(&signed, &known, session).await?);
             faults.dedup();
             Some((signed, note))
@@ -151,14 +151,15 @@ async fn live<M: Manager>(mut known: Known, session: &mut Session<'_, M>) -> Res
     };
     // If consistency was proved, the proofs have reported on these already.
     let proved = if signed.is_some() { known.checkpoints.len() } else { 0 };
-    let unproved = Known { checkpoints: known.checkpoints.get(proved..).unwrap_or_default().to_vec(), ..known.clone() };
+    let unproved =
+        TrustedInputs { checkpoints: known.checkpoints.get(proved..).unwrap_or_default().to_vec(), ..known.clone() };
     let mut report = read(&reply, unproved, session).await?;
     if let Some((signed, _)) = &signed
         && report.faults.is_empty()
         && (report.frames, report.root) != (signed.size, signed.root)
     {
         let (frames, size) = (report.frames, signed.size);
-        faults.push(format!("the {frames} frames of this manager are not the {size} that it signed"));
+        faults.push(format!("the {frames} frames of this manager do not match the {size} that it signed"));
     }
     report.compared += proved as u64;
     let mut findings = Findings::from(report);
@@ -176,7 +177,7 @@ async fn live<M: Manager>(mut known: Known, session: &mut Session<'_, M>) -> Res
 /// Why history, as signed by the manager, does not continue the kept checkpoints.
 async fn inconsistencies<M: Manager>(
     signed: &Checkpoint,
-    known: &Known,
+    known: &TrustedInputs,
     session: &mut Session<'_, M>,
 ) -> Result<Vec<String>, Failure> {
     let mut faults = Vec::new();
@@ -196,10 +197,10 @@ async fn inconsistencies<M: Manager>(
 /// Reads and verifies every frame that the manager's checkpoint covers.
 async fn read<M: Manager>(
     reply: &CheckpointReply,
-    known: Known,
+    known: TrustedInputs,
     session: &mut Session<'_, M>,
 ) -> Result<Report, Failure> {
-    let (mut verifier, mut shown) = (Verifier::new(known), session.around.clock.now());
+    let (mut verifier, mut shown) = (Verifier::new(known), session.env.clock.now());
     let mut pages = session.manager.frames(ReadFramesRequest { from: 0, to: reply.index }).await?;
     while let Some(page) = pages.next().await {
         let page = page?;
@@ -211,7 +212,7 @@ async fn read<M: Manager>(
             let frames = if from == to { format!("frame {from}") } else { format!("frames {from} to {to}") };
             verifier.damaged("", &format!("{frames} cannot be read: {reason}"));
         }
-        let now: Timestamp = session.around.clock.now();
+        let now: Timestamp = session.env.clock.now();
         if now.since(shown) >= SHOWN_EVERY {
             shown = now;
             session.note(&format!("frame {} of {}", verifier.last(), reply.index))?;

@@ -67,20 +67,21 @@ async fn write<M: Manager>(
     target: &mut Target,
     session: &mut Session<'_, M>,
 ) -> Result<BackupPart, Failure> {
-    let mut shown: Timestamp = session.around.clock.now();
+    let mut shown: Timestamp = session.env.clock.now();
     while let Some(part) = parts.next().await {
         let part = part?;
         target.append(&part.data)?;
         if part.last {
             return Ok(part);
         }
-        let now = session.around.clock.now();
+        let now = session.env.clock.now();
         if now.since(shown) >= SHOWN_EVERY {
             shown = now;
             session.note(&format!("frame {} of {}", part.index, part.to))?;
         }
     }
-    let failure = Failure::new(Kind::Unreachable, "the manager ended before the backup was whole; nothing is kept");
+    let failure =
+        Failure::new(Kind::Unreachable, "the manager stopped before the backup was complete; nothing is kept");
     Err(failure.hint("ask another manager, or try again"))
 }
 
@@ -91,7 +92,8 @@ fn passphrase(path: &Path) -> Result<SecretText, Failure> {
     };
     read.map_err(|error| {
         let failure = Failure::new(Kind::Usage, format!("cannot read the passphrase: {}: {error}", path.display()));
-        failure.hint("with --passphrase-file, name a file that you may read and that holds nothing else, or - for standard input")
+        failure
+            .hint("set --passphrase-file to a readable file that contains only the passphrase, or - for standard input")
     })
 }
 
@@ -99,7 +101,7 @@ fn passphrase(path: &Path) -> Result<SecretText, Failure> {
 struct Target {
     file: File,
     path: PathBuf,
-    aside: PathBuf,
+    temp_path: PathBuf,
     bytes: u64,
     finished: bool,
 }
@@ -112,16 +114,16 @@ impl Target {
         }
         if path.exists() {
             let failure = Failure::new(Kind::Exists, format!("{} exists already", path.display()));
-            return Err(failure.hint("a backup replaces no file: choose another name"));
+            return Err(failure.hint("a backup does not overwrite files: choose another name"));
         }
-        let aside = path.with_added_extension("part");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside);
-        let file = file.map_err(|error| unwritable(&aside, &error))?;
-        Ok(Self { file, path: path.to_owned(), aside, bytes: 0, finished: false })
+        let temp_path = path.with_added_extension("part");
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp_path);
+        let file = file.map_err(|error| unwritable(&temp_path, &error))?;
+        Ok(Self { file, path: path.to_owned(), temp_path, bytes: 0, finished: false })
     }
 
     fn append(&mut self, data: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(data).map_err(|error| unwritable(&self.aside, &error))?;
+        self.file.write_all(data).map_err(|error| unwritable(&self.temp_path, &error))?;
         self.bytes += data.len() as u64;
         Ok(())
     }
@@ -129,7 +131,7 @@ impl Target {
     /// Renames the complete file to its final name, durably.
     fn finish(mut self) -> Result<(), Failure> {
         let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let named = self.file.sync_all().and_then(|()| std::fs::rename(&self.aside, &self.path));
+        let named = self.file.sync_all().and_then(|()| std::fs::rename(&self.temp_path, &self.path));
         let named = named.and_then(|()| File::open(directory)?.sync_all());
         named.map_err(|error| unwritable(&self.path, &error))?;
         self.finished = true;
@@ -141,12 +143,12 @@ impl Drop for Target {
     fn drop(&mut self) {
         if !self.finished {
             // An incomplete file under this name is not mistaken for a backup.
-            let _ = std::fs::remove_file(&self.aside);
+            let _ = std::fs::remove_file(&self.temp_path);
         }
     }
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(Kind::Other, format!("cannot write {}: {error}", path.display()));
-    failure.hint("name a file in a directory that you may write, on a disk with room for it")
+    failure.hint("choose a file in a writable directory, on a disk with enough space")
 }

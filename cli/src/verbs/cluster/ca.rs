@@ -44,7 +44,7 @@ struct Root<'a> {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if args.rotate {
         let cert_pem = args.ca_cert.as_deref().map(read).transpose()?;
-        let reply = session.execute_and_tell(Command::RotateRoot(RotateRoot { cert_pem }), "").await?;
+        let reply = session.execute_and_print(Command::RotateRoot(RotateRoot { cert_pem }), "").await?;
         return for_root(session, &args.wait, reply.index).await;
     }
     let cluster = session.manager.cluster(false).await?;

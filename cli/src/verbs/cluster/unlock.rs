@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    session.refuse_trial("a manager that is locked has no state")?;
+    session.refuse_trial("a locked manager has no state")?;
     let key = read(args)?;
     session.manager.unlock(key).await
 }

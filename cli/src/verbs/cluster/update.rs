@@ -152,12 +152,13 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         return Ok(());
     }
     if let Some(reply) = replies.first().filter(|_| changes_settings) {
-        session.tell(reply, &present.name)?;
+        session.print_object(reply, &present.name)?;
     }
     if locks {
         let key = session.manager.unlock_key().await?;
         session.line(&key.unlock_key)?;
-        session.note("keep this unlock key: whoever restarts a manager needs it for `swarmctl cluster unlock`")?;
+        session
+            .note("keep this unlock key: it is needed for `swarmctl cluster unlock` after a restart of a manager")?;
         session.note("each manager wraps its keys now, and logs it; one that is down does so once it is back")?;
     } else if args.rotate_unlock_key {
         unlock_key::show(session).await?;

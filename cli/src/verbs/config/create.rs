@@ -50,5 +50,5 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         spec: ConfigSpec { annotations: Some(annotations), template_driver: args.template_driver.clone() },
         data: input::read(path, "config", super::BYTES_MAX)?,
     };
-    session.execute_and_tell(Command::CreateConfig(create), &args.name).await.map(drop)
+    session.execute_and_print(Command::CreateConfig(create), &args.name).await.map(drop)
 }

@@ -21,7 +21,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.require_configs(&args.configs).await?;
     for config in &args.configs {
         let remove = RemoveConfig { config: config.clone() };
-        session.execute_and_tell(Command::RemoveConfig(remove), config).await?;
+        session.execute_and_print(Command::RemoveConfig(remove), config).await?;
     }
     Ok(())
 }

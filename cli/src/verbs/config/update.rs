@@ -53,7 +53,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
     let data = path.map(|path| input::read(path, "config", super::BYTES_MAX)).transpose()?;
     let update = UpdateConfig { config: args.config.clone(), spec, data, version };
-    session.execute_and_tell(Command::UpdateConfig(update), &args.config).await.map(drop)
+    session.execute_and_print(Command::UpdateConfig(update), &args.config).await.map(drop)
 }
 
 fn relabelled(args: &Args, mut spec: ConfigSpec) -> ConfigSpec {

@@ -107,7 +107,7 @@ struct WrittenFrames<'a> {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let Some(format) = format(args)?.of_lines() else { return write_frames(args, session).await };
     let (from, until) = (session.start(args.from.as_ref()).await?, session.start(args.until.as_ref()).await?);
-    let range = range(from, until, session.around.clock.now())?;
+    let range = range(from, until, session.env.clock.now())?;
     let cluster = session.manager.cluster(false).await?.id;
     let exporter = Exporter { format, cluster, redact: redact::together(&args.redact) };
     let mut target = Target::open(&args.file, &exporter, args.resume)?;
@@ -133,7 +133,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
 /// Writes frames instead of events.
 async fn write_frames<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     if args.from.is_some() || args.until.is_some() || !args.redact.is_empty() {
-        let sentence = "frames are written whole and from the first on, so that they can be verified";
+        let sentence = "frames are exported completely and from the first one on, so that they can be verified";
         let hint = "leave out --from, --until and --redact, or write events with another --as";
         return Err(Failure::new(Kind::Usage, sentence).hint(hint));
     }
@@ -167,7 +167,7 @@ fn format(args: &Args) -> Result<FileFormat, Failure> {
         (None, Some("csv")) => Ok(FileFormat::Csv),
         (None, Some("sql")) => Ok(FileFormat::Sql),
         (None, _) => {
-            let sentence = format!("the name {} says no format", args.file.display());
+            let sentence = format!("the name {} has no known extension", args.file.display());
             Err(Failure::new(Kind::Usage, sentence)
                 .hint("add --as jsonl, --as csv, --as cloudevents, --as sql or --as proto"))
         }
@@ -193,7 +193,7 @@ fn resumable(failure: Failure, file: &Path) -> Failure {
         return failure;
     }
     failure
-        .hint(format!("repeat the command with --resume: it continues {} after the last that is whole", file.display()))
+        .hint(format!("repeat the command with --resume: it continues {} after the last complete one", file.display()))
 }
 
 /// The output file.
@@ -260,9 +260,10 @@ fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<Ev
         let place = text.and_then(|text| exporter.place(text));
         let is_heading = end == 0 && text.is_some() && text == heading.as_deref();
         if place <= last && !is_heading {
-            let sentence = format!("{} is no export in this format: byte {end} begins no line of it", path.display());
+            let sentence =
+                format!("{} is not an export in this format: byte {end} does not start a line of it", path.display());
             let failure = Failure::new(Kind::Usage, sentence);
-            return Err(failure.hint("say the format of the file with --as, or choose another name"));
+            return Err(failure.hint("set the format of the file with --as, or choose another name"));
         }
         (last, end) = (place, end + read as u64);
     }
@@ -272,10 +273,10 @@ fn last_line(file: &File, path: &Path, exporter: &Exporter) -> Result<(Option<Ev
 fn otherwise_redacted(path: &Path, flags: &str) -> Failure {
     let name = path.display();
     if flags.is_empty() {
-        let failure = Failure::new(Kind::Usage, format!("{name} was begun without --redact, or by an older swarmctl"));
-        return failure.hint("choose another name: what is in the file already is not redacted by continuing it");
+        let failure =
+            Failure::new(Kind::Usage, format!("{name} was written without --redact, or by an older swarmctl"));
+        return failure.hint("choose another name: continuing a file does not redact what it already contains");
     }
-    let failure =
-        Failure::new(Kind::Usage, format!("{name} was begun with {flags}, so that other values are left out of it"));
-    failure.hint(format!("continue it with {flags} and no other --redact, or choose another name"))
+    let failure = Failure::new(Kind::Usage, format!("{name} was written with {flags}"));
+    failure.hint(format!("continue it with {flags} only, or choose another name"))
 }

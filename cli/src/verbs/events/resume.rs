@@ -13,7 +13,7 @@ use wire::v1::{EventPosition, EventRecord, EventsRequest, Head};
 
 use super::{shown, unwritable};
 use crate::failure::{Failure, Kind};
-use crate::format::{Format, story};
+use crate::format::{Format, event_lines};
 use crate::manager::{EventStream, Manager};
 use crate::session::Session;
 
@@ -60,14 +60,14 @@ pub(super) async fn run<M: Manager>(
     position.require_no_output(output.is_some())?;
     let request = EventsRequest { after: position.after(), with_hash: Some(true), ..request };
     let mut history = session.manager.events(request).await?;
-    let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
+    let mut interrupt = std::mem::replace(&mut session.env.interrupt, Box::pin(std::future::pending()));
     let mut printer = Printer { position, output, last: None, unkept: 0, printed: 0, session };
     let ended = tokio::select! {
         biased;
         () = &mut interrupt => Err(interrupted(path)),
         ended = printer.print_all(&mut history) => ended,
     };
-    printer.session.around.interrupt = interrupt;
+    printer.session.env.interrupt = interrupt;
     // An interrupt only comes during a wait, when everything is stored; a failure may come earlier.
     printer.keep()?;
     ended.map(|()| printer.printed).map_err(|failure| continued(failure, path))
@@ -121,12 +121,12 @@ impl<M: Manager> Printer<'_, '_, M> {
         if self.session.globals.format == Format::Json || !is_wanted {
             return Ok(());
         }
-        self.write(&story::heading(self.session.around.width))
+        self.write(&event_lines::heading(self.session.env.width))
     }
 
     fn print(&mut self, mut record: EventRecord) -> Result<(), Failure> {
         let Some(frame_hash) = record.frame_hash.take() else {
-            let sentence = "the manager does not say which frames its events are from: it is older than this swarmctl";
+            let sentence = "the manager does not send frame hashes: it is older than this swarmctl";
             return Err(Failure::new(Kind::Other, sentence).hint("update swarmd, or use --from instead of --resume"));
         };
         let frame = Head { index: record.index, frame_hash };
@@ -150,7 +150,7 @@ impl<M: Manager> Printer<'_, '_, M> {
         let output_bytes = match &self.output {
             Some(output) => Some(output.sync()?),
             None => {
-                self.session.around.out.flush()?;
+                self.session.env.out.flush()?;
                 None
             }
         };
@@ -188,7 +188,7 @@ impl PositionFile {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // If the position cannot be stored, this is reported before anything is printed.
-                let tried = opened.aside().and_then(|_| std::fs::remove_file(opened.aside_path()));
+                let tried = opened.open_temp().and_then(|_| std::fs::remove_file(opened.temp_path()));
                 return tried.map(|()| opened).map_err(|error| unwritable(path, &error));
             }
             Err(error) => return Err(unreadable(path, &error)),
@@ -246,20 +246,20 @@ impl PositionFile {
     }
 
     /// The new file under a temporary name.
-    fn aside(&self) -> std::io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.aside_path())
+    fn open_temp(&self) -> std::io::Result<File> {
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.temp_path())
     }
 
-    fn aside_path(&self) -> PathBuf {
+    fn temp_path(&self) -> PathBuf {
         self.path.with_added_extension("part")
     }
 
     fn replace(&self, position: &Position) -> std::io::Result<File> {
-        let mut file = self.aside()?;
+        let mut file = self.open_temp()?;
         writeln!(file, "{}", serde_json::to_string(position)?)?;
         file.sync_all()?;
         file.try_lock()?;
-        std::fs::rename(self.aside_path(), &self.path)?;
+        std::fs::rename(self.temp_path(), &self.path)?;
         let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(directory)?.sync_all()?;
         Ok(file)
@@ -271,7 +271,7 @@ fn lock(file: &File, path: &Path) -> Result<(), Failure> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => {
             let sentence = format!("{} is in use by another swarmctl", path.display());
-            Failure::new(Kind::Conflict, sentence).hint("end that one, or use another position file")
+            Failure::new(Kind::Conflict, sentence).hint("stop that one, or use another position file")
         }
         TryLockError::Error(error) => unreadable(path, &error),
     })
@@ -295,7 +295,7 @@ impl Output {
         let bytes = match position.kept.as_ref().map(|position| position.output_bytes) {
             None if length > 0 => {
                 let hint = "name a new file, or the position file that belongs to it";
-                return refuse(format!("{name} has something in it already, and there is no position {kept}"), hint);
+                return refuse(format!("{name} is not empty, and there is no position file {kept}"), hint);
             }
             None => 0,
             Some(None) => {

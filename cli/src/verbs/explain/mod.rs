@@ -16,7 +16,7 @@ pub(super) fn of_the_past(failure: Failure, reading: &str) -> Failure {
         return failure;
     }
     let hint = format!(
-        "{}; of what is gone, `{reading}` shows the history, and --at explains it as it was then",
+        "{}; for removed objects, `{reading}` shows the history, and --at explains an earlier state",
         failure.hint
     );
     failure.hint(hint)

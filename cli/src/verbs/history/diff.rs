@@ -7,7 +7,7 @@ use wire::v1::{CompareRequest, EventsRequest, PointView};
 
 use crate::failure::Failure;
 use crate::format::difference::Row;
-use crate::format::{Format, RecordNames, story};
+use crate::format::{Format, RecordNames, event_lines};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::point::{self, Point};
@@ -40,7 +40,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     if is_table {
         session.text(&format!("From {}, to {}:\n\n", point(&from), point(&to)))?;
     }
-    let (mut are_same, ids, width) = (true, session.globals.no_resolve, session.around.width);
+    let (mut are_same, ids, width) = (true, session.globals.no_resolve, session.env.width);
     while let Some(page) = pages.next().await {
         for difference in page?.differences {
             are_same = false;
@@ -68,7 +68,7 @@ async fn commands<M: Manager>(from: &PointView, to: &PointView, session: &mut Se
         ..Default::default()
     };
     let mut history = session.manager.events(request).await?;
-    let (is_table, width, mut is_first) = (session.globals.format == Format::Table, session.around.width, true);
+    let (is_table, width, mut is_first) = (session.globals.format == Format::Table, session.env.width, true);
     while let Some(record) = history.next().await {
         let record = record?;
         if !is_table {
@@ -76,10 +76,10 @@ async fn commands<M: Manager>(from: &PointView, to: &PointView, session: &mut Se
             continue;
         }
         if std::mem::take(&mut is_first) {
-            session.text(&format!("\n{}", story::heading(width)))?;
+            session.text(&format!("\n{}", event_lines::heading(width)))?;
         }
         let names = if session.globals.no_resolve { RecordNames::none() } else { RecordNames::with(&record) };
-        session.text(&story::line(&record, names, width))?;
+        session.text(&event_lines::line(&record, names, width))?;
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let Args { index, field, service } = args;
     let redact = RedactHistory { index: *index, field: field.clone(), service: service.clone() };
-    session.execute_and_tell(Command::RedactHistory(redact), field).await?;
+    session.execute_and_print(Command::RedactHistory(redact), field).await?;
     if session.is_trial() {
         return Ok(());
     }

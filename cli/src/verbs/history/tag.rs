@@ -28,6 +28,6 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         None => None,
     };
     let tag = TagHistory { name: args.name.clone(), index };
-    session.execute_and_tell(Command::TagHistory(tag), &args.name).await?;
+    session.execute_and_print(Command::TagHistory(tag), &args.name).await?;
     Ok(())
 }

@@ -18,7 +18,7 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     for name in &args.names {
         let untag = UntagHistory { name: name.clone() };
-        session.execute_and_tell(Command::UntagHistory(untag), name).await?;
+        session.execute_and_print(Command::UntagHistory(untag), name).await?;
     }
     Ok(())
 }

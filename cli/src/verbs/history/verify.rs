@@ -22,7 +22,7 @@ pub struct Args {}
 
 /// The findings as JSON.
 #[derive(Default, Serialize)]
-struct Found {
+struct Summary {
     frames: u64,
     /// Index of the last frame.
     to: u64,
@@ -33,34 +33,34 @@ struct Found {
 pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session.refuse_trial("it changes nothing in the cluster")?;
     let mut steps = session.manager.verify_history().await?;
-    let (mut found, mut shown): (Found, Timestamp) = (Found::default(), session.around.clock.now());
+    let (mut summary, mut shown): (Summary, Timestamp) = (Summary::default(), session.env.clock.now());
     while let Some(step) = steps.next().await {
         let step = step?;
-        found.frames += step.frames;
-        found.to = step.to;
-        found.damage.extend(step.damage);
-        found.absent.extend(step.absent);
-        let now = session.around.clock.now();
+        summary.frames += step.frames;
+        summary.to = step.to;
+        summary.damage.extend(step.damage);
+        summary.absent.extend(step.absent);
+        let now = session.env.clock.now();
         if now.since(shown) >= SHOWN_EVERY {
             shown = now;
             session.note(&format!("index {} of {}", step.next.saturating_sub(1), step.to))?;
         }
     }
     match session.globals.format {
-        Format::Json => session.json(&found)?,
-        Format::Table => session.text(&text(&found))?,
+        Format::Json => session.json(&summary)?,
+        Format::Table => session.text(&text(&summary))?,
     }
-    if found.damage.is_empty() {
+    if summary.damage.is_empty() {
         return Ok(());
     }
-    let failure = Failure::new(Kind::Other, format!("history is damaged in {} places", found.damage.len()));
-    Err(failure.hint("a manager mends it from another one with its weekly verification; see its log"))
+    let failure = Failure::new(Kind::Other, format!("history is damaged in {} places", summary.damage.len()));
+    Err(failure.hint("the weekly verification repairs it from another manager; see the manager's log"))
 }
 
-fn text(found: &Found) -> String {
-    let Found { frames, to, damage, absent } = found;
+fn text(summary: &Summary) -> String {
+    let Summary { frames, to, damage, absent } = summary;
     let lines = damage.iter().map(|what| format!("damaged: {what}"));
     let lines = lines.chain(absent.iter().map(|what| format!("not verified: {what}")));
-    let lines = lines.chain([format!("{frames} frames up to index {to} are as they were written")]);
+    let lines = lines.chain([format!("{frames} frames up to index {to} are intact")]);
     lines.map(|line| line + "\n").collect()
 }

@@ -21,7 +21,7 @@ pub(super) async fn change<M: Manager>(
     let mut spec = node.spec.clone();
     edit(&mut spec);
     let update = UpdateNode { node: node.id.to_string(), spec, version: Some(node.meta.version) };
-    session.execute_and_tell(Command::UpdateNode(update), reference).await.map(|reply| reply.index)
+    session.execute_and_print(Command::UpdateNode(update), reference).await.map(|reply| reply.index)
 }
 
 /// Which tasks a node accepts.
@@ -81,7 +81,7 @@ pub(super) async fn set_role<M: Manager>(
         let since = change(session, node, |spec| spec.set_role(role)).await?;
         if role == Role::Worker && id == asked && !session.is_trial() {
             return session.note(&format!(
-                "{node} is the manager that was asked, and becomes a worker now; `swarmctl raft` at another manager shows the others"
+                "{node} is the manager that answers, and is being demoted; `swarmctl raft` at another manager shows the others"
             ));
         }
         // One at a time: each change adds or removes a vote, and the next one is judged with the new set of managers.

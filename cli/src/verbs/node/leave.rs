@@ -9,7 +9,7 @@ use crate::manager::Manager;
 use crate::session::Session;
 
 /// How long to wait until a manager is demoted.
-const DEMOTION_PATIENCE: Duration = Duration::from_secs(60);
+const DEMOTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Delay before a manager that is being demoted is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -28,12 +28,14 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     session
         .refuse_trial("the node itself asks the managers; try `swarmctl node drain` or `swarmctl node rm` instead")?;
-    let begun = session.around.clock.now();
+    let started = session.env.clock.now();
     let mut demoted = false;
     loop {
         let request = LeaveClusterRequest { force: args.force, reason: session.globals.reason.clone() };
         match session.manager.leave(request).await {
-            Ok(reply) if reply.left => return session.line("the node has left; its swarmd removes its tasks and ends"),
+            Ok(reply) if reply.left => {
+                return session.line("the node has left; its swarmd removes its tasks and exits");
+            }
             Ok(_) if !demoted => {
                 session.note("this manager is demoted first")?;
                 demoted = true;
@@ -43,10 +45,10 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             Err(failure) if demoted && matches!(failure.kind, Kind::Unreachable | Kind::Stopped) => {}
             Err(failure) => return Err(failure),
         }
-        if session.around.clock.now().since(begun) > DEMOTION_PATIENCE {
-            let failure = Failure::new(Kind::TimedOut, "this manager has not become a worker in time");
+        if session.env.clock.now().since(started) > DEMOTION_TIMEOUT {
+            let failure = Failure::new(Kind::TimedOut, "timed out demoting this manager");
             return Err(failure.hint("`swarmctl raft` shows why; ask again, or leave with --force"));
         }
-        session.around.clock.sleep(PAUSE).await;
+        session.env.clock.sleep(PAUSE).await;
     }
 }

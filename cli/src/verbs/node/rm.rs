@@ -27,7 +27,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.require_nodes(&args.nodes).await?;
     for node in &args.nodes {
         let remove = RemoveNode { node: node.clone(), force: args.force };
-        session.execute_and_tell(Command::RemoveNode(remove), node).await?;
+        session.execute_and_print(Command::RemoveNode(remove), node).await?;
     }
     Ok(())
 }

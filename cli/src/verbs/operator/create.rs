@@ -85,7 +85,7 @@ async fn certified<M: Manager>(
         Role::Admin => OperatorRole::Admin,
     };
     let request = CreateOperatorRequest {
-        id: (session.around.command_ids)(),
+        id: (session.env.command_ids)(),
         reason: session.globals.reason.clone(),
         name: args.name.clone(),
         role: role.into(),

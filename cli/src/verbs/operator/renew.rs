@@ -34,7 +34,7 @@ pub(super) async fn run<M: Manager>(_: &Args, session: &mut Session<'_, M>) -> R
     session.refuse_trial("the cluster certifies a key that is made for it")?;
     let key = NewKey::generate()?;
     let request = RenewOperatorRequest {
-        id: (session.around.command_ids)(),
+        id: (session.env.command_ids)(),
         reason: session.globals.reason.clone(),
         csr_pem: key.request_pem()?,
     };

@@ -18,7 +18,7 @@ pub struct Args {
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     for operator in &args.operators {
         let revoke = RevokeOperator { operator: operator.clone() };
-        session.execute_and_tell(Command::RevokeOperator(revoke), operator).await?;
+        session.execute_and_print(Command::RevokeOperator(revoke), operator).await?;
     }
     Ok(())
 }

@@ -48,5 +48,5 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let annotations = Annotations { name: args.name.clone(), labels: args.label.iter().cloned().collect() };
     let spec = SecretSpec { annotations: Some(annotations), template_driver: args.template_driver.clone() };
     let create = CreateSecret { spec, data: input::read(path, "secret", super::BYTES_MAX)? };
-    session.execute_and_tell(Command::CreateSecret(create), &args.name).await.map(drop)
+    session.execute_and_print(Command::CreateSecret(create), &args.name).await.map(drop)
 }

@@ -21,7 +21,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.require_secrets(&args.secrets).await?;
     for secret in &args.secrets {
         let remove = RemoveSecret { secret: secret.clone() };
-        session.execute_and_tell(Command::RemoveSecret(remove), secret).await?;
+        session.execute_and_print(Command::RemoveSecret(remove), secret).await?;
     }
     Ok(())
 }

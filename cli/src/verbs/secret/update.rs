@@ -53,7 +53,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
     let data = path.map(|path| input::read(path, "secret", super::BYTES_MAX)).transpose()?;
     let update = UpdateSecret { secret: args.secret.clone(), spec, data, version, if_changed: false };
-    session.execute_and_tell(Command::UpdateSecret(update), &args.secret).await.map(drop)
+    session.execute_and_print(Command::UpdateSecret(update), &args.secret).await.map(drop)
 }
 
 fn relabelled(args: &Args, mut spec: SecretSpec) -> SecretSpec {

@@ -100,6 +100,6 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),
         env_secrets: args.flags.env_secrets()?,
     };
-    let reply = session.execute_and_tell(Command::CreateService(create), &args.name).await?;
+    let reply = session.execute_and_print(Command::CreateService(create), &args.name).await?;
     wait::for_service(session, &args.wait, &args.name, Goal::New, reply.index).await
 }

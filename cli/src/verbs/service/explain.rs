@@ -8,7 +8,7 @@ use wire::v1::{EventRecord, EventsRequest, ExplainPlacementRequest, PlacementExp
 use crate::completion;
 use crate::failure::Failure;
 use crate::format::job::Job;
-use crate::format::{Format, RecordNames, placing, story};
+use crate::format::{Format, RecordNames, event_lines, placing};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
@@ -69,13 +69,13 @@ pub(in crate::verbs) async fn run<M: Manager>(args: &Args, session: &mut Session
         return session.json(&Explained { placement: &placement, skipped: &skipped, commands: &commands });
     }
     let job = service.spec.is_job().then_some(Job { service, skipped });
-    let (mut text, width) = (placing::block(&placement, job.as_ref(), session.view()), session.around.width);
+    let (mut text, width) = (placing::block(&placement, job.as_ref(), session.view()), session.env.width);
     if !commands.is_empty() {
-        text.push_str(&format!("\n{}", story::heading(width)));
+        text.push_str(&format!("\n{}", event_lines::heading(width)));
     }
     for record in &commands {
         let names = if session.globals.no_resolve { RecordNames::none() } else { RecordNames::with(record) };
-        text.push_str(&story::line(record, names, width));
+        text.push_str(&event_lines::line(record, names, width));
     }
     session.text(&text)
 }

@@ -41,7 +41,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
             session.json(&document)?;
             continue;
         }
-        session.tell_point_in_comment()?;
+        session.print_point_as_comment()?;
         let gap = if position == 0 { "" } else { "---\n" };
         session.text(&format!("{gap}{}", yaml::to_text(&document)))?;
     }

@@ -23,7 +23,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.require_services(&args.services).await?;
     for service in &args.services {
         let pause = PauseUpdate { service: service.clone() };
-        session.execute_and_tell(Command::PauseUpdate(pause), service).await?;
+        session.execute_and_print(Command::PauseUpdate(pause), service).await?;
     }
     Ok(())
 }

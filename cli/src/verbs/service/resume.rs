@@ -25,6 +25,6 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let resume = ResumeUpdate { service: args.service.clone() };
-    let reply = session.execute_and_tell(Command::ResumeUpdate(resume), &args.service).await?;
+    let reply = session.execute_and_print(Command::ResumeUpdate(resume), &args.service).await?;
     wait::for_service(session, &args.wait, &args.service, Goal::Spec, reply.index).await
 }

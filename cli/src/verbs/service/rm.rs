@@ -21,7 +21,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.require_services(&args.services).await?;
     for service in &args.services {
         let remove = RemoveService { service: service.clone() };
-        session.execute_and_tell(Command::RemoveService(remove), service).await?;
+        session.execute_and_print(Command::RemoveService(remove), service).await?;
     }
     Ok(())
 }

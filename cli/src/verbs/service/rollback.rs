@@ -37,6 +37,6 @@ pub struct Args {
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
     let rollback = RollbackService { service: args.service.clone(), revision: args.to };
-    let reply = session.execute_and_tell(Command::RollbackService(rollback), &args.service).await?;
+    let reply = session.execute_and_print(Command::RollbackService(rollback), &args.service).await?;
     wait::for_service(session, &args.wait, &args.service, Goal::Spec, reply.index).await
 }

@@ -36,7 +36,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     for (Scale { service, replicas }, present) in args.services.iter().zip(services) {
         refuse_repetition(session, &present, *replicas).await?;
         let scale = ScaleService { service: service.clone(), replicas: *replicas };
-        let reply = session.execute_and_tell(Command::ScaleService(scale), service).await?;
+        let reply = session.execute_and_print(Command::ScaleService(scale), service).await?;
         asked.push((service, reply.index));
     }
     for (service, index) in asked {

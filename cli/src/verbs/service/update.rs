@@ -107,7 +107,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         registry_auth: args.registry_auth.as_ref().map(|auth| auth.0.clone()),
         env_secrets,
     };
-    let reply = session.execute_and_tell(Command::UpdateService(update), name).await?;
+    let reply = session.execute_and_print(Command::UpdateService(update), name).await?;
     notes.iter().try_for_each(|sentence| session.note(sentence))?;
     wait::for_service(session, &args.wait, name, goal, reply.index).await
 }

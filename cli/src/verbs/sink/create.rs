@@ -94,12 +94,12 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let from = first_index(args.from.as_ref(), session).await?;
     let key = args.secret_file.as_deref().map(key).transpose()?;
     let create = Command::CreateSink(CreateSink { spec, from, key });
-    session.execute_and_tell(create, &args.name).await.map(drop)
+    session.execute_and_print(create, &args.name).await.map(drop)
 }
 
 /// The index of the first frame at or after a point.
 async fn first_index<M: Manager>(point: Option<&Point>, session: &mut Session<'_, M>) -> Result<Option<u64>, Failure> {
-    let now = session.around.clock.now();
+    let now = session.env.clock.now();
     Ok(match session.start(point).await?.map(|start| start.at(now)) {
         None => None,
         Some(Place::Index(index)) => Some(index),

@@ -21,7 +21,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.require_sinks(&args.sinks).await?;
     for sink in &args.sinks {
         let asked = RemoveSink { sink: sink.clone() };
-        session.execute_and_tell(Command::RemoveSink(asked), sink).await?;
+        session.execute_and_print(Command::RemoveSink(asked), sink).await?;
     }
     Ok(())
 }

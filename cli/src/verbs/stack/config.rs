@@ -31,7 +31,7 @@ fn json(node: &Node) -> Json {
         Value::Scalar { .. } if node.is_null() => Json::Null,
         Value::Scalar { text, plain } => {
             let number = text.parse::<i64>().ok().filter(|number| *plain && number.to_string() == *text);
-            let truth = node.truth().filter(|_| *plain);
+            let truth = node.boolean().filter(|_| *plain);
             number.map(Json::from).or(truth.map(Json::from)).unwrap_or_else(|| Json::from(text.as_str()))
         }
         Value::List(items) => items.iter().map(json).collect(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use events::{ConfigSpec, SecretSpec};
 
 use crate::apply::{Sources, Wanted, WantedConfig, WantedSecret};
-use crate::compose::{self, Problem, Problems, Surroundings};
+use crate::compose::{self, LocalEnv, Problem, Problems};
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
 use crate::session::Session;
@@ -15,7 +15,7 @@ use crate::values::name;
 use crate::yaml::Node;
 
 /// Default file names.
-const USUAL: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+const DEFAULT_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 /// Maximum size of a file, in bytes: more than any real file has, and small enough for memory.
 const BYTES_MAX: u64 = 4 << 20;
 
@@ -65,8 +65,8 @@ impl FileFlags {
         for path in &paths {
             let shown = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
             let variable = |name: &str| std::env::var(name).ok().or_else(|| variables.get(name).cloned());
-            let around = Surroundings { read: &read, variable: &variable, directory: &directory };
-            let file = compose::read(&shown, &text(path)?, &around).map_err(|fault| malformed(&fault.to_string()))?;
+            let local = LocalEnv { read: &read, variable: &variable, directory: &directory };
+            let file = compose::read(&shown, &text(path)?, &local).map_err(|fault| malformed(&fault.to_string()))?;
             merged = match (merged, file) {
                 (Some(earlier), Some(later)) => Some(compose::merge(earlier, later)),
                 (earlier, later) => earlier.or(later),
@@ -80,9 +80,9 @@ impl FileFlags {
         if !self.files.is_empty() {
             return Ok(self.files.clone());
         }
-        let usual = USUAL.iter().map(PathBuf::from).find(|path| path.is_file());
-        usual.map(|path| vec![path]).ok_or_else(|| {
-            let sentence = format!("there is no Compose file in this directory: none of {}", USUAL.join(", "));
+        let found = DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.is_file());
+        found.map(|path| vec![path]).ok_or_else(|| {
+            let sentence = format!("there is no Compose file in this directory: none of {}", DEFAULT_FILES.join(", "));
             Failure::new(Kind::Usage, sentence).hint("name one with --compose-file, or - for standard input")
         })
     }
@@ -112,9 +112,9 @@ impl Files {
     /// When a file is malformed, or has unsupported keys that are not to be skipped.
     pub fn wanted<M: Manager>(&self, stack: &str, session: &mut Session<'_, M>) -> Result<Wanted, Failure> {
         let variable = |name: &str| std::env::var(name).ok().or_else(|| self.variables.get(name).cloned());
-        let around = Surroundings { read: &read, variable: &variable, directory: &self.directory };
+        let local = LocalEnv { read: &read, variable: &variable, directory: &self.directory };
         let mut problems = Problems::new();
-        let described = compose::stack(stack, &self.file, &around, &mut problems);
+        let described = compose::stack(stack, &self.file, &local, &mut problems);
         self.report(problems, session)?;
         let config = |mut of: compose::StackFile| WantedConfig {
             spec: ConfigSpec { annotations: Some(of.annotations), template_driver: of.template_driver },

@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::values::duration;
 
 /// Default time to wait for tasks that use configs and secrets: twice as long as most tasks take to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Minimum delay between two attempts to remove them: tasks stop within seconds.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
@@ -53,22 +53,22 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         for service in &stack.services {
             let remove = RemoveService { service: service.clone() };
             removed_at = session.execute(Command::RemoveService(remove)).await?.index;
-            apply::told(session, "removed", "service", service)?;
+            apply::report(session, "removed", "service", service)?;
         }
     }
     let mut left: Vec<OwnedFile> = stacks.into_iter().flat_map(|(_, stack)| stack.files).collect();
     let Some(in_use) = remove_unused(&mut left, session).await? else { return Ok(()) };
-    let patience = session.around.clock.sleep(args.timeout.unwrap_or(PATIENCE));
-    let mut interrupt = std::mem::replace(&mut session.around.interrupt, Box::pin(std::future::pending()));
+    let time_limit = session.env.clock.sleep(args.timeout.unwrap_or(DEFAULT_TIMEOUT));
+    let mut interrupt = std::mem::replace(&mut session.env.interrupt, Box::pin(std::future::pending()));
     let result = tokio::select! {
         // In this order, so that a simulation is deterministic.
         biased;
         removed = remove_as_tasks_stop(&mut left, removed_at, session) => removed,
-        () = patience => Err(in_use),
+        () = time_limit => Err(in_use),
         () = &mut interrupt => Err(Failure::new(Kind::Interrupted, "stopped waiting for tasks that use configs or secrets of the stack")
             .hint("its services are removed; `swarmctl stack rm` removes its configs and secrets")),
     };
-    session.around.interrupt = interrupt;
+    session.env.interrupt = interrupt;
     result
 }
 
@@ -82,7 +82,7 @@ async fn remove_as_tasks_stop<M: Manager>(
     let mut history = session.manager.events(request).await?;
     loop {
         history.next().await.unwrap_or_else(|| Err(Failure::stopped()))?;
-        let mut pause = session.around.clock.sleep(RETRY_EVERY);
+        let mut pause = session.env.clock.sleep(RETRY_EVERY);
         loop {
             tokio::select! {
                 biased;
@@ -104,7 +104,7 @@ async fn remove_unused<M: Manager>(
     let mut in_use = None;
     for file in std::mem::take(left) {
         match session.execute_at_rest(file.id.removal()).await {
-            Ok(_) => apply::told(session, "removed", file.id.noun(), &file.name)?,
+            Ok(_) => apply::report(session, "removed", file.id.noun(), &file.name)?,
             Err(failure) if failure.kind == Kind::Conflict => {
                 in_use = Some(failure);
                 left.push(file);

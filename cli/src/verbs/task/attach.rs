@@ -7,9 +7,9 @@ use wire::v1::{AttachSpec, Interaction, ListTasksRequest};
 use crate::completion;
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
-use crate::session::{Listening, Session};
+use crate::session::{ConsoleOptions, Session};
 use crate::values::keys::{self, Keys};
-use crate::verbs::interact::{Ends, interact};
+use crate::verbs::interact::{OnExit, interact};
 
 /// Show the output of a running task from now on, and forward input to it
 ///
@@ -31,13 +31,13 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    session.refuse_trial("what is typed into a task can do anything")?;
+    session.refuse_trial("input of a task cannot be previewed")?;
     let request = ListTasksRequest { tasks: vec![args.task.clone()], ..Default::default() };
     let known = session.manager.tasks(request).await?.tasks.into_iter().next();
     let known = known.ok_or_else(|| Failure::new(Kind::NotFound, format!("there is no task {}", args.task)))?;
     let spec = known.spec.unwrap_or_default();
     let container = spec.template().container();
-    let (stdin, size) = (container.open_stdin && !args.no_stdin, session.around.console.terminal());
+    let (stdin, size) = (container.open_stdin && !args.no_stdin, session.env.console.terminal());
     let raw = stdin && container.tty && size.is_some();
     let attach = AttachSpec { stdin, terminal: size.filter(|_| container.tty) };
     if !container.open_stdin && !args.no_stdin {
@@ -45,5 +45,6 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     }
     let reason = session.globals.reason.clone();
     let wanted = Interaction { task: args.task.clone(), reason, what: Some(What::Attach(attach)) };
-    interact(wanted, Listening { stdin, raw, page: false }, Ends::Detach(args.detach_keys.clone()), session).await
+    interact(wanted, ConsoleOptions { stdin, raw, page: false }, OnExit::Detach(args.detach_keys.clone()), session)
+        .await
 }

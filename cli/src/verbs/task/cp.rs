@@ -15,14 +15,14 @@ use wire::v1::{CopySpec, CopyTarget, EndOfInput, Interaction};
 use crate::archive::{Limits, Root, Source, Unpacked, pack, unpack};
 use crate::failure::{Failure, Kind};
 use crate::manager::{Manager, TaskInputs, TaskOutputs};
-use crate::session::{Listening, Session};
+use crate::session::{ConsoleOptions, Session};
 use crate::values::copy::{self, Place};
 use crate::values::size;
 
 /// Size of one chunk of an archive, in bytes.
-const PIECE_BYTES: usize = 16 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 /// Maximum number of chunks that wait to be unpacked.
-const PIECES_WAITING: usize = 4;
+const QUEUED_CHUNKS_MAX: usize = 4;
 
 /// Copy files between a running task and this machine
 ///
@@ -59,14 +59,14 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    session.refuse_trial("files are copied, or they are not")?;
+    session.refuse_trial("copying cannot be previewed")?;
     match (&args.source, &args.destination) {
         (Place::Task { task, path }, Place::Stdio) => to_stdout(args, task, path, session).await,
         (Place::Task { task, path }, Place::Local(to)) => to_here(args, task, path, to, session).await,
         (Place::Stdio, Place::Task { task, path }) => from_stdin(task, path, session).await,
         (Place::Local(from), Place::Task { task, path }) => from_here(args, from, task, path, session).await,
         (Place::Task { .. }, Place::Task { .. }) => {
-            let failure = Failure::new(Kind::Usage, "files are not copied from one task to another at once");
+            let failure = Failure::new(Kind::Usage, "cannot copy from one task to another directly");
             Err(failure.hint("pipe one into the other: `swarmctl task cp A:/x - | swarmctl task cp - B:/`"))
         }
         (Place::Local(_) | Place::Stdio, Place::Local(_) | Place::Stdio) => {
@@ -89,7 +89,7 @@ async fn begin<M: Manager>(
     match outputs.next().await.transpose()? {
         Some(Output::Target(target)) => Ok((target, outputs)),
         Some(Output::Stdout(_) | Output::Stderr(_) | Output::ExitCode(_)) => {
-            Err(Failure::new(Kind::Other, "the node does not say what is at the path"))
+            Err(Failure::new(Kind::Other, "the node did not report what is at the path"))
         }
         None => Err(cut_short()),
     }
@@ -116,9 +116,9 @@ async fn to_stdout<M: Manager>(
 ) -> Result<(), Failure> {
     let (_, mut outputs) = begin(task, from_task(args, path), no_inputs(), session).await?;
     while let Some(data) = next_data(&mut outputs).await? {
-        session.around.out.write_all(&data)?;
+        session.env.out.write_all(&data)?;
     }
-    Ok(session.around.out.flush()?)
+    Ok(session.env.out.flush()?)
 }
 
 /// The next chunk of an archive; `None` once it is complete.
@@ -143,8 +143,8 @@ async fn to_here<M: Manager>(
     let (target, mut outputs) = begin(task, from_task(args, path), no_inputs(), session).await?;
     let (below, root) = destination(path, &target, to)?;
     let limits = Limits { bytes: args.max_size, keep_owner: args.archive };
-    let (pieces, given) = mpsc::channel(PIECES_WAITING);
-    let unpacked = on_thread("unpack", move || unpack(Pieces::new(given), &below, &root, limits))?;
+    let (pieces, given) = mpsc::channel(QUEUED_CHUNKS_MAX);
+    let unpacked = on_thread("unpack", move || unpack(ChunkReader::new(given), &below, &root, limits))?;
     let mut relayed = Ok(());
     loop {
         match next_data(&mut outputs).await {
@@ -167,7 +167,7 @@ async fn to_here<M: Manager>(
     relayed?;
     let Unpacked { bytes, left_out } = unpacked.map_err(|error| {
         Failure::new(Kind::Other, format!("cannot copy to {}: {error}", to.display()))
-            .hint("what was complete before stays; `-` in place of the local path gives the archive itself")
+            .hint("files that were complete stay; use `-` instead of the local path to get the archive")
     })?;
     for path in left_out {
         session.note(&format!("left out {path}: devices and pipes are not copied"))?;
@@ -188,7 +188,7 @@ fn destination(path: &str, target: &CopyTarget, to: &Path) -> Result<(PathBuf, R
         known => {
             let real = if known.is_ok() { std::fs::canonicalize(to)? } else { to.to_owned() };
             let (Some(parent), Some(own)) = (real.parent(), real.file_name()) else {
-                return refuse(format!("{} cannot be made", to.display()), "name a directory that is there");
+                return refuse(format!("{} cannot be created", to.display()), "choose an existing directory");
             };
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             let must_exist = !target.is_directory && copy::means_directory(&to.to_string_lossy());
@@ -226,7 +226,7 @@ async fn from_here<M: Manager>(
     let name = name_there(from, is_directory, path, &target)?;
     let source = Source { path: real, name, keep_owner: args.archive };
     let packed = on_thread("pack", move || {
-        let mut archive = io::BufWriter::with_capacity(PIECE_BYTES, Inputs(inputs));
+        let mut archive = io::BufWriter::with_capacity(CHUNK_BYTES, Inputs(inputs));
         let bytes = pack(&source, &mut archive)?;
         archive.flush()?;
         archive.get_mut().end().map(|()| bytes)
@@ -264,12 +264,13 @@ async fn from_stdin<M: Manager>(task: &str, path: &str, session: &mut Session<'_
     let copy = CopySpec { path: path.to_owned(), to_task: true, follow_link: true };
     let (target, mut outputs) = begin(task, copy, Box::pin(ReceiverStream::new(given)), session).await?;
     if !target.is_directory {
-        let failure = Failure::new(Kind::Usage, format!("{path} is not a directory, into which an archive could go"));
-        return Err(failure.hint("name a directory that is there"));
+        let failure =
+            Failure::new(Kind::Usage, format!("{path} is not a directory that an archive could be unpacked into"));
+        return Err(failure.hint("choose an existing directory"));
     }
-    let mut heard = session.around.console.listen(Listening { stdin: true, raw: false, page: false })?;
+    let mut console_input = session.env.console.listen(ConsoleOptions { stdin: true, raw: false, page: false })?;
     let give = async {
-        while let Some(input) = heard.next().await {
+        while let Some(input) = console_input.next().await {
             match input {
                 Input::Data(_) | Input::End(_) => {
                     let is_last = matches!(input, Input::End(_));
@@ -325,7 +326,9 @@ struct Inputs(mpsc::Sender<Input>);
 
 impl Inputs {
     fn give(&self, input: Input) -> io::Result<()> {
-        self.0.blocking_send(input).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the node takes no more"))
+        self.0
+            .blocking_send(input)
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the node accepts no more data"))
     }
 
     fn end(&mut self) -> io::Result<()> {
@@ -335,7 +338,7 @@ impl Inputs {
 
 impl Write for Inputs {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let piece = data.get(..PIECE_BYTES).unwrap_or(data);
+        let piece = data.get(..CHUNK_BYTES).unwrap_or(data);
         self.give(Input::Data(piece.to_vec()))?;
         Ok(piece.len())
     }
@@ -346,18 +349,18 @@ impl Write for Inputs {
 }
 
 /// Reads an archive as it arrives.
-struct Pieces {
+struct ChunkReader {
     given: mpsc::Receiver<Vec<u8>>,
     piece: io::Cursor<Vec<u8>>,
 }
 
-impl Pieces {
+impl ChunkReader {
     fn new(given: mpsc::Receiver<Vec<u8>>) -> Self {
         Self { given, piece: io::Cursor::default() }
     }
 }
 
-impl Read for Pieces {
+impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.piece.read(buffer)? {

@@ -8,9 +8,9 @@ use wire::v1::{ExecSpec, Interaction, TerminalSize};
 use crate::completion;
 use crate::failure::{Failure, Kind};
 use crate::manager::Manager;
-use crate::session::{Listening, Session};
+use crate::session::{ConsoleOptions, Session};
 use crate::values::env;
-use crate::verbs::interact::{Ends, interact};
+use crate::verbs::interact::{OnExit, interact};
 
 /// Run a command in a running task
 ///
@@ -54,7 +54,7 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    session.refuse_trial("a command in a task can do anything")?;
+    session.refuse_trial("the effect of a command in a task cannot be previewed")?;
     let exec = ExecSpec {
         argv: args.command.clone(),
         env: args.env.iter().map(|variable| variable.0.clone()).collect(),
@@ -66,17 +66,17 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     };
     let reason = session.globals.reason.clone();
     let wanted = Interaction { task: args.task.clone(), reason, what: Some(What::Exec(exec)) };
-    let how = Listening { stdin: args.interactive, raw: args.tty && args.interactive, page: false };
-    interact(wanted, how, Ends::Command, session).await
+    let how = ConsoleOptions { stdin: args.interactive, raw: args.tty && args.interactive, page: false };
+    interact(wanted, how, OnExit::Command, session).await
 }
 
 /// The terminal of the command: the same as the local one.
 fn terminal<M>(args: &Args, session: &Session<'_, M>) -> Result<TerminalSize, Failure> {
     /// The default size of a terminal.
-    const USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
-    match session.around.console.terminal() {
+    const DEFAULT_SIZE: TerminalSize = TerminalSize { columns: 80, rows: 24 };
+    match session.env.console.terminal() {
         Some(size) => Ok(size),
-        None if !args.interactive => Ok(USUAL),
+        None if !args.interactive => Ok(DEFAULT_SIZE),
         None => {
             let failure = Failure::new(Kind::Usage, "the standard input is not a terminal");
             Err(failure.hint("leave out -t: with -i alone the command reads what is piped in"))

@@ -72,13 +72,13 @@ async fn chain<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result
     let (mut links, mut next, mut placed_at) = (Vec::new(), Some(task), None);
     for position in 0..TASKS_MAX {
         let Some(of) = next else { break };
-        let mut story = story(of, session).await?;
+        let mut part = chain_of(of, session).await?;
         if position == 0 {
-            placed_at = story.placed_at;
+            placed_at = part.placed_at;
         }
-        next = story.replaces;
-        story.links.append(&mut links);
-        links = story.links;
+        next = part.replaces;
+        part.links.append(&mut links);
+        links = part.links;
     }
     // A task stops while its replacement already exists.
     links.sort_by_key(|link| link.index);
@@ -92,7 +92,7 @@ async fn chain<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result
     Ok(links)
 }
 
-async fn story<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result<Chain, Failure> {
+async fn chain_of<M: Manager>(task: TaskId, session: &mut Session<'_, M>) -> Result<Chain, Failure> {
     let request = EventsRequest {
         object: Some(task.to_string()),
         to: session.point_index(),

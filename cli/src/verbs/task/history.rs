@@ -4,7 +4,7 @@ use tokio_stream::StreamExt;
 use wire::v1::EventsRequest;
 
 use crate::failure::{Failure, Kind};
-use crate::format::place::{Stay, Stays};
+use crate::format::place::{SlotHistory, SlotTask};
 use crate::manager::Manager;
 use crate::session::Session;
 use crate::values::at::At;
@@ -31,14 +31,14 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     let place = Some(args.place.clone());
     let request = EventsRequest { place, to: session.point_index(), ..Default::default() };
     let mut history = session.manager.events(request).await?;
-    let mut stays = Stays::default();
+    let mut slot_history = SlotHistory::default();
     while let Some(record) = history.next().await {
-        stays.add(&record?);
+        slot_history.add(&record?);
     }
-    if stays.list().is_empty() {
-        let failure = Failure::new(Kind::NotFound, format!("no task ever stood at {}", args.place));
-        return Err(failure.hint("`swarmctl task ls --all` shows the places that have tasks"));
+    if slot_history.list().is_empty() {
+        let failure = Failure::new(Kind::NotFound, format!("there was never a task at {}", args.place));
+        return Err(failure.hint("`swarmctl task ls --all` lists tasks with their slots"));
     }
     let view = session.view();
-    session.list(stays.list(), args.quiet, Stay::id, |rows| Stays::table(rows, view))
+    session.list(slot_history.list(), args.quiet, SlotTask::id, |rows| SlotHistory::table(rows, view))
 }

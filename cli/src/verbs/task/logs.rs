@@ -23,6 +23,6 @@ pub struct Args {
 }
 
 pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -> Result<(), Failure> {
-    let request = args.lines.request(session.around.clock.now());
+    let request = args.lines.request(session.env.clock.now());
     show(&args.lines, LogsRequest { tasks: args.tasks.clone(), ..request }, session).await
 }

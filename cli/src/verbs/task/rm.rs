@@ -21,7 +21,7 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
     session.require_tasks(&args.tasks).await?;
     for task in &args.tasks {
         let remove = RemoveTask { task: task.clone() };
-        session.execute_and_tell(Command::RemoveTask(remove), task).await?;
+        session.execute_and_print(Command::RemoveTask(remove), task).await?;
     }
     Ok(())
 }

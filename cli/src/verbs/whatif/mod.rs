@@ -77,8 +77,8 @@ pub(super) async fn run<M: Manager>(args: &Args, session: &mut Session<'_, M>) -
         Verb::Survive(args) => survive::run(args, session).await,
         Verb::Replay(args) => replay::run(args, session).await,
         Verb::Drain(_) | Verb::Scale(_) | Verb::Update(_) => {
-            let failure = Failure::new(Kind::Usage, "a plan or another question cannot be made of a question");
-            Err(failure.hint("give `swarmctl whatif` by itself; `swarmctl plan -o FILE` takes the command itself"))
+            let failure = Failure::new(Kind::Usage, "`swarmctl whatif` cannot be combined with a plan or a dry run");
+            Err(failure.hint("run `swarmctl whatif` alone; `swarmctl plan -o FILE` takes the command itself"))
         }
     }
 }

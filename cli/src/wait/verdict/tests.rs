@@ -33,9 +33,9 @@ fn every_slot_must_run() {
     let service = samples::service();
     assert!(is_converged(&service, &[running(1), running(2)], Goal::Spec));
     let waiting = samples::tasks();
-    let Verdict::Underway(picture) = judge(&service, &waiting, Goal::Spec) else { panic!("one task waits") };
-    assert_eq!(picture.headline, "web: 1 of 2 tasks running");
-    assert_eq!(picture.tasks[1].detail(), "pending: no suitable node (2 of 3 nodes lack 2 GiB)");
+    let Verdict::Underway(progress_view) = judge(&service, &waiting, Goal::Spec) else { panic!("one task waits") };
+    assert_eq!(progress_view.headline, "web: 1 of 2 tasks running");
+    assert_eq!(progress_view.tasks[1].detail(), "pending: no suitable node (2 of 3 nodes lack 2 GiB)");
 }
 
 #[test]
@@ -53,14 +53,15 @@ fn many_tasks_are_judged_by_looking_each_up_and_only_troubles_have_lines() {
         TaskView { replaces: Some(TaskId::from_bits(u128::from(slot))), ..small(task) }
     });
     let mut tasks: Vec<TaskView> = failed.chain(next).collect();
-    let Verdict::Converged(picture) = judge(&service, &tasks, Goal::Count) else { panic!("all run") };
-    assert_eq!((picture.count, picture.tasks), (100_000, vec![]));
+    let Verdict::Converged(progress_view) = judge(&service, &tasks, Goal::Count) else { panic!("all run") };
+    assert_eq!((progress_view.count, progress_view.tasks), (100_000, vec![]));
 
     tasks[6].status.error = "exit status 1".to_owned();
     tasks[100_006].status.state = TaskState::Ready.into();
-    let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("one does not run yet") };
-    assert_eq!(picture.count, 100_000);
-    let lines: Vec<String> = picture.tasks.iter().map(|task| format!("{} {}", task.place, task.detail())).collect();
+    let Verdict::Underway(progress_view) = judge(&service, &tasks, Goal::Count) else { panic!("one does not run yet") };
+    assert_eq!(progress_view.count, 100_000);
+    let lines: Vec<String> =
+        progress_view.tasks.iter().map(|task| format!("{} {}", task.place, task.detail())).collect();
     assert_eq!(lines, ["web.7 ready: last attempt failed: exit status 1"]);
 }
 
@@ -69,18 +70,20 @@ fn the_counts_of_a_large_service_stand_for_tasks_that_were_not_read() {
     let mut service = samples::service();
     (service.desired_tasks, service.live_tasks) = (100_000, 100_000);
     (service.current_tasks, service.running_tasks, service.current_running_tasks) = (100_000, 99_999, 99_998);
-    let picture = |service: &ServiceView, goal| match super::judge(service, &[], goal) {
-        Verdict::Converged(picture) => (true, picture.headline, picture.count),
-        Verdict::Underway(picture) | Verdict::Failed { picture, .. } => (false, picture.headline, picture.count),
+    let progress_view = |service: &ServiceView, goal| match super::judge(service, &[], goal) {
+        Verdict::Converged(progress_view) => (true, progress_view.headline, progress_view.count),
+        Verdict::Underway(progress_view) | Verdict::Failed { progress_view, .. } => {
+            (false, progress_view.headline, progress_view.count)
+        }
     };
     let running = |number: u64| format!("web: {number} of 100000 tasks running");
-    assert_eq!(picture(&service, Goal::Count), (false, running(99_999), 100_000));
-    assert_eq!(picture(&service, Goal::New), (false, running(99_998), 100_000));
+    assert_eq!(progress_view(&service, Goal::Count), (false, running(99_999), 100_000));
+    assert_eq!(progress_view(&service, Goal::New), (false, running(99_998), 100_000));
     (service.running_tasks, service.current_running_tasks) = (100_000, 100_000);
-    assert_eq!(picture(&service, Goal::New), (true, running(100_000), 100_000));
+    assert_eq!(progress_view(&service, Goal::New), (true, running(100_000), 100_000));
     service.current_tasks = 99_999;
-    assert_eq!(picture(&service, Goal::New), (false, running(100_000), 100_000));
-    assert_eq!(picture(&service, Goal::Count), (true, running(100_000), 100_000));
+    assert_eq!(progress_view(&service, Goal::New), (false, running(100_000), 100_000));
+    assert_eq!(progress_view(&service, Goal::Count), (true, running(100_000), 100_000));
 }
 
 #[test]
@@ -112,11 +115,13 @@ fn a_place_tells_how_its_last_attempt_ended_until_the_next_one_runs() {
         (TaskState::Running, "running", None),
     ] {
         tasks[1].status.state = state.into();
-        let (Verdict::Underway(picture) | Verdict::Converged(picture)) = judge(&service, &tasks, Goal::Count) else {
+        let (Verdict::Underway(progress_view) | Verdict::Converged(progress_view)) =
+            judge(&service, &tasks, Goal::Count)
+        else {
             panic!("nothing is lost")
         };
-        assert_eq!(picture.tasks[1].detail(), detail);
-        assert_eq!(picture.trouble().as_deref(), trouble);
+        assert_eq!(progress_view.tasks[1].detail(), detail);
+        assert_eq!(progress_view.trouble().as_deref(), trouble);
     }
 }
 
@@ -125,14 +130,14 @@ fn a_place_that_is_given_up_is_shown_while_tasks_are_missing() {
     let mut service = samples::service();
     let mut tasks = [running(1), samples::tasks().remove(2)];
     tasks[1].desired = TaskState::Running.into();
-    let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("a task is missing") };
-    assert_eq!(picture.tasks[1].detail(), "failed on worker-2: exit status 1");
+    let Verdict::Underway(progress_view) = judge(&service, &tasks, Goal::Count) else { panic!("a task is missing") };
+    assert_eq!(progress_view.tasks[1].detail(), "failed on worker-2: exit status 1");
     tasks[1].desired = TaskState::Shutdown.into();
     let Verdict::Failed { why, .. } = judge(&service, &tasks, Goal::Count) else { panic!("it has no more attempts") };
     assert_eq!(why, "web.2 (nginx:1.27 on worker-2) ended and is not restarted again: exit status 1");
     service.desired_tasks = 1;
-    let Verdict::Converged(picture) = judge(&service, &tasks, Goal::Count) else { panic!("one is enough") };
-    assert_eq!(picture.trouble(), None);
+    let Verdict::Converged(progress_view) = judge(&service, &tasks, Goal::Count) else { panic!("one is enough") };
+    assert_eq!(progress_view.trouble(), None);
 }
 
 #[test]
@@ -148,9 +153,9 @@ fn an_update_counts_what_is_updated_and_what_runs() {
     let mut service = samples::service();
     service.update = update(UpdateState::Updating);
     let tasks = [running(1), TaskView { current: false, ..running(2) }];
-    let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Spec) else { panic!("one is not updated") };
-    assert_eq!(picture.headline, "web: updating, 1 of 2 tasks updated, 2 running");
-    assert_eq!(picture.tasks[1].detail(), "running, not updated yet");
+    let Verdict::Underway(progress_view) = judge(&service, &tasks, Goal::Spec) else { panic!("one is not updated") };
+    assert_eq!(progress_view.headline, "web: updating, 1 of 2 tasks updated, 2 running");
+    assert_eq!(progress_view.tasks[1].detail(), "running, not updated yet");
 }
 
 #[test]
@@ -255,9 +260,9 @@ fn a_task_that_ends_by_itself_but_should_not_is_a_trouble() {
     tasks[1].status.state = TaskState::Ready.into();
     tasks[2].status.state = TaskState::Complete.into();
     tasks[2].status.error.clear();
-    let Verdict::Underway(picture) = judge(&service, &tasks, Goal::Count) else { panic!("it is started again") };
-    assert_eq!(picture.trouble(), Some(format!("web.2 (nginx:1.27 on worker-2): {code}")));
-    assert_eq!(picture.tasks[1].detail(), format!("ready: last attempt complete: {code}"));
+    let Verdict::Underway(progress_view) = judge(&service, &tasks, Goal::Count) else { panic!("it is started again") };
+    assert_eq!(progress_view.trouble(), Some(format!("web.2 (nginx:1.27 on worker-2): {code}")));
+    assert_eq!(progress_view.tasks[1].detail(), format!("ready: last attempt complete: {code}"));
 }
 
 #[test]

@@ -74,12 +74,12 @@ fn what_was_changed_in_a_proof_shows() {
     }
     let text = whole.to_string();
     for (broken, why) in [
-        (text.replace("tlog-proof@v1", "tlog-proof@v2"), "it is no proof"),
+        (text.replace("tlog-proof@v1", "tlog-proof@v2"), "it is not a proof"),
         (text.replace("extra ", "extra  "), "not base64"),
         (text.replace("\nextra ", "\nmore "), "no line \"extra\""),
-        (text.replace("index 4", "index 04"), "no number of a frame"),
+        (text.replace("index 4", "index 04"), "not a frame number"),
         (text.replace("\n\n", "\n"), "no checkpoint"),
-        (text.replace("\nindex 4\n", "\nindex 4\nAAAA\n"), "is no hash"),
+        (text.replace("\nindex 4\n", "\nindex 4\nAAAA\n"), "is not a hash"),
     ] {
         let refused = broken.parse::<InclusionProof>().expect_err(why);
         assert!(refused.contains(why), "{why}: {refused}");
@@ -96,23 +96,23 @@ fn a_checkpoint_counts_with_a_trusted_signature_or_if_it_was_kept() {
         let signature = other.lines().last().expect("a signature").to_owned();
         format!("{}\n{signature}\n", proof.checkpoint.text()).parse().expect("a note")
     };
-    let vouchers = |keys: &[VerifierKey], checkpoints: &[Checkpoint], note: &SignedNote| {
-        let known = Known { keys: keys.to_vec(), checkpoints: checkpoints.to_vec(), heads: Vec::new() };
-        let Vouchers { signed, kept, faults } = known.vouchers(note, &said);
+    let confirmation = |keys: &[VerifierKey], checkpoints: &[Checkpoint], note: &SignedNote| {
+        let known = TrustedInputs { keys: keys.to_vec(), checkpoints: checkpoints.to_vec(), heads: Vec::new() };
+        let Confirmation { signed, kept, faults } = known.confirmation(note, &said);
         (signed.len(), kept, faults.join("; "))
     };
     let none = String::new;
-    assert_eq!(vouchers(std::slice::from_ref(&key), &[], &proof.checkpoint), (1, false, none()));
-    assert_eq!(vouchers(&[], std::slice::from_ref(&said), &proof.checkpoint), (0, true, none()));
+    assert_eq!(confirmation(std::slice::from_ref(&key), &[], &proof.checkpoint), (1, false, none()));
+    assert_eq!(confirmation(&[], std::slice::from_ref(&said), &proof.checkpoint), (0, true, none()));
     for trusted in [&[][..], &[stranger]] {
-        let (_, _, faults) = vouchers(trusted, &[], &proof.checkpoint);
+        let (_, _, faults) = confirmation(trusted, &[], &proof.checkpoint);
         assert!(faults.contains("none of the trusted keys"), "{faults}");
     }
-    let (_, _, faults) = vouchers(&[key], &[], &forged);
+    let (_, _, faults) = confirmation(&[key], &[], &forged);
     assert!(faults.contains("the signature of swarmlog/a/b is forged"), "{faults}");
     let other = Checkpoint { root: [0; 32], ..said.clone() };
-    let (_, _, faults) = vouchers(&[], &[other], &proof.checkpoint);
-    assert!(faults.contains("the first 11 frames are not those"), "{faults}");
+    let (_, _, faults) = confirmation(&[], &[other], &proof.checkpoint);
+    assert!(faults.contains("the first 11 frames do not match those"), "{faults}");
 }
 
 #[test]
@@ -124,11 +124,11 @@ fn a_history_that_was_put_back_or_rewritten_or_is_anothers_is_told() {
     let rewritten = Checkpoint { root: [0; 32], ..kept.clone() };
     let another = Checkpoint { cluster: ClusterId::from_bits(8), ..kept.clone() };
     for (kept, now, why) in [
-        (&now, &kept, "history was put back: it has 5 frames, and the checkpoint that was kept has 11"),
-        (&rewritten, &now, "the first 5 frames are not those of the checkpoint"),
+        (&now, &kept, "history was rolled back: it has 5 frames, and the checkpoint that was kept has 11"),
+        (&rewritten, &now, "the first 5 frames do not match those of the checkpoint"),
         (&another, &now, "this is the history of cluster"),
     ] {
-        let told = verify_consistency(kept, now, &path).expect_err(why);
-        assert!(told.contains(why), "{told}");
+        let error = verify_consistency(kept, now, &path).expect_err(why);
+        assert!(error.contains(why), "{error}");
     }
 }

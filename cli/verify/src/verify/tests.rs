@@ -50,7 +50,7 @@ fn redacted(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 }
 
 /// The events of a frame besides nodes that join.
-fn told(number: usize, stored: &[Vec<u8>]) -> Option<Vec<Kind>> {
+fn scripted_events(number: usize, stored: &[Vec<u8>]) -> Option<Vec<Kind>> {
     let completed = UpdateCompleted { service: SERVICE, rollback: None };
     let updated = |value| ServiceSpecUpdated { service: SERVICE, spec: with_password(value), ..Default::default() };
     let update = |value| vec![Kind::ServiceSpecUpdated(Box::new(updated(value))), Kind::UpdateCompleted(completed)];
@@ -73,7 +73,7 @@ fn history(frames: u64) -> Vec<Vec<u8>> {
     let (mut cluster, mut previous_hash, mut stored) = (Cluster::default(), Vec::new(), Vec::new());
     for number in 1..=frames {
         let node = NodeId::from_bits(number.into());
-        let kinds = told(number as usize, &stored).unwrap_or_else(|| {
+        let kinds = scripted_events(number as usize, &stored).unwrap_or_else(|| {
             let (at_index, hash) = (cluster.position.index, cluster.state_hash().to_vec());
             vec![if number.is_multiple_of(HASH_EVERY) {
                 Kind::StateHashRecorded(StateHashRecorded { at_index, hash, fold_version: Some(FOLD_VERSION) })
@@ -109,17 +109,21 @@ fn exported(frames: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-fn verified(file: &[u8], known: &Known) -> Report {
+fn verified(file: &[u8], known: &TrustedInputs) -> Report {
     verify(file, known).expect("it is read")
 }
 
 #[test]
 fn a_whole_export_has_no_fault_and_continues_what_was_kept() {
     let frames = history(35);
-    let half = verified(&exported(&frames[..17]), &Known::default());
+    let half = verified(&exported(&frames[..17]), &TrustedInputs::default());
     let checkpoint = half.checkpoint.clone().expect("a checkpoint");
     assert_eq!((checkpoint.cluster, checkpoint.size, half.hashes), (ClusterId::from_bits(7), 17, (1, 0)));
-    let known = Known { checkpoints: vec![checkpoint], heads: half.head.into_iter().collect(), ..Known::default() };
+    let known = TrustedInputs {
+        checkpoints: vec![checkpoint],
+        heads: half.head.into_iter().collect(),
+        ..TrustedInputs::default()
+    };
     let whole = verified(&exported(&frames), &known);
     assert_eq!(whole.faults, Vec::<String>::new());
     assert_eq!((whole.frames, whole.first, whole.hashes, whole.compared), (35, 2, (3, 0), 2));
@@ -130,7 +134,7 @@ fn a_whole_export_has_no_fault_and_continues_what_was_kept() {
 fn each_fault_is_named() {
     let frames = history(35);
     let head = (70, frame::hash(&frames[34]));
-    let whole = verified(&exported(&frames), &Known::default()).checkpoint.expect("a checkpoint");
+    let whole = verified(&exported(&frames), &TrustedInputs::default()).checkpoint.expect("a checkpoint");
     let other = Checkpoint { cluster: ClusterId::from_bits(8), ..whole.clone() };
     let rewritten = Checkpoint { root: [0; 32], size: 20, ..whole.clone() };
     let mut missing = frames.clone();
@@ -145,21 +149,22 @@ fn each_fault_is_named() {
     changed[5][name + 5] = b'7';
     let mut cut = exported(&frames);
     cut.pop();
-    let known = |checkpoints: Vec<Checkpoint>| Known { checkpoints, heads: vec![head], ..Known::default() };
+    let known =
+        |checkpoints: Vec<Checkpoint>| TrustedInputs { checkpoints, heads: vec![head], ..TrustedInputs::default() };
     let table = [
-        (exported(&missing), known(vec![]), "frame 28 does not carry the hash of frame 24"),
+        (exported(&missing), known(vec![]), "frame 28 does not contain the hash of frame 24"),
         (exported(&swapped), known(vec![]), "frame 42 is out of order: it comes after frame 44"),
-        (exported(&changed), known(vec![]), "frame 14 does not carry the hash of frame 12: that was changed"),
+        (exported(&changed), known(vec![]), "frame 14 does not contain the hash of frame 12: that was changed"),
         (exported(&damaged), known(vec![]), "after frame 10: the frame is damaged: "),
         (cut, known(vec![]), "after frame 68: the file ends within a frame"),
         (exported(&frames[..30]), known(vec![]), "the export ends with frame 60, before frame 70 that was noted"),
         (exported(&frames[..30]), known(vec![whole.clone()]), "5 frames are missing at the end"),
-        (exported(&frames), known(vec![rewritten]), "the first 20 frames are not those of the checkpoint"),
+        (exported(&frames), known(vec![rewritten]), "the first 20 frames do not match those of the checkpoint"),
         (exported(&frames), known(vec![other]), "this is the history of cluster 0000000000000000000000007"),
         (
             exported(&frames),
-            Known { heads: vec![(2, [0; 32])], ..Known::default() },
-            "frame 2 is not the one that was noted",
+            TrustedInputs { heads: vec![(2, [0; 32])], ..TrustedInputs::default() },
+            "frame 2 does not match the noted head",
         ),
     ];
     for (file, known, fault) in table {
@@ -183,14 +188,14 @@ fn a_state_that_the_events_do_not_make_shows_although_every_hash_of_the_chain_fi
         *stored = frame.encode_to_vec();
         previous = frame::hash(stored).to_vec();
     }
-    let report = verified(&exported(&frames), &Known::default());
-    assert_eq!(report.faults, ["the events up to frame 18 make another state than the one recorded"]);
+    let report = verified(&exported(&frames), &TrustedInputs::default());
+    assert_eq!(report.faults, ["the events up to frame 18 lead to another state than the recorded one"]);
 }
 
 #[test]
 fn an_export_that_begins_in_the_middle_is_verified_from_there() {
     let frames = history(35);
-    let known = Known { heads: vec![(70, frame::hash(&frames[34]))], ..Known::default() };
+    let known = TrustedInputs { heads: vec![(70, frame::hash(&frames[34]))], ..TrustedInputs::default() };
     let report = verified(&exported(&frames[9..]), &known);
     assert_eq!((report.faults.len(), report.first, report.hashes, report.checkpoint), (0, 20, (0, 0), None));
     assert_eq!(report.compared, 1);
@@ -199,11 +204,11 @@ fn an_export_that_begins_in_the_middle_is_verified_from_there() {
 #[test]
 fn what_was_erased_is_counted_and_changes_neither_chain_nor_tree() {
     let frames = history(35);
-    let whole = verified(&exported(&frames), &Known::default());
-    let known = Known {
+    let whole = verified(&exported(&frames), &TrustedInputs::default());
+    let known = TrustedInputs {
         checkpoints: whole.checkpoint.clone().into_iter().collect(),
         heads: vec![(6, frame::hash(&frames[GIVEN - 1]))],
-        ..Known::default()
+        ..TrustedInputs::default()
     };
     let report = verified(&exported(&redacted(frames)), &known);
     assert_eq!((report.faults.len(), report.redacted, report.compared), (0, 1, 2), "{:?}", report.faults);
@@ -235,7 +240,7 @@ fn an_erasure_that_no_later_frame_announces_is_a_fault() {
         (the_announcement_itself, 44),
     ];
     for (tampered, index) in table {
-        let report = verified(&exported(&tampered), &Known::default());
+        let report = verified(&exported(&tampered), &TrustedInputs::default());
         assert!(report.faults.contains(&sentence(index)), "{:?}", report.faults);
         assert_eq!(report.checkpoint, None);
     }
@@ -244,8 +249,8 @@ fn an_erasure_that_no_later_frame_announces_is_a_fault() {
 #[test]
 fn each_of_a_thousand_tamperings_is_found() {
     let frames = history(25);
-    let checkpoints = verified(&exported(&frames), &Known::default()).checkpoint.into_iter().collect();
-    let known = Known { checkpoints, ..Known::default() };
+    let checkpoints = verified(&exported(&frames), &TrustedInputs::default()).checkpoint.into_iter().collect();
+    let known = TrustedInputs { checkpoints, ..TrustedInputs::default() };
     let mut random = StdRng::seed_from_u64(1);
     for (history, frames) in [("as it was", frames.clone()), ("redacted", redacted(frames))] {
         for number in 0..1_000 {

@@ -75,7 +75,7 @@ impl ConfigMounts {
     /// Temporary when they cannot be removed.
     pub(super) async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
         let removed = tokio::fs::remove_dir_all(self.directory(task)).await;
-        placed_file::unless_absent(removed)
+        placed_file::ignore_not_found(removed)
             .map_err(|error| ExecutorError::Temporary(format!("the task's configs cannot be removed: {error}")))
     }
 

@@ -100,7 +100,7 @@ impl DockerExecutor {
     /// Unpacks the input below a directory. Input without an end is no complete archive, so the engine reports that it was
     /// truncated.
     fn upload(&self, container: String, below: String, inputs: Inputs) -> Result<Outputs, ExecutorError> {
-        let (engine, client) = (self.engine.clone(), self.engine.patient_client(COPY_MAX)?);
+        let (engine, client) = (self.engine.clone(), self.engine.client_with_extra_time(COPY_MAX)?);
         // A directory is never replaced by a file, as with `docker cp`.
         let options = UploadToContainerOptionsBuilder::new().path(&below).no_overwrite_dir_non_dir("true").build();
         let unpacked = async move {

@@ -10,7 +10,7 @@ use tokio::task::JoinError;
 /// The creations in progress, by task; the lock of a task is held while its container is created.
 #[derive(Default)]
 pub(super) struct Creations {
-    under_way: Mutex<BTreeMap<TaskId, Arc<tokio::sync::Mutex<()>>>>,
+    in_progress: Mutex<BTreeMap<TaskId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Creations {
@@ -31,7 +31,7 @@ impl Creations {
     }
 
     /// Waits until no creation is in progress for a task.
-    pub(super) async fn are_through(&self, task: TaskId) {
+    pub(super) async fn wait_for(&self, task: TaskId) {
         let lock = self.lock().get(&task).cloned();
         if let Some(lock) = lock {
             drop(lock.lock().await);
@@ -45,6 +45,6 @@ impl Creations {
 
     /// No code panics while it holds the lock, so a poisoned one still guards valid data.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Arc<tokio::sync::Mutex<()>>>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -51,7 +51,7 @@ impl Engine {
     ///
     /// # Errors
     /// Temporary when the socket does not exist.
-    pub(super) fn patient_client(&self, extra: Duration) -> Result<Docker, ExecutorError> {
+    pub(super) fn client_with_extra_time(&self, extra: Duration) -> Result<Docker, ExecutorError> {
         Ok(self.client()?.clone().with_timeout(ANSWER_TIMEOUT + extra))
     }
 

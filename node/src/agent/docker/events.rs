@@ -26,7 +26,7 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 const RESYNC: Duration = Duration::from_secs(60);
 
 /// Notifies those who wait for containers.
-pub(super) struct News {
+pub(super) struct EventNotifier {
     shared: Arc<Shared>,
     listener: OnceLock<AbortOnDropHandle<()>>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Subscription {
     latest: watch::Receiver<Latest>,
 }
 
-impl News {
+impl EventNotifier {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         let shared = Shared { engine, waiting: Mutex::default() };
         Self { shared: Arc::new(shared), listener: OnceLock::new() }
@@ -92,7 +92,7 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, event: &EventMessage) {
+    fn notify(&self, event: &EventMessage) {
         let Some(attributes) = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref()) else { return };
         let Some(task) = attributes.get(TASK_LABEL).and_then(|text| text.parse().ok()) else { return };
         let exit_code = attributes.get("exitCode").and_then(|text| text.parse().ok());
@@ -101,7 +101,7 @@ impl Shared {
         }
     }
 
-    fn tell_all(&self) {
+    fn notify_all(&self) {
         self.lock().values().for_each(|sender| sender.send_modify(|_| ()));
     }
 }
@@ -125,7 +125,7 @@ async fn follow(shared: &Shared, pause: &mut Duration) -> Result<(), ExecutorErr
     let docker = shared.engine.client()?;
     docker.ping().await.map_err(|error| shared.engine.judge(error))?;
     *pause = RECONNECT.0;
-    shared.tell_all();
+    shared.notify_all();
     let filters = HashMap::from([
         ("type", vec!["container"]),
         ("label", vec![TASK_LABEL]),
@@ -133,7 +133,7 @@ async fn follow(shared: &Shared, pause: &mut Duration) -> Result<(), ExecutorErr
     ]);
     let mut events = docker.events(Some(EventsOptionsBuilder::new().since("0").filters(&filters).build()));
     while let Some(event) = events.next().await {
-        shared.tell(&event.map_err(|error| shared.engine.judge(error))?);
+        shared.notify(&event.map_err(|error| shared.engine.judge(error))?);
     }
     Ok(())
 }

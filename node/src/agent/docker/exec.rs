@@ -156,7 +156,7 @@ impl conversation::Command for Exec {
         };
         if let Err(error) = ends.await {
             let container = &self.container;
-            tracing::warn!(container, %error, "a command in a container goes on whose operator is gone");
+            tracing::warn!(container, %error, "a command in a container keeps running after its client disconnected");
         }
     }
 }

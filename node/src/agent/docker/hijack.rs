@@ -82,10 +82,10 @@ pub(super) fn output(reader: ReadHalf<TokioIo<Upgraded>>, is_terminal: bool) -> 
 
 impl Hijacked {
     /// Its two ends.
-    pub(super) fn ends(self, takes_input: bool, is_terminal: bool) -> conversation::Ends {
+    pub(super) fn ends(self, takes_input: bool, is_terminal: bool) -> conversation::CommandStreams {
         let Self { reader, writer } = self;
         let stdin = takes_input.then(|| Box::new(writer) as Box<_>);
-        conversation::Ends { stdin, output: output(reader, is_terminal) }
+        conversation::CommandStreams { stdin, output: output(reader, is_terminal) }
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn lines(
                         // Lines before the error are returned first.
                         Err(error) if whole.is_empty() => return Some((Err(engine.judge(error)), None)),
                         Err(error) => {
-                            tracing::debug!(%error, "the engine broke a log off");
+                            tracing::debug!(%error, "the engine interrupted a log stream");
                             return Some((Ok(whole), None));
                         }
                     }

@@ -49,7 +49,7 @@ use self::config::{CLUSTER_LABEL, NODE_LABEL, TASK_LABEL};
 use self::config_mounts::ConfigMounts;
 use self::creations::Creations;
 use self::engine::{Engine, status, unless_status};
-use self::events::News;
+use self::events::EventNotifier;
 use self::observed::{Observed, Phase, UNKNOWN_EXIT_CODE};
 use super::executor::{
     Executor, ExecutorError, Exit, ImageFacts, Inputs, LogQuery, Outputs, RegistryAuth, TaskLogs, Workload,
@@ -67,7 +67,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Runs tasks as containers of one Docker Engine.
 pub struct DockerExecutor {
     engine: Arc<Engine>,
-    news: News,
+    notifier: EventNotifier,
     steps: Steps,
     creations: Creations,
     config_mounts: ConfigMounts,
@@ -84,7 +84,7 @@ impl DockerExecutor {
     pub fn new(address: &str, configs: PathBuf) -> Result<Self, String> {
         let engine = Arc::new(Engine::new(address)?);
         Ok(Self {
-            news: News::new(engine.clone()),
+            notifier: EventNotifier::new(engine.clone()),
             steps: Steps::default(),
             creations: Creations::default(),
             secret_files: SecretFiles::of(&configs),
@@ -229,7 +229,7 @@ impl DockerExecutor {
     }
 
     async fn start_and_gate(&self, workload: &Workload) -> Result<ContainerStatus, ExecutorError> {
-        let mut news = self.news.subscribe(workload.task);
+        let mut subscription = self.notifier.subscribe(workload.task);
         let gone = || ExecutorError::Fatal(format!("no such container: {}", workload.name));
         let mut observed = self.inspect(workload).await?.ok_or_else(gone)?;
         if observed.phase == Phase::Ended {
@@ -255,7 +255,7 @@ impl DockerExecutor {
                     return Err(ExecutorError::Fatal(UNHEALTHY.into()));
                 }
                 Phase::Ended => return ended_at_start(observed),
-                Phase::Created | Phase::Starting => news.next().await,
+                Phase::Created | Phase::Starting => subscription.next().await,
             }
             observed = self.inspect(workload).await?.ok_or_else(gone)?;
         }
@@ -270,7 +270,7 @@ impl DockerExecutor {
         match started {
             Err(error) if !is_through => Err(self.engine.judge(error)),
             Err(error) => {
-                tracing::warn!(task = %workload.task, %error, "the engine says that a start failed, but it did not");
+                tracing::warn!(task = %workload.task, %error, "the engine reported a failed start, but the container has started");
                 Ok(observed)
             }
             Ok(()) => Ok(observed),
@@ -281,7 +281,7 @@ impl DockerExecutor {
     async fn stop(&self, workload: &Workload, id: &str) -> Result<(), ExecutorError> {
         let grace = workload.container().stop_grace();
         let options = StopContainerOptionsBuilder::new().t(config::whole_seconds(grace)).build();
-        let stopped = self.engine.patient_client(grace)?.stop_container(id, Some(options)).await;
+        let stopped = self.engine.client_with_extra_time(grace)?.stop_container(id, Some(options)).await;
         unless_status(stopped, 404).map_err(|error| self.engine.judge(error))
     }
 
@@ -336,11 +336,11 @@ impl Executor for DockerExecutor {
     }
 
     async fn wait(&self, workload: &Workload) -> Result<Exit, ExecutorError> {
-        let mut news = self.news.subscribe(workload.task);
+        let mut subscription = self.notifier.subscribe(workload.task);
         loop {
             match self.inspect(workload).await {
                 Ok(Some(observed)) => match observed.phase {
-                    Phase::Running | Phase::Starting => news.next().await,
+                    Phase::Running | Phase::Starting => subscription.next().await,
                     Phase::Ended => return Ok(observed.exit()),
                     Phase::Unhealthy => {
                         self.stop(workload, &observed.status.container_id).await?;
@@ -349,7 +349,7 @@ impl Executor for DockerExecutor {
                     }
                     Phase::Created => return Err(ExecutorError::Fatal("the container was never started".into())),
                 },
-                Ok(None) => return Ok(vanished(news.exit_code())),
+                Ok(None) => return Ok(vanished(subscription.exit_code())),
                 // The engine is unreachable, which says nothing about the container: it may still be running.
                 Err(ExecutorError::Temporary(error)) => {
                     tracing::debug!(task = %workload.task, %error, "waiting for the engine");
@@ -361,8 +361,8 @@ impl Executor for DockerExecutor {
     }
 
     async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError> {
-        self.steps.give_up(workload.task);
-        self.creations.are_through(workload.task).await;
+        self.steps.cancel(workload.task);
+        self.creations.wait_for(workload.task).await;
         let Some(observed) = self.inspect(workload).await? else { return Ok(None) };
         match observed.phase {
             Phase::Ended => Ok(Some(observed.status)),
@@ -383,8 +383,8 @@ impl Executor for DockerExecutor {
     }
 
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
-        self.steps.give_up(task);
-        self.creations.are_through(task).await;
+        self.steps.cancel(task);
+        self.creations.wait_for(task).await;
         for (id, _) in self.labelled(vec![format!("{TASK_LABEL}={task}")]).await? {
             self.remove_container(&id).await?;
         }

@@ -19,7 +19,7 @@ const STALL: Duration = Duration::from_secs(600);
 /// Fatal with the engine's message when the registry or the engine refuses, or the registry cannot be reached; Temporary when
 /// the engine itself cannot be reached.
 pub(super) async fn pull(engine: &Engine, image: &str, auth: Option<&RegistryAuth>) -> Result<(), ExecutorError> {
-    let docker = with_credentials(engine.patient_client(STALL)?, auth)?;
+    let docker = with_credentials(engine.client_with_extra_time(STALL)?, auth)?;
     tracing::debug!(image, "pulling an image");
     let options = CreateImageOptionsBuilder::new().from_image(&reference(image)).build();
     let mut progress = docker.create_image(Some(options), None, None);

@@ -42,7 +42,7 @@ pub(super) async fn image(
     let docker = with_credentials(engine.client()?.clone(), auth)?;
     let found = docker.inspect_registry_image(image, None).await.map_err(|error| engine.judge(error))?;
     let digest = found.descriptor.digest;
-    let digest = digest.ok_or_else(|| ExecutorError::Fatal("the registry names no digest".into()))?;
+    let digest = digest.ok_or_else(|| ExecutorError::Fatal("the registry reports no digest".into()))?;
     let platforms =
         found.platforms.into_iter().map(|of| (of.os.unwrap_or_default(), of.architecture.unwrap_or_default()));
     Ok(ImageFacts { digest, platforms: platforms_of(platforms) })

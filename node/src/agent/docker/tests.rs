@@ -168,7 +168,7 @@ fn a_credential_spec_in_a_config_is_given_as_it_is_and_never_holds_a_secret() {
     assert_eq!(workload.memory_files().len(), 0);
     assert_eq!(
         workload.credential_spec(),
-        Err("config gmsa repeats a secret, which a credential spec must not".to_owned())
+        Err("config gmsa repeats a secret, which a credential spec must not contain".to_owned())
     );
     assert_eq!(body(&workload)["HostConfig"]["SecurityOpt"], Value::Null);
 }

@@ -260,7 +260,7 @@ fn what_is_mounted_is_what_was_judged_and_a_changed_link_is_judged_again() {
     point_at("state");
     for container in [bind(&text(&link)), in_volume] {
         let refused = policy.judge(&container, real_path).expect_err("it leads to the state directory now");
-        assert!(refused.contains("which rules this node"), "{refused}");
+        assert!(refused.contains("which controls this node"), "{refused}");
     }
 }
 

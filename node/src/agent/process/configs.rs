@@ -58,8 +58,8 @@ pub(super) fn place(workload: &Workload, directory: &Path, memory: Option<&Path>
 
 /// Removes a task's configs. Succeeds if there are none.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
-    placed_file::unless_absent(fs::remove_file(unfinished(directory)))?;
-    placed_file::unless_absent(fs::remove_dir_all(directory))
+    placed_file::ignore_not_found(fs::remove_file(unfinished(directory)))?;
+    placed_file::ignore_not_found(fs::remove_dir_all(directory))
 }
 
 /// Where a file is written before it is renamed: beside the directory, where no target can be.
@@ -74,7 +74,7 @@ fn write(reference: &dyn FileReference, data: &[u8], directory: &Path) -> io::Re
 
 fn link(reference: &dyn FileReference, to: &Path, directory: &Path) -> io::Result<()> {
     let (path, unfinished) = (make_way(reference, directory)?, unfinished(directory));
-    placed_file::unless_absent(fs::remove_file(&unfinished))?;
+    placed_file::ignore_not_found(fs::remove_file(&unfinished))?;
     symlink(to, &unfinished)?;
     fs::rename(&unfinished, path)
 }

@@ -28,7 +28,7 @@ use super::files::{Started, TaskFiles};
 use super::identity::Identity;
 use super::order::Order;
 use super::{ProcessExecutor, UNKNOWN_EXIT_CODE, broken, ulimits};
-use crate::agent::conversation::{self, Ends};
+use crate::agent::conversation::{self, CommandStreams};
 use crate::agent::executor::{ExecutorError, Inputs, Outputs, Workload};
 
 /// The variables with the order of the third stage, in pieces, are called this and their number.
@@ -129,13 +129,13 @@ async fn end_with(task: Identity, command: Identity, files: TaskFiles) {
     tokio::select! {
         _ = task.ended() => {
             if let Err(error) = command.signal_group(Signal::KILL) {
-                tracing::warn!(%error, "a command beside a task goes on after its end");
+                tracing::warn!(%error, "a command beside a task keeps running after the task ended");
             }
         }
         _ = command.ended() => {
             // A record whose pid was reused identifies no process.
             if let Err(error) = files.forget_beside(&command) {
-                tracing::debug!(%error, "a command beside a task cannot be forgotten");
+                tracing::debug!(%error, "the record of a command beside a task cannot be removed");
             }
         }
     }
@@ -151,7 +151,7 @@ fn spawn(command: Command) -> Result<Child, ExecutorError> {
     spawned.map_err(|error| ExecutorError::Fatal(format!("cannot start the command: {error}")))
 }
 
-type Spawned = (Child, Ends, Option<OwnedFd>);
+type Spawned = (Child, CommandStreams, Option<OwnedFd>);
 
 fn with_pipes(mut command: Command, takes_input: bool) -> Result<Spawned, ExecutorError> {
     command.stdin(if takes_input { Stdio::piped() } else { Stdio::null() });
@@ -161,7 +161,7 @@ fn with_pipes(mut command: Command, takes_input: bool) -> Result<Spawned, Execut
     let err = child.stderr.take().map(|err| conversation::pieces(err, Output::Stderr));
     let output = stream::select_all(out.into_iter().chain(err)).boxed();
     let stdin = child.stdin.take().map(|stdin| Box::new(stdin) as Box<_>);
-    Ok((child, Ends { stdin, output }, None))
+    Ok((child, CommandStreams { stdin, output }, None))
 }
 
 fn in_terminal(mut command: Command, size: TerminalSize, takes_input: bool) -> Result<Spawned, ExecutorError> {
@@ -190,7 +190,7 @@ fn in_terminal(mut command: Command, size: TerminalSize, takes_input: bool) -> R
         std::future::ready(!is_closed)
     });
     let stdin = takes_input.then(|| Box::new(writer) as Box<_>);
-    Ok((child, Ends { stdin, output: output.boxed() }, Some(ours)))
+    Ok((child, CommandStreams { stdin, output: output.boxed() }, Some(ours)))
 }
 
 fn winsize(size: TerminalSize) -> Winsize {
@@ -225,7 +225,7 @@ impl conversation::Command for Exec {
             self.exit_code().await.map(drop)
         };
         if let Err(error) = ends.await {
-            tracing::warn!(%error, "a command beside a task goes on whose operator is gone");
+            tracing::warn!(%error, "a command beside a task keeps running after its client disconnected");
         }
     }
 }

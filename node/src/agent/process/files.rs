@@ -65,7 +65,7 @@ pub(super) struct Started {
 
 /// A command that has exited.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Ended {
+pub(super) struct ExitRecord {
     /// Its exit code; 128 plus the signal number if a signal killed it.
     pub(super) exit_code: i32,
     /// Whether the kernel's OOM killer killed it.
@@ -105,7 +105,7 @@ impl TaskFiles {
     }
 
     /// The exit of the command, if it has exited.
-    pub(super) fn ended(&self) -> io::Result<Option<Ended>> {
+    pub(super) fn ended(&self) -> io::Result<Option<ExitRecord>> {
         self.read("ended.json")
     }
 
@@ -115,7 +115,7 @@ impl TaskFiles {
     }
 
     /// Records that the command has exited.
-    pub(super) fn write_ended(&self, ended: &Ended) -> io::Result<()> {
+    pub(super) fn write_exit(&self, ended: &ExitRecord) -> io::Result<()> {
         self.write("ended.json", ended)
     }
 

@@ -26,10 +26,10 @@ pub(super) async fn lines(
     files: TaskFiles,
     query: LogQuery,
 ) -> io::Result<BoxStream<'static, Result<Vec<LogLine>, ExecutorError>>> {
-    let reader = aside(move || Reader::open(files, query)).await?;
+    let reader = on_disk(move || Reader::open(files, query)).await?;
     let lines = stream::try_unfold(reader, |mut reader| async move {
         loop {
-            let (reading, back) = aside(move || Ok((reader.read()?, reader))).await.map_err(super::broken)?;
+            let (reading, back) = on_disk(move || Ok((reader.read()?, reader))).await.map_err(super::broken)?;
             reader = back;
             match reading {
                 Reading::Lines(lines) => return Ok(Some((lines, reader))),
@@ -42,7 +42,7 @@ pub(super) async fn lines(
 }
 
 /// Runs a disk operation where it blocks no other task.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
@@ -105,7 +105,7 @@ impl Reader {
             return Ok(Reading::End);
         }
         // Checked before reading the files, so that all output written before the exit is read.
-        let over = !self.query.follow || self.is_over()?;
+        let over = !self.query.follow || self.is_finished()?;
         let (mut whole, mut more) = (Vec::new(), true);
         while whole.is_empty() && more {
             more = self.page(&mut whole)?;
@@ -126,7 +126,7 @@ impl Reader {
     fn page(&mut self, whole: &mut Vec<LogLine>) -> io::Result<bool> {
         let mut bytes = 0;
         while bytes < READ_BYTES {
-            let Some(part) = self.parts.front_mut() else { return self.turn_over(None) };
+            let Some(part) = self.parts.front_mut() else { return self.next_file(None) };
             let bounded = !self.query.follow;
             let lines = &mut self.lines;
             let read = part.piece(bounded, |head, piece| {
@@ -137,14 +137,14 @@ impl Reader {
             if !read && self.parts.len() > 1 {
                 self.parts.pop_front();
             } else if !read {
-                return self.turn_over(Some(last));
+                return self.next_file(Some(last));
             }
         }
         Ok(true)
     }
 
     /// Continues with the next file if the current one was rotated. Returns whether it was.
-    fn turn_over(&mut self, last: Option<(u64, u64)>) -> io::Result<bool> {
+    fn next_file(&mut self, last: Option<(u64, u64)>) -> io::Result<bool> {
         if !self.query.follow {
             return Ok(false);
         }
@@ -171,7 +171,7 @@ impl Reader {
     }
 
     /// Whether no more output, or none that matches the query, can follow.
-    fn is_over(&self) -> io::Result<bool> {
+    fn is_finished(&self) -> io::Result<bool> {
         if self.query.until.is_some_and(|until| until < clock::now()) {
             return Ok(true);
         }
@@ -210,20 +210,20 @@ impl Part {
 
     /// Takes the next piece. Returns whether there was a complete one. `bounded`: only output present when the file was opened.
     fn piece(&mut self, bounded: bool, take: impl FnOnce(Head, &[u8])) -> io::Result<bool> {
-        let Some(head) = self.want(Head::BYTES, bounded)?.and_then(|bytes| bytes.first_chunk().copied()) else {
+        let Some(head) = self.peek(Head::BYTES, bounded)?.and_then(|bytes| bytes.first_chunk().copied()) else {
             return Ok(false);
         };
         let Some(head) = Head::decode(&head) else {
             return Err(io::Error::new(ErrorKind::InvalidData, "the file of the task's output is damaged"));
         };
-        let Some(bytes) = self.want(Head::BYTES + head.bytes, bounded)? else { return Ok(false) };
+        let Some(bytes) = self.peek(Head::BYTES + head.bytes, bounded)? else { return Ok(false) };
         take(head, &bytes[Head::BYTES..]);
         self.taken += Head::BYTES + head.bytes;
         Ok(true)
     }
 
     /// The next bytes, exactly this many; `None` if there are fewer.
-    fn want(&mut self, bytes: usize, bounded: bool) -> io::Result<Option<&[u8]>> {
+    fn peek(&mut self, bytes: usize, bounded: bool) -> io::Result<Option<&[u8]>> {
         if self.buffer.len() - self.taken < bytes {
             self.buffer.drain(..self.taken);
             self.taken = 0;

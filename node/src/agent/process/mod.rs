@@ -260,7 +260,7 @@ impl Executor for ProcessExecutor {
     }
 
     async fn shutdown(&self, workload: &Workload) -> Result<Option<ContainerStatus>, ExecutorError> {
-        self.steps.give_up(workload.task);
+        self.steps.cancel(workload.task);
         let files = self.files(workload.task);
         if files.record().map_err(broken)?.is_none() {
             return Ok(None);
@@ -278,7 +278,7 @@ impl Executor for ProcessExecutor {
     }
 
     async fn remove(&self, task: TaskId) -> Result<(), ExecutorError> {
-        self.steps.give_up(task);
+        self.steps.cancel(task);
         let files = self.files(task);
         configs::remove(&self.configs(task)).map_err(broken)?;
         self.secret_files.remove(task)?;

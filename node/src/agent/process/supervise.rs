@@ -20,7 +20,7 @@ use wire::v1::LogStream;
 use super::cgroup::{self, Cgroup};
 use super::channel;
 use super::exec;
-use super::files::{Ended, Started, TaskFiles};
+use super::files::{ExitRecord, Started, TaskFiles};
 use super::identity::Identity;
 use super::order::Order;
 use super::output::Output;
@@ -173,7 +173,7 @@ fn wait(files: &TaskFiles, running: Running, cgroup: &Cgroup) -> io::Result<()> 
     }
     // The shell's convention.
     let exit_code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(255);
-    files.write_ended(&Ended { exit_code, oom_killed: cgroup.is_oom_killed() })
+    files.write_exit(&ExitRecord { exit_code, oom_killed: cgroup.is_oom_killed() })
 }
 
 /// Waits for a child and kills its group. The child stays a zombie until then, so the id of its group cannot be reused.

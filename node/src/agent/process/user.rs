@@ -62,7 +62,7 @@ impl Users {
             return self.allowed(self.own).map(|()| None);
         }
         if self.own.uid != 0 {
-            return Err(format!("cannot run as user \"{user}\": only root can, and this node's agent is not root"));
+            return Err(format!("cannot switch to user \"{user}\": only root can, and this node's agent is not root"));
         }
         Ok(Some(ids))
     }

@@ -188,7 +188,7 @@ fn a_file_of_another_task_is_not_taken_for_this_ones() {
 }
 
 fn without_credentials(task: u128) -> Record {
-    sparing_credentials(&record(task, TaskState::Running))
+    without_unneeded_credentials(&record(task, TaskState::Running))
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn without_its_key_every_file_is_set_aside_and_the_next_ones_are_kept_again() {
         assert_eq!((found.records.len(), found.damage.len()), (0, 3), "the key, and two files");
         let sentence = &found.damage[0];
         assert!(sentence.contains(words) && sentence.contains(&key.display().to_string()), "{sentence}");
-        assert!(sentence.ends_with(KEYLESS), "{sentence}");
+        assert!(sentence.ends_with(KEY_LOST), "{sentence}");
         store.save(&record(3, TaskState::Running)).expect("saved");
         let (_, found) = open(&dir);
         assert_eq!((found.records, found.damage.len()), (vec![without_credentials(3)], 0));

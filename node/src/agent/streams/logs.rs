@@ -7,11 +7,11 @@ use events::TaskId;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::{FutureExt, future};
 use tokio::sync::mpsc;
-use wire::v1::from_task::Message as Said;
-use wire::v1::to_task::Message as Told;
+use wire::v1::from_task::Message as FromTaskMessage;
+use wire::v1::to_task::Message as ToTaskMessage;
 use wire::v1::{FromTask, LogBatches, LogDetails, LogFailure, LogTask, LogsOrder};
 
-use super::{Outbound, Unwanted};
+use super::{Cancelled, Outbound};
 use crate::agent::executor::{LogQuery, TaskLogs};
 use crate::agent::worker::Worker;
 use crate::streams::{Gather, Line, MESSAGE_BYTES, Piece, batches, encoded};
@@ -20,7 +20,12 @@ use crate::streams::{Gather, Line, MESSAGE_BYTES, Piece, batches, encoded};
 const TASKS_MAX: usize = 256;
 
 /// Sends lines until all tasks have ended or the manager cancels the stream.
-pub(super) async fn serve(worker: &Arc<Worker>, order: LogsOrder, mut more: mpsc::Receiver<Told>, outbound: &Outbound) {
+pub(super) async fn serve(
+    worker: &Arc<Worker>,
+    order: LogsOrder,
+    mut more: mpsc::Receiver<ToTaskMessage>,
+    outbound: &Outbound,
+) {
     let follow = order.follow;
     let mut reader = Reader { worker, outbound, gather: Gather::new(follow), known: BTreeSet::new() };
     if reader.add(order).await.is_err() {
@@ -31,11 +36,11 @@ pub(super) async fn serve(worker: &Arc<Worker>, order: LogsOrder, mut more: mpsc
             biased;
             added = more.recv() => {
                 match added {
-                    Some(Told::Logs(order)) => if reader.add(order).await.is_err() {
+                    Some(ToTaskMessage::Logs(order)) => if reader.add(order).await.is_err() {
                         return;
                     },
-                    Some(Told::Credit(_) | Told::Input(_)) => {
-                        tracing::debug!("a manager says what means nothing on a stream of logs");
+                    Some(ToTaskMessage::Credit(_) | ToTaskMessage::Input(_)) => {
+                        tracing::debug!("unexpected message of a manager on a stream of logs");
                     }
                     // The manager, which grants credit, is disconnected: the stream is cancelled.
                     None => return,
@@ -60,7 +65,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Adds these tasks to the stream.
-    async fn add(&mut self, order: LogsOrder) -> Result<(), Unwanted> {
+    async fn add(&mut self, order: LogsOrder) -> Result<(), Cancelled> {
         let LogsOrder { tasks, follow, until, details } = order;
         let opened = tasks.into_iter().map(|wanted| {
             let LogTask { task, tail, since } = wanted;
@@ -72,9 +77,9 @@ impl Reader<'_> {
                 Ok(logs) => {
                     self.known.insert(task);
                     self.gather.push(pieces(task, logs.lines));
-                    details.then_some(Said::Details(LogDetails { task, details: logs.details }))
+                    details.then_some(FromTaskMessage::Details(LogDetails { task, details: logs.details }))
                 }
-                Err(sentence) => Some(Said::Failure(LogFailure { task, sentence })),
+                Err(sentence) => Some(FromTaskMessage::Failure(LogFailure { task, sentence })),
             };
             if let Some(said) = said {
                 self.outbound.send(FromTask { opens: None, message: Some(said) }).await?;
@@ -102,14 +107,14 @@ impl Reader<'_> {
     }
 
     /// Sends a piece, batched with lines that are already available as long as they fit in a message.
-    async fn send(&mut self, piece: Piece<LogFailure>) -> Result<(), Unwanted> {
+    async fn send(&mut self, piece: Piece<LogFailure>) -> Result<(), Cancelled> {
         let (mut message, mut bytes, mut full) = (Vec::new(), 0, false);
         let mut next = Some(piece);
         while let Some(piece) = next.take() {
             match piece {
-                Piece::Aside(failure) => {
+                Piece::Control(failure) => {
                     flush(self.outbound, &mut message).await?;
-                    let said = Some(Said::Failure(failure));
+                    let said = Some(FromTaskMessage::Failure(failure));
                     self.outbound.send(FromTask { opens: None, message: said }).await?;
                 }
                 Piece::Lines(lines) => {
@@ -131,12 +136,12 @@ impl Reader<'_> {
     }
 }
 
-async fn flush(outbound: &Outbound, lines: &mut Vec<Line>) -> Result<(), Unwanted> {
+async fn flush(outbound: &Outbound, lines: &mut Vec<Line>) -> Result<(), Cancelled> {
     if lines.is_empty() {
         return Ok(());
     }
     let batches = batches(lines.drain(..));
-    let said = Some(Said::Lines(LogBatches { batches }));
+    let said = Some(FromTaskMessage::Lines(LogBatches { batches }));
     outbound.send(FromTask { opens: None, message: said }).await
 }
 
@@ -149,7 +154,7 @@ fn pieces(
         let mut lines = lines?;
         Some(match lines.next().await? {
             Ok(some) => (Piece::Lines(some.into_iter().map(|line| Line { task, line }).collect()), Some(lines)),
-            Err(error) => (Piece::Aside(LogFailure { task, sentence: error.to_string() }), None),
+            Err(error) => (Piece::Control(LogFailure { task, sentence: error.to_string() }), None),
         })
     });
     pieces.boxed()

@@ -17,7 +17,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use wire::v1::dispatcher_client::DispatcherClient;
 use wire::v1::stream_order::Order;
-use wire::v1::to_task::Message as Said;
+use wire::v1::to_task::Message as ToTaskMessage;
 use wire::v1::{FromTask, StreamOrder, ToTask};
 
 use super::worker::Worker;
@@ -27,7 +27,7 @@ use crate::streams::{Credit, INPUTS_MAX};
 /// Maximum concurrent streams. Each holds its credit and a message or two for each of its tasks.
 const STREAMS_MAX: usize = 64;
 /// Deadline for opening a requested stream; the manager waits no longer either.
-const OPEN_PATIENCE: Duration = Duration::from_secs(10);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum orders and inputs of a stream queued on this node; beyond that the manager has to wait.
 const ORDERS_MAX: usize = INPUTS_MAX as usize;
 
@@ -51,17 +51,17 @@ struct Outbound {
 }
 
 /// The manager cancelled the stream.
-struct Unwanted;
+struct Cancelled;
 
 impl Outbound {
     /// Sends a message when there is credit for it.
-    async fn send(&self, message: FromTask) -> Result<(), Unwanted> {
+    async fn send(&self, message: FromTask) -> Result<(), Cancelled> {
         tokio::select! {
             () = self.credit.spend(&message) => {}
             // The manager, which grants credit, is disconnected.
-            () = self.messages.closed() => return Err(Unwanted),
+            () = self.messages.closed() => return Err(Cancelled),
         }
-        self.messages.send(message).await.map_err(|_| Unwanted)
+        self.messages.send(message).await.map_err(|_| Cancelled)
     }
 }
 
@@ -90,7 +90,7 @@ impl Streams {
 
     async fn serve(&self, order: StreamOrder, addr: &str) -> Result<(), String> {
         let Some(wanted) = order.order else {
-            return Err("this version does not know what is wanted".to_owned());
+            return Err("this version does not support this request".to_owned());
         };
         let link = self.link(addr);
         let (messages, receiver) = mpsc::channel(1);
@@ -103,12 +103,12 @@ impl Streams {
             let opened = client.task_stream(ReceiverStream::new(receiver)).await;
             opened.map(tonic::Response::into_inner).map_err(|status| with_causes(&status))
         };
-        let opened = tokio::time::timeout(OPEN_PATIENCE, opening).await;
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, opening).await;
         let inbound = opened.map_err(|_| "the manager does not answer".to_owned())??;
         let credit = Arc::new(Credit::new(order.credit));
-        let (said_more, more) = mpsc::channel(ORDERS_MAX);
+        let (requests, more) = mpsc::channel(ORDERS_MAX);
         // Credit is received while lines of the tasks wait for it.
-        let told = tokio::spawn(listen(inbound, Arc::clone(&credit), said_more));
+        let receiving = tokio::spawn(listen(inbound, Arc::clone(&credit), requests));
         let outbound = Outbound { messages, credit };
         match wanted {
             Order::Logs(logs) => logs::serve(&self.worker, logs, more, &outbound).await,
@@ -117,7 +117,7 @@ impl Streams {
         }
         // Queued messages would be lost if this end closed first.
         drop(outbound);
-        told.await.map_err(|error| error.to_string())
+        receiving.await.map_err(|error| error.to_string())
     }
 
     fn link(&self, addr: &str) -> Arc<Link> {
@@ -135,15 +135,15 @@ impl Streams {
 
 /// Receives the manager's messages until it cancels the stream or has sent everything; then the sender of its orders is
 /// dropped.
-async fn listen(mut inbound: Streaming<ToTask>, credit: Arc<Credit>, said_more: mpsc::Sender<Said>) {
-    while let Ok(Some(said)) = inbound.message().await {
-        match said.message {
-            Some(Said::Credit(bytes)) => credit.earn(bytes),
+async fn listen(mut inbound: Streaming<ToTask>, credit: Arc<Credit>, requests: mpsc::Sender<ToTaskMessage>) {
+    while let Ok(Some(received)) = inbound.message().await {
+        match received.message {
+            Some(ToTaskMessage::Credit(bytes)) => credit.earn(bytes),
             Some(more) => {
                 // Fails if no receiver is left because all orders were already given.
-                drop(said_more.send(more).await);
+                drop(requests.send(more).await);
             }
-            None => tracing::debug!("a manager says something on a stream that this version does not know"),
+            None => tracing::debug!("unknown message of a manager on a stream: this version does not support it"),
         }
     }
 }

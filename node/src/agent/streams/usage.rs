@@ -8,11 +8,11 @@ use events::TaskId;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use wire::v1::from_task::Message as Said;
-use wire::v1::to_task::Message as Told;
+use wire::v1::from_task::Message as FromTaskMessage;
+use wire::v1::to_task::Message as ToTaskMessage;
 use wire::v1::{FromTask, LogFailure, UsageOrder, UsageReadings};
 
-use super::{Outbound, Unwanted};
+use super::{Cancelled, Outbound};
 use crate::agent::worker::Worker;
 
 /// Tasks that are read concurrently: the engine takes some milliseconds for each.
@@ -26,7 +26,7 @@ const PERIOD_MIN: Duration = Duration::from_millis(100);
 pub(super) async fn serve(
     worker: &Arc<Worker>,
     order: UsageOrder,
-    mut more: mpsc::Receiver<Told>,
+    mut more: mpsc::Receiver<ToTaskMessage>,
     outbound: &Outbound,
 ) {
     let mut rounds = tokio::time::interval(Duration::from_nanos(order.period_ns).max(PERIOD_MIN));
@@ -53,7 +53,7 @@ async fn round(
     tasks: &[TaskId],
     failed: &mut BTreeSet<TaskId>,
     outbound: &Outbound,
-) -> Result<(), Unwanted> {
+) -> Result<(), Cancelled> {
     let read = |task: TaskId| async move { (task, worker.usage(task).await) };
     let mut chunks = stream::iter(tasks.iter().copied().map(read)).buffered(AT_A_TIME).chunks(READINGS_MAX);
     while let Some(chunk) = chunks.next().await {
@@ -62,14 +62,14 @@ async fn round(
             match read {
                 Ok(reading) => readings.extend(reading),
                 Err(sentence) if failed.insert(task) => {
-                    let said = Some(Said::Failure(LogFailure { task, sentence }));
+                    let said = Some(FromTaskMessage::Failure(LogFailure { task, sentence }));
                     outbound.send(FromTask { opens: None, message: said }).await?;
                 }
                 Err(_) => {}
             }
         }
         if !readings.is_empty() {
-            let said = Some(Said::Usage(UsageReadings { readings }));
+            let said = Some(FromTaskMessage::Usage(UsageReadings { readings }));
             outbound.send(FromTask { opens: None, message: said }).await?;
         }
     }

@@ -26,12 +26,12 @@ const PIPE_BYTES: usize = 64 * 1024;
 pub struct Seen {
     pub away: bool,
     /// Whether reports are acknowledged.
-    pub deaf: bool,
+    pub ignores_reports: bool,
     pub other_cluster: bool,
     /// How registrations are refused.
     pub refuses: Option<RefusalKind>,
     /// Why connections with the node's certificate are refused, and how often that happened.
-    pub unfit: Option<&'static str>,
+    pub certificate_error: Option<&'static str>,
     pub refused: u32,
     pub registrations: Vec<RegisterRequest>,
     pub heartbeats: Vec<Instant>,
@@ -134,7 +134,7 @@ impl Connect for Manager {
         if self.seen.borrow().away {
             return Err(ConnectError::Failed(format!("{addr} does not answer").into()));
         }
-        if let Some(why) = self.change(|seen| seen.unfit.inspect(|_| seen.refused += 1)) {
+        if let Some(why) = self.change(|seen| seen.certificate_error.inspect(|_| seen.refused += 1)) {
             return Err(ConnectError::Unfit { why: why.to_owned(), hint: "get another" });
         }
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| ConnectError::Failed(error);
@@ -201,10 +201,10 @@ impl Dispatcher for Manager {
         let sequence = request.sequence;
         let heard = self.change(|seen| {
             seen.requests.push(request.clone());
-            if !seen.deaf {
+            if !seen.ignores_reports {
                 seen.acknowledged.extend(request.reports);
             }
-            !seen.deaf
+            !seen.ignores_reports
         });
         if heard { Ok(Response::new(ReportReply { sequence })) } else { Err(Status::unavailable("no quorum")) }
     }

@@ -55,7 +55,7 @@ impl Scene {
 
     fn start_agent(&mut self) {
         let config = Config {
-            told: Arc::default(),
+            cluster_info: Arc::default(),
             cluster: ClusterId::from_bits(CLUSTER),
             node: NodeId::from_bits(1),
             hostname: "worker-1".into(),
@@ -367,7 +367,7 @@ async fn without_a_manager_tasks_run_on_and_are_not_started_again() {
 async fn a_node_whose_certificate_opens_no_door_knocks_once_a_minute_and_works_on() {
     let scene = Scene::assigned(vec![assignment(1, "web")]).await;
     scene.manager.reported(id(1), TaskState::Running).await;
-    scene.manager.change(|seen| seen.unfit = Some("the certificate expired"));
+    scene.manager.change(|seen| seen.certificate_error = Some("the certificate expired"));
     scene.manager.go_away();
     scene.manager.change(|seen| seen.away = false);
     scene.manager.until("a first refusal", |seen| seen.refused == 1).await;
@@ -375,7 +375,7 @@ async fn a_node_whose_certificate_opens_no_door_knocks_once_a_minute_and_works_o
     let refused = scene.manager.change(|seen| seen.refused);
     assert!((10..=11).contains(&refused), "{refused} times in ten minutes");
     assert!(scene.executor.is_running(id(1)));
-    scene.manager.change(|seen| seen.unfit = None);
+    scene.manager.change(|seen| seen.certificate_error = None);
     scene.manager.registered(2).await;
 }
 
@@ -403,7 +403,7 @@ async fn strays_are_removed_once_all_assignments_are_known() {
 async fn a_report_is_repeated_unchanged_until_it_is_acknowledged() {
     let scene = Scene::start();
     scene.manager.registered(1).await;
-    scene.manager.change(|seen| seen.deaf = true);
+    scene.manager.change(|seen| seen.ignores_reports = true);
     scene.manager.send(complete(vec![assignment(1, "web")])).await;
     scene.manager.until("three attempts", |seen| seen.requests.len() == 3).await;
     scene.executor.end(id(1), 0);
@@ -411,7 +411,7 @@ async fn a_report_is_repeated_unchanged_until_it_is_acknowledged() {
     scene.manager.change(|seen| {
         assert!(seen.requests.iter().all(|request| *request == seen.requests[0]), "the same batch each time");
         assert_eq!(seen.requests[0].sequence, 1);
-        seen.deaf = false;
+        seen.ignores_reports = false;
     });
     scene.manager.reported(id(1), TaskState::Running).await;
     scene.manager.reported(id(1), TaskState::Complete).await;
@@ -525,7 +525,7 @@ async fn a_task_waits_for_its_config_also_after_a_restart_and_one_that_runs_is_l
     };
     let mut scene = Scene::assigned(vec![with_config(vec![])]).await;
     let waiting = scene.manager.reported(id(1), TaskState::Preparing).await;
-    assert_eq!(waiting.error, "config web.conf has not come from a manager yet");
+    assert_eq!(waiting.error, "config web.conf has not been received from a manager yet");
     scene.stop_agent().await;
     scene.start_agent();
     scene.manager.registered(2).await;

@@ -4,7 +4,7 @@ use tokio::time::timeout;
 use wire::v1::stream_order::Order;
 use wire::v1::task_input::Input;
 use wire::v1::task_output::Output;
-use wire::v1::to_task::Message as Told;
+use wire::v1::to_task::Message as ToTaskMessage;
 use wire::v1::{
     EndOfInput, ExecSpec, FromTask, InteractOrder, InteractionBegun, LogTask, LogsOrder, StreamOrder, TaskInput,
     TaskOutput, ToTask, UsageOrder, from_task, interact_order,
@@ -15,7 +15,7 @@ use super::*;
 use crate::streams::Credit;
 
 /// Longer than anything takes, on paused time.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long to wait before concluding that nothing will arrive.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -34,7 +34,7 @@ fn chatty(number: u128, lines: u32) -> Assignment {
 }
 
 async fn next(stream: &mut Opened) -> Option<FromTask> {
-    timeout(PATIENCE, stream.inbound.message()).await.expect("it never came").expect("a stream")
+    timeout(TIMEOUT, stream.inbound.message()).await.expect("it never came").expect("a stream")
 }
 
 /// The lines of a stream to its end, or until none arrive for long; grants credit for each if `pay`.
@@ -44,7 +44,7 @@ async fn lines(stream: &mut Opened, credit: u64, pay: bool) -> (Vec<TaskId>, u64
         let bytes = Credit::cost(&message, credit);
         cost += bytes;
         if pay {
-            stream.told.send(Ok(ToTask { message: Some(Told::Credit(bytes)) })).await.expect("it listens");
+            stream.told.send(Ok(ToTask { message: Some(ToTaskMessage::Credit(bytes)) })).await.expect("it listens");
         }
         let Some(from_task::Message::Lines(batches)) = message.message else { panic!("lines, not {message:?}") };
         tasks.extend(batches.batches.iter().flat_map(|batch| std::iter::repeat_n(batch.task, batch.lines.len())));
@@ -75,7 +75,7 @@ async fn the_lines_of_tasks_come_to_their_end_and_what_is_not_there_is_said() {
     let mut opened = ordered(&scene, order(7, 1 << 20, &[9, 1, 2], false)).await;
     let failed = next(&mut opened).await.and_then(|first| first.message);
     let Some(from_task::Message::Failure(failure)) = failed else { panic!("a failure, not {failed:?}") };
-    assert_eq!((failure.task, failure.sentence.as_str()), (id(9), "its node does not have it any more"));
+    assert_eq!((failure.task, failure.sentence.as_str()), (id(9), "its node no longer has it"));
     let (mut told, _) = lines(&mut opened, 1 << 20, false).await;
     told.sort_unstable();
     assert_eq!(told, [id(1), id(1), id(1), id(2), id(2)]);
@@ -93,7 +93,7 @@ async fn a_reader_that_stops_gets_no_more_than_its_credit_and_holds_up_no_other(
     let mut other = ordered(&scene, order(8, credit, &[1], false)).await;
     assert_eq!(lines(&mut other, credit, true).await.0.len(), 2_000);
 
-    stopped.told.send(Ok(ToTask { message: Some(Told::Credit(cost)) })).await.expect("it listens");
+    stopped.told.send(Ok(ToTask { message: Some(ToTaskMessage::Credit(cost)) })).await.expect("it listens");
     let (rest, _) = lines(&mut stopped, credit, true).await;
     assert_eq!(told.len() + rest.len(), 2_000, "it goes on where it was");
 }
@@ -104,11 +104,11 @@ async fn who_follows_may_add_tasks_and_ends_the_stream_by_leaving() {
     let mut opened = ordered(&scene, order(7, 1 << 20, &[1], true)).await;
     assert_eq!(lines(&mut opened, 1 << 20, true).await.0, [id(1)]);
     let Some(Order::Logs(more)) = order(7, 0, &[2], true).order else { panic!("an order of logs") };
-    opened.told.send(Ok(ToTask { message: Some(Told::Logs(more)) })).await.expect("it listens");
+    opened.told.send(Ok(ToTask { message: Some(ToTaskMessage::Logs(more)) })).await.expect("it listens");
     assert_eq!(lines(&mut opened, 1 << 20, true).await.0, [id(2)]);
     let Opened { mut inbound, told } = opened;
     drop(told);
-    let ended = timeout(PATIENCE, inbound.message()).await.expect("it never ended");
+    let ended = timeout(TIMEOUT, inbound.message()).await.expect("it never ended");
     assert!(matches!(ended, Ok(None) | Err(_)), "{ended:?}");
 }
 
@@ -146,7 +146,7 @@ fn exec(stream: u64, words: &[&str]) -> StreamOrder {
 
 async fn give(stream: &Opened, input: Input) {
     let input = TaskInput { input: Some(input) };
-    stream.told.send(Ok(ToTask { message: Some(Told::Input(input)) })).await.expect("it listens");
+    stream.told.send(Ok(ToTask { message: Some(ToTaskMessage::Input(input)) })).await.expect("it listens");
 }
 
 /// All remaining messages of a stream.

@@ -15,25 +15,25 @@ use wire::v1::{FromTask, LogBatch, LogDetails, LogFailure, TaskUsage, ToTask};
 use crate::streams::{Credit, Line, Piece};
 
 /// Credits and orders queued until the agent has read the previous ones.
-const TOLD_MAX: usize = 64;
+const QUEUED_MAX: usize = 64;
 
 /// A message to an agent on its stream.
-pub type Told = Result<ToTask, Status>;
+pub type ToAgent = Result<ToTask, Status>;
 
 /// A stream that an agent has opened.
 pub struct NodeStream {
     messages: mpsc::UnboundedReceiver<Result<FromTask, Status>>,
-    to: mpsc::Sender<Told>,
+    to: mpsc::Sender<ToAgent>,
     credit: u64,
     /// Bytes received and not consumed yet.
     unread: Arc<AtomicU64>,
     /// Bytes consumed whose credit was not returned to the agent yet.
-    owed: u64,
+    uncredited: u64,
 }
 
 /// Messages of a node other than lines.
 #[derive(Debug)]
-pub enum Said {
+pub enum NodeMessage {
     /// The attributes of a task's log driver.
     Details(LogDetails),
     /// A task sends no more data.
@@ -41,7 +41,7 @@ pub enum Said {
     /// Resource usage of tasks.
     Used(Vec<TaskUsage>),
     /// The node sends no more data; the reason, if the stream broke.
-    Over(NodeId, Option<String>),
+    Ended(NodeId, Option<String>),
 }
 
 impl NodeStream {
@@ -49,10 +49,10 @@ impl NodeStream {
     pub fn begin(
         inbound: impl Stream<Item = Result<FromTask, Status>> + Unpin + Send + 'static,
         credit: u64,
-    ) -> (Self, mpsc::Receiver<Told>) {
+    ) -> (Self, mpsc::Receiver<ToAgent>) {
         // The credit bounds it.
         let (sender, messages) = mpsc::unbounded_channel();
-        let (to, told) = mpsc::channel(TOLD_MAX);
+        let (to, for_agent) = mpsc::channel(QUEUED_MAX);
         let unread = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&unread);
         tokio::spawn(async move {
@@ -61,11 +61,11 @@ impl NodeStream {
                 () = read(inbound, credit, &counted, &sender) => {}
             }
         });
-        (Self { messages, to, credit, unread, owed: 0 }, told)
+        (Self { messages, to, credit, unread, uncredited: 0 }, for_agent)
     }
 
     /// The sender of messages to the agent.
-    pub fn teller(&self) -> mpsc::Sender<Told> {
+    pub fn sender(&self) -> mpsc::Sender<ToAgent> {
         self.to.clone()
     }
 
@@ -75,23 +75,25 @@ impl NodeStream {
         if let Ok(message) = &message {
             let cost = Credit::cost(message, self.credit);
             self.unread.fetch_sub(cost, Ordering::Relaxed);
-            self.owed += cost;
+            self.uncredited += cost;
             // If the agent does not read, the credit is returned with a later message.
-            let told = || ToTask { message: Some(ToMessage::Credit(self.owed)) };
-            if self.owed >= self.credit / 4 && self.to.try_send(Ok(told())).is_ok() {
-                self.owed = 0;
+            let for_agent = || ToTask { message: Some(ToMessage::Credit(self.uncredited)) };
+            if self.uncredited >= self.credit / 4 && self.to.try_send(Ok(for_agent())).is_ok() {
+                self.uncredited = 0;
             }
         }
         Some(message)
     }
 
     /// The messages as pieces; the last one reports the end.
-    pub fn pieces(self, node: NodeId) -> BoxStream<'static, Piece<Said>> {
+    pub fn pieces(self, node: NodeId) -> BoxStream<'static, Piece<NodeMessage>> {
         let pieces = stream::unfold(Some(self), move |stream| async move {
             let mut stream = stream?;
             Some(match stream.next().await {
-                None => (Piece::Aside(Said::Over(node, None)), None),
-                Some(Err(status)) => (Piece::Aside(Said::Over(node, Some(status.message().to_owned()))), None),
+                None => (Piece::Control(NodeMessage::Ended(node, None)), None),
+                Some(Err(status)) => {
+                    (Piece::Control(NodeMessage::Ended(node, Some(status.message().to_owned()))), None)
+                }
                 Some(Ok(message)) => (piece(message), Some(stream)),
             })
         });
@@ -109,7 +111,7 @@ async fn read(
     while let Some(message) = inbound.next().await {
         let cost = message.as_ref().map_or(0, |message| Credit::cost(message, credit));
         let message = match unread.fetch_add(cost, Ordering::Relaxed) + cost > credit {
-            true => Err(Status::resource_exhausted("it sends more than it may")),
+            true => Err(Status::resource_exhausted("it exceeded its credit")),
             false => message,
         };
         let is_last = message.is_err();
@@ -120,16 +122,16 @@ async fn read(
 }
 
 /// Converts a message to a piece for a log reader.
-fn piece(message: FromTask) -> Piece<Said> {
+fn piece(message: FromTask) -> Piece<NodeMessage> {
     let lines = |batch: LogBatch| {
         let task = batch.task;
         batch.lines.into_iter().map(move |line| Line { task, line })
     };
     match message.message {
         Some(Message::Lines(batches)) => Piece::Lines(batches.batches.into_iter().flat_map(lines).collect()),
-        Some(Message::Details(details)) => Piece::Aside(Said::Details(details)),
-        Some(Message::Usage(usage)) => Piece::Aside(Said::Used(usage.readings)),
-        Some(Message::Failure(failure)) => Piece::Aside(Said::Failed(failure)),
+        Some(Message::Details(details)) => Piece::Control(NodeMessage::Details(details)),
+        Some(Message::Usage(usage)) => Piece::Control(NodeMessage::Used(usage.readings)),
+        Some(Message::Failure(failure)) => Piece::Control(NodeMessage::Failed(failure)),
         // Not requested on this kind of stream, or from a newer version.
         Some(Message::Begun(_) | Message::Output(_) | Message::UsedInputs(_)) | None => Piece::Lines(Vec::new()),
     }
@@ -157,28 +159,31 @@ mod tests {
         }
         sender.closed().await;
         let pieces: Vec<_> = stream.pieces(NodeId::from_bits(1)).collect().await;
-        let [Piece::Aside(Said::Failed(_)), Piece::Aside(Said::Failed(_)), Piece::Aside(Said::Over(_, Some(why)))] =
-            &pieces[..]
+        let [
+            Piece::Control(NodeMessage::Failed(_)),
+            Piece::Control(NodeMessage::Failed(_)),
+            Piece::Control(NodeMessage::Ended(_, Some(why))),
+        ] = &pieces[..]
         else {
             panic!("two messages and why there is no third: {pieces:?}")
         };
-        assert_eq!(why, "it sends more than it may");
+        assert_eq!(why, "it exceeded its credit");
     }
 
     #[tokio::test]
     async fn what_is_taken_is_paid_back_and_the_stream_goes_on() {
         let (sender, inbound) = mpsc::unbounded_channel();
         let inbound = tokio_stream::wrappers::UnboundedReceiverStream::new(inbound);
-        let (stream, mut told) = NodeStream::begin(inbound, 1_000);
+        let (stream, mut for_agent) = NodeStream::begin(inbound, 1_000);
         let mut pieces = stream.pieces(NodeId::from_bits(1));
         for _ in 0..10 {
             sender.send(Ok(message(800))).expect("it reads");
-            assert!(matches!(pieces.next().await, Some(Piece::Aside(Said::Failed(_)))));
-            let paid = told.recv().await.and_then(Result::ok).and_then(|told| told.message);
+            assert!(matches!(pieces.next().await, Some(Piece::Control(NodeMessage::Failed(_)))));
+            let paid = for_agent.recv().await.and_then(Result::ok).and_then(|for_agent| for_agent.message);
             assert_eq!(paid, Some(ToMessage::Credit(Credit::cost(&message(800), 1_000))));
         }
         drop(sender);
-        assert!(matches!(pieces.next().await, Some(Piece::Aside(Said::Over(_, None)))));
-        assert!(pieces.next().await.is_none() && told.recv().await.is_none(), "the agent hears that it is over");
+        assert!(matches!(pieces.next().await, Some(Piece::Control(NodeMessage::Ended(_, None)))));
+        assert!(pieces.next().await.is_none() && for_agent.recv().await.is_none(), "the agent hears that it is over");
     }
 }

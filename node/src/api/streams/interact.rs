@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use wire::v1::from_task::Message;
-use wire::v1::interact_request::Message as Said;
+use wire::v1::interact_request::Message as ClientMessage;
 use wire::v1::interaction::What;
 use wire::v1::stream_order::Order;
 use wire::v1::task_input::Input;
@@ -20,7 +20,7 @@ use wire::v1::task_output::Output;
 use wire::v1::to_task::Message as ToMessage;
 use wire::v1::{InteractOrder, InteractRequest, Interaction, TaskInput, TaskOutput, ToTask, interact_order};
 
-use super::inbound::{NodeStream, Told};
+use super::inbound::{NodeStream, ToAgent};
 use super::{Context, lock, order};
 use crate::api::status;
 use crate::streams::{INPUTS_MAX, MESSAGE_BYTES};
@@ -34,9 +34,9 @@ const CREDIT: u64 = 512 << 10;
 /// Outputs queued for a client's connection.
 const WAITING_MAX: usize = 2;
 /// Deadline for the client's first message.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Deadline for an engine to start the interaction.
-const BEGIN_PATIENCE: Duration = Duration::from_secs(60);
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// An interaction without data in either direction for this long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(4 * 3600);
 
@@ -97,7 +97,7 @@ pub(in crate::api) async fn stream(
     context.core.applied(reply.index).await.map_err(status)?;
     let node = begin(context, task, wanted).await?;
     let (outputs, receiver) = mpsc::channel(WAITING_MAX);
-    let relay = Relay { context: context.clone(), task, to_node: node.teller(), node, outputs, room: INPUTS_MAX };
+    let relay = Relay { context: context.clone(), task, to_node: node.sender(), node, outputs, room: INPUTS_MAX };
     tokio::spawn(async move {
         let stopping = relay.context.stopping.clone();
         // If this manager stops, the client notices by the end of the stream.
@@ -109,11 +109,13 @@ pub(in crate::api) async fn stream(
 
 /// The request in the client's first message.
 async fn wanted(inputs: &mut Streaming<InteractRequest>) -> Result<Interaction, Status> {
-    let first = timeout(CLIENT_PATIENCE, inputs.message()).await;
-    let first = first.map_err(|_| status(unclear("the client did not say what it wants")))??;
+    let first = timeout(CLIENT_TIMEOUT, inputs.message()).await;
+    let first = first.map_err(|_| status(unclear("the client sent no request")))??;
     match first.and_then(|first| first.message) {
-        Some(Said::Begin(wanted)) => Ok(wanted),
-        Some(Said::Input(_)) | None => Err(status(unclear("the client did not begin with what it wants"))),
+        Some(ClientMessage::Begin(wanted)) => Ok(wanted),
+        Some(ClientMessage::Input(_)) | None => {
+            Err(status(unclear("the first message of the client must be the request")))
+        }
     }
 }
 
@@ -134,9 +136,9 @@ async fn begin(context: &Context, task: TaskId, wanted: Interaction) -> Result<N
     // One order has exactly one result.
     let (_, opened) = ordered.ok_or_else(|| unreachable("it was not asked"))?.await;
     let mut stream = opened.map_err(|why| unreachable(&why))?;
-    let first = timeout(BEGIN_PATIENCE, stream.next())
+    let first = timeout(BEGIN_TIMEOUT, stream.next())
         .await
-        .map_err(|_| unreachable(&format!("its engine did not begin within {} s", BEGIN_PATIENCE.as_secs())))?;
+        .map_err(|_| unreachable(&format!("its engine did not begin within {} s", BEGIN_TIMEOUT.as_secs())))?;
     match first {
         Some(Ok(first)) => match first.message {
             Some(Message::Begun(_)) => Ok(stream),
@@ -148,10 +150,10 @@ async fn begin(context: &Context, task: TaskId, wanted: Interaction) -> Result<N
                 | Message::Output(_)
                 | Message::UsedInputs(_),
             )
-            | None => Err(unreachable("its agent answers something else")),
+            | None => Err(unreachable("its agent sent an unexpected response")),
         },
         Some(Err(broken)) => Err(unreachable(broken.message())),
-        None => Err(unreachable("its agent does not know what is wanted, or was stopped")),
+        None => Err(unreachable("its agent does not support this request, or was stopped")),
     }
 }
 
@@ -160,14 +162,14 @@ struct Relay {
     context: Context,
     task: TaskId,
     node: NodeStream,
-    to_node: mpsc::Sender<Told>,
+    to_node: mpsc::Sender<ToAgent>,
     outputs: mpsc::Sender<Result<TaskOutput, Status>>,
     /// How many more inputs may be sent to the node.
     room: u32,
 }
 
 /// The interaction has ended.
-struct Over;
+struct InteractionEnded;
 
 impl Relay {
     async fn run(mut self, mut inputs: Streaming<InteractRequest>) {
@@ -195,24 +197,26 @@ impl Relay {
             };
             match moved {
                 Ok(()) => idle.as_mut().reset(Instant::now() + IDLE_MAX),
-                Err(Over) => return,
+                Err(InteractionEnded) => return,
             }
         }
     }
 
     /// Processes a message of the node.
-    async fn take(&mut self, said: Option<Result<wire::v1::FromTask, Status>>) -> Result<(), Over> {
+    async fn take(&mut self, said: Option<Result<wire::v1::FromTask, Status>>) -> Result<(), InteractionEnded> {
         let broken = |why: &str| self.context.control().unreachable_task(self.task, why);
         let message = match said {
             None => return self.fail(broken("its stream ended before the command did")).await,
-            Some(Err(why)) => return self.fail(broken(&format!("its stream broke off: {}", why.message()))).await,
+            Some(Err(why)) => {
+                return self.fail(broken(&format!("its stream was interrupted: {}", why.message()))).await;
+            }
             Some(Ok(said)) => said.message,
         };
         match message {
             Some(Message::Output(output)) => {
                 let is_last = matches!(output.output, Some(Output::ExitCode(_)));
-                self.outputs.send(Ok(output)).await.map_err(|_| Over)?;
-                if is_last { Err(Over) } else { Ok(()) }
+                self.outputs.send(Ok(output)).await.map_err(|_| InteractionEnded)?;
+                if is_last { Err(InteractionEnded) } else { Ok(()) }
             }
             // A node that acknowledges more inputs than were sent gains no additional credit.
             Some(Message::UsedInputs(count)) => {
@@ -228,9 +232,9 @@ impl Relay {
     }
 
     /// Forwards a message of the client to the node.
-    async fn give(&mut self, said: InteractRequest) -> Result<(), Over> {
-        let Some(Said::Input(TaskInput { input: Some(input) })) = said.message else {
-            return self.fail(unclear("the client says something that this manager does not know")).await;
+    async fn give(&mut self, said: InteractRequest) -> Result<(), InteractionEnded> {
+        let Some(ClientMessage::Input(TaskInput { input: Some(input) })) = said.message else {
+            return self.fail(unclear("unknown message of the client: this manager does not support it")).await;
         };
         if let Input::Data(data) = &input
             && data.len() > MESSAGE_BYTES
@@ -250,10 +254,10 @@ impl Relay {
         }
     }
 
-    async fn fail(&self, why: Rejection) -> Result<(), Over> {
+    async fn fail(&self, why: Rejection) -> Result<(), InteractionEnded> {
         // Ignored if the client has disconnected.
         let _ = self.outputs.send(Err(status(why))).await;
-        Err(Over)
+        Err(InteractionEnded)
     }
 }
 

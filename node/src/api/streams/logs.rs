@@ -17,7 +17,7 @@ use wire::v1::stream_order::Order;
 use wire::v1::to_task::Message as ToMessage;
 use wire::v1::{LogSource, LogTask, LogsOrder, LogsPart, LogsRequest, ToTask};
 
-use super::{Context, Opened, Said, Told, order};
+use super::{Context, NodeMessage, Opened, ToAgent, order};
 use crate::api::status;
 use crate::clock;
 use crate::control::logs::{LogNode, TaskSelection, incomplete};
@@ -71,7 +71,7 @@ fn too_many() -> Rejection {
 }
 
 /// The client has disconnected, or this manager is stopping.
-struct Gone;
+struct Disconnected;
 
 struct Reader {
     context: Context,
@@ -85,16 +85,16 @@ struct Reader {
     first: Option<BTreeSet<TaskId>>,
     /// Tasks whose lines are expected, and whether they were reported to the client.
     sources: BTreeMap<TaskId, (LogSource, bool)>,
-    nodes: BTreeMap<NodeId, Known>,
+    nodes: BTreeMap<NodeId, KnownNode>,
     opening: FuturesUnordered<BoxFuture<'static, Opened>>,
-    gather: Gather<Said>,
+    gather: Gather<NodeMessage>,
     /// The time of the last line of a task: where to resume if its stream breaks.
     last: BTreeMap<TaskId, Timestamp>,
 }
 
 /// The state of a node.
 #[derive(Default)]
-struct Known {
+struct KnownNode {
     name: String,
     /// The session that got the last request.
     asked: Option<SessionId>,
@@ -103,7 +103,7 @@ struct Known {
     /// The requested tasks.
     tasks: BTreeSet<TaskId>,
     /// Sends further requests.
-    more: Option<mpsc::Sender<Told>>,
+    more: Option<mpsc::Sender<ToAgent>>,
 }
 
 impl Reader {
@@ -112,12 +112,12 @@ impl Reader {
         let told = async { if self.request.follow { self.follow().await } else { self.once().await } };
         match stopping.run_until_cancelled(told).await {
             // If this manager stops, a client that follows notices by the end of the stream.
-            Some(Ok(()) | Err(Gone)) | None => drop(admitted),
+            Some(Ok(()) | Err(Disconnected)) | None => drop(admitted),
         }
     }
 
     /// Sends the existing lines.
-    async fn once(&mut self) -> Result<(), Gone> {
+    async fn once(&mut self) -> Result<(), Disconnected> {
         self.part.warnings = self.context.control().without_logs(&self.selection);
         self.look();
         // To sort by time, all nodes must have answered first.
@@ -131,7 +131,7 @@ impl Reader {
     }
 
     /// Sends existing and new lines, until the client disconnects or `until` has passed.
-    async fn follow(&mut self) -> Result<(), Gone> {
+    async fn follow(&mut self) -> Result<(), Disconnected> {
         let mut states = self.context.core.states();
         let end = self.end();
         let mut next_look = Instant::now();
@@ -150,8 +150,8 @@ impl Reader {
             tokio::select! {
                 Some(opened) = self.opening.next() => self.opened(opened),
                 Some(piece) = self.gather.next() => self.take(piece).await?,
-                changed = change => changed.map_err(|_| Gone)?,
-                () = self.parts.closed() => return Err(Gone),
+                changed = change => changed.map_err(|_| Disconnected)?,
+                () = self.parts.closed() => return Err(Disconnected),
                 () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => return Ok(()),
             }
         }
@@ -232,7 +232,7 @@ impl Reader {
         match opened {
             Ok(stream) => {
                 known.missing = false;
-                known.more = Some(stream.teller());
+                known.more = Some(stream.sender());
                 self.gather.push(stream.pieces(node));
             }
             Err(why) => self.lost(node, why),
@@ -249,33 +249,35 @@ impl Reader {
         known.miss(&mut self.part.warnings, &sources, &why);
     }
 
-    async fn take(&mut self, piece: Piece<Said>) -> Result<(), Gone> {
+    async fn take(&mut self, piece: Piece<NodeMessage>) -> Result<(), Disconnected> {
         match piece {
             Piece::Lines(lines) => self.tell(lines).await?,
-            Piece::Aside(Said::Details(details)) => {
+            Piece::Control(NodeMessage::Details(details)) => {
                 if let Some((source, _)) = self.sources.get_mut(&details.task) {
                     source.details = Some(details.details);
                 }
             }
-            Piece::Aside(Said::Failed(failure)) => {
+            Piece::Control(NodeMessage::Failed(failure)) => {
                 if let Some((source, _)) = self.sources.get(&failure.task) {
                     self.part.warnings.push(incomplete(source, &failure.sentence));
                 }
             }
             // Not requested on this stream.
-            Piece::Aside(Said::Used(_)) => {}
-            Piece::Aside(Said::Over(node, None)) => {
+            Piece::Control(NodeMessage::Used(_)) => {}
+            Piece::Control(NodeMessage::Ended(node, None)) => {
                 if let Some(known) = self.nodes.get_mut(&node) {
                     known.more = None;
                 }
             }
-            Piece::Aside(Said::Over(node, Some(why))) => self.lost(node, format!("its stream broke off: {why}")),
+            Piece::Control(NodeMessage::Ended(node, Some(why))) => {
+                self.lost(node, format!("its stream was interrupted: {why}"))
+            }
         }
         Ok(())
     }
 
     /// Adds lines, batched with those that are already available as long as they fit in a message.
-    async fn tell(&mut self, lines: Vec<Line>) -> Result<(), Gone> {
+    async fn tell(&mut self, lines: Vec<Line>) -> Result<(), Disconnected> {
         let mut next = Some(lines);
         while let Some(lines) = next.take() {
             for line in &lines {
@@ -293,9 +295,9 @@ impl Reader {
             }
             match self.gather.next().now_or_never().flatten() {
                 Some(Piece::Lines(lines)) => next = Some(lines),
-                Some(aside @ Piece::Aside(_)) => {
+                Some(control @ Piece::Control(_)) => {
                     self.flush().await?;
-                    return Box::pin(self.take(aside)).await;
+                    return Box::pin(self.take(control)).await;
                 }
                 None => {}
             }
@@ -304,16 +306,16 @@ impl Reader {
     }
 
     /// Sends the message, once the client has read the previous ones.
-    async fn flush(&mut self) -> Result<(), Gone> {
+    async fn flush(&mut self) -> Result<(), Disconnected> {
         if self.part == LogsPart::default() {
             return Ok(());
         }
         self.bytes = 0;
-        self.parts.send(Ok(std::mem::take(&mut self.part))).await.map_err(|_| Gone)
+        self.parts.send(Ok(std::mem::take(&mut self.part))).await.map_err(|_| Disconnected)
     }
 }
 
-impl Known {
+impl KnownNode {
     /// Warns that lines are missing, once until the node is back.
     fn miss(&mut self, warnings: &mut Vec<String>, sources: &[LogSource], why: &str) {
         if !std::mem::replace(&mut self.missing, true) {

@@ -24,22 +24,22 @@ use wire::v1::{FromTask, NodeOrder, StreamOrder};
 
 use super::Context;
 
-use inbound::{NodeStream, Said, Told};
+use inbound::{NodeMessage, NodeStream, ToAgent};
 
 /// Orders queued until a session's agent has read the previous ones.
 const ORDERS_MAX: usize = 32;
 /// Deadline for the agent's call.
-const OPEN_PATIENCE: Duration = Duration::from_secs(10);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The sessions that accept orders, and the expected streams.
 #[derive(Default)]
 pub struct TaskStreams {
     sessions: Mutex<BTreeMap<NodeId, (SessionId, mpsc::Sender<StreamOrder>)>>,
-    awaited: Mutex<BTreeMap<u64, Awaited>>,
+    expected_streams: Mutex<BTreeMap<u64, ExpectedStream>>,
 }
 
 /// An ordered stream.
-struct Awaited {
+struct ExpectedStream {
     node: NodeId,
     credit: u64,
     opened: oneshot::Sender<NodeStream>,
@@ -73,7 +73,7 @@ struct Expected {
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        lock(&self.streams.awaited).remove(&self.id);
+        lock(&self.streams.expected_streams).remove(&self.id);
     }
 }
 
@@ -96,18 +96,18 @@ impl TaskStreams {
     }
 
     /// Connects a stream that was ordered from this node. Returns the messages for it; `None` if it is not expected.
-    pub(super) fn begin(&self, node: NodeId, id: u64, inbound: Streaming<FromTask>) -> Option<mpsc::Receiver<Told>> {
-        let mut awaited = lock(&self.awaited);
+    pub(super) fn begin(&self, node: NodeId, id: u64, inbound: Streaming<FromTask>) -> Option<mpsc::Receiver<ToAgent>> {
+        let mut awaited = lock(&self.expected_streams);
         awaited.get(&id).filter(|awaited| awaited.node == node)?;
-        let Awaited { opened, credit, .. } = awaited.remove(&id)?;
+        let ExpectedStream { opened, credit, .. } = awaited.remove(&id)?;
         drop(awaited);
-        let (stream, told) = NodeStream::begin(inbound, credit);
-        opened.send(stream).ok().map(|()| told)
+        let (stream, messages) = NodeStream::begin(inbound, credit);
+        opened.send(stream).ok().map(|()| messages)
     }
 
     fn expect(self: &Arc<Self>, node: NodeId, credit: u64) -> Expected {
         let (id, (sender, opened)) = (rand::random(), oneshot::channel());
-        lock(&self.awaited).insert(id, Awaited { node, credit, opened: sender });
+        lock(&self.expected_streams).insert(id, ExpectedStream { node, credit, opened: sender });
         Expected { streams: Arc::clone(self), id, opened }
     }
 }
@@ -145,18 +145,18 @@ pub(super) fn order(context: &Context, orders: Vec<(NodeId, Order)>, credit: u64
 
 impl Expected {
     async fn opened(mut self) -> Result<NodeStream, String> {
-        match tokio::time::timeout(OPEN_PATIENCE, &mut self.opened).await {
+        match tokio::time::timeout(OPEN_TIMEOUT, &mut self.opened).await {
             Ok(Ok(stream)) => Ok(stream),
             // Nothing else drops the sender.
-            Ok(Err(_)) => Err("its stream broke off".to_owned()),
-            Err(_) => Err(format!("it did not call back within {} s", OPEN_PATIENCE.as_secs())),
+            Ok(Err(_)) => Err("its stream was interrupted".to_owned()),
+            Err(_) => Err(format!("it did not call back within {} s", OPEN_TIMEOUT.as_secs())),
         }
     }
 }
 
 /// The refusal of an unexpected stream.
 pub(super) fn not_ordered() -> Rejection {
-    let sentence = "this stream was not ordered here, or whoever wanted it is gone";
+    let sentence = "this stream was not ordered here, or its client has disconnected";
     Rejection::new(RejectionKind::NotFound, "stream", sentence, "managers order streams in a node's session")
 }
 

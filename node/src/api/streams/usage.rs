@@ -16,7 +16,7 @@ use tonic::Status;
 use wire::v1::stream_order::Order;
 use wire::v1::{TaskUsage, UsageOrder, UsagePart, UsageRequest};
 
-use super::{Context, Opened, Said, order};
+use super::{Context, NodeMessage, Opened, order};
 use crate::api::status;
 use crate::control::logs::{LogNode, TaskSelection};
 use crate::streams::Piece;
@@ -59,7 +59,7 @@ fn too_many() -> Rejection {
 }
 
 /// The client has disconnected.
-struct Gone;
+struct Disconnected;
 
 struct Reader {
     context: Context,
@@ -70,7 +70,7 @@ struct Reader {
     known: BTreeSet<TaskId>,
     nodes: BTreeMap<NodeId, Asked>,
     opening: FuturesUnordered<BoxFuture<'static, Opened>>,
-    streams: StreamMap<NodeId, BoxStream<'static, Piece<Said>>>,
+    streams: StreamMap<NodeId, BoxStream<'static, Piece<NodeMessage>>>,
 }
 
 /// The request to a node.
@@ -90,7 +90,7 @@ impl Reader {
         drop(admitted);
     }
 
-    async fn read(&mut self) -> Result<(), Gone> {
+    async fn read(&mut self) -> Result<(), Disconnected> {
         let warnings = self.context.control().not_running(&self.selection);
         self.tell(UsagePart { warnings, ..UsagePart::default() }).await?;
         let mut looks = tokio::time::interval(PERIOD);
@@ -108,13 +108,13 @@ impl Reader {
                     Err(why) => self.lost(node, &why).await?,
                 },
                 Some((node, piece)) = self.streams.next() => self.take(node, piece).await?,
-                () = self.parts.closed() => return Err(Gone),
+                () = self.parts.closed() => return Err(Disconnected),
             }
         }
     }
 
     /// Sends a new request to each node whose selected tasks have changed.
-    async fn look(&mut self) -> Result<(), Gone> {
+    async fn look(&mut self) -> Result<(), Disconnected> {
         let nodes = self.context.control().usage_nodes(&self.selection);
         self.nodes.retain(|id, _| nodes.contains_key(id));
         let (mut orders, mut lost) = (Vec::new(), Vec::new());
@@ -152,7 +152,7 @@ impl Reader {
     }
 
     /// Warns that a node is unreachable, once until it is back.
-    async fn lost(&mut self, node: NodeId, why: &str) -> Result<(), Gone> {
+    async fn lost(&mut self, node: NodeId, why: &str) -> Result<(), Disconnected> {
         self.streams.remove(&node);
         let Some(asked) = self.nodes.get_mut(&node) else { return Ok(()) };
         asked.session = None;
@@ -163,10 +163,10 @@ impl Reader {
         self.tell(UsagePart { warnings: vec![warning], ..UsagePart::default() }).await
     }
 
-    async fn take(&mut self, node: NodeId, piece: Piece<Said>) -> Result<(), Gone> {
+    async fn take(&mut self, node: NodeId, piece: Piece<NodeMessage>) -> Result<(), Disconnected> {
         match piece {
-            Piece::Aside(Said::Used(readings)) => self.readings(node, readings).await,
-            Piece::Aside(Said::Failed(failure)) => {
+            Piece::Control(NodeMessage::Used(readings)) => self.readings(node, readings).await,
+            Piece::Control(NodeMessage::Failed(failure)) => {
                 let source = self
                     .nodes
                     .get(&node)
@@ -176,18 +176,20 @@ impl Reader {
                 self.tell(UsagePart { warnings: vec![warning], ..UsagePart::default() }).await
             }
             // The stream was ended by this reader, or was replaced.
-            Piece::Aside(Said::Over(_, None)) => {
+            Piece::Control(NodeMessage::Ended(_, None)) => {
                 self.streams.remove(&node);
                 Ok(())
             }
-            Piece::Aside(Said::Over(_, Some(why))) => self.lost(node, &format!("its stream broke off: {why}")).await,
+            Piece::Control(NodeMessage::Ended(_, Some(why))) => {
+                self.lost(node, &format!("its stream was interrupted: {why}")).await
+            }
             // Not requested on this stream.
-            Piece::Lines(_) | Piece::Aside(Said::Details(_)) => Ok(()),
+            Piece::Lines(_) | Piece::Control(NodeMessage::Details(_)) => Ok(()),
         }
     }
 
     /// Forwards readings of the tasks that the node was asked for; others are not trusted.
-    async fn readings(&mut self, node: NodeId, readings: Vec<TaskUsage>) -> Result<(), Gone> {
+    async fn readings(&mut self, node: NodeId, readings: Vec<TaskUsage>) -> Result<(), Disconnected> {
         let Some(asked) = self.nodes.get_mut(&node) else { return Ok(()) };
         asked.missing = false;
         let mut part = UsagePart::default();
@@ -201,10 +203,10 @@ impl Reader {
         self.tell(part).await
     }
 
-    async fn tell(&mut self, part: UsagePart) -> Result<(), Gone> {
+    async fn tell(&mut self, part: UsagePart) -> Result<(), Disconnected> {
         if part == UsagePart::default() {
             return Ok(());
         }
-        self.parts.send(Ok(part)).await.map_err(|_| Gone)
+        self.parts.send(Ok(part)).await.map_err(|_| Disconnected)
     }
 }

@@ -25,27 +25,27 @@ fn another_history_is_noticed_and_a_signature_counts_only_with_the_key_in_the_lo
     let (own, key) = (checkpoint(1), somebody(2).key().to_string());
     let judged = |key: Option<&str>, answer: Result<String, String>| judge(&own, key, answer);
     let agrees = judged(Some(&key), Ok(signed(&own, 2)));
-    assert!(matches!(agrees, Testimony::Agrees(note, _) if note.to_string() == signed(&own, 2)));
+    assert!(matches!(agrees, CosignResponse::Agrees(note, _) if note.to_string() == signed(&own, 2)));
     // The signature is irrelevant: the connection authenticates that manager.
     for by in [2, 3] {
         let other = checkpoint(9);
-        assert_eq!(judged(Some(&key), Ok(signed(&other, by))), Testimony::Differs(other));
+        assert_eq!(judged(Some(&key), Ok(signed(&other, by))), CosignResponse::Differs(other));
     }
     let elsewhere = Checkpoint { cluster: ClusterId::from_bits(8), ..own.clone() };
     let shorter = Checkpoint { size: 11, ..own.clone() };
     let silent = [
-        (Some(key.as_str()), Ok(signed(&own, 3)), "not by the audit key"),
-        (Some(key.as_str()), Ok(own.to_string()), "not by the audit key"),
+        (Some(key.as_str()), Ok(signed(&own, 3)), "does not match its audit key"),
+        (Some(key.as_str()), Ok(own.to_string()), "does not match its audit key"),
         (None, Ok(signed(&own, 2)), "not in the log yet"),
-        (Some("nothing"), Ok(signed(&own, 2)), "is no verifier key"),
-        (Some(key.as_str()), Ok(signed(&elsewhere, 2)), "of something else"),
-        (Some(key.as_str()), Ok(signed(&shorter, 2)), "of something else"),
+        (Some("nothing"), Ok(signed(&own, 2)), "is not a verifier key"),
+        (Some(key.as_str()), Ok(signed(&elsewhere, 2)), "another origin"),
+        (Some(key.as_str()), Ok(signed(&shorter, 2)), "another origin"),
         (Some(key.as_str()), Ok("nothing".to_owned()), "the checkpoint has no"),
         (Some(key.as_str()), Err("it is gone".to_owned()), "it is gone"),
     ];
     for (key, answer, why) in silent {
-        let testimony = judged(key, answer);
-        assert!(matches!(&testimony, Testimony::Silent(told) if told.contains(why)), "{why}: {testimony:?}");
+        let cosigned = judged(key, answer);
+        assert!(matches!(&cosigned, CosignResponse::Silent(told) if told.contains(why)), "{why}: {cosigned:?}");
     }
 }
 

@@ -28,14 +28,14 @@ pub(super) struct Sources<'a> {
 }
 
 /// What was learned so far.
-pub(super) struct Known {
+pub(super) struct KnownObjects {
     names: Names,
     specs: Option<Specs>,
     /// Frames that were neither indexed nor read.
     unseen: Range<u64>,
 }
 
-impl Known {
+impl KnownObjects {
     /// Nothing learned yet; specs are only tracked if they are wanted. `unseen` frames are not read.
     pub(super) fn new(with_specs: bool, unseen: Range<u64>) -> Self {
         Self { names: Names::default(), specs: with_specs.then(Specs::default), unseen }
@@ -112,7 +112,7 @@ impl Known {
             return Ok(Some(name));
         }
         let Ok(task) = id.parse::<TaskId>() else { return Ok(None) };
-        self.look_back(sources)?;
+        self.read_unseen(sources)?;
         if let Some(name) = self.name(id, sources) {
             return Ok(Some(name));
         }
@@ -148,7 +148,7 @@ impl Known {
         if knows(self) {
             return Ok(());
         }
-        self.look_back(sources)?;
+        self.read_unseen(sources)?;
         let Some(id) = changes_spec_of(kind).filter(|_| !knows(self)) else { return Ok(()) };
         Ok(self.learn_spec(id, index, sources)?)
     }
@@ -174,7 +174,7 @@ impl Known {
     }
 
     /// Reads the frames that were not read before, once.
-    fn look_back(&mut self, sources: &mut Sources<'_>) -> Result<(), Rejection> {
+    fn read_unseen(&mut self, sources: &mut Sources<'_>) -> Result<(), Rejection> {
         let unseen = std::mem::replace(&mut self.unseen, 0..0);
         if unseen.is_empty() {
             return Ok(());

@@ -182,7 +182,7 @@ impl Selection {
         }
         command.is_some_and(|command| {
             let reason = command.reason.as_deref().unwrap_or_default().to_lowercase();
-            let is_asked = command.actor.kind().asks();
+            let is_asked = command.actor.kind().is_user();
             let belongs = self.operation.is_none_or(|id| is_asked && command.operation() == Some(id));
             belongs
                 && (!self.asked || is_asked)

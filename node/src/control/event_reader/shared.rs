@@ -14,7 +14,7 @@ use wire::v1::{EventRecord, SpecBefore};
 
 use super::finder::Finder;
 use super::history::{History, StoredFrame};
-use super::known::{Known, Sources};
+use super::known::{KnownObjects, Sources};
 use super::{EventReader, record};
 use crate::control::views::hex;
 use crate::log::{FrameLink, HistoryReader, LogStore};
@@ -83,7 +83,7 @@ impl SharedReader {
         let history = History(Arc::clone(&self.store));
         let finder = Finder::open(Arc::clone(&self.store))?;
         // Objects found neither in a state nor with the index stay unnamed: no pass over history delays the followers.
-        let known = Known::new(true, 0..0);
+        let known = KnownObjects::new(true, 0..0);
         let mut between = Between { old, new, history, finder, known, homes: BTreeMap::new() };
         loop {
             let frames = between.history.read(&mut self.reader, new.position.index)?;
@@ -103,7 +103,7 @@ struct Between<'a> {
     new: &'a Cluster,
     history: History,
     finder: Finder,
-    known: Known,
+    known: KnownObjects,
     /// The homes of tasks that were created or placed between them.
     homes: BTreeMap<TaskId, Home>,
 }
@@ -182,7 +182,7 @@ impl EventReader {
     ///
     /// # Errors
     /// When history cannot be read.
-    pub fn go_on_after(&mut self, index: u64) -> Result<(), Rejection> {
+    pub fn resume_after(&mut self, index: u64) -> Result<(), Rejection> {
         self.finder = Finder::open(Arc::clone(&self.history.0))?;
         let next = index + 1;
         self.reader = HistoryReader::starting_at(next);

@@ -64,7 +64,7 @@ struct Block {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
     /// It, or its directory, does not exist.
-    #[error("it is not there")]
+    #[error("it is missing")]
     Absent,
     /// The file system failed.
     #[error("cannot {0}: {1}")]
@@ -80,7 +80,7 @@ pub(super) enum FileError {
 fn reading(error: io::Error) -> FileError {
     match error.kind() {
         ErrorKind::NotFound => FileError::Absent,
-        ErrorKind::UnexpectedEof => FileError::Damaged("it is cut short".to_owned()),
+        ErrorKind::UnexpectedEof => FileError::Damaged("it is truncated".to_owned()),
         _ => FileError::Io("read", error),
     }
 }
@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
         let file = File::open(dir.join(id.file_name())).map_err(reading)?;
         let mut reader = Self { id, seal, file, blocks: Vec::new() };
         let bytes = reader.file.metadata().map_err(reading)?.len();
-        let cut_short = || FileError::Damaged("it is cut short".to_owned());
+        let cut_short = || FileError::Damaged("it is truncated".to_owned());
         let end_at = bytes.checked_sub(END_BYTES).filter(|at| *at >= MAGIC.len() as u64).ok_or_else(cut_short)?;
         let (mut magic, mut length, mut end) = ([0; MAGIC.len()], [0; 4], [0; END.len()]);
         reader.file.read_exact_at(&mut magic, 0).map_err(reading)?;
@@ -203,7 +203,7 @@ impl<'a> Reader<'a> {
         self.file.read_exact_at(&mut sealed, offset).map_err(reading)?;
         self.seal.open(&self.id.place(number), sealed).ok_or_else(|| {
             let what = if number == TABLE { "its table".to_owned() } else { format!("block {number}") };
-            FileError::Damaged(format!("{what} is not what was sealed there with a key of this cluster"))
+            FileError::Damaged(format!("{what} was not sealed there with a key of this cluster"))
         })
     }
 

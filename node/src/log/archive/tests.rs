@@ -222,7 +222,7 @@ fn a_file_that_was_cut_short_is_made_again() {
 }
 
 #[test]
-fn what_stands_in_the_way_is_told_and_nothing_is_moved() {
+fn obstacles_are_reported_and_nothing_is_moved() {
     let shelf = Shelf::in_memory();
     let store = shelf.filled();
     let before = all(&*store);
@@ -254,7 +254,7 @@ fn what_stands_in_the_way_is_told_and_nothing_is_moved() {
 }
 
 #[test]
-fn what_is_not_there_is_told_and_the_rest_reads() {
+fn missing_archives_are_reported_and_the_rest_can_be_read() {
     let shelf = Shelf::in_memory();
     let store = shelf.filled();
     let archived = archive_all(&*store);
@@ -263,10 +263,7 @@ fn what_is_not_there_is_told_and_the_rest_reads() {
     std::fs::rename(&path, &elsewhere).unwrap();
     let refused = verify_all::<LogError>(&*store, |_, _| Ok(())).unwrap_err();
     assert!(matches!(refused, LogError::ArchiveAbsent { start: 0, .. }), "{refused}");
-    assert_eq!(
-        refused.to_string(),
-        format!("frames 0 to 4095 were archived in {}, which is not there", path.display())
-    );
+    assert_eq!(refused.to_string(), format!("frames 0 to 4095 were archived in {}, which is missing", path.display()));
     assert!(HistoryReader::starting_at(RANGE).page(&*store, u64::MAX, PageSize::WHOLE_HISTORY).is_ok());
     // The verification skips it, and resumes the chain after it.
     let mut scrub = Scrub::begin(Default::default(), None);
@@ -322,7 +319,7 @@ fn a_damaged_archive_is_made_again_of_what_another_manager_has() {
     flip();
     let mut scrub = Scrub::begin(Default::default(), None);
     let Scrubbed::Found(damage) = scrub.step(&*store) else { panic!("it is damaged") };
-    scrub.step_over(&*store, &damage);
+    scrub.skip_damage(&*store, &damage);
     assert_eq!(scrub.progress().last_pass(), None);
     assert!(matches!(scrub.step(&*store), Scrubbed::Intact(_)));
 }

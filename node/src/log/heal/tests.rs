@@ -52,10 +52,10 @@ fn pass(store: &dyn LogStore, other: &dyn OtherHistory) -> (u32, Vec<String>) {
             Scrubbed::Found(damage) => {
                 if let Err(error) = scrub.heal(store, &damage, other) {
                     stays.push(error.to_string());
-                    scrub.step_over(store, &damage);
+                    scrub.skip_damage(store, &damage);
                 }
             }
-            Scrubbed::Over { healed, .. } => return (healed, stays),
+            Scrubbed::Finished { healed, .. } => return (healed, stays),
         }
     }
 }
@@ -86,9 +86,9 @@ fn every_kind_of_damage_is_healed_to_the_byte() {
 }
 
 /// A manager that serves a different history from an index on.
-struct Liar(Arc<dyn LogStore>, u64);
+struct ForgedHistory(Arc<dyn LogStore>, u64);
 
-impl OtherHistory for Liar {
+impl OtherHistory for ForgedHistory {
     fn name(&self) -> String {
         "liar".to_owned()
     }
@@ -121,8 +121,12 @@ fn who_has_less_or_something_else_changes_nothing() {
     let table: [(&str, Box<dyn OtherHistory>, &str); 5] = [
         ("it lags behind", Box::new(Other(machine(25).1)), "it has history up to frame"),
         ("it lacks the same", Box::new(Other(same)), "is damaged at index 30"),
-        ("it changed that frame", Box::new(Liar(Arc::clone(&whole), 30)), "does not belong to this history"),
-        ("it changed the one before", Box::new(Liar(Arc::clone(&whole), 29)), "does not belong to this history"),
+        ("it changed that frame", Box::new(ForgedHistory(Arc::clone(&whole), 30)), "does not belong to this history"),
+        (
+            "it changed the one before",
+            Box::new(ForgedHistory(Arc::clone(&whole), 29)),
+            "does not belong to this history",
+        ),
         ("it is away", Box::new(Silent), "no route to host"),
     ];
     for (case, other, expected) in table {
@@ -137,7 +141,7 @@ fn who_has_less_or_something_else_changes_nothing() {
 }
 
 #[test]
-fn a_disk_that_damages_what_was_healed_is_told_once() {
+fn repeated_damage_of_healed_frames_is_reported_once() {
     let ((machine, store), (_, other)) = (machine(END), machine(END));
     machine.flip_bit(Table::History, 30);
     let mut scrub = Scrub::begin(events::Timestamp::default(), None);

@@ -5,9 +5,9 @@ use raft::{INVALID_ID, ProgressState};
 use super::{Consensus, HEARTBEAT_TICKS};
 
 /// Ticks during which a leader whose connection broke is still expected: it has sent a heartbeat by then if it is alive.
-const DOUBT_TICKS: usize = HEARTBEAT_TICKS + 1;
+const SUSPECT_TICKS: usize = HEARTBEAT_TICKS + 1;
 /// Ticks between the elections of two voters that lost the leader at the same time, so that the votes are not split.
-const TURN_TICKS: usize = 2;
+const STAGGER_TICKS: usize = 2;
 
 /// The progress of another manager, as recorded by a leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +42,20 @@ impl Consensus {
     pub fn unreachable(&mut self, raft_id: u64) {
         self.node.report_unreachable(raft_id);
         if self.leader() == Some(raft_id) && !self.is_leader() {
-            self.doubt_leader(raft_id);
+            self.suspect_leader(raft_id);
         }
     }
 
     /// The connection to the leader broke, most often because its process ended. The leader is forgotten until it is heard from
     /// again, so that this manager does not refuse others an election; and soon there is one. A leader that the others can still
     /// reach stays: they refuse.
-    fn doubt_leader(&mut self, leader: u64) {
+    fn suspect_leader(&mut self, leader: u64) {
         let raft = &mut self.node.raft;
         let (own, term) = (raft.id, raft.term);
         let turn = raft.prs().conf().voters().ids().iter().filter(|&id| id != leader && id < own).count();
         raft.become_follower(term, INVALID_ID);
         self.set_election_timeout();
         let raft = &mut self.node.raft;
-        raft.election_elapsed = raft.randomized_election_timeout().saturating_sub(DOUBT_TICKS + turn * TURN_TICKS);
+        raft.election_elapsed = raft.randomized_election_timeout().saturating_sub(SUSPECT_TICKS + turn * STAGGER_TICKS);
     }
 }

@@ -158,7 +158,7 @@ fn what_waits_to_be_committed_is_bounded() {
 }
 
 #[test]
-fn a_log_that_has_not_begun_is_not_opened() {
+fn an_uninitialized_log_is_not_opened() {
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&MemoryDisk::default()).unwrap());
     let loaded = store.load().unwrap();
     assert!(matches!(Consensus::open(store, 1, &loaded), Err(LogError::NotInitialized)));
@@ -264,7 +264,7 @@ fn three_managers_elect_a_leader_and_agree() {
 }
 
 #[test]
-fn a_leader_without_a_majority_steps_down_and_its_proposal_is_void() {
+fn a_leader_without_a_majority_steps_down_and_its_proposal_is_lost() {
     let mut cluster = Cluster::start();
     let first = cluster.elect(None);
     cluster.manager(first).consensus.propose(b"lost".to_vec()).unwrap();
@@ -286,7 +286,7 @@ fn a_leader_without_a_majority_steps_down_and_its_proposal_is_void() {
 }
 
 #[test]
-fn a_manager_whose_disk_is_older_than_what_it_confirmed_takes_part_in_nothing_any_more() {
+fn a_manager_whose_disk_is_older_than_its_confirmations_no_longer_takes_part() {
     let disks: [MemoryDisk; 3] = std::array::from_fn(|_| MemoryDisk::default());
     let mut cluster = Cluster::on(&disks);
     let leader = cluster.elect(None);

@@ -148,7 +148,7 @@ fn a_value_goes_from_every_table_and_the_state_stays() {
         let verified = verify_all(&log.store, |_, _| Ok::<(), LogError>(())).unwrap();
         assert_eq!(verified.last, log.folded.end());
         let frame = codec::decode_frame(&frame_at(&log.store, GIVEN).unwrap().unwrap()).unwrap();
-        let (_, spec) = codec::kinds(&frame).find_map(redaction::spec_given).unwrap();
+        let (_, spec) = codec::kinds(&frame).find_map(redaction::spec_set_by).unwrap();
         assert_eq!(field().value(spec), Some(digest(&[7; 32])));
         // Raft's log begins right after the announcement.
         assert_eq!(log.store.first_index(), ANNOUNCED + 1);
@@ -222,14 +222,14 @@ fn history_takes_no_redacted_frame_without_a_permit_and_no_other_bytes_with_one(
     let announced = redacted(&digest(&[7; 32]));
     let is_damage = |index| matches!(frame_at(store, index), Err(LogError::Damaged { table: Table::History, .. }));
     assert!(store.takes(GIVEN, &log.given).unwrap() && !store.takes(GIVEN, &announced).unwrap());
-    store.mend_history(&[(GIVEN, announced.clone())]).unwrap();
+    store.repair_history(&[(GIVEN, announced.clone())]).unwrap();
     assert!(is_damage(GIVEN) && store.load().is_err(), "no permit");
     store.permit(&log.folded.cluster.redacted_frames()).unwrap();
     assert_eq!(frame_at(store, GIVEN).unwrap(), Some(announced.clone()));
     assert!(store.takes(GIVEN, &announced).unwrap() && !store.takes(GIVEN, &log.given).unwrap(), "it would come back");
     let forged = redacted("forged");
     assert!(!store.takes(GIVEN, &forged).unwrap());
-    store.mend_history(&[(GIVEN, forged)]).unwrap();
+    store.repair_history(&[(GIVEN, forged)]).unwrap();
     assert!(is_damage(GIVEN), "other bytes");
     // A new frame is never redacted.
     let next = store.last_index() + 1;

@@ -40,7 +40,7 @@ fn a_log_without_its_key_is_refused() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_told() {
+fn a_missing_directory_is_reported() {
     let machine = machine();
     let refused = RocksStore::open(&machine.0.path().join("absent")).err().unwrap();
     assert!(matches!(refused, LogError::File { action: "create", .. }), "{refused}");
@@ -150,7 +150,7 @@ fn nothing_on_the_disk_can_be_read_without_the_key() {
 }
 
 #[test]
-fn a_database_without_its_first_file_is_not_begun_anew() {
+fn a_database_without_its_first_file_is_not_created_again() {
     let machine = machine();
     fill(&*machine.start(), 20);
     fs::remove_file(machine.0.path().join("log/CURRENT")).unwrap();
@@ -164,7 +164,7 @@ fn a_database_without_its_first_file_is_not_begun_anew() {
 }
 
 #[test]
-fn a_first_start_that_was_cut_short_is_begun_again() {
+fn an_interrupted_first_start_is_repeated() {
     let machine = machine();
     // The key is created first, then the database without all tables, then the mark.
     drop(machine.open());
@@ -177,7 +177,7 @@ fn a_first_start_that_was_cut_short_is_begun_again() {
 }
 
 #[test]
-fn a_log_without_one_of_its_tables_is_told_as_such() {
+fn a_log_without_one_of_its_tables_is_reported() {
     for table in Table::ALL.into_iter().filter(|table| !table.is_cache()) {
         let machine = machine();
         fill(&*machine.start(), 20);
@@ -227,7 +227,7 @@ fn a_damaged_file_of_history_is_healed_while_the_database_is_open() {
     let told = verify_all::<LogError>(&store, |_, _| Ok(())).unwrap_err();
     assert!(matches!(told, LogError::Corrupt { table: Table::History, indexes: Some(_), .. }), "{told}");
     let (mut scrub, mut healed) = (Scrub::begin(events::Timestamp::default(), None), Vec::new());
-    while !scrub.is_over() {
+    while !scrub.is_finished() {
         if let Scrubbed::Found(damage) = scrub.step(&store) {
             healed.push(scrub.heal(&store, &damage, &Other(Arc::clone(&other))).unwrap());
         }

@@ -93,7 +93,7 @@ fn tiles_of_higher_levels_hold_the_roots_of_those_below() {
 }
 
 #[test]
-fn damaged_tiles_are_told_and_made_again() {
+fn damaged_tiles_are_reported_and_rebuilt() {
     on_both(|machine| {
         let store = machine.start();
         fill(&*store, 1_000);
@@ -104,7 +104,7 @@ fn damaged_tiles_are_told_and_made_again() {
         let store = machine.start();
         let mut reader = TreeReader::open(&*store).unwrap();
         let damage = path::root(&mut reader, 300).unwrap_err();
-        assert!(damage.is_of_a_cache() && damage.hint().contains("makes"), "{damage}");
+        assert!(damage.is_of_a_cache() && damage.hint().contains("rebuilds"), "{damage}");
         store.discard_tiles().unwrap();
         assert_eq!((store.tiles_reach().unwrap(), catch_up(&*store)), (Reach::default(), 3));
         let mut reader = TreeReader::open(&*store).unwrap();

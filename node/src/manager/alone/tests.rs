@@ -31,7 +31,7 @@ fn log(disk: &MemoryDisk) -> (Arc<dyn LogStore>, Loaded, u64) {
 }
 
 #[test]
-fn a_log_is_begun_again_with_a_number_that_nobody_had() {
+fn a_log_is_reset_with_an_unused_raft_id() {
     let disk = MemoryDisk::default();
     let (store, loaded, own) = log(&disk);
     let cluster = voters(&[own, 8, 9]);
@@ -65,7 +65,7 @@ fn who_is_alone_already_and_who_has_no_cluster_begins_nothing() {
 }
 
 #[test]
-fn a_power_cut_leaves_the_log_as_it_was_or_begun_again() {
+fn a_power_failure_leaves_the_log_unchanged_or_reset() {
     for crash in [Crash::Killed, Crash::PowerCut { kept_writes: 0 }, Crash::PowerCut { kept_writes: 1 }] {
         for writes in 0.. {
             let disk = MemoryDisk::default();

@@ -88,12 +88,12 @@ fn at(store: &Arc<dyn LogStore>, index: u64) -> Result<[u8; 16], PastError> {
 }
 
 #[test]
-fn whoever_needs_old_history_reads_it_in_its_archive_or_says_which_one_is_missing() {
+fn old_history_is_read_from_its_archive_or_the_missing_one_is_reported() {
     let machine = Machine::make();
     let elsewhere = machine.file().with_extension("elsewhere");
     let size = PageSize { frames: 100, bytes: usize::MAX };
     let joiner = HistoryAsked { peer: 2, after: None, to: u64::MAX };
-    let missing = format!("were archived in {}, which is not there", machine.file().display());
+    let missing = format!("were archived in {}, which is missing", machine.file().display());
     assert_eq!(machine.start().unwrap(), machine.now);
     // Without the file: a start has its checkpoints, and the present needs no archive.
     std::fs::rename(machine.file(), &elsewhere).unwrap();

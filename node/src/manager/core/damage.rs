@@ -181,7 +181,7 @@ fn a_bit_turned_in_a_table_of_checkpoints_costs_only_time() {
 }
 
 #[test]
-fn damage_that_only_a_compaction_meets_is_told_as_damage_and_discarded_if_it_is_a_checkpoints() {
+fn damage_found_by_a_compaction_is_reported_and_discarded_if_it_is_in_a_checkpoint() {
     for table in [Table::Checkpoint, Table::History] {
         let pristine = Pristine::make();
         let log = state_dir::log(pristine.dir.path());

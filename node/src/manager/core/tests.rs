@@ -197,7 +197,7 @@ async fn begin(disk: &MemoryDisk, certificates: &CertificateStore, drawn: u128) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_start_that_is_cut_short_at_any_write_is_gone_on_with() {
+async fn a_first_start_interrupted_at_any_write_is_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let certificates = CertificateStore::new(dir.path());
     for crash in [Crash::Killed, Crash::PowerCut { kept_writes: 0 }] {
@@ -349,7 +349,7 @@ fn a_damaged_secret_ends_the_start() {
 }
 
 #[test]
-fn a_timer_that_is_due_wakes_nobody_while_no_turn_may_propose() {
+fn a_due_timer_does_not_wake_the_thread_while_no_turn_may_propose() {
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(&MemoryDisk::default()).unwrap());
     let mut leader = lead(&store, 1);
     let description = Box::new(NodeDescription { hostname: "m1".to_owned(), ..NodeDescription::default() });

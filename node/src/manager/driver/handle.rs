@@ -21,7 +21,7 @@ use crate::metrics::{self, Measures, Progress};
 
 /// Longest time that a reader waits until this manager has the state that it must see. A replica gives up reads a little earlier,
 /// and states the reason.
-const READ_PATIENCE: Duration = Duration::from_secs(6);
+const READ_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Bytes of messages from other managers that may wait for the thread; further ones are dropped, and raft resends them. As many
 /// as a leader may have in flight.
@@ -156,7 +156,7 @@ impl Handle {
         }
         let (answer, readable) = oneshot::channel();
         self.send(Input::Read(answer))?;
-        match tokio::time::timeout(READ_PATIENCE, readable).await {
+        match tokio::time::timeout(READ_TIMEOUT, readable).await {
             Ok(Ok(readable)) => readable,
             Ok(Err(_)) => Err(stopping()),
             Err(_) => Err(late("the manager that leads did not confirm its state")),
@@ -170,12 +170,12 @@ impl Handle {
     pub async fn applied(&self, index: u64) -> Result<(), Rejection> {
         let mut states = self.published.clone();
         let there = states.wait_for(|state| state.cluster.position.index >= index);
-        match tokio::time::timeout(READ_PATIENCE, there).await {
+        match tokio::time::timeout(READ_TIMEOUT, there).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(stopping()),
             Err(_) => {
                 let here = self.published.borrow().cluster.position.index;
-                Err(late(&format!("frame {index} was asked for, and this manager has history up to frame {here}")))
+                Err(late(&format!("frame {index} was requested, and this manager has history up to frame {here}")))
             }
         }
     }
@@ -259,7 +259,7 @@ impl Handle {
 }
 
 fn late(why: &str) -> Rejection {
-    let sentence = format!("this manager could not bring its state up to date within {READ_PATIENCE:?}: {why}");
-    let hint = "try again, ask another manager, or read the state as it is here with --stale";
+    let sentence = format!("this manager could not bring its state up to date within {READ_TIMEOUT:?}: {why}");
+    let hint = "try again, use another manager, or read the local state with --stale";
     Rejection::new(RejectionKind::Unavailable, "cluster", sentence, hint)
 }

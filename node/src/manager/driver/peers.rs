@@ -13,7 +13,7 @@ use crate::manager::fold::Folded;
 use crate::manager::replica::{Intervals, membership};
 
 /// Timeout of every wait here, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The handles of all running managers, by raft id: the network.
 type Network = Arc<Mutex<BTreeMap<u64, Handle>>>;
@@ -42,11 +42,11 @@ impl Machine {
         let consensus = Consensus::open(Arc::clone(&store), self.raft_id, &loaded).expect("a member");
         let replica = Replica::new(self.node, "0.1.0", consensus, folded, Intervals::default());
         let (from, others) = (self.raft_id, Arc::clone(network));
-        let carry = move |to, message| {
+        let send = move |to, message| {
             let handle = others.lock().expect("no panic with the lock").get(&to).cloned();
             handle.into_iter().for_each(|handle| handle.receive(from, PeerMessage::clone(&message)));
         };
-        let (handle, thread) = spawn_among(replica, store, carry).expect("a thread");
+        let (handle, thread) = spawn_among(replica, store, send).expect("a thread");
         network.lock().expect("no panic with the lock").insert(self.raft_id, handle);
         self.thread = Some(thread);
     }
@@ -79,7 +79,7 @@ async fn ask(network: &Network, actor: Actor, command: Command) -> Outcome {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.expect("an answer")
+    tokio::time::timeout(TIMEOUT, asked).await.expect("an answer")
 }
 
 async fn committed(network: &Network, actor: Actor, command: Command) -> Option<String> {
@@ -96,7 +96,7 @@ async fn until(network: &Network, holds: impl Fn(&[Arc<Published>]) -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, held).await.expect("it holds in time");
+    tokio::time::timeout(TIMEOUT, held).await.expect("it holds in time");
 }
 
 /// The second or third manager joins, and announces itself.
@@ -146,7 +146,7 @@ async fn every_manager_takes_commands_and_shows_what_another_acknowledged() {
     for (made, asked) in handles(&network).iter().enumerate() {
         let (id, actor) = (CommandId::from_bits(rand::random()), Actor::Operator("somebody".to_owned()));
         let request = Request::named(id, actor, config(&format!("c{made}")));
-        let outcome = tokio::time::timeout(PATIENCE, asked.submit(request)).await.expect("an answer");
+        let outcome = tokio::time::timeout(TIMEOUT, asked.submit(request)).await.expect("an answer");
         let Outcome::Committed { index, .. } = outcome else { panic!("{outcome:?}") };
         assert!(asked.state().cluster.position.index >= index, "who asked reads its own write");
         for read in handles(&network) {
@@ -207,12 +207,12 @@ async fn every_manager_shows_how_far_each_is_as_the_leader_says() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, shown).await.expect("all know it");
+    tokio::time::timeout(TIMEOUT, shown).await.expect("all know it");
     machines.iter_mut().for_each(|machine| machine.stop(&network));
 }
 
 #[tokio::test]
-async fn managers_that_are_members_no_more_elect_nobody_and_take_nothing() {
+async fn former_members_elect_no_leader_and_accept_nothing() {
     let (network, mut machines) = three().await;
     let fenced: Vec<Handle> = {
         let survivor = machines[1].raft_id;
@@ -225,7 +225,7 @@ async fn managers_that_are_members_no_more_elect_nobody_and_take_nothing() {
         let request = Request::unnamed(Actor::Operator("root".to_owned()), config("lost"));
         let outcome = handle.submit(request).await;
         assert!(
-            matches!(&outcome, Outcome::Rejected(refusal) if refusal.sentence.contains("not a member of the cluster")),
+            matches!(&outcome, Outcome::Rejected(refusal) if refusal.sentence.contains("no longer a member of the cluster")),
             "{outcome:?}"
         );
         assert!(handle.read_barrier().await.is_err(), "nor is anything read that was acknowledged elsewhere");

@@ -69,12 +69,12 @@ impl Journal {
         loop {
             self.watch_contact().await;
             let after = Arc::clone(&self.states.borrow_and_update());
-            self.tell_until(&after);
+            self.log_until(&after);
             tokio::time::sleep(PAUSE).await;
             match tokio::time::timeout(PERIOD, self.states.changed()).await {
                 // The core has ended.
                 Ok(Err(_)) => return self.quota.end().iter().for_each(write),
-                Ok(Ok(())) | Err(_) => self.quota.over(clock::now()).iter().for_each(write),
+                Ok(Ok(())) | Err(_) => self.quota.close_expired(clock::now()).iter().for_each(write),
             }
         }
     }
@@ -112,9 +112,9 @@ impl Journal {
     }
 
     /// Logs what led to this state.
-    fn tell_until(&mut self, after: &Arc<Published>) {
+    fn log_until(&mut self, after: &Arc<Published>) {
         for notice in notice::of_states(&self.shown, after) {
-            self.tell(notice);
+            self.log_notice(notice);
         }
         self.shown = Arc::clone(after);
         if !self.keeps_up {
@@ -123,14 +123,10 @@ impl Journal {
         loop {
             match self.page(after.cluster.position.index) {
                 Ok(frames) if frames.is_empty() => break,
-                Ok(frames) => frames.into_iter().for_each(|frame| self.tell_frame(&frame, after)),
+                Ok(frames) => frames.into_iter().for_each(|frame| self.log_frame(&frame, after)),
                 Err(error) => {
                     let index = after.cluster.position.index + 1;
-                    tracing::error!(
-                        error,
-                        index,
-                        "what was committed before this index cannot be read, and is not logged"
-                    );
+                    tracing::error!(error, index, "events before this index cannot be read, and are not logged");
                     self.reader.skip_to(index);
                     break;
                 }
@@ -156,17 +152,17 @@ impl Journal {
         codec::has_kind(stored, &self.numbers)?.then(|| codec::decode_frame(stored)).transpose()
     }
 
-    fn tell_frame(&mut self, frame: &Frame, after: &Arc<Published>) {
+    fn log_frame(&mut self, frame: &Frame, after: &Arc<Published>) {
         let before = Arc::clone(&self.before);
         let witness = Witness { index: frame.header.index, before: &before.cluster, after: &after.cluster };
         for kind in codec::kinds(frame) {
             if let Some(notice) = witness.notice(kind, &mut self.crash_loops) {
-                self.tell(notice);
+                self.log_notice(notice);
             }
         }
     }
 
-    fn tell(&mut self, notice: Notice) {
+    fn log_notice(&mut self, notice: Notice) {
         let Admitted { line, summaries } = self.quota.admit(notice, clock::now());
         summaries.iter().chain(&line).for_each(write);
     }

@@ -73,14 +73,14 @@ topics! {
     ClusterInitialised "cluster_initialised" "clusters that were created";
     LeadershipAssumed "leadership_assumed" "changes of leadership";
     LeadershipLost "leadership_lost" "changes of leadership";
-    FeatureLevelRaised "feature_level_raised" "feature levels that every manager knows";
+    FeatureLevelRaised "feature_level_raised" "feature levels that every manager supports";
     MemberAdded "member_added" "managers that follow the log";
     MemberPromoted "member_promoted" "managers that got a vote";
     MemberDemoted "member_demoted" "managers that lost their vote";
     MemberRemoved "member_removed" "managers that were removed";
     RootRotationStarted "root_rotation_started" "rotations of the root that started";
     RootRotationCompleted "root_rotation_completed" "rotations of the root that completed";
-    QuorumForced "quorum_forced" "managers that went on alone";
+    QuorumForced "quorum_forced" "managers that continued alone";
     NodeJoined "node_joined" "nodes that joined";
     NodeRegistered "node_registered" "nodes that are up";
     NodeBecameReady "node_became_ready" "nodes that are up again";
@@ -96,8 +96,8 @@ topics! {
     SinkFailed "sink_failed" "sinks that fail";
     SinkParked "sink_parked" "sinks that are parked";
     TaskGaveUp "task_desired_state_set" "tasks that are no longer restarted";
-    TaskCrashLoop "task_created" "tasks that fail again and again";
-    ServiceSetAside "service_set_aside" "services that are set aside";
+    TaskCrashLoop "task_created" "tasks that fail repeatedly";
+    ServiceSetAside "service_set_aside" "services that are quarantined";
 }
 
 /// The [numbers](NUMBERS) of the kinds of events that are logged. Topics have the names of these kinds.
@@ -152,8 +152,8 @@ impl Witness<'_> {
             Kind::FeatureLevelRaised(e) => self.of_cluster(Topic::FeatureLevelRaised, raised(e)),
             Kind::MemberAdded(e) => (!e.voter).then(|| node(Topic::MemberAdded, Info, e.node, &follows(e))).flatten(),
             Kind::MemberPromoted(e) => self.promoted(e.node),
-            Kind::MemberDemoted(e) => node(Topic::MemberDemoted, Info, e.node, " votes no more as a manager"),
-            Kind::MemberRemoved(e) => node(Topic::MemberRemoved, Info, e.node, " is not a manager any more"),
+            Kind::MemberDemoted(e) => node(Topic::MemberDemoted, Info, e.node, " no longer votes as a manager"),
+            Kind::MemberRemoved(e) => node(Topic::MemberRemoved, Info, e.node, " is no longer a manager"),
             Kind::RootRotationStarted(e) => self.of_cluster(Topic::RootRotationStarted, rotation_started(e)),
             Kind::RootRotationCompleted(e) => self.of_cluster(Topic::RootRotationCompleted, rotation_completed(e)),
             Kind::QuorumForced(e) => node(Topic::QuorumForced, Warn, e.node, &forced(e)),
@@ -171,8 +171,10 @@ impl Witness<'_> {
             }
             Kind::RollbackStarted(e) => self.rolled_back(e),
             Kind::RunSkipped(e) => self.skipped(e),
-            Kind::SinkFailed(e) => self.sink(Topic::SinkFailed, e.sink, "fails, and is tried again", &e.reason),
-            Kind::SinkParked(e) => self.sink(Topic::SinkParked, e.sink, "failed for a day and is parked", &e.reason),
+            Kind::SinkFailed(e) => self.sink(Topic::SinkFailed, e.sink, "fails, and is retried", &e.reason),
+            Kind::SinkParked(e) => {
+                self.sink(Topic::SinkParked, e.sink, "failed for a day and is stopped (parked)", &e.reason)
+            }
             Kind::TaskDesiredStateSet(e) if e.cause() == DesiredCause::Restart => self.gave_up(&e.tasks),
             Kind::TaskCreated(e) if e.cause() == TaskCause::Restart => self.crash_loop(e, crash_loops),
             Kind::TaskCreated(_)
@@ -265,8 +267,8 @@ impl Witness<'_> {
 
     fn skipped(&self, event: &RunSkipped) -> Option<Notice> {
         let cause = match event.cause() {
-            SkipCause::Overlap => "the one before goes on",
-            SkipCause::Late => "it would begin after its deadline",
+            SkipCause::Overlap => "the previous one is still running",
+            SkipCause::Late => "it would start after its deadline",
         };
         let name = self.service(event.service);
         let sentence = format!("job {name} does not run as it should have at {}: {cause}", event.due.minute());
@@ -375,7 +377,7 @@ fn leads(event: &LeadershipAssumed) -> String {
 }
 
 fn raised(event: &FeatureLevelRaised) -> String {
-    format!("every manager knows feature level {}, which the log uses from here on", event.level)
+    format!("every manager supports feature level {}, which the log uses from here on", event.level)
 }
 
 fn follows(event: &MemberAdded) -> String {
@@ -417,7 +419,7 @@ fn removed(event: &NodeRemoved) -> String {
 
 fn forced(event: &QuorumForced) -> String {
     let fenced = event.fenced.len();
-    format!(" goes on alone as the only manager; what the {fenced} managers before were to raft is refused from now on")
+    format!(" continues as the only manager; the raft ids of the {fenced} earlier managers are refused from now on")
 }
 
 /// Notices about changes other than events: of state that only this manager has.
@@ -428,14 +430,14 @@ pub fn of_states(before: &Published, after: &Published) -> Vec<Notice> {
         let (topic, level) = (Topic::LeadershipLost, Level::Warn);
         notices.push(Notice { topic, level, index: None, object: None, sentence });
     }
-    if std::sync::Arc::ptr_eq(&before.set_aside, &after.set_aside) {
+    if std::sync::Arc::ptr_eq(&before.quarantined, &after.quarantined) {
         return notices;
     }
-    let newly = after.set_aside.iter().filter(|(service, until)| before.set_aside.get(*service) != Some(*until));
+    let newly = after.quarantined.iter().filter(|(service, until)| before.quarantined.get(*service) != Some(*until));
     for (service, until) in newly {
         let name = after.cluster.services.get(*service).map_or("", |service| service.spec.name());
         let sentence = format!(
-            "service {name} is set aside until {}: the manager's rules contradict each other over it, which is a bug \
+            "service {name} is quarantined until {}: the reconcilers do not converge on it, which is a bug \
              in swarmd; its tasks stay as they are",
             seconds(*until)
         );

@@ -40,7 +40,7 @@ pub struct Admitted {
 impl Quota {
     /// Decides about a notice at this time.
     pub fn admit(&mut self, notice: Notice, now: Timestamp) -> Admitted {
-        let summaries = self.over(now);
+        let summaries = self.close_expired(now);
         let level = notice.level;
         let fresh = Window { since: now, lines: 0, left_out: 0, level };
         let window = self.open.entry(notice.topic).or_insert(fresh);
@@ -54,7 +54,7 @@ impl Quota {
     }
 
     /// Closes the expired windows; returns what they counted.
-    pub fn over(&mut self, now: Timestamp) -> Vec<Notice> {
+    pub fn close_expired(&mut self, now: Timestamp) -> Vec<Notice> {
         // A clock that was set back does not keep a window open.
         let is_over = |window: &Window| now < window.since || now.since(window.since) >= WINDOW;
         self.close(is_over)
@@ -66,9 +66,9 @@ impl Quota {
     }
 
     fn close(&mut self, is_over: impl Fn(&Window) -> bool) -> Vec<Notice> {
-        let over: Vec<Topic> =
+        let expired: Vec<Topic> =
             self.open.iter().filter(|(_, window)| is_over(window)).map(|(topic, _)| *topic).collect();
-        over.into_iter().filter_map(|topic| summary(topic, &self.open.remove(&topic)?)).collect()
+        expired.into_iter().filter_map(|topic| summary(topic, &self.open.remove(&topic)?)).collect()
     }
 }
 
@@ -95,17 +95,17 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_told_of_a_few_and_counted_of_the_others() {
+    fn a_burst_logs_a_few_lines_and_counts_the_others() {
         let mut quota = Quota::default();
-        let told = (0..10_000).filter(|number| quota.admit(down(*number), second(1)).line.is_some()).count();
-        assert_eq!(told as u64, LINES_MAX);
-        assert_eq!(quota.over(second(10)), []);
-        let summaries = quota.over(second(11));
+        let logged = (0..10_000).filter(|number| quota.admit(down(*number), second(1)).line.is_some()).count();
+        assert_eq!(logged as u64, LINES_MAX);
+        assert_eq!(quota.close_expired(second(10)), []);
+        let summaries = quota.close_expired(second(11));
         let [summary] = &summaries[..] else { panic!("one line: {summaries:?}") };
         assert!(
             summary.sentence.starts_with("9980 more within 10 s: nodes that went down; `swarmctl events --kind node_")
         );
-        assert_eq!((summary.level, quota.over(second(99))), (Level::Warn, Vec::new()));
+        assert_eq!((summary.level, quota.close_expired(second(99))), (Level::Warn, Vec::new()));
         assert!(quota.admit(down(1), second(100)).line.is_some(), "a new window begins");
     }
 
@@ -126,6 +126,6 @@ mod tests {
     fn a_clock_that_is_set_back_closes_a_window() {
         let mut quota = Quota::default();
         (0..=LINES_MAX).for_each(|number| drop(quota.admit(down(number), second(50))));
-        assert_eq!(quota.over(second(49)).len(), 1);
+        assert_eq!(quota.close_expired(second(49)).len(), 1);
     }
 }

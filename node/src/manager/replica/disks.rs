@@ -8,7 +8,7 @@ use commands::space::{Level, Space};
 use commands::{Command, Rejection};
 use projections::{Cluster, Member};
 use reconcilers::Peers;
-use reconcilers::members::heir;
+use reconcilers::members::best_successor;
 
 use super::Replica;
 use super::peers::PeerMessage;
@@ -67,16 +67,18 @@ impl Disks {
     /// commands.
     pub(super) fn successor(&self, cluster: &Cluster, peers: &Peers, tick: u64) -> Option<u64> {
         self.own.filter(|space| space.level() == Level::Full)?;
-        heir(cluster, peers, |raft_id| self.told(raft_id, tick).is_some_and(|space| space.level() != Level::Full))
+        best_successor(cluster, peers, |raft_id| {
+            self.reported(raft_id, tick).is_some_and(|space| space.level() != Level::Full)
+        })
     }
 
     /// The last report of another manager, unless it expired.
-    fn told(&self, raft_id: u64, tick: u64) -> Option<Space> {
+    fn reported(&self, raft_id: u64, tick: u64) -> Option<Space> {
         self.others.get(&raft_id).filter(|(_, at)| at + STALE_TICKS > tick).map(|(space, _)| *space)
     }
 
     fn full_disk(&self, own: u64, cluster: &Cluster, member: &Member, tick: u64) -> Option<FullDisk> {
-        let space = if member.raft_id == own { self.own } else { self.told(member.raft_id, tick) };
+        let space = if member.raft_id == own { self.own } else { self.reported(member.raft_id, tick) };
         let space = space.filter(|space| space.level() == Level::Full)?;
         let name = cluster.nodes.get(member.node).map_or("", |node| node.hostname());
         Some(FullDisk { manager: if name.is_empty() { member.node.to_string() } else { name.to_owned() }, space })
@@ -140,9 +142,9 @@ mod tests {
             let space = |raft_id| if full.contains(&raft_id) { none } else { room };
             disks.own = Some(space(1));
             (2..=voters + 1).for_each(|raft_id| disks.note(raft_id, space(raft_id), 10));
-            let told = disks.full(1, &cluster, 10).map(|full| full.manager);
+            let reported = disks.full(1, &cluster, 10).map(|full| full.manager);
             let expected = expected.map(|raft_id| NodeId::from_bits(u128::from(raft_id)).to_string());
-            assert_eq!(told, expected, "{full:?} of {voters}");
+            assert_eq!(reported, expected, "{full:?} of {voters}");
             let later = disks.full(1, &cluster, 10 + STALE_TICKS).map(|full| full.manager);
             assert_eq!(later.is_some(), full.contains(&1), "{full:?} of {voters}, long after");
         }

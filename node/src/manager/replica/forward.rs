@@ -28,7 +28,7 @@ const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that most requests take.
 const ENCODED_BYTES: usize = 1024;
 /// Tickets from here on belong to a leader, for commands of other managers.
-const OWED: Ticket = 1 << 63;
+const FORWARDED_TICKETS: Ticket = 1 << 63;
 
 /// Identifies a command among those that one manager forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,17 +110,17 @@ impl Forwarding {
 
 /// The answers that a leader has to send to other managers, one for each ticket.
 #[derive(Default)]
-pub(super) struct Owed {
+pub(super) struct PendingAnswers {
     tickets: Ticket,
     calls: BTreeMap<Ticket, (u64, Call)>,
     /// The reverse map, so that a command that arrives twice waits once.
     known: BTreeMap<(u64, Call), Ticket>,
     /// How far the commands of each other manager have arrived, in order.
-    come: BTreeMap<u64, Come>,
+    progress: BTreeMap<u64, PeerProgress>,
 }
 
 /// How far one manager's commands have arrived.
-struct Come {
+struct PeerProgress {
     run: u64,
     /// The number of the next one.
     next: u64,
@@ -139,13 +139,13 @@ enum Order {
     Missing(Option<u64>),
 }
 
-impl Owed {
+impl PendingAnswers {
     fn note(&mut self, peer: u64, call: Call) -> Option<Ticket> {
         if self.known.contains_key(&(peer, call)) {
             return None;
         }
         self.tickets += 1;
-        let ticket = OWED | self.tickets;
+        let ticket = FORWARDED_TICKETS | self.tickets;
         self.calls.insert(ticket, (peer, call));
         self.known.insert((peer, call), ticket);
         Some(ticket)
@@ -153,34 +153,34 @@ impl Owed {
 
     /// This manager starts to lead: it has not been sent anything yet.
     pub(super) fn begin(&mut self) {
-        self.come.clear();
+        self.progress.clear();
     }
 
     /// The position of a command whose manager waits for the answers from `first` on.
     fn order(&mut self, peer: u64, call: Call, first: u64, tick: u64) -> Order {
-        let come = self.come.entry(peer).or_insert(Come { run: call.run, next: first, asked: None });
-        if come.run != call.run {
-            *come = Come { run: call.run, next: first, asked: None };
+        let progress = self.progress.entry(peer).or_insert(PeerProgress { run: call.run, next: first, asked: None });
+        if progress.run != call.run {
+            *progress = PeerProgress { run: call.run, next: first, asked: None };
         }
-        come.next = come.next.max(first);
-        if call.number < come.next {
+        progress.next = progress.next.max(first);
+        if call.number < progress.next {
             return Order::Again;
         }
-        if call.number > come.next {
-            let is_new = come.asked.is_none_or(|(next, at)| next != come.next || at + RESEND_TICKS <= tick);
+        if call.number > progress.next {
+            let is_new = progress.asked.is_none_or(|(next, at)| next != progress.next || at + RESEND_TICKS <= tick);
             if is_new {
-                come.asked = Some((come.next, tick));
+                progress.asked = Some((progress.next, tick));
             }
-            return Order::Missing(is_new.then_some(come.next));
+            return Order::Missing(is_new.then_some(progress.next));
         }
-        come.next += 1;
+        progress.next += 1;
         Order::Next
     }
 
     fn settle(&mut self, ticket: Ticket) -> Option<(u64, Call)> {
-        let owed = self.calls.remove(&ticket)?;
-        self.known.remove(&owed);
-        Some(owed)
+        let pending_answers = self.calls.remove(&ticket)?;
+        self.known.remove(&pending_answers);
+        Some(pending_answers)
     }
 }
 
@@ -240,7 +240,7 @@ impl Replica {
             let request = decode(request)?;
             may_forward(member, &request).map(|()| (member.node, request))
         });
-        match self.owed.order(from, call, first, self.ticks) {
+        match self.pending_answers.order(from, call, first, self.ticks) {
             Order::Next | Order::Again => {}
             Order::Missing(first) => {
                 let resend = first.map(|first| (from, PeerMessage::Resend { call: Call { number: first, ..call } }));
@@ -254,10 +254,10 @@ impl Replica {
                 {
                     leader.digests.registered(registration.node, from);
                 }
-                let Some(ticket) = self.owed.note(from, call) else { return };
+                let Some(ticket) = self.pending_answers.note(from, call) else { return };
                 let refused = leader.submit(ticket, via, request).err();
                 refused.inspect(|_| {
-                    self.owed.settle(ticket);
+                    self.pending_answers.settle(ticket);
                 })
             }
             Err(refused) => Some(refused),
@@ -315,14 +315,15 @@ impl Replica {
 
     /// Sends the answers for callers of other managers.
     pub(super) fn route_answers(&mut self, effects: &mut Effects) {
-        if self.owed.calls.is_empty() {
+        if self.pending_answers.calls.is_empty() {
             return;
         }
-        let (owed, own) = std::mem::take(&mut effects.answers).into_iter().partition(|(ticket, _)| *ticket >= OWED);
+        let (pending_answers, own) =
+            std::mem::take(&mut effects.answers).into_iter().partition(|(ticket, _)| *ticket >= FORWARDED_TICKETS);
         effects.answers = own;
-        let owed: Vec<(Ticket, Outcome)> = owed;
-        for (ticket, outcome) in owed {
-            if let Some((peer, call)) = self.owed.settle(ticket) {
+        let pending_answers: Vec<(Ticket, Outcome)> = pending_answers;
+        for (ticket, outcome) in pending_answers {
+            if let Some((peer, call)) = self.pending_answers.settle(ticket) {
                 effects.messages.extend(answer(call, &outcome).map(|message| (peer, message)));
             }
         }
@@ -334,7 +335,7 @@ impl Replica {
 
     /// Whether the ticket belongs to a caller of this manager.
     pub(super) fn is_own_caller(ticket: Ticket) -> bool {
-        ticket != super::role::OWN && ticket < OWED
+        ticket != super::role::OWN && ticket < FORWARDED_TICKETS
     }
 
     /// Distinguishes this run of the manager from others.
@@ -378,7 +379,7 @@ impl std::io::Write for WipedWriter {
 
 fn decode(request: &[u8]) -> Result<Request, Rejection> {
     serde_json::from_slice(request).map_err(|error| {
-        let sentence = format!("the manager that leads does not know this command: {error}");
+        let sentence = format!("the leader does not support this command: {error}");
         let hint = "upgrade all managers to the same version";
         Rejection::new(RejectionKind::Unavailable, "command", sentence, hint)
     })
@@ -392,7 +393,7 @@ fn unencodable(error: &serde_json::Error) -> Rejection {
 /// The member that forwards a command.
 fn sender(cluster: &Cluster, from: u64) -> Result<&Member, Rejection> {
     cluster.member_with(from).ok_or_else(|| {
-        let sentence = "the manager that was asked is not a member of the cluster any more";
+        let sentence = "the manager that received the request is no longer a member of the cluster";
         Rejection::new(RejectionKind::Unavailable, "manager", sentence, "ask another manager")
     })
 }
@@ -561,13 +562,13 @@ mod tests {
             (2, 3, 2, 4, Missing(Some(2))),
             (2, 2, 2, 4, Next),
         ];
-        let mut owed = Owed::default();
+        let mut pending_answers = PendingAnswers::default();
         for (run, number, first, tick, expected) in table {
-            let order = owed.order(7, Call { run, number }, first, tick);
+            let order = pending_answers.order(7, Call { run, number }, first, tick);
             assert_eq!(order, expected, "{number} of run {run}, {first} waits, tick {tick}");
         }
-        assert_eq!(owed.order(8, Call { run: 1, number: 1 }, 1, 0), Next, "each manager for itself");
-        owed.begin();
-        assert_eq!(owed.order(7, Call { run: 2, number: 9 }, 9, 0), Next);
+        assert_eq!(pending_answers.order(8, Call { run: 1, number: 1 }, 1, 0), Next, "each manager for itself");
+        pending_answers.begin();
+        assert_eq!(pending_answers.order(7, Call { run: 2, number: 9 }, 9, 0), Next);
     }
 }

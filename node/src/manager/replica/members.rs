@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use events::{Event, Kind, VolatilePayload};
 use projections::{Cluster, Touched};
-use reconcilers::members::{heir, next_change, obstacles, successor};
+use reconcilers::members::{best_successor, next_change, obstacles, successor};
 
 use crate::log::{MemberChange, Membership, Offer, StepError};
 use crate::manager::fold::Folded;
@@ -75,7 +75,7 @@ impl Replica {
     pub fn hand_over(&mut self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let peers = self.contacts.peers(&self.consensus, self.ticks);
-        let Some(next) = heir(&leader.tip, &peers, |_| true) else { return false };
+        let Some(next) = best_successor(&leader.tip, &peers, |_| true) else { return false };
         if leader.has_answered() {
             self.consensus.hand_over(next);
         }
@@ -113,8 +113,8 @@ impl Replica {
                 self.disks.note(from, space, self.ticks);
                 Ok(())
             }
-            PeerMessage::Standing(standing) => {
-                self.receive_standing(from, standing);
+            PeerMessage::MembersStatus(members_status) => {
+                self.receive_members_status(from, members_status);
                 Ok(())
             }
             PeerMessage::Outcome { call, outcome } => {
@@ -226,7 +226,7 @@ impl Replica {
     }
 
     /// Continues with the offered state, once it is on disk.
-    pub(super) fn begin_with_restored(&mut self, effects: &mut Effects) {
+    pub(super) fn resume_from_restored(&mut self, effects: &mut Effects) {
         let is_written = |round: &Option<u64>| round.is_some_and(|round| round <= self.written_round);
         let Some((_, folded)) = self.restoring.take_if(|(round, _)| is_written(round)) else { return };
         let index = folded.cluster.position.index;

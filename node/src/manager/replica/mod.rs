@@ -6,26 +6,26 @@
 //! [`Replica::advance`] returns what to write and what was committed, and [`Replica::written`] is called with the progress of the
 //! disk. It has no clock, no thread and no channel of its own, so that the simulation drives the same code.
 
-mod aside;
 mod catch_up;
 mod contact;
 mod digest;
 mod disks;
 mod forward;
 mod members;
+mod members_status;
 mod peers;
 mod presence;
 mod proposal;
+mod quarantine;
 mod reads;
 mod role;
-mod standing;
 mod status;
 mod uses;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use commands::{Actor, Command, Rejection, Seen};
+use commands::{Actor, Command, ExpectedVersion, Rejection};
 use events::{ClusterId, CommandId, NodeId, ServiceId, SessionId, Timestamp};
 use projections::{Cluster, Keyring, Touched};
 use reconcilers::Uses;
@@ -37,21 +37,21 @@ use crate::manager::fold::Folded;
 pub use digest::{Beat, UsesOfNode};
 pub use forward::Call;
 pub use members::membership;
+pub use members_status::{MemberStatus, MembersStatus};
 pub use peers::{HistoryAsked, PEER_PAGE, PeerMessage};
 pub use presence::check_session;
 pub use role::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_FRAMES_MAX, QUEUE_MAX};
-pub use standing::{Stand, Standing};
 pub use status::RaftStatus;
 
 use catch_up::CatchUp;
 use contact::LeaderContact;
 use digest::Digest;
 use disks::Disks;
-use forward::{Forwarding, Owed};
+use forward::{Forwarding, PendingAnswers};
+use members_status::LastMembersStatus;
 use peers::Contacts;
 use reads::Reads;
-use role::{Asked, Ended, Leader, Term};
-use standing::LastStanding;
+use role::{Asked, Leader, Term, Unfinished};
 
 /// How often the leader records what speeds up a later start, and what verifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub struct Request {
     pub causation: Option<u64>,
     /// Objects that must be unchanged since the command was planned.
     #[serde(default)]
-    pub unchanged: Vec<Seen>,
+    pub unchanged: Vec<ExpectedVersion>,
     /// Commands that take effect together with it, or not at all; these have none joined to them.
     #[serde(default)]
     pub joined: Vec<Request>,
@@ -201,12 +201,12 @@ pub struct Replica {
     written_round: u64,
     contact: LeaderContact,
     forwarding: Forwarding,
-    owed: Owed,
+    pending_answers: PendingAnswers,
     reads: Reads,
     digest: Digest,
     disks: Disks,
     /// The leader's last report about all managers.
-    standing: LastStanding,
+    members_status: LastMembersStatus,
     /// Results of received messages, for the next [`Replica::advance`].
     outbox: Effects,
 }
@@ -255,11 +255,11 @@ impl Replica {
             written_round: 0,
             contact: LeaderContact::default(),
             forwarding: Forwarding::default(),
-            owed: Owed::default(),
+            pending_answers: PendingAnswers::default(),
             reads: Reads::default(),
             digest: Digest::default(),
             disks: Disks::default(),
-            standing: LastStanding::default(),
+            members_status: LastMembersStatus::default(),
             outbox: Effects::default(),
         }
     }
@@ -279,7 +279,7 @@ impl Replica {
 
     /// Whether it is the only voter and its state does not record that yet. Membership changes that earlier leaders left in the
     /// log do not apply to it.
-    fn begins_alone(&self) -> bool {
+    fn must_continue_alone(&self) -> bool {
         self.alone.is_some() && self.committed.cluster.member_with(self.consensus.id()).is_none()
     }
 
@@ -310,8 +310,8 @@ impl Replica {
     }
 
     /// The quarantined services, and the time at which each is retried.
-    pub fn set_aside(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
-        self.leader().map(Leader::set_aside).unwrap_or_default()
+    pub fn quarantined(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
+        self.leader().map(Leader::quarantined).unwrap_or_default()
     }
 
     /// Advances raft's time by one tick.
@@ -324,7 +324,7 @@ impl Replica {
         self.watch_reads();
         self.send_digest();
         self.send_space();
-        self.send_standing();
+        self.send_members_status();
     }
 
     /// Queues a command for the next turn, or for the leader.
@@ -404,7 +404,7 @@ impl Replica {
     /// When the process must stop.
     pub fn advance(&mut self) -> Result<Effects, FatalError> {
         let mut effects = std::mem::take(&mut self.outbox);
-        self.begin_with_restored(&mut effects);
+        self.resume_from_restored(&mut effects);
         self.ask_for_reads();
         while let Some(progress) = self.consensus.ready()? {
             effects.messages.extend(progress.messages.into_iter().map(|sent| (sent.to, PeerMessage::Raft(sent.bytes))));
@@ -478,7 +478,7 @@ impl Replica {
         self.catch_up = None;
         let mut frames = Vec::with_capacity(committed.len());
         for entry in committed {
-            if let Some(change) = entry.change.filter(|_| !self.begins_alone()) {
+            if let Some(change) = entry.change.filter(|_| !self.must_continue_alone()) {
                 self.consensus.change_members(change)?;
             }
             self.bytes_since_checkpoint += entry.bytes.len() as u64;
@@ -502,7 +502,7 @@ impl Replica {
             && first_index <= applied
         {
             self.role = Role::Leader(Box::new(self.begin_to_lead(term)));
-            self.owed.begin();
+            self.pending_answers.begin();
             effects.role_changed = true;
             self.take_back_forwarded(effects);
         }
@@ -515,8 +515,8 @@ impl Replica {
         let mut leader = Leader::new(Term { node, term, epoch, hash_frames }, &self.committed);
         if self.committed.cluster.id() != events::ClusterId::default() {
             leader.assume_leadership(self.version.clone(), self.feature_level_max);
-            if self.begins_alone() {
-                leader.go_alone(self.consensus.id(), self.alone.flatten());
+            if self.must_continue_alone() {
+                leader.continue_alone(self.consensus.id(), self.alone.flatten());
             }
         }
         leader
@@ -532,9 +532,9 @@ impl Replica {
     }
 
     /// Commands that a leader did not answer are passed to the next one. Other managers forward theirs again by themselves.
-    fn hand_on(&mut self, ended: Ended, effects: &mut Effects) {
-        let proposed = ended.proposed.into_iter().map(|asked| (asked, true));
-        let queued = ended.queued.into_iter().map(|asked| (asked, false));
+    fn hand_on(&mut self, unfinished: Unfinished, effects: &mut Effects) {
+        let proposed = unfinished.proposed.into_iter().map(|asked| (asked, true));
+        let queued = unfinished.queued.into_iter().map(|asked| (asked, false));
         for (Asked { ticket, request, .. }, was_proposed) in proposed.chain(queued) {
             let kept = Self::is_own_caller(ticket) && self.forward(ticket, &request, was_proposed).is_ok();
             effects.answers.extend((!kept).then_some((ticket, Outcome::Unknown)));

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::digest::{Beat, UsesOfNode};
 use super::forward::Call;
-use super::standing::Standing;
+use super::members_status::MembersStatus;
 use crate::log::raft::ELECTION_TICKS;
 use crate::log::{Consensus, FrameLink, HistoryReader, LogError, LogStore, PageSize};
 
@@ -75,7 +75,7 @@ pub enum PeerMessage {
     /// How full the sender's disk is.
     Disk(Space),
     /// The sender leads, and reports the status of all managers.
-    Standing(Standing),
+    MembersStatus(MembersStatus),
     /// The nodes that sent the sender heartbeats since its last report.
     Presence(Vec<Beat>),
     /// Resource use of the tasks of these nodes.
@@ -93,7 +93,7 @@ impl PeerMessage {
         let payload = match self {
             Self::Raft(bytes) => bytes.len(),
             Self::WantHistory { .. } | Self::NotOffered { .. } | Self::Resend { .. } | Self::Disk(_) => 0,
-            Self::Standing(standing) => standing.size(),
+            Self::MembersStatus(members_status) => members_status.size(),
             Self::Command { request, .. } => request.len(),
             Self::Outcome { outcome, .. } => outcome.len(),
             Self::Presence(beats) => std::mem::size_of_val(beats.as_slice()),
@@ -122,7 +122,9 @@ impl std::fmt::Debug for PeerMessage {
             }
             Self::Resend { call } => write!(f, "Resend({call:?})"),
             Self::Disk(space) => write!(f, "Disk({} bytes free)", space.free_bytes),
-            Self::Standing(standing) => write!(f, "Standing({} managers)", standing.members.len()),
+            Self::MembersStatus(members_status) => {
+                write!(f, "MembersStatus({} managers)", members_status.members.len())
+            }
             Self::Outcome { call, .. } => write!(f, "Outcome({call:?})"),
             Self::Uses(nodes) => write!(f, "Uses({} nodes)", nodes.len()),
             Self::Presence(beats) => write!(f, "Presence({} nodes)", beats.len()),

@@ -36,7 +36,7 @@ impl PresenceTracker {
 
     /// Records a sign of life, after which the node may be silent for as long as the current settings allow.
     pub(super) fn heard(&mut self, tip: &Cluster, node: NodeId, at: Timestamp) {
-        let sign = LastSeen { at, patience: tip.heartbeat_timeout() };
+        let sign = LastSeen { at, timeout: tip.heartbeat_timeout() };
         let last = self.presence.entry(node).or_insert(sign);
         if last.at <= at {
             *last = sign;
@@ -46,7 +46,7 @@ impl PresenceTracker {
     /// A node's connection broke: it has a fixed time to reconnect, however long it might have been silent otherwise.
     pub(super) fn disconnected(&mut self, node: NodeId, at: Timestamp) {
         if let Some(last) = self.presence.get_mut(&node) {
-            last.patience = at.since(last.at) + RECONNECT_PERIOD;
+            last.timeout = at.since(last.at) + RECONNECT_PERIOD;
         }
     }
 
@@ -69,7 +69,7 @@ impl PresenceTracker {
                 *sign = first;
             }
             let until = (returned + RETURNS_PAUSE).min(node.liveness_since + RETURNS_MAX);
-            sign.patience = sign.patience.max(until.since(sign.at));
+            sign.timeout = sign.timeout.max(until.since(sign.at));
         }
     }
 
@@ -79,8 +79,8 @@ impl PresenceTracker {
     pub(super) fn grant(&mut self, tip: &Cluster, from: Timestamp, to: Timestamp) {
         for node in tip.nodes.values() {
             let sign = self.presence.entry(node.id).or_insert_with(|| first_seen(tip, node));
-            if sign.at + sign.patience > from {
-                sign.patience += to.since(from.max(sign.at));
+            if sign.at + sign.timeout > from {
+                sign.timeout += to.since(from.max(sign.at));
             }
         }
         self.presence.retain(|node, _| tip.nodes.contains(*node));
@@ -89,7 +89,7 @@ impl PresenceTracker {
     /// Extends the deadline of a node, because the manager that it was connected to is gone.
     pub(super) fn extend(&mut self, node: NodeId, time: std::time::Duration) {
         if let Some(sign) = self.presence.get_mut(&node) {
-            sign.patience += time;
+            sign.timeout += time;
         }
     }
 
@@ -170,19 +170,19 @@ mod tests {
     fn a_node_gets_back_only_the_time_that_it_could_not_use() {
         // When the node was last heard from, the periods without reception, and when it counts as down.
         let table = [
-            ("never deaf", 10, vec![], 25),
-            ("deaf after it was heard", 10, vec![(12, 32)], 45),
+            ("never unresponsive", 10, vec![], 25),
+            ("unresponsive after it was heard", 10, vec![(12, 32)], 45),
             ("heard in the middle of it", 20, vec![(12, 32)], 47),
             ("heard after it", 40, vec![(12, 32)], 55),
             ("its time was over before", 10, vec![(25, 45)], 25),
-            ("deaf a second at a time", 10, vec![(12, 13), (14, 15), (16, 17)], 28),
-            ("deaf again and again after its time was over", 10, vec![(26, 28), (29, 31), (32, 34)], 25),
+            ("unresponsive a second at a time", 10, vec![(12, 13), (14, 15), (16, 17)], 28),
+            ("unresponsive again and again after its time was over", 10, vec![(26, 28), (29, 31), (32, 34)], 25),
         ];
         let (node, session) = ids();
-        for (case, last, deaf, expected) in table {
+        for (case, last, unresponsive, expected) in table {
             let (cluster, mut heard) = (cluster(), PresenceTracker::default());
             heard.note(&cluster, node, session, second(last));
-            deaf.iter().for_each(|(from, to)| heard.grant(&cluster, second(*from), second(*to)));
+            unresponsive.iter().for_each(|(from, to)| heard.grant(&cluster, second(*from), second(*to)));
             assert_eq!(declared_down(&cluster, &heard), Some(expected), "{case}");
         }
     }
@@ -230,7 +230,7 @@ mod tests {
             heard.returned(&cluster, other, second(at));
             heard.await_others(&cluster, second(at));
         }
-        assert_eq!(heard.presence()[&node].at + heard.presence()[&node].patience, second(400));
+        assert_eq!(heard.presence()[&node].at + heard.presence()[&node].timeout, second(400));
     }
 
     #[test]

@@ -284,7 +284,7 @@ impl Draft {
         }
         let commands = request.joined.len() + 1;
         let sentence = format!(
-            "{commands} commands that are to take effect together make more than {COMMAND_EVENTS_MAX} events or {BYTES_HARD_MAX} bytes"
+            "{commands} commands that take effect together exceed {COMMAND_EVENTS_MAX} events or {BYTES_HARD_MAX} bytes"
         );
         let hint = "do it in several steps, object by object";
         Err(Rejection::new(commands::RejectionKind::Exhausted, request.command.name(), sentence, hint))
@@ -307,9 +307,9 @@ impl Draft {
         let room = Budget { events, bytes: BYTES_SOFT_MAX };
         let mut touched = std::mem::take(&mut self.touched);
         touched.merge(self.asked.clone());
-        let aside = leader.aside.at(self.at.time);
-        self.settled = reconcilers::settle_without(&aside, &mut self.next, touched, &mut ctx, &self.at, room);
-        leader.aside.note(&mut self.settled, &self.asked, self.at.time);
+        let quarantined = leader.quarantine.at(self.at.time);
+        self.settled = reconcilers::settle_without(&quarantined, &mut self.next, touched, &mut ctx, &self.at, room);
+        leader.quarantine.note(&mut self.settled, &self.asked, self.at.time);
         let destroyed =
             self.settled.events.iter().flat_map(|event| event.kind.iter().flat_map(Kind::destroyed_secrets));
         self.volatile.extend(destroyed.map(|name| VolatilePayload { key: name.clone(), value: None }));
@@ -375,6 +375,6 @@ impl Draft {
 
 fn too_large(command: &Command, bytes: usize) -> Rejection {
     let sentence = format!("{} would write {bytes} bytes at once, more than {BYTES_HARD_MAX}", command.name());
-    let hint = "make the spec smaller, or do it in several steps";
+    let hint = "make the spec smaller, or use several steps";
     Rejection::new(commands::RejectionKind::Exhausted, command.name(), sentence, hint)
 }

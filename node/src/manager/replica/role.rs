@@ -12,11 +12,11 @@ use crate::log::Consensus;
 use crate::manager::fold::Folded;
 use crate::timers::Timers;
 
-use super::aside::Aside;
 use super::digest::Digests;
 use super::disks::FullDisk;
 use super::presence::PresenceTracker;
 use super::proposal::{Base, Draft, Proposal};
+use super::quarantine::Quarantine;
 use super::uses::UseTracker;
 use super::{Effects, Outcome, Request, Ticket};
 
@@ -57,7 +57,7 @@ pub(super) struct Asked {
 }
 
 /// What a leader leaves when it stops leading.
-pub(super) struct Ended {
+pub(super) struct Unfinished {
     /// Proposed commands, which may or may not take effect.
     pub proposed: Vec<Asked>,
     /// Queued commands that were not judged.
@@ -84,7 +84,7 @@ pub(super) struct Leader {
     /// The full disk that blocks additions, as of this turn.
     pub(super) full: Option<FullDisk>,
     pub(super) timers: Timers,
-    pub(super) aside: Aside,
+    pub(super) quarantine: Quarantine,
     /// The scheduler's cache between turns.
     pub(super) candidates: Candidates,
     /// What the last turn had no room to reconcile.
@@ -111,7 +111,7 @@ impl Leader {
             peers: Peers::default(),
             full: None,
             timers: Timers::default(),
-            aside: Aside::default(),
+            quarantine: Quarantine::default(),
             candidates: Candidates::default(),
             left: Touched { everything: true, ..Touched::default() },
             fills_frames: false,
@@ -127,7 +127,7 @@ impl Leader {
     }
 
     /// Makes its very first frame record that it continues alone.
-    pub(super) fn go_alone(&mut self, raft_id: u64, cluster: Option<ClusterId>) {
+    pub(super) fn continue_alone(&mut self, raft_id: u64, cluster: Option<ClusterId>) {
         self.queue_own(Command::ForceQuorum(ForceQuorum { node: self.term.node, raft_id, cluster }));
     }
 
@@ -135,8 +135,8 @@ impl Leader {
         &self.tip
     }
 
-    pub(super) fn set_aside(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
-        self.aside.shown()
+    pub(super) fn quarantined(&self) -> Arc<BTreeMap<ServiceId, Timestamp>> {
+        self.quarantine.shown()
     }
 
     /// Queues a command that this manager or another one received.
@@ -218,9 +218,9 @@ impl Leader {
     }
 
     /// It no longer leads: what is in flight may or may not take effect.
-    pub(super) fn end(self) -> Ended {
+    pub(super) fn end(self) -> Unfinished {
         let proposed = self.pending.into_iter().flat_map(|proposal| proposal.requests).collect();
-        Ended { proposed, queued: self.queue.into() }
+        Unfinished { proposed, queued: self.queue.into() }
     }
 
     fn may_propose(&self) -> bool {

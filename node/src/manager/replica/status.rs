@@ -70,11 +70,11 @@ impl Replica {
             let peers = self.contacts.peers(&self.consensus, self.ticks);
             return RaftStatus { obstacles: obstacles(tip, &peers), followers: peers.followers, ..status };
         }
-        match self.standing.of(status.leader, self.ticks) {
-            Some(told) => RaftStatus {
-                committed: told.committed,
-                obstacles: told.obstacles(),
-                followers: told.followers(),
+        match self.members_status.of(status.leader, self.ticks) {
+            Some(reported) => RaftStatus {
+                committed: reported.committed,
+                obstacles: reported.obstacles(),
+                followers: reported.followers(),
                 ..status
             },
             None => status,

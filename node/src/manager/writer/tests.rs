@@ -8,7 +8,7 @@ use crate::log::Consensus;
 use crate::log::fixtures::HangingDisk;
 
 /// Longer than the thread needs for any step.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A single manager on such a disk, whose writes so far are done.
 fn consensus(disk: &HangingDisk) -> (Consensus, Arc<dyn LogStore>) {
@@ -47,7 +47,7 @@ fn what_comes_while_the_disk_is_busy_shares_a_sync() {
     disk.close(false);
     let mut committed = 0;
     while committed < 50 {
-        rung.recv_timeout(PATIENCE).expect("it rings");
+        rung.recv_timeout(TIMEOUT).expect("it rings");
         writer.written().unwrap().round.into_iter().for_each(|round| consensus.written(round));
         while let Some(progress) = consensus.ready().unwrap() {
             committed += progress.committed.len();
@@ -65,7 +65,7 @@ fn after_a_write_that_failed_nothing_is_written_or_reported() {
     let writer = Writer::spawn(store, Arc::default(), move || ring.send(()).unwrap_or(())).unwrap();
     disk.fail_after(0);
     writer.give(propose(&mut consensus));
-    rung.recv_timeout(PATIENCE).expect("it rings");
+    rung.recv_timeout(TIMEOUT).expect("it rings");
     assert!(matches!(writer.written(), Err(LogError::Storage { .. })));
     let before = disk.writes();
     writer.give(propose(&mut consensus));

@@ -27,14 +27,14 @@ const QUICK: Timeouts = Timeouts { attempts: 3, pause: Duration::from_millis(1),
 const DAY: Span = Span::from_secs(24 * 3_600);
 
 /// A manager's certificate service whose responses get lost after the request was executed.
-struct Losing {
+struct LossyService {
     service: CertificateApi,
     /// The number of responses to joins that are still lost.
     joins: AtomicU32,
 }
 
 #[tonic::async_trait]
-impl Certificates for Losing {
+impl Certificates for LossyService {
     async fn get_root(&self, request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
         self.service.get_root(request).await
     }
@@ -58,7 +58,7 @@ struct Manager {
 
 impl Manager {
     /// A manager whose first responses to joins are lost.
-    async fn losing(joins: u32) -> Self {
+    async fn with_lost_replies(joins: u32) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let state_dir = StateDir::open(dir.path()).expect("a state directory");
         let certificates = CertificateStore::new(dir.path());
@@ -92,7 +92,7 @@ impl Manager {
             stopping: CancellationToken::new(),
         };
         let access = context.access();
-        let service = Losing { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
+        let service = LossyService { service: CertificateApi::new(context), joins: AtomicU32::new(joins) };
         let connections = Box::pin(incoming(
             tcp,
             credentials,
@@ -168,7 +168,7 @@ impl Worker {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_whose_answers_are_lost_makes_one_node() {
-    let (manager, worker) = (Manager::losing(2).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(2).await, Worker::new());
     let identity = manager.join(&worker).await.expect("the third attempt's answer arrives");
     assert_eq!(manager.nodes(), 2);
     assert!(manager.core.handle.state().cluster.nodes.get(identity.subject().node).is_some());
@@ -178,7 +178,7 @@ async fn a_join_whose_answers_are_lost_makes_one_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joiner_outwaits_a_busy_manager() {
-    let (manager, worker) = (Manager::losing(QUICK.attempts + 1).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(QUICK.attempts + 1).await, Worker::new());
     let patience = Timeouts { busy: Duration::from_secs(60), ..QUICK };
     join(&worker.certificates, &manager.addr, &manager.token(), "w1", patience, |_| Ok(()))
         .await
@@ -189,7 +189,7 @@ async fn a_joiner_outwaits_a_busy_manager() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_joiner_goes_on_with_the_same_join() {
-    let (manager, worker) = (Manager::losing(QUICK.attempts).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(QUICK.attempts).await, Worker::new());
     let failure = manager.join(&worker).await.expect_err("no answer arrives");
     assert!(failure.sentence.contains("the line broke"), "{failure}");
     assert!(failure.hint.ends_with("start swarmd again: it continues the same join"), "{failure}");
@@ -201,7 +201,7 @@ async fn a_restarted_joiner_goes_on_with_the_same_join() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_join_is_answered_from_what_was_recorded() {
-    let (manager, worker) = (Manager::losing(QUICK.attempts).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(QUICK.attempts).await, Worker::new());
     manager.join(&worker).await.expect_err("no answer arrives");
     let pending = worker.certificates.load_pending_join().expect("readable").expect("a join");
     let subject = manager.join(&worker).await.expect("the next start joins").subject();
@@ -222,7 +222,7 @@ async fn a_repeated_join_is_answered_from_what_was_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_key_or_token_is_another_join() {
-    let (manager, worker) = (Manager::losing(QUICK.attempts).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(QUICK.attempts).await, Worker::new());
     manager.join(&worker).await.expect_err("no answer arrives");
     let pending = worker.certificates.load_pending_join().expect("readable").expect("a join");
     let root = manager.authority().root().clone();
@@ -247,7 +247,7 @@ async fn another_key_or_token_is_another_join() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
-    let (manager, worker) = (Manager::losing(QUICK.attempts).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(QUICK.attempts).await, Worker::new());
     let old = manager.token();
     manager.join(&worker).await.expect_err("no answer arrives");
     let token = JoinToken::generate(manager.authority().root()).expect("a token");
@@ -269,7 +269,7 @@ async fn a_join_that_is_repeated_after_the_token_was_rotated_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_join_leaves_no_node_and_the_next_one_is_new() {
-    let (manager, worker) = (Manager::losing(0).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(0).await, Worker::new());
     let forged = JoinToken::generate(manager.authority().root()).expect("a token");
     let refused =
         join(&worker.certificates, &manager.addr, &forged, "w1", QUICK, |_| Ok(())).await.expect_err("refused");
@@ -294,7 +294,7 @@ async fn a_refused_join_leaves_no_node_and_the_next_one_is_new() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_near_its_end_is_renewed_and_shown_from_then_on() {
-    let (manager, worker) = (Manager::losing(0).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(0).await, Worker::new());
     let subject = manager.join(&worker).await.expect("joined").subject();
     let credentials = worker.issued(&manager, subject, DAY * 89);
     let due = credentials.identity().renew_at(clock::now(), 1.0);
@@ -311,7 +311,7 @@ async fn a_certificate_near_its_end_is_renewed_and_shown_from_then_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_knows_the_introductions_of_its_nodes_and_of_its_tokens() {
-    let (manager, worker) = (Manager::losing(0).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(0).await, Worker::new());
     let knows = |introduction: Introduction| manager.core.handle.knows(&introduction);
     let forged = JoinToken::generate(manager.authority().root()).expect("a token");
     assert!(knows(Introduction::of_joiner(&manager.token())) && !knows(Introduction::of_joiner(&forged)));
@@ -389,14 +389,14 @@ async fn a_manager_that_never_answers_a_renewal_is_given_up() {
 #[test]
 fn a_sleep_of_weeks_is_taken_in_naps() {
     let now = Timestamp::from_unix_ns(0);
-    assert_eq!(wait_until(now + DAY * 45, now), NAP_MAX);
+    assert_eq!(wait_until(now + DAY * 45, now), SLEEP_MAX);
     assert_eq!(wait_until(now + Span::from_secs(5), now), Span::from_secs(5));
     assert_eq!(wait_until(now, now + DAY), Span::ZERO, "due while the machine slept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_expired_while_its_node_was_away_opens_nothing_and_says_what_to_do() {
-    let (manager, worker) = (Manager::losing(0).await, Worker::new());
+    let (manager, worker) = (Manager::with_lost_replies(0).await, Worker::new());
     let subject = manager.join(&worker).await.expect("joined").subject();
     let credentials = worker.issued(&manager, subject, DAY * 91);
     let expired: Timestamp = credentials.identity().not_after();

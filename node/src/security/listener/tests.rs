@@ -1,7 +1,7 @@
 //! Tests which clients get a place and a turn, from the socket's perspective.
 
 use super::super::admission::Bounds;
-use super::super::pace::Rates;
+use super::super::handshake_limiter::Rates;
 use super::super::testing::{KnownMembers, identity, subject, wall_clock};
 use super::super::{Authority, Connector, JoinToken, NODE_EXPIRY_DEFAULT};
 use super::*;
@@ -21,7 +21,7 @@ async fn listener() -> (TlsListener, SocketAddr, Connector, Connector) {
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = tcp.local_addr().expect("an address");
     let one = Bounds { total: 1, each: 1 };
-    let limits = Limits { silent: one, shaking: one, anonymous: one, members: one, operators: 1 };
+    let limits = Limits { silent: one, handshaking: one, anonymous: one, members: one, operators: 1 };
     let brief = Duration::from_millis(500);
     let deadlines = Deadlines { hello: brief, handshake: brief * 2, anonymous: Duration::from_secs(30) };
     let joiner = Connector::joiner(authority.root()).expect("a connector");
@@ -34,7 +34,7 @@ async fn listener() -> (TlsListener, SocketAddr, Connector, Connector) {
 /// A connection that has sent the HTTP/2 preface.
 async fn speaking(mut connector: Connector, address: SocketAddr) -> ClientStream {
     let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
-    stream.write_all(GREETING).await.expect("written");
+    stream.write_all(HTTP2_PREFACE).await.expect("written");
     stream
 }
 
@@ -82,7 +82,7 @@ async fn a_connection_in_use_ends_when_its_place_is_needed() {
         assert!(heard.is_empty());
         let refused = replaced.write(b"late").await.expect_err("it is over");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionAborted);
-        assert_eq!(kept.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+        assert_eq!(kept.read(&mut [0; 64]).await.expect("the preface"), HTTP2_PREFACE.len());
     }
 }
 
@@ -91,7 +91,7 @@ async fn a_connection_without_a_certificate_has_an_end() {
     let (mut listener, address, _, joiner) = listener().await;
     listener.deadlines.anonymous = Duration::from_millis(50);
     let (_silent, mut accepted) = tokio::join!(speaking(joiner, address), listener.next());
-    assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+    assert_eq!(accepted.read(&mut [0; 64]).await.expect("the preface"), HTTP2_PREFACE.len());
     assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
 }
 
@@ -102,7 +102,7 @@ async fn a_connection_of_a_node_that_is_no_member_has_an_end() {
     listener.deadlines.anonymous = Duration::from_millis(50);
     let (_silent, mut accepted) = tokio::join!(speaking(stranger, address), listener.next());
     assert!(matches!(accepted.caller.peer, Peer::Node { .. }), "it is told that it was removed");
-    assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+    assert_eq!(accepted.read(&mut [0; 64]).await.expect("the preface"), HTTP2_PREFACE.len());
     assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
 }
 
@@ -112,7 +112,7 @@ async fn an_idle_connection_ends_when_its_node_is_removed() {
     let (members, node) = (KnownMembers::everybody(), subject(1, Role::Manager).node);
     listener.members = Arc::clone(&members) as Arc<dyn Members>;
     let (mut kept, mut accepted) = tokio::join!(speaking(member, address), listener.next());
-    assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+    assert_eq!(accepted.read(&mut [0; 64]).await.expect("the preface"), HTTP2_PREFACE.len());
     let mut heard = [0; 64];
     tokio::select! {
         biased;
@@ -133,19 +133,19 @@ async fn an_idle_connection_ends_when_its_node_is_removed() {
 async fn a_handshake_waits_for_its_turn_and_is_refused_when_that_would_be_too_late() {
     let (mut listener, address, _, joiner) = listener().await;
     let four = Bounds { total: 4, each: 4 };
-    let limits = Limits { silent: four, shaking: four, anonymous: four, members: four, operators: 1 };
+    let limits = Limits { silent: four, handshaking: four, anonymous: four, members: four, operators: 1 };
     let rate = Rate { capacity: 1, interval: Duration::from_millis(600) };
     let rates = Rates {
         source: rate,
         node: rate,
-        strangers: rate,
+        unauthenticated: rate,
         joiners: rate,
         members: rate,
         wait_max: Duration::from_secs(1),
         members_wait_max: Duration::from_secs(1),
     };
     listener.places = Places::new(limits, Arc::clone(&listener.counts));
-    listener.pace = Arc::new(Mutex::new(Pace::new(rates)));
+    listener.limiter = Arc::new(Mutex::new(HandshakeLimiter::new(rates)));
     let begun = Instant::now();
     let callers = (0..3).map(|_| {
         let mut connector = joiner.clone();
@@ -163,12 +163,12 @@ async fn a_handshake_waits_for_its_turn_and_is_refused_when_that_would_be_too_la
 async fn a_node_that_waits_begins_once_the_one_before_it_is_done() {
     let (mut listener, address, member, _) = listener().await;
     let two = Bounds { total: 2, each: 2 };
-    let limits = Limits { silent: two, shaking: two, anonymous: two, members: two, operators: 1 };
+    let limits = Limits { silent: two, handshaking: two, anonymous: two, members: two, operators: 1 };
     listener.places = Places::new(limits, Arc::clone(&listener.counts));
     let often = Rate { capacity: 8, interval: Duration::from_secs(60) };
     let one = Rate { capacity: 1, ..often };
     let rates = Rates { node: often, members: one, members_wait_max: one.interval * 2, ..RATES };
-    listener.pace = Arc::new(Mutex::new(Pace::new(rates)));
+    listener.limiter = Arc::new(Mutex::new(HandshakeLimiter::new(rates)));
     let clients = async { tokio::join!(speaking(member.clone(), address), speaking(member.clone(), address)) };
     let accepted = async { (listener.next().await, listener.next().await) };
     let both = tokio::time::timeout(one.interval / 2, async { tokio::join!(clients, accepted) }).await;
@@ -180,10 +180,10 @@ async fn a_node_that_waits_begins_once_the_one_before_it_is_done() {
 async fn attempts_that_were_given_up_before_they_were_accepted_take_no_turn() {
     let (mut listener, address, member, _) = listener().await;
     let many = Bounds { total: 16, each: 16 };
-    let limits = Limits { silent: many, shaking: many, anonymous: many, members: many, operators: 1 };
+    let limits = Limits { silent: many, handshaking: many, anonymous: many, members: many, operators: 1 };
     listener.places = Places::new(limits, Arc::clone(&listener.counts));
     let node = Rate { capacity: 1, interval: Duration::from_secs(60) };
-    listener.pace = Arc::new(Mutex::new(Pace::new(Rates { node, ..RATES })));
+    listener.limiter = Arc::new(Mutex::new(HandshakeLimiter::new(Rates { node, ..RATES })));
     let given_up = (0..10).map(|_| {
         let mut connector = member.clone();
         async move { tokio::time::timeout(Duration::from_millis(200), connector.call(uri(address))).await.is_err() }
@@ -197,10 +197,10 @@ async fn attempts_that_were_given_up_before_they_were_accepted_take_no_turn() {
 async fn a_stranger_pays_for_a_handshake_that_is_done_as_for_one() {
     let (mut listener, address, _, stranger) = listener().await;
     let four = Bounds { total: 4, each: 4 };
-    let limits = Limits { silent: four, shaking: four, anonymous: four, members: four, operators: 1 };
+    let limits = Limits { silent: four, handshaking: four, anonymous: four, members: four, operators: 1 };
     listener.places = Places::new(limits, Arc::clone(&listener.counts));
     let source = Rate { capacity: 3, interval: Duration::from_secs(60) };
-    listener.pace = Arc::new(Mutex::new(Pace::new(Rates { source, ..RATES })));
+    listener.limiter = Arc::new(Mutex::new(HandshakeLimiter::new(Rates { source, ..RATES })));
     for _ in 0..source.capacity {
         let both = async { tokio::join!(speaking(stranger.clone(), address), listener.next()) };
         assert!(tokio::time::timeout(source.interval / 2, both).await.is_ok(), "each takes one of its turns");
@@ -212,10 +212,10 @@ async fn a_stranger_pays_for_a_handshake_that_is_done_as_for_one() {
 async fn whoever_introduces_itself_waits_for_no_stranger_at_its_address() {
     let (mut listener, address, member, stranger) = listener().await;
     let (few, one) = (Bounds { total: 8, each: 4 }, Bounds { total: 3, each: 1 });
-    let limits = Limits { silent: few, shaking: one, anonymous: few, members: few, operators: 1 };
+    let limits = Limits { silent: few, handshaking: one, anonymous: few, members: few, operators: 1 };
     listener.places = Places::new(limits, Arc::clone(&listener.counts));
     let once = Rate { capacity: 1, interval: Duration::from_secs(60) };
-    listener.pace = Arc::new(Mutex::new(Pace::new(Rates { strangers: once, ..RATES })));
+    listener.limiter = Arc::new(Mutex::new(HandshakeLimiter::new(Rates { unauthenticated: once, ..RATES })));
     let other = Authority::generate(wall_clock()).expect("an authority");
     let token = JoinToken::generate(other.root()).expect("a token");
     let _first = tokio::join!(speaking(stranger.clone(), address), listener.next());
@@ -225,10 +225,11 @@ async fn whoever_introduces_itself_waits_for_no_stranger_at_its_address() {
         _ = listener.next() => panic!("strangers have no turns left"),
     }
     // One more handshake is in progress and will not complete.
-    let stalled = listener.places.enter(Class::Shaking(Applicant::Stranger(Source::of(address.ip()))), address);
+    let stalled =
+        listener.places.enter(Class::Handshaking(Applicant::Unauthenticated(Source::of(address.ip()))), address);
     for introduced in [stranger.introduced_by(&token), member] {
         let (_client, mut accepted) = tokio::join!(speaking(introduced, address), listener.next());
-        assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len());
+        assert_eq!(accepted.read(&mut [0; 64]).await.expect("the preface"), HTTP2_PREFACE.len());
     }
     drop(stalled);
 }
@@ -263,12 +264,12 @@ async fn a_connection_ends_with_the_certificate_that_opened_it() {
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = tcp.local_addr().expect("an address");
     let one = Bounds { total: 1, each: 1 };
-    let limits = Limits { silent: one, shaking: one, anonymous: one, members: one, operators: 1 };
+    let limits = Limits { silent: one, handshaking: one, anonymous: one, members: one, operators: 1 };
     let credentials = Arc::new(Credentials::new(shown).expect("credentials"));
     let mut listener = TlsListener::new(tcp, credentials, limits, KnownMembers::everybody(), Arc::default());
     let member = Connector::member(Arc::new(Credentials::new(short).expect("credentials")));
     let (_speaking, mut accepted) = tokio::join!(speaking(member, address), listener.next());
-    assert_eq!(accepted.read(&mut [0; 64]).await.expect("the greeting"), GREETING.len(), "it may speak");
+    assert_eq!(accepted.read(&mut [0; 64]).await.expect("the preface"), HTTP2_PREFACE.len(), "it may speak");
     assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
     assert!(wall_clock() > expires);
 }
@@ -279,7 +280,7 @@ async fn a_connection_that_asks_nothing_is_none() {
     let silent = async {
         let mut stream = connector.call(uri(address)).await.expect("a connection").into_inner();
         // An incomplete preface is not enough.
-        stream.write_all(&GREETING[..3]).await.expect("written");
+        stream.write_all(&HTTP2_PREFACE[..3]).await.expect("written");
         stream.read(&mut [0; 1]).await
     };
     tokio::select! {

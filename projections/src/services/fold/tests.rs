@@ -4,7 +4,7 @@ use crate::samples::{SERVICE, Sample};
 
 /// The frames that last changed the spec and what tasks run, the current image and the one to roll back to, the number of
 /// replicas, and the rollout.
-fn known(sample: &Sample) -> String {
+fn summary(sample: &Sample) -> String {
     let Some(service) = sample.service() else { return "gone".to_owned() };
     let image = |spec: &events::ServiceSpec| spec.template().container().image.clone();
     let previous = service.previous.as_ref().map_or("-".to_owned(), |spec| {
@@ -46,8 +46,8 @@ fn a_rollback_goes_to_the_last_spec_that_was_rolled_out_and_a_number_of_replicas
         (&["remove"], "gone"),
     ];
     for (words, expected) in table {
-        let sample = Sample::told(words);
-        assert_eq!(known(&sample), expected, "{words:?}");
+        let sample = Sample::after(words);
+        assert_eq!(summary(&sample), expected, "{words:?}");
         assert_eq!(sample.faults(), [""; 0], "{words:?}");
     }
 }
@@ -64,7 +64,7 @@ fn a_spec_is_kept_as_long_as_a_task_runs_it_or_its_service_is_at_it() {
         (&["make 1", "remove", "reap 1"], &[]),
     ];
     for (words, expected) in table {
-        let sample = Sample::told(words);
+        let sample = Sample::after(words);
         let kept: Vec<u64> = sample.cluster.revisions.iter().map(|((_, version), _)| version).collect();
         assert_eq!(kept, expected, "{words:?}");
     }
@@ -73,7 +73,7 @@ fn a_spec_is_kept_as_long_as_a_task_runs_it_or_its_service_is_at_it() {
 #[test]
 fn a_service_is_found_by_its_name_without_regard_to_case_until_it_is_gone() {
     for (words, found) in [(&["label x"][..], true), (&["remove"], false)] {
-        let sample = Sample::told(words);
+        let sample = Sample::after(words);
         assert_eq!(
             sample.cluster.service_named("WEB").map(|service| service.id),
             found.then_some(SERVICE),

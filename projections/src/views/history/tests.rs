@@ -49,7 +49,7 @@ fn what_is_gone_keeps_its_name() {
 }
 
 #[test]
-fn a_later_history_knows_better() {
+fn a_later_history_takes_precedence() {
     let (mut past, mut later) = (Names::default(), Names::default());
     for kind in [service(1, "web"), node(2, "old")] {
         past.learn(&kind);
@@ -72,10 +72,10 @@ fn the_story_of_a_living_service_can_begin_in_the_middle() {
     }
     let waits = |task| TaskPlacementFailed { tasks: vec![TaskId::from_bits(task)], explanation: "why".to_owned() };
     let waits = |task| Event::by_command(0, Kind::TaskPlacementFailed(waits(task)));
-    let mut story = EventFilter::of(Some(text(1)), []);
-    assert_eq!(story.select([&waits(3)]), [false], "it does not know the task yet");
-    assert!(story.begin_at(&cluster));
-    assert_eq!(story.select([&waits(3), &waits(4)]), [true, false]);
+    let mut filter = EventFilter::of(Some(text(1)), []);
+    assert_eq!(filter.select([&waits(3)]), [false], "it does not know the task yet");
+    assert!(filter.begin_at(&cluster));
+    assert_eq!(filter.select([&waits(3), &waits(4)]), [true, false]);
     assert!(!EventFilter::of(Some(text(9)), []).begin_at(&cluster), "what is gone has left no tasks behind");
 }
 
@@ -88,19 +88,19 @@ fn the_story_of_a_node_has_its_tasks_on_request() {
     let waits = |task| TaskPlacementFailed { tasks: vec![TaskId::from_bits(task)], explanation: "why".to_owned() };
     let waits = |task| Event::by_command(0, Kind::TaskPlacementFailed(waits(task)));
     for with_tasks in [false, true] {
-        let story = EventFilter::of(Some(text(2)), []);
-        let mut story = if with_tasks { story.with_tasks_of_nodes() } else { story };
-        assert_eq!(story.select([&assigned(3, 2)]), [true], "it names the node itself");
-        assert_eq!(story.select([&assigned(4, 5)]), [false]);
-        assert_eq!(story.select([&waits(3), &waits(4)]), [with_tasks, false]);
+        let filter = EventFilter::of(Some(text(2)), []);
+        let mut filter = if with_tasks { filter.with_tasks_of_nodes() } else { filter };
+        assert_eq!(filter.select([&assigned(3, 2)]), [true], "it names the node itself");
+        assert_eq!(filter.select([&assigned(4, 5)]), [false]);
+        assert_eq!(filter.select([&waits(3), &waits(4)]), [with_tasks, false]);
         let global = Event::by_command(0, task(6, 0, Some(2)));
-        assert_eq!(story.select([&global]), [true]);
-        assert_eq!(story.select([&waits(6)]), [with_tasks]);
+        assert_eq!(filter.select([&global]), [true]);
+        assert_eq!(filter.select([&waits(6)]), [with_tasks]);
     }
 }
 
 #[test]
-fn the_last_bearer_of_a_name_is_meant() {
+fn a_name_refers_to_its_last_owner() {
     let mut bearer = NameLookup::of("web");
     for kind in [service(1, "web"), node(2, "db"), service(3, "api"), task(4, 1, None)] {
         bearer.see(&kind);
@@ -114,10 +114,10 @@ fn the_last_bearer_of_a_name_is_meant() {
 #[test]
 fn a_place_means_the_last_task_in_it() {
     let made = [task(3, 1, None), task(4, 2, None), task(5, 1, None), task(6, 0, Some(2))];
-    let story = [[service(1, "web"), node(2, "n1")].as_slice(), &made].concat();
+    let history = [[service(1, "web"), node(2, "n1")].as_slice(), &made].concat();
     for (name, id) in [("web.1", Some(5)), ("web.2", Some(4)), ("web.n1", Some(6)), ("web.3", None), ("api.1", None)] {
         let mut bearer = NameLookup::of(name);
-        story.iter().for_each(|kind| bearer.see(kind));
+        history.iter().for_each(|kind| bearer.see(kind));
         assert_eq!(bearer.found(), id.map_or(Found::Nothing, |id| Found::One(text(id))), "{name}");
     }
 }
@@ -155,18 +155,18 @@ fn what_made_the_managers_move_a_task_belongs_to_its_story() {
     let tasks = vec![TaskId::from_bits(3)];
     let leaves = Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, ..Default::default() });
     let leaves = moved(Some(Reconciler::Restarts), leaves);
-    let begun = [
+    let first_events = [
         moved(None, service(1, "web")),
         moved(Some(Reconciler::Replicated), task(3, 1, None)),
         moved(Some(Reconciler::Schedule), Kind::TaskAssigned(assigned)),
     ];
     for object in [1, 3] {
-        let mut story = EventFilter::of(Some(text(object)), []);
-        assert_eq!(story.select(&begun), [true, true, true], "the command that made it belongs, too");
-        assert_eq!(story.select([&spec_of(2)]), [false], "nothing came of it");
-        assert_eq!(story.select([&spec_of(2), &spec_of(4), &leaves]), [true, false, true], "{object}");
+        let mut filter = EventFilter::of(Some(text(object)), []);
+        assert_eq!(filter.select(&first_events), [true, true, true], "the command that made it belongs, too");
+        assert_eq!(filter.select([&spec_of(2)]), [false], "nothing came of it");
+        assert_eq!(filter.select([&spec_of(2), &spec_of(4), &leaves]), [true, false, true], "{object}");
     }
-    let mut story = EventFilter::of(Some(text(1)), ["task_desired_state_set".to_owned()]);
-    story.select(&begun);
-    assert_eq!(story.select([&spec_of(2), &leaves]), [false, true], "only what was asked for");
+    let mut filter = EventFilter::of(Some(text(1)), ["task_desired_state_set".to_owned()]);
+    filter.select(&first_events);
+    assert_eq!(filter.select([&spec_of(2), &leaves]), [false, true], "only what was asked for");
 }

@@ -33,25 +33,25 @@ impl World {
         for slot in 1..=replicas {
             let (task, node) = (TaskId::from_bits(slot.into()), NodeId::from_bits(u128::from(slot % 10) + 1));
             let (service, desired) = (service(), TaskState::Running.into());
-            sample.tell(
+            sample.apply(
                 0,
                 Kind::TaskCreated(TaskCreated { task, service, spec_version, slot, desired, ..Default::default() }),
             );
-            sample.tell(0, Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
+            sample.apply(0, Kind::TaskAssigned(TaskAssigned { task, node, claims: Vec::new() }));
             let status = TaskStatus { state: state.into(), ..TaskStatus::default() };
-            sample.tell(0, Kind::TaskReported(TaskReported { task, status }));
+            sample.apply(0, Kind::TaskReported(TaskReported { task, status }));
         }
         if state.is_terminal() {
             let (tasks, desired) = ((1..=replicas).map(|task| TaskId::from_bits(task.into())), TaskState::Shutdown);
             let (tasks, cause) = (tasks.collect(), DesiredCause::Restart.into());
-            sample.tell(0, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired: desired.into(), cause }));
+            sample.apply(0, Kind::TaskDesiredStateSet(TaskDesiredStateSet { tasks, desired: desired.into(), cause }));
         }
         Self { sample, candidates: Candidates::default(), ids: IdGenerator::new(ClusterId::from_bits(1), 1_000) }
     }
 
     /// Scales the service, and takes turns until nothing is left; returns the places visited in each turn.
     fn scale(&mut self, to: u64) -> Vec<usize> {
-        self.sample.tell(1, Kind::ServiceScaled(ServiceScaled { service: service(), from: 0, to, reason: None }));
+        self.sample.apply(1, Kind::ServiceScaled(ServiceScaled { service: service(), from: 0, to, reason: None }));
         let mut turns = vec![self.turn()];
         while turns.last().is_some_and(|(_, events)| *events > 0) {
             turns.push(self.turn());
@@ -74,7 +74,7 @@ impl World {
         let mut out = Correction::with_room(LITTLE);
         reconcile(&self.sample.cluster, &scope, &mut ctx, &mut out);
         let events = out.events.len();
-        out.events.into_iter().for_each(|kind| self.sample.tell(1, kind));
+        out.events.into_iter().for_each(|kind| self.sample.apply(1, kind));
         (out.places, events)
     }
 
@@ -102,7 +102,7 @@ fn what_fills_gaps_looks_at_what_is_near_them() {
         // Every third slot becomes free.
         let gaps = (1..=replicas).filter(|slot| slot % 3 == 0).map(|slot| TaskId::from_bits(slot.into()));
         let tasks: Vec<TaskId> = gaps.collect();
-        world.sample.tell(1, Kind::TaskReaped(TaskReaped { tasks }));
+        world.sample.apply(1, Kind::TaskReaped(TaskReaped { tasks }));
         let turns = world.scale(replicas);
         assert!(turns.len() > 9 && turns.iter().all(|places| *places <= 150), "{replicas} replicas: {turns:?}");
         assert_eq!(world.wanted(), replicas);
@@ -126,7 +126,7 @@ fn places_that_ended_for_good_are_looked_at_once_while_others_are_made() {
 fn nothing_is_given_up_before_all_places_are_known() {
     let mut world = World::new(NEW_PLACES_MAX as u64 + 10, TaskState::Running);
     let (kind, to) = (Kind::ServiceScaled, NEW_PLACES_MAX as u64);
-    world.sample.tell(1, kind(ServiceScaled { service: service(), from: 0, to, reason: None }));
+    world.sample.apply(1, kind(ServiceScaled { service: service(), from: 0, to, reason: None }));
     assert_eq!(world.turn(), (NEW_PLACES_MAX, 0));
     assert_eq!(world.turn(), (10, 1));
     assert_eq!(world.wanted(), to);

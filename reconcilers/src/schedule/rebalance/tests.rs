@@ -94,7 +94,7 @@ fn what_a_node_is_like_decides_whether_tasks_move() {
     for (changes, moves) in table {
         let case = format!("{changes:?}");
         let mut sample = sample(&[1, 1], |_| {});
-        changes.into_iter().for_each(|kind| sample.tell(0, kind));
+        changes.into_iter().for_each(|kind| sample.apply(0, kind));
         assert_eq!(!sample.ask(reconcile, 1).is_empty(), moves, "{case}");
     }
     assert_eq!(sample(&[1, 1], |_| {}).offering(9, 0).ask(reconcile, 1), Vec::<String>::new(), "no room");
@@ -107,17 +107,17 @@ fn a_step_waits_for_its_time_and_for_failures_to_be_forgotten() {
         let (task, from, to) = (TaskId::from_bits(2), NodeId::from_bits(from), NodeId::from_bits(to));
         Kind::ServiceRebalanced(ServiceRebalanced { service: service(), task, from, to, reason: String::new() })
     };
-    sample.tell(100, moved(1, 9));
+    sample.apply(100, moved(1, 9));
     assert_eq!(sample.ask(reconcile, 159), ["look at 160"]);
     assert_eq!(sample.ask(reconcile, 160).len(), 4);
     let status = TaskStatus { state: TaskState::Failed.into(), ..TaskStatus::default() };
-    sample.tell(200, Kind::TaskReported(TaskReported { task: TaskId::from_bits(2), status }));
+    sample.apply(200, Kind::TaskReported(TaskReported { task: TaskId::from_bits(2), status }));
     assert_eq!(sample.ask(reconcile, 201), Vec::<String>::new(), "not all run");
     let sample = sample.with_task(3, 2, None, TaskState::Pending).assigned(3, 1).reported(3, TaskState::Running);
     let mut sample = sample;
     let (tasks, desired) = (vec![TaskId::from_bits(2)], TaskState::Shutdown.into());
     let cause = DesiredCause::Restart.into();
-    sample.tell(201, Kind::TaskDesiredStateSet(events::TaskDesiredStateSet { tasks, desired, cause }));
+    sample.apply(201, Kind::TaskDesiredStateSet(events::TaskDesiredStateSet { tasks, desired, cause }));
     assert_eq!(sample.ask(reconcile, 202), ["look at 500"]);
     assert_eq!(sample.ask(reconcile, 500).len(), 4);
 }

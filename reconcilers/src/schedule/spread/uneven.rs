@@ -80,9 +80,9 @@ impl<'l> Comparison<'_, 'l, '_, '_> {
 
     /// Weight of the preferences that a node does not meet.
     fn lacks(&mut self, number: usize) -> u64 {
-        let (dislike, failures) = (self.spread.layout.dislike_of(number), &self.spread.failures);
+        let (penalty, failures) = (self.spread.layout.penalty_of(number), &self.spread.failures);
         let look = &mut Look { failures, filters: self.filters, run: self.run };
-        let Reverse((_, lacks, ..)): Entry = rank(number, dislike, look);
+        let Reverse((_, lacks, ..)): Entry = rank(number, penalty, look);
         lacks
     }
 

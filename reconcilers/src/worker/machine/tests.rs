@@ -109,7 +109,7 @@ fn a_slow_pull_is_reported_after_a_second() {
     assert_eq!(
         phases(&reports[0]),
         [(TaskState::Ready, ms(5000)), (TaskState::Starting, ms(5000))],
-        "what was reported is not told again"
+        "what was reported is not reported again"
     );
 }
 
@@ -208,12 +208,12 @@ fn a_stop_that_the_engine_refuses_is_tried_again_and_its_words_are_shown() {
         machine.assign(TaskState::Shutdown, state);
         assert_eq!(drive(&mut machine, ms(0)).0, [Call::Shutdown]);
         let mut now = ms(2_000);
-        for (pause_s, told) in [(1, 1), (2, 0), (4, 0), (8, 0), (16, 0), (30, 0), (30, 0)] {
+        for (pause_s, reported) in [(1, 1), (2, 0), (4, 0), (8, 0), (16, 0), (30, 0), (30, 0)] {
             machine.finished(StepOutcome::Failed(Call::Shutdown, CallError::Fatal("cannot kill it".into())), now);
             let again = now + Duration::from_secs(pause_s);
             let (calls, reports, wake_at) = drive(&mut machine, now);
             assert_eq!((calls, wake_at), (vec![], Some(again)), "{state:?}");
-            assert_eq!(reports.len(), told, "{state:?}: the same words are no news");
+            assert_eq!(reports.len(), reported, "{state:?}: the same words are no news");
             for report in reports {
                 assert_eq!((report.state(), report.error.as_str()), (state, "cannot kill it"), "it has not ended");
             }
@@ -335,7 +335,7 @@ fn a_long_wait_that_breaks_off_is_taken_up_soon() {
 }
 
 #[test]
-fn the_reason_of_a_wait_is_told_once_and_cleared() {
+fn the_reason_for_waiting_is_recorded_once_and_cleared() {
     let mut machine = assigned(TaskState::Running);
     drive(&mut machine, ms(0));
     let away = || StepOutcome::Failed(Call::Prepare, CallError::Temporary("engine away".into()));
@@ -377,7 +377,7 @@ fn a_withdrawn_task_is_stopped_removed_and_forgotten_in_silence() {
 }
 
 #[test]
-fn a_resumed_task_goes_on_where_it_was_and_says_so() {
+fn a_resumed_task_continues_and_reports_it() {
     for (state, call, at_once) in [
         (TaskState::Preparing, vec![Call::Prepare], false),
         (TaskState::Starting, vec![Call::Start], false),

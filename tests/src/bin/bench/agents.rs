@@ -12,7 +12,7 @@ use crate::crowd::{Counts, Crowd, Identity};
 use crate::daemon::{Daemon, free_ports, runtime};
 use crate::figure::{Figure, Target};
 use crate::prepared;
-use crate::prepared::lived::{self, Life};
+use crate::prepared::lived::{self, HistorySpec};
 
 /// Default number of agents, unless this environment variable is set.
 const AGENTS: u64 = 20_000;
@@ -23,12 +23,12 @@ const SECONDS_VARIABLE: &str = "BENCH_SECONDS";
 /// One in a hundred agents reports something new each second.
 const REPORT_EVERY: Duration = Duration::from_secs(100);
 /// Time limit for all agents to open their sessions.
-const OPEN_PATIENCE: Duration = Duration::from_secs(300);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(300);
 /// Delay before agents connect, so that the manager's own start is not measured. Short, because its nodes are missed from then
 /// on.
-const START_REST: Duration = Duration::from_secs(2);
+const START_IDLE_TIME: Duration = Duration::from_secs(2);
 /// Delay after they have connected.
-const REST: Duration = Duration::from_secs(10);
+const IDLE_TIME: Duration = Duration::from_secs(10);
 /// The manager's own agent, and one session that is being replaced.
 const NOT_OURS: usize = 8;
 
@@ -51,7 +51,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     };
     Ok(vec![
         figure("agents: share of one processor", sample.processors * 100.0, "%", 50.0),
-        figure("agents: memory of one", sample.kib_each, "KiB", 60.0),
+        figure("agents: memory per agent", sample.kib_each, "KiB", 60.0),
         figure("agents: nodes declared down", sample.down as f64, "nodes", 0.0),
     ])
 }
@@ -68,16 +68,16 @@ struct Sample {
 async fn measure(agents: u64, time: Duration) -> Result<Sample> {
     let cluster = PreparedCluster::new(agents, agents).await?;
     let daemon = Daemon::resume(cluster.dir, cluster.remote).await?;
-    tokio::time::sleep(START_REST).await;
+    tokio::time::sleep(START_IDLE_TIME).await;
     let before = daemon.resident_bytes()?;
     let connect = cluster.connect;
     let mut crowd = Crowd::start(daemon.dir(), connect, &cluster.root_pem, &cluster.agents, Some(REPORT_EVERY))?;
     let since = node::clock::now();
-    crowd.wait("all sessions are open", OPEN_PATIENCE, |counts| counts.open == agents).await?;
-    tokio::time::sleep(REST).await;
-    let (begun, counts, cpu) = (Instant::now(), crowd.counts(), daemon.cpu_time()?);
+    crowd.wait("all sessions are open", OPEN_TIMEOUT, |counts| counts.open == agents).await?;
+    tokio::time::sleep(IDLE_TIME).await;
+    let (started, counts, cpu) = (Instant::now(), crowd.counts(), daemon.cpu_time()?);
     tokio::time::sleep(time).await;
-    let (wall, cpu) = (begun.elapsed(), daemon.cpu_time()? - cpu);
+    let (wall, cpu) = (started.elapsed(), daemon.cpu_time()? - cpu);
     let after: Counts = crowd.counts();
     let grown = daemon.resident_bytes()?.saturating_sub(before);
     Ok(Sample {
@@ -109,7 +109,7 @@ impl PreparedCluster {
     }
 
     /// A cluster with this history.
-    pub async fn lived(life: Life) -> Result<Self> {
+    pub async fn lived(life: HistorySpec) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let agents = lived::prepare(&dir.path().join("state"), life).await?;
         Self::of(dir, agents)

@@ -13,7 +13,7 @@ pub const CONNECTIONS_MAX: usize = 8;
 
 /// The result of one run.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct Throughput {
     /// Answers per second.
     pub per_second: f64,
     /// Median latency of an answer, in milliseconds.
@@ -25,13 +25,13 @@ pub async fn run<C, F>(
     connections: &[C],
     callers: usize,
     ask: impl Fn(C, usize, u64) -> F + Copy + Send + 'static,
-) -> Result<Pace>
+) -> Result<Throughput>
 where
     C: Clone + Send + 'static,
     F: Future<Output = Result<()>> + Send,
 {
-    let begun = Instant::now();
-    let end = begun + RUN;
+    let started = Instant::now();
+    let end = started + RUN;
     let mut all = JoinSet::new();
     for caller in 0..callers {
         let connection = connections[caller % connections.len()].clone();
@@ -49,10 +49,10 @@ where
     while let Some(answered) = all.join_next().await {
         times.extend(answered??);
     }
-    let elapsed = begun.elapsed();
+    let elapsed = started.elapsed();
     ensure!(!times.is_empty(), "nothing was answered");
     let middle = times.len() / 2;
     let (_, p50, _) = times.select_nth_unstable(middle);
     let p50_ms = p50.as_secs_f64() * 1_000.0;
-    Ok(Pace { per_second: times.len() as f64 / elapsed.as_secs_f64(), p50_ms })
+    Ok(Throughput { per_second: times.len() as f64 / elapsed.as_secs_f64(), p50_ms })
 }

@@ -17,7 +17,7 @@ const EVENTS: u64 = 1_000_000;
 const EVENTS_VARIABLE: &str = "BENCH_EVENTS";
 const STARTS: usize = 5;
 /// Time limit for the other manager.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The times of a start and of a join.
@@ -45,26 +45,26 @@ async fn measure(events: u64) -> Result<(Vec<f64>, f64)> {
     let mut starts = Vec::new();
     for _ in 0..STARTS {
         daemon.kill()?;
-        let begun = Instant::now();
+        let started = Instant::now();
         daemon.start_again(first)?;
         daemon.await_answer().await?;
-        starts.push(begun.elapsed().as_secs_f64());
+        starts.push(started.elapsed().as_secs_f64());
     }
     let asked = GetClusterRequest { with_tokens: Some(true) };
     let token = daemon.connect().await?.get_cluster(asked).await?.into_inner().join_tokens.manager.clone();
     let join = ["--join-addr".to_owned(), first.to_string(), "--join-token".to_owned(), token];
-    let begun = Instant::now();
+    let started = Instant::now();
     let _other = Daemon::start_at(second, "process", &join).await?;
-    Ok((starts, until_two_vote(&daemon, begun).await?))
+    Ok((starts, until_two_vote(&daemon, started).await?))
 }
 
-async fn until_two_vote(daemon: &Daemon, begun: Instant) -> Result<f64> {
-    while begun.elapsed() < PATIENCE {
+async fn until_two_vote(daemon: &Daemon, started: Instant) -> Result<f64> {
+    while started.elapsed() < TIMEOUT {
         let raft = daemon.connect().await?.get_raft(GetRaftRequest {}).await.context("the first manager answers")?;
         if raft.into_inner().voters == 2 {
-            return Ok(begun.elapsed().as_secs_f64());
+            return Ok(started.elapsed().as_secs_f64());
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    bail!("the other manager did not vote within {PATIENCE:?}")
+    bail!("the other manager did not vote within {TIMEOUT:?}")
 }

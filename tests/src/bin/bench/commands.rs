@@ -14,7 +14,7 @@ use wire::v1::command_request::Command;
 use wire::v1::control_client::ControlClient;
 use wire::v1::{CommandRequest, UpdateNode};
 
-use crate::callers::{self, CONNECTIONS_MAX, Pace, RUN};
+use crate::callers::{self, CONNECTIONS_MAX, RUN, Throughput};
 use crate::daemon::{Daemon, runtime};
 use crate::etcd::{self, Etcd};
 use crate::figure::{Figure, Target};
@@ -27,20 +27,20 @@ const STREAMED: usize = 4_096;
 
 /// The results of one program for each number of callers.
 #[derive(Default)]
-struct Paces(BTreeMap<usize, Vec<Pace>>);
+struct Throughputs(BTreeMap<usize, Vec<Throughput>>);
 
 /// The figures of ours and of etcd, and their ratio.
 pub fn figures() -> Result<Vec<Figure>> {
     runtime()?.block_on(async {
-        let (mut ours, mut theirs, mut streamed) = (Paces::default(), Paces::default(), Vec::new());
+        let (mut ours, mut theirs, mut streamed) = (Throughputs::default(), Throughputs::default(), Vec::new());
         let daemon = Daemon::start("process").await?;
         let etcd = Etcd::start(1).await?;
         // Alternating, so that other load on the machine affects both.
         for callers in CALLERS {
             for _ in 0..RUNS {
-                ours.add(callers, pace(&daemon, &daemon.node, callers).await?);
+                ours.add(callers, measure(&daemon, &daemon.node, callers).await?);
                 if let Some(etcd) = &etcd {
-                    theirs.add(callers, etcd.pace(callers).await?);
+                    theirs.add(callers, etcd.measure(callers).await?);
                 }
             }
         }
@@ -51,7 +51,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     })
 }
 
-fn all_figures(ours: &Paces, theirs: Option<&Paces>, streamed: Vec<f64>) -> Vec<Figure> {
+fn all_figures(ours: &Throughputs, theirs: Option<&Throughputs>, streamed: Vec<f64>) -> Vec<Figure> {
     let how = "label updates of a node, each answered after its fsync; up to 8 HTTP/2 connections to swarmd's unix socket, \
                on the same processors, for 3 s";
     let mut figures = ours.figures("durable commands", "commands/s", how, Some((256, Target::AtLeast(20_000.0))));
@@ -75,12 +75,18 @@ fn all_figures(ours: &Paces, theirs: Option<&Paces>, streamed: Vec<f64>) -> Vec<
     );
     figures.extend(theirs.figures("etcd puts", "puts/s", &how, None));
     let how = "run by run, each beside the other's";
-    let compared = |callers, of: fn(&Pace) -> f64| -> Vec<f64> {
+    let compared = |callers, of: fn(&Throughput) -> f64| -> Vec<f64> {
         ours.of(callers, of).zip(theirs.of(callers, of)).map(|(ours, theirs)| ours / theirs).collect()
     };
-    let rate = |pace: &Pace| pace.per_second;
+    let rate = |measure: &Throughput| measure.per_second;
     figures.extend([
-        figure("p50 of one caller against etcd's", compared(1, |pace| pace.p50_ms), "times", Target::AtMost(0.7), how),
+        figure(
+            "p50 of one caller against etcd's",
+            compared(1, |measure| measure.p50_ms),
+            "times",
+            Target::AtMost(0.7),
+            how,
+        ),
         figure("commands of 256 callers against etcd's", compared(256, rate), "times", Target::AtLeast(2.0), how),
         figure(
             "one stream against etcd's 256 callers",
@@ -93,19 +99,19 @@ fn all_figures(ours: &Paces, theirs: Option<&Paces>, streamed: Vec<f64>) -> Vec<
     figures
 }
 
-impl Paces {
-    fn add(&mut self, callers: usize, pace: Pace) {
-        self.0.entry(callers).or_default().push(pace);
+impl Throughputs {
+    fn add(&mut self, callers: usize, measure: Throughput) {
+        self.0.entry(callers).or_default().push(measure);
     }
 
-    fn of(&self, callers: usize, what: fn(&Pace) -> f64) -> impl Iterator<Item = f64> {
+    fn of(&self, callers: usize, what: fn(&Throughput) -> f64) -> impl Iterator<Item = f64> {
         self.0.get(&callers).into_iter().flatten().map(what)
     }
 
     fn figures(&self, what: &str, unit: &'static str, how: &str, target: Option<(usize, Target)>) -> Vec<Figure> {
         let rate = |callers| Figure {
             name: format!("{what}, {callers} callers"),
-            runs: self.of(callers, |pace| pace.per_second).collect(),
+            runs: self.of(callers, |measure| measure.per_second).collect(),
             unit,
             target: target.filter(|(of, _)| *of == callers).map_or(Target::Shown, |(_, target)| target),
             how: how.to_owned(),
@@ -113,7 +119,7 @@ impl Paces {
         let mut figures: Vec<Figure> = self.0.keys().map(|callers| rate(*callers)).collect();
         figures.push(Figure {
             name: format!("{what}, p50 of one caller"),
-            runs: self.of(1, |pace| pace.p50_ms).collect(),
+            runs: self.of(1, |measure| measure.p50_ms).collect(),
             unit: "ms",
             target: Target::Shown,
             how: how.to_owned(),
@@ -123,7 +129,7 @@ impl Paces {
 }
 
 /// Callers that change the labels of a node.
-pub async fn pace(daemon: &Daemon, node: &str, callers: usize) -> Result<Pace> {
+pub async fn measure(daemon: &Daemon, node: &str, callers: usize) -> Result<Throughput> {
     let mut connections = Vec::new();
     for _ in 0..callers.min(CONNECTIONS_MAX) {
         connections.push((daemon.connect().await?, node.to_owned()));
@@ -140,10 +146,10 @@ async fn of_stream(daemon: &Daemon) -> Result<f64> {
     let mut client: ControlClient<Channel> = daemon.connect().await?;
     let (requests, receiver) = mpsc::channel(STREAMED);
     let node = daemon.node.clone();
-    let begun = Instant::now();
+    let started = Instant::now();
     let send = async move {
         let mut number = 0;
-        while begun.elapsed() < RUN && requests.send(update(node.clone(), 0, number)).await.is_ok() {
+        while started.elapsed() < RUN && requests.send(update(node.clone(), 0, number)).await.is_ok() {
             number += 1;
         }
         number
@@ -160,7 +166,7 @@ async fn of_stream(daemon: &Daemon) -> Result<f64> {
     let (sent, answered) = tokio::join!(send, receive);
     let answered = answered?;
     anyhow::ensure!(sent == answered, "{sent} commands were sent and {answered} answered");
-    Ok(answered as f64 / begun.elapsed().as_secs_f64())
+    Ok(answered as f64 / started.elapsed().as_secs_f64())
 }
 
 /// A command of one of the callers.

@@ -13,9 +13,9 @@ use wire::v1::control_client::ControlClient;
 use wire::v1::{EventsRequest, GetClusterRequest, ListNodesRequest};
 
 /// Time limit for a manager until its only node is ready.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit for a manager with an existing log.
-const RESUME_PATIENCE: Duration = Duration::from_secs(300);
+const RESUME_TIMEOUT: Duration = Duration::from_secs(300);
 /// Delay between two checks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -120,24 +120,24 @@ impl Daemon {
 
     /// Waits until it answers an operator, which is once it has read its log and is the leader.
     pub async fn await_answer(&mut self) -> Result<Duration> {
-        let begun = Instant::now();
-        while begun.elapsed() < RESUME_PATIENCE {
+        let started = Instant::now();
+        while started.elapsed() < RESUME_TIMEOUT {
             if let Some(status) = self.process.try_wait()? {
                 bail!("swarmd ended with {status}");
             }
             if let Ok(mut client) = self.connect().await
                 && client.get_cluster(GetClusterRequest::default()).await.is_ok()
             {
-                return Ok(begun.elapsed());
+                return Ok(started.elapsed());
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        bail!("swarmd did not answer within {RESUME_PATIENCE:?}")
+        bail!("swarmd did not answer within {RESUME_TIMEOUT:?}")
     }
 
     async fn await_node(&mut self) -> Result<String> {
-        let begun = Instant::now();
-        while begun.elapsed() < START_PATIENCE {
+        let started = Instant::now();
+        while started.elapsed() < START_TIMEOUT {
             if let Some(status) = self.process.try_wait()? {
                 bail!("swarmd ended with {status}");
             }
@@ -146,7 +146,7 @@ impl Daemon {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        bail!("swarmd's node was not ready after {START_PATIENCE:?}")
+        bail!("swarmd's node was not ready after {START_TIMEOUT:?}")
     }
 
     async fn ready_node(&self) -> Option<String> {

@@ -10,11 +10,11 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use crate::callers::{self, CONNECTIONS_MAX, Pace};
+use crate::callers::{self, CONNECTIONS_MAX, Throughput};
 use crate::daemon::free_ports;
 
 /// Time limit for its members to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Size of a put's value: about what one of our commands writes.
 pub const VALUE_BYTES: usize = 256;
@@ -72,7 +72,7 @@ impl Etcd {
     }
 
     /// Callers that put, each with its own key.
-    pub async fn pace(&self, callers: usize) -> Result<Pace> {
+    pub async fn measure(&self, callers: usize) -> Result<Throughput> {
         let mut connections = Vec::new();
         for number in 0..callers.min(CONNECTIONS_MAX) {
             connections.push(self.connect(number).await?);
@@ -81,8 +81,8 @@ impl Etcd {
     }
 
     async fn await_answer(&self) -> Result<()> {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        let started = Instant::now();
+        while started.elapsed() < TIMEOUT {
             if let Ok(connection) = self.connect(0).await
                 && put(connection, "begin".to_owned()).await.is_ok()
             {
@@ -90,7 +90,7 @@ impl Etcd {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        bail!("etcd did not answer within {PATIENCE:?}")
+        bail!("etcd did not answer within {TIMEOUT:?}")
     }
 }
 

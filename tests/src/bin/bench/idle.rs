@@ -9,7 +9,7 @@ use crate::figure::{Figure, Target};
 
 const RUNS: usize = 3;
 /// How long the manager is idle before it is measured.
-const REST: Duration = Duration::from_secs(10);
+const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// The figure in MiB.
 pub fn figures() -> Result<Vec<Figure>> {
@@ -22,6 +22,6 @@ pub fn figures() -> Result<Vec<Figure>> {
 
 async fn run() -> Result<f64> {
     let daemon = Daemon::start("process").await?;
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(IDLE_TIME).await;
     Ok(daemon.resident_bytes()? as f64 / f64::from(1 << 20))
 }

@@ -109,7 +109,7 @@ async fn talking(daemon: &Daemon, client: &mut ControlClient<Channel>) -> Result
 
 async fn by_the_engine(docker: &Docker, container: &str, follow: bool) -> Result<Read> {
     let options = LogsOptionsBuilder::new().stdout(true).stderr(true).follow(follow).build();
-    let (begun, mut read) = (Instant::now(), Read { bytes: 0, messages: 0, took: Duration::ZERO });
+    let (started, mut read) = (Instant::now(), Read { bytes: 0, messages: 0, took: Duration::ZERO });
     let mut lines = docker.logs(container, Some(options));
     while let Some(line) = lines.next().await {
         read.bytes += line?.into_bytes().len();
@@ -119,12 +119,12 @@ async fn by_the_engine(docker: &Docker, container: &str, follow: bool) -> Result
         }
     }
     ensure!(read.bytes == BYTES, "the engine has {} bytes of {BYTES}", read.bytes);
-    Ok(Read { took: begun.elapsed(), ..read })
+    Ok(Read { took: started.elapsed(), ..read })
 }
 
 async fn by_a_manager(client: &mut ControlClient<Channel>) -> Result<Read> {
     let request = LogsRequest { services: vec![SERVICE.to_owned()], ..LogsRequest::default() };
-    let (begun, mut read) = (Instant::now(), Read { bytes: 0, messages: 0, took: Duration::ZERO });
+    let (started, mut read) = (Instant::now(), Read { bytes: 0, messages: 0, took: Duration::ZERO });
     let mut parts = client.logs(request).await?.into_inner();
     while let Some(part) = parts.message().await? {
         if let Some(warning) = part.warnings.first() {
@@ -134,7 +134,7 @@ async fn by_a_manager(client: &mut ControlClient<Channel>) -> Result<Read> {
         read.bytes += part.batches.iter().flat_map(|batch| &batch.lines).map(|line| line.data.len() + 1).sum::<usize>();
         read.messages += 1;
     }
-    Ok(Read { took: begun.elapsed(), ..read })
+    Ok(Read { took: started.elapsed(), ..read })
 }
 
 /// The growth of the manager's memory in megabytes while a client requests everything and reads nothing.

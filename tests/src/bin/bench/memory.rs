@@ -34,9 +34,9 @@ pub fn figures() -> Result<Vec<Figure>> {
         how: how.to_owned(),
     };
     Ok(vec![
-        figure("memory of a task", 1, 1_024.0),
-        figure("memory of a node", 0, 2_048.0),
-        figure("memory of the answers of commands", 2, 6_000_000.0),
+        figure("memory per task", 1, 1_024.0),
+        figure("memory per node", 0, 2_048.0),
+        figure("memory of stored answers to commands", 2, 6_000_000.0),
     ])
 }
 
@@ -102,7 +102,7 @@ fn answer(cluster: &mut Cluster, number: u64) {
 /// Resident memory of a process.
 pub fn resident_bytes(process: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no resident memory is told")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("there is no VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1_024)
 }

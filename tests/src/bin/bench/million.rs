@@ -79,7 +79,7 @@ pub fn figures() -> Result<Vec<Figure>> {
             &format!("{} labels of nodes", bench.answered.len()),
         ),
         figure(
-            "other services placed meanwhile, the slowest",
+            "other services placed meanwhile, maximum",
             slowest,
             "ms",
             most(1_000.0),
@@ -93,8 +93,8 @@ pub fn figures() -> Result<Vec<Figure>> {
             Target::Shown,
             "of its turns and of writing, on one thread",
         ),
-        figure("its state written as a checkpoint", written, "s", Target::Shown, &size),
-        figure("its state read from one", read, "s", most(30.0), &size),
+        figure("writing its state as a checkpoint", written, "s", Target::Shown, &size),
+        figure("reading its state from a checkpoint", read, "s", most(30.0), &size),
     ])
 }
 
@@ -110,7 +110,7 @@ struct Bench {
     longest: Duration,
     tickets: Ticket,
     /// Tasks that agents reported as running.
-    told: BTreeSet<TaskId>,
+    reported: BTreeSet<TaskId>,
     /// The tasks as last sent to agents.
     seen: Table<TaskId, Task>,
     /// Pending label changes, and the latencies of finished ones.
@@ -141,7 +141,7 @@ impl Bench {
             computed: Duration::ZERO,
             longest: Duration::ZERO,
             tickets: 0,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             seen: Table::default(),
             asked: BTreeMap::new(),
             answered: Vec::new(),
@@ -162,10 +162,10 @@ impl Bench {
         while self.has_work() {
             self.turn()?;
         }
-        let begun = self.worked;
+        let started = self.worked;
         self.create(replicas)?;
-        let (mut heartbeat, mut label, mut service) = (begun, begun, begun);
-        while (self.told.len() as u64) < replicas + (self.services - 1) * SMALL_REPLICAS || self.has_work() {
+        let (mut heartbeat, mut label, mut service) = (started, started, started);
+        while (self.reported.len() as u64) < replicas + (self.services - 1) * SMALL_REPLICAS || self.has_work() {
             if self.worked >= heartbeat {
                 self.hear_all();
                 heartbeat = self.worked + HEARTBEAT_EVERY;
@@ -174,7 +174,7 @@ impl Bench {
                 self.label()?;
                 label = self.worked + LABEL_EVERY;
             }
-            if self.worked >= service && (self.told.len() as u64) < replicas {
+            if self.worked >= service && (self.reported.len() as u64) < replicas {
                 let ticket = self.create(SMALL_REPLICAS)?;
                 self.creating.insert(ticket, self.worked);
                 service = self.worked + SERVICE_EVERY;
@@ -182,19 +182,19 @@ impl Bench {
             self.turn()?;
         }
         let running = self.leader.cluster().tasks.values().filter(|task| task.state == TaskState::Running).count();
-        ensure!(running == self.told.len(), "{running} of {} tasks run", self.told.len());
+        ensure!(running == self.reported.len(), "{running} of {} tasks run", self.reported.len());
         ensure!(self.creating.is_empty() && self.placing.is_empty(), "all small services have their tasks");
-        Ok(self.worked - begun)
+        Ok(self.worked - started)
     }
 
     /// The size of the state as a checkpoint, and how long it takes to write and to read it.
     fn checkpoint(&self) -> Result<(usize, Duration, Duration)> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let chunks: Vec<Vec<u8>> = snapshot::chunks(self.leader.cluster()).collect();
-        let (written, begun) = (begun.elapsed(), Instant::now());
+        let (written, started) = (started.elapsed(), Instant::now());
         let read = snapshot::read(&chunks)?;
         ensure!(read.tasks.len() == self.leader.cluster().tasks.len(), "all tasks are read");
-        Ok((chunks.iter().map(Vec::len).sum(), written, begun.elapsed()))
+        Ok((chunks.iter().map(Vec::len).sum(), written, started.elapsed()))
     }
 
     fn has_work(&self) -> bool {
@@ -208,13 +208,13 @@ impl Bench {
     /// One turn of the manager; then agents and operators react.
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
-        let begun = Instant::now();
+        let started = Instant::now();
         let computed = thread_time()?;
         let mut all = vec![self.leader.turn(now)];
         self.longest = self.longest.max(thread_time()?.saturating_sub(computed));
         all.extend(self.advance()?);
         self.computed += thread_time()?.saturating_sub(computed);
-        self.worked += begun.elapsed();
+        self.worked += started.elapsed();
         for effects in all {
             for (ticket, outcome) in effects.answers {
                 self.hear_answer(ticket, outcome)?;
@@ -256,7 +256,7 @@ impl Bench {
         let tasks = &self.leader.cluster().tasks;
         let mut given: BTreeMap<NodeId, Vec<TaskId>> = BTreeMap::new();
         for task in tasks.changed_since(&self.seen).filter_map(|(_, task)| task) {
-            let node = task.node.filter(|_| task.state == TaskState::Assigned && self.told.insert(task.id));
+            let node = task.node.filter(|_| task.state == TaskState::Assigned && self.reported.insert(task.id));
             if let Some(node) = node {
                 given.entry(node).or_default().push(task.id);
             }

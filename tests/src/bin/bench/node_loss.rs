@@ -22,7 +22,7 @@ use crate::figure::{Figure, Target};
 const RUNS: usize = 10;
 const WORKERS: usize = RUNS + 1;
 /// Time limit for everything here.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The figure in seconds.
@@ -36,8 +36,8 @@ pub fn figures() -> Result<Vec<Figure>> {
     );
     let figure = |name: &str, runs, target| Figure { name: name.to_owned(), runs, unit: "s", target, how: how.clone() };
     Ok(vec![
-        figure("node killed to its task running elsewhere", runs, Target::Shown),
-        figure("node killed to its task running elsewhere, slowest", vec![slowest], Target::AtMost(6.0)),
+        figure("from the kill of a node to its task running elsewhere", runs, Target::Shown),
+        figure("from the kill of a node to its task running elsewhere, maximum", vec![slowest], Target::AtMost(6.0)),
     ])
 }
 
@@ -114,12 +114,12 @@ async fn ready(manager: &Daemon) -> Result<Vec<NodeId>> {
 }
 
 async fn until_joined(manager: &Daemon, before: &[NodeId]) -> Result<NodeId> {
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    let started = Instant::now();
+    while started.elapsed() < TIMEOUT {
         if let Some(joined) = ready(manager).await?.into_iter().find(|node| !before.contains(node)) {
             return Ok(joined);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    bail!("a worker was not ready within {PATIENCE:?}")
+    bail!("a worker was not ready within {TIMEOUT:?}")
 }

@@ -37,7 +37,7 @@ const LABEL_TOGETHER: usize = 4_096;
 /// Tasks of one service.
 const SERVICE_TASKS: u64 = 10_000;
 /// The interval of the nodes' heartbeats during the preparation.
-const HEAR_EVERY: Duration = Duration::from_secs(2);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Delay between two checks of the assignments.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -55,7 +55,7 @@ pub async fn prepare_history(state_dir: &Path, events: u64) -> Result<()> {
 /// Creates the directory of a manager with this many workers and tasks; returns the workers' credentials.
 pub async fn prepare(state_dir: &Path, nodes: u64, tasks: u64) -> Result<Vec<Identity>> {
     let preparing = Arc::new(found(state_dir).await?);
-    let heard = tokio::spawn(Arc::clone(&preparing).hear_all());
+    let heard = tokio::spawn(Arc::clone(&preparing).send_heartbeats());
     let identities = preparing.join_all(nodes).await;
     let made = preparing.run_tasks(tasks).await;
     heard.abort();
@@ -120,7 +120,7 @@ impl Preparing {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, of)| (*id, *of)).collect()
     }
 
-    async fn hear_all(self: Arc<Self>) {
+    async fn send_heartbeats(self: Arc<Self>) {
         loop {
             let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for (node, session) in sessions {
@@ -128,7 +128,7 @@ impl Preparing {
                     eprintln!("bench: a heartbeat was refused: {}", rejection.sentence);
                 }
             }
-            tokio::time::sleep(HEAR_EVERY).await;
+            tokio::time::sleep(HEARTBEAT_INTERVAL).await;
         }
     }
 

@@ -13,7 +13,7 @@ use crate::agents::{PreparedCluster, number};
 use crate::crowd::Crowd;
 use crate::daemon::{Daemon, runtime};
 use crate::figure::{Figure, Target};
-use crate::prepared::lived::Life;
+use crate::prepared::lived::HistorySpec;
 
 /// The cluster: services with 50 tasks each.
 const SERVICES: u64 = 2_000;
@@ -23,10 +23,10 @@ const NODES: u64 = 1_000;
 const UPDATES: u64 = 32_000;
 const UPDATES_VARIABLE: &str = "BENCH_UPDATES";
 /// For the figure about the loss of nodes.
-const SMALL: Life = Life { nodes: 1_000, services: 200, replicas: 50, updates: 0 };
+const SMALL: HistorySpec = HistorySpec { nodes: 1_000, services: 200, replicas: 50, updates: 0 };
 const RUNS: usize = 11;
 /// Time limit for the workers to open their sessions, and for the manager to build the tree of its history.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Number of points of the past that are read: enough for a 99th percentile.
 const POINTS: usize = 100;
@@ -43,17 +43,18 @@ pub fn figures() -> Result<Vec<Figure>> {
 }
 
 /// The manager of a cluster with this history, and its workers.
-async fn manager(life: Life) -> Result<(Daemon, Crowd)> {
+async fn manager(life: HistorySpec) -> Result<(Daemon, Crowd)> {
     let cluster = PreparedCluster::lived(life).await?;
     let mut daemon = Daemon::resume(cluster.dir, cluster.remote).await?;
     let mut crowd = Crowd::start(daemon.dir(), cluster.connect, &cluster.root_pem, &cluster.agents, None)?;
-    crowd.wait("all sessions are open", PATIENCE, |counts| counts.open == life.nodes).await?;
+    crowd.wait("all sessions are open", TIMEOUT, |counts| counts.open == life.nodes).await?;
     daemon.await_answer().await?;
     Ok((daemon, crowd))
 }
 
 async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
-    let (daemon, _crowd) = manager(Life { nodes: NODES, services: SERVICES, replicas: REPLICAS, updates }).await?;
+    let (daemon, _crowd) =
+        manager(HistorySpec { nodes: NODES, services: SERVICES, replicas: REPLICAS, updates }).await?;
     let end = newest(&daemon, &[])?;
     // From here on all services exist.
     let grown = newest(&daemon, &["--kind", "service_created"])?;
@@ -108,7 +109,7 @@ async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
         figure("verify an export", vec![verified], "frames/s", Target::AtLeast(300_000.0)),
         figure("events export to jsonl", vec![events as f64 / exported], "events/s", Target::AtLeast(300_000.0)),
         figure("events export to proto", vec![events as f64 / kept_seconds], "events/s", Target::Shown),
-        figure("state directory against its frames", vec![disk], "times", Target::AtMost(1.6)),
+        figure("size of the state directory against its frames", vec![disk], "times", Target::AtMost(1.6)),
         figure(
             "memory of the manager",
             vec![daemon.resident_bytes()? as f64 / f64::from(1 << 20)],
@@ -120,11 +121,11 @@ async fn of_long_history(updates: u64) -> Result<Vec<Figure>> {
 
 /// The duration of an export of all frames in seconds, once the tree over them exists.
 async fn export_frames(daemon: &Daemon, file: &Path) -> Result<f64> {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         match timed(daemon, &["events", "export", "--as", "proto", &file.to_string_lossy()]) {
             Ok((_, seconds)) => return Ok(seconds),
-            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            Err(error) if started.elapsed() > TIMEOUT => return Err(error),
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
         if file.exists() {
@@ -135,7 +136,7 @@ async fn export_frames(daemon: &Daemon, file: &Path) -> Result<f64> {
 
 async fn survive() -> Result<Figure> {
     let (daemon, _crowd) = manager(SMALL).await?;
-    let Life { nodes, services, replicas, .. } = SMALL;
+    let HistorySpec { nodes, services, replicas, .. } = SMALL;
     let took = timed(&daemon, &["whatif", "survive"])?.1;
     let how = format!("{nodes} nodes, {services} services with {replicas} tasks each");
     Ok(Figure { name: "whatif survive".to_owned(), runs: vec![took], unit: "s", target: Target::AtMost(10.0), how })
@@ -152,20 +153,20 @@ fn newest(daemon: &Daemon, wanted: &[&str]) -> Result<u64> {
 /// Frames per second of `swarmlog-verify`.
 fn verify(export: &Path, frames: u64) -> Result<f64> {
     let program = std::env::current_exe()?.with_file_name("swarmlog-verify");
-    let begun = Instant::now();
+    let started = Instant::now();
     let output = Command::new(&program).arg(export).stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("{} cannot be started; build it first", program.display()))?;
     ensure!(output.status.success(), "an export is not well: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(frames as f64 / begun.elapsed().as_secs_f64())
+    Ok(frames as f64 / started.elapsed().as_secs_f64())
 }
 
 /// One call, which must succeed, and its duration in seconds.
 fn timed(daemon: &Daemon, words: &[&str]) -> Result<(Output, f64)> {
     let program = std::env::current_exe()?.with_file_name("swarmctl");
-    let begun = Instant::now();
+    let started = Instant::now();
     let output = Command::new(&program).arg("--socket").arg(daemon.socket()).args(words).stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("{} cannot be started; build it first", program.display()))?;
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     // Exit code 2 means that there are changes, or losses that leave tasks without a node.
     let is_found = output.status.code() == Some(2) && (words.contains(&"--dry-run") || words.contains(&"survive"));
     if !output.status.success() && !is_found {

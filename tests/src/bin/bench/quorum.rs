@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use events::Timestamp;
 use wire::v1::{GetClusterRequest, GetRaftRequest, MemberState};
 
-use crate::callers::{self, Pace};
+use crate::callers::{self, Throughput};
 use crate::commands::{self, update};
 use crate::daemon::{Daemon, free_ports, runtime};
 use crate::etcd::Etcd;
@@ -20,7 +20,7 @@ const RUNS: usize = 5;
 /// How often the leader is killed.
 const FAILOVERS: usize = 30;
 /// Time limit for everything here.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Delay between two attempts to write while there is no leader.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
@@ -44,8 +44,8 @@ pub fn figures() -> Result<Vec<Figure>> {
              on the same processors"
         );
         let figure = |name: &str, runs, target| Figure { name: name.to_owned(), runs, unit: "s", target, how: how.clone() };
-        figures.push(figure("leader killed to the next command", failovers, Target::Shown));
-        figures.push(figure("leader killed to the next command, slowest", vec![slowest], Target::AtMost(1.5)));
+        figures.push(figure("from the kill of the leader to the next accepted command", failovers, Target::Shown));
+        figures.push(figure("from the kill of the leader to the next accepted command, slowest", vec![slowest], Target::AtMost(1.5)));
         Ok(figures)
     })
 }
@@ -80,8 +80,8 @@ impl Managers {
 
     /// Waits until every manager's view of raft meets a condition.
     async fn until(&self, what: &str, is_so: impl Fn(&wire::v1::RaftView) -> bool) -> Result<()> {
-        let begun = Instant::now();
-        'again: while begun.elapsed() < PATIENCE {
+        let started = Instant::now();
+        'again: while started.elapsed() < TIMEOUT {
             for daemon in &self.daemons {
                 let Some(raft) = raft(daemon).await else {
                     tokio::time::sleep(LOOK_AGAIN).await;
@@ -94,13 +94,13 @@ impl Managers {
             }
             return Ok(());
         }
-        bail!("waited {PATIENCE:?} in vain until {what}")
+        bail!("timed out after {TIMEOUT:?} waiting until {what}")
     }
 
     /// The number of the leader.
     async fn leader(&self) -> Result<usize> {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        let started = Instant::now();
+        while started.elapsed() < TIMEOUT {
             for (number, daemon) in self.daemons.iter().enumerate() {
                 if raft(daemon).await.is_some_and(|raft| raft.leader == Some(raft.node)) {
                     return Ok(number);
@@ -131,8 +131,8 @@ impl Managers {
                     break 'accepted killed.elapsed();
                 }
             }
-            if killed.elapsed() > PATIENCE {
-                bail!("nobody accepted a command for {PATIENCE:?}");
+            if killed.elapsed() > TIMEOUT {
+                bail!("no manager accepted a command for {TIMEOUT:?}");
             }
             tokio::time::sleep(TRY_AGAIN).await;
         };
@@ -146,8 +146,8 @@ impl Managers {
     }
 
     /// The throughput of commands at the leader.
-    pub async fn pace(&self, callers: usize) -> Result<Pace> {
-        commands::pace(&self.daemons[self.leader().await?], &self.node, callers).await
+    pub async fn measure(&self, callers: usize) -> Result<Throughput> {
+        commands::measure(&self.daemons[self.leader().await?], &self.node, callers).await
     }
 
     /// The current term, which increases with each election.
@@ -174,11 +174,11 @@ async fn follower_reads(managers: &Managers) -> Result<Figure> {
     let connection = [follower.connect().await?];
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        let pace = callers::run(&connection, 1, |mut client, _, _| async move {
+        let measure = callers::run(&connection, 1, |mut client, _, _| async move {
             client.get_cluster(GetClusterRequest::default()).await?;
             Ok(())
         });
-        runs.push(pace.await?.p50_ms);
+        runs.push(measure.await?.p50_ms);
     }
     let how = "one caller reads the cluster at a follower, which asks the leader, which asks the others, each time; in runs of 3 s";
     let name = "linearizable read at a follower, p50".to_owned();
@@ -194,13 +194,13 @@ async fn beside_etcd(managers: &Managers) -> Result<Vec<Figure>> {
                members; in turns of 3 s";
     let mut figures = Vec::new();
     for (callers, of, target) in [
-        (256, (|pace: &Pace| pace.per_second) as fn(&Pace) -> f64, Target::AtLeast(2.0)),
-        (1, |pace: &Pace| pace.p50_ms, Target::AtMost(0.8)),
+        (256, (|measure: &Throughput| measure.per_second) as fn(&Throughput) -> f64, Target::AtLeast(2.0)),
+        (1, |measure: &Throughput| measure.p50_ms, Target::AtMost(0.8)),
     ] {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
-            ours.push(of(&managers.pace(callers).await?));
-            theirs.push(of(&etcd.pace(callers).await?));
+            ours.push(of(&managers.measure(callers).await?));
+            theirs.push(of(&etcd.measure(callers).await?));
         }
         let (what, unit) = if callers == 1 { ("p50 of one caller", "ms") } else { ("256 callers", "commands/s") };
         let figure = |name: String, runs, unit, target| Figure { name, runs, unit, target, how: how.to_owned() };

@@ -55,14 +55,14 @@ fn frames() -> Vec<Bytes> {
     };
     close((0..NODES).flat_map(fixture::node).collect());
     close((0..SERVICES).map(|service| fixture::service(service, TASKS / SERVICES)).collect());
-    let mut told = NODES * 3 + SERVICES;
+    let mut written = NODES * 3 + SERVICES;
     let mut number = 0;
-    while told < EVENTS {
-        pending.extend(lives(number));
-        number += LIVES;
+    while written < EVENTS {
+        pending.extend(task_lifetimes(number));
+        number += INTERLEAVED_TASKS;
         while pending.len() >= FRAME_EVENTS {
             let rest = pending.split_off(FRAME_EVENTS);
-            told += FRAME_EVENTS as u64;
+            written += FRAME_EVENTS as u64;
             close(std::mem::replace(&mut pending, rest));
         }
     }
@@ -70,13 +70,13 @@ fn frames() -> Vec<Bytes> {
 }
 
 /// Number of tasks whose lives are interleaved.
-const LIVES: u64 = 20;
+const INTERLEAVED_TASKS: u64 = 20;
 
 /// Events of new tasks from their creation until they run, and of the end of the tasks that they replace.
-fn lives(first: u64) -> Vec<Kind> {
+fn task_lifetimes(first: u64) -> Vec<Kind> {
     let at = fixture::time(first);
     let mut kinds = Vec::new();
-    for task in first..first + LIVES {
+    for task in first..first + INTERLEAVED_TASKS {
         if let Some(old) = task.checked_sub(TASKS) {
             kinds.push(fixture::reported(old, TaskState::Failed, Some(1), at));
             kinds.push(Kind::TaskReaped(TaskReaped { tasks: vec![fixture::task_id(old)] }));
@@ -108,11 +108,11 @@ fn encode(index: u64, previous_hash: Vec<u8>, kinds: Vec<Kind>) -> Bytes {
 fn fold(frames: &[Bytes]) -> Result<f64> {
     let mut folded = Folded::default();
     let mut events = 0;
-    let begun = cpu_time()?;
+    let started = cpu_time()?;
     for (index, bytes) in (2..).zip(frames) {
         events += folded.fold_frame(index, bytes)?.events.len();
     }
-    let rate = events as f64 / (cpu_time()? - begun).as_secs_f64();
+    let rate = events as f64 / (cpu_time()? - started).as_secs_f64();
     ensure!(events as u64 >= EVENTS, "all events are folded");
     Ok(rate)
 }

@@ -14,9 +14,9 @@ use crate::figure::{Figure, Target};
 const TASKS: u64 = 1_000_000;
 const TASKS_VARIABLE: &str = "BENCH_TASKS";
 /// Time limit for all sessions.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the cluster is idle before the restart, and watched after it.
-const REST: Duration = Duration::from_secs(10);
+const IDLE_TIME: Duration = Duration::from_secs(10);
 const WATCH: Duration = Duration::from_secs(30);
 
 /// The times until it answers and until all sessions are open again, and what was lost meanwhile.
@@ -37,8 +37,8 @@ pub fn figures() -> Result<Vec<Figure>> {
         how: what.clone(),
     };
     Ok(vec![
-        figure("restart: until operators are answered", sample.answered.as_secs_f64(), "s", Target::Shown),
-        figure("restart: until all sessions are back", sample.back.as_secs_f64(), "s", Target::AtMost(30.0)),
+        figure("restart: until operators get answers", sample.answered.as_secs_f64(), "s", Target::Shown),
+        figure("restart: until all sessions are open again", sample.back.as_secs_f64(), "s", Target::AtMost(30.0)),
         figure("restart: sessions dropped again", sample.dropped as f64, "sessions", Target::AtMost(0.0)),
         figure("restart: nodes declared down", sample.down as f64, "nodes", Target::AtMost(0.0)),
     ])
@@ -56,17 +56,17 @@ async fn measure(agents: u64, tasks: u64) -> Result<Sample> {
     let cluster = PreparedCluster::new(agents, tasks).await?;
     let mut daemon = Daemon::resume(cluster.dir, cluster.remote).await?;
     let mut crowd = Crowd::start(daemon.dir(), cluster.connect, &cluster.root_pem, &cluster.agents, None)?;
-    crowd.wait("all sessions are open", PATIENCE, |counts| counts.open == agents).await?;
-    tokio::time::sleep(REST).await;
+    crowd.wait("all sessions are open", TIMEOUT, |counts| counts.open == agents).await?;
+    tokio::time::sleep(IDLE_TIME).await;
     let (before, since): (Counts, _) = (crowd.counts(), node::clock::now());
     ensure!(before.open == agents, "sessions were lost before the restart: {before:?}");
-    let begun = Instant::now();
+    let started = Instant::now();
     daemon.kill_and_resume(cluster.remote)?;
     daemon.await_answer().await?;
-    let answered = begun.elapsed();
+    let answered = started.elapsed();
     let back = |counts: &Counts| counts.open == agents && counts.opened >= before.opened + agents;
-    crowd.wait("all sessions are back", PATIENCE, back).await?;
-    let (back, first) = (begun.elapsed(), crowd.counts());
+    crowd.wait("all sessions are back", TIMEOUT, back).await?;
+    let (back, first) = (started.elapsed(), crowd.counts());
     ensure!(first.tasks - before.tasks >= tasks, "agents were sent all tasks: {first:?}");
     tokio::time::sleep(WATCH).await;
     let last = crowd.counts();

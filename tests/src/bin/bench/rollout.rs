@@ -45,7 +45,7 @@ pub fn figures() -> Result<Vec<Figure>> {
     let alone_how = "the same containers one after another: kill, create, start and remove over the unix socket";
     Ok(vec![
         figure("rolling update", ours, "s", Target::Shown, &how),
-        figure("the same by the Docker API", alone, "s", Target::Shown, alone_how),
+        figure("the same through the Docker API", alone, "s", Target::Shown, alone_how),
         figure("rolling update against the Docker API", compared, "times", Target::AtMost(1.05), "measured in turn"),
     ])
 }
@@ -80,13 +80,13 @@ async fn through_the_cluster(
     for _ in 0..TASKS {
         await_event(events, is_running).await?;
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     let update = UpdateService { service: service.clone(), spec: spec(run, AFTER), ..UpdateService::default() };
     execute(client, Command::UpdateService(update)).await?;
     for _ in 0..TASKS {
         await_event(events, is_running).await?;
     }
-    let elapsed = begun.elapsed();
+    let elapsed = started.elapsed();
     await_event(events, |kind| matches!(kind, Kind::UpdateCompleted(_))).await?;
     execute(client, Command::RemoveService(RemoveService { service })).await?;
     let left = Cell::new(TASKS);
@@ -109,14 +109,14 @@ async fn through_the_engine(docker: &Docker, run: usize) -> Result<f64> {
     for number in 0..TASKS {
         start(docker, &name(BEFORE, number), BEFORE).await?;
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     for number in 0..TASKS {
         let old = name(BEFORE, number);
         docker.kill_container(&old, Some(KillContainerOptionsBuilder::new().signal("SIGKILL").build())).await?;
         start(docker, &name(AFTER, number), AFTER).await?;
         docker.remove_container(&old, Some(RemoveContainerOptionsBuilder::new().force(true).build())).await?;
     }
-    let elapsed = begun.elapsed();
+    let elapsed = started.elapsed();
     for number in 0..TASKS {
         let force = RemoveContainerOptionsBuilder::new().force(true).build();
         docker.remove_container(&name(AFTER, number), Some(force)).await?;

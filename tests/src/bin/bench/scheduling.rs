@@ -45,9 +45,9 @@ fn waiting(nodes: u64) -> Cluster {
 fn run(waiting: &Cluster) -> Result<f64> {
     let mut candidates = Candidates::default();
     place_all(waiting.clone(), &mut candidates)?;
-    let begun = cpu_time()?;
+    let started = cpu_time()?;
     let placed = (0..REPEATS).map(|_| place_all(waiting.clone(), &mut candidates)).collect::<Result<Vec<_>>>()?;
-    let elapsed = cpu_time()? - begun;
+    let elapsed = cpu_time()? - started;
     drop(placed);
     Ok((REPEATS * TASKS) as f64 / elapsed.as_secs_f64())
 }

@@ -37,8 +37,13 @@ pub fn figures() -> Result<Vec<Figure>> {
     let extra = pairs.iter().map(|(ours, alone)| ours - alone).collect();
     Ok(vec![
         figure("service create to running", ours, Target::Shown, "until a follower of the events sees RUNNING"),
-        figure("the same by the Docker API", alone, Target::Shown, "create and start over the unix socket"),
-        figure("what the cluster adds", extra, Target::AtMost(100.0), "the difference of each pair, measured in turn"),
+        figure("the same through the Docker API", alone, Target::Shown, "create and start over the unix socket"),
+        figure(
+            "overhead of the cluster",
+            extra,
+            Target::AtMost(100.0),
+            "the difference of each pair, measured in turn",
+        ),
     ])
 }
 
@@ -92,14 +97,14 @@ async fn through_the_cluster(
         mode: Some(Mode::Replicated(ReplicatedMode { replicas: 1 })),
         ..ServiceSpec::default()
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     let service = execute(
         client,
         Command::CreateService(CreateService { spec: Box::new(spec), registry_auth: None, env_secrets: Vec::new() }),
     )
     .await?;
     await_event(events, is_running).await?;
-    let elapsed = begun.elapsed();
+    let elapsed = started.elapsed();
     execute(client, Command::RemoveService(RemoveService { service })).await?;
     await_event(events, |kind| matches!(kind, Kind::TaskReaped(_))).await?;
     Ok(elapsed.as_secs_f64() * 1_000.0)
@@ -142,10 +147,10 @@ async fn through_the_engine(docker: &Docker, run: usize) -> Result<f64> {
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
     let image = Some(IMAGE.to_owned());
     let body = ContainerCreateBody { image, entrypoint: Some(sleeping()), ..ContainerCreateBody::default() };
-    let begun = Instant::now();
+    let started = Instant::now();
     docker.create_container(Some(options), body).await?;
     docker.start_container(&name, None::<StartContainerOptions>).await?;
-    let elapsed = begun.elapsed();
+    let elapsed = started.elapsed();
     let force = RemoveContainerOptionsBuilder::new().force(true).build();
     docker.remove_container(&name, Some(force)).await?;
     Ok(elapsed.as_secs_f64() * 1_000.0)

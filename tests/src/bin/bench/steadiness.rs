@@ -52,9 +52,9 @@ fn spin(is_over: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
 async fn watch(time: Duration) -> Result<(f64, f64)> {
     let managers = Managers::start().await?;
     let (since, before) = (node::clock::now(), managers.term().await?);
-    let begun = Instant::now();
-    while begun.elapsed() < time {
-        managers.pace(CALLERS).await?;
+    let started = Instant::now();
+    while started.elapsed() < time {
+        managers.measure(CALLERS).await?;
     }
     let elections = managers.term().await? - before;
     Ok((elections as f64, managers.declared_down(since).await? as f64))

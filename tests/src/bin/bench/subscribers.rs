@@ -21,7 +21,7 @@ const COMMITS: u64 = 200;
 /// Delay between two of them, as with people and deployments.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Time limit for one commit to reach all.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A subscriber received an event of the frame with this index.
 type Shown = (u64, Instant);
@@ -97,7 +97,7 @@ async fn one(
     let index = client.execute(update(daemon.node.clone(), 0, number)).await?.into_inner().index;
     let (answered, mut count, mut last) = (Instant::now(), 0, Duration::ZERO);
     while count < SUBSCRIBERS {
-        let next = tokio::time::timeout(PATIENCE, shown.recv()).await;
+        let next = tokio::time::timeout(TIMEOUT, shown.recv()).await;
         let next = next.with_context(|| format!("{count} of {SUBSCRIBERS} have frame {index}"))?;
         let (found, at) = next.context("the subscribers ended")?;
         if found == index {

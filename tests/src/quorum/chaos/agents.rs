@@ -35,9 +35,9 @@ pub fn run(seed: u64, verbose: bool) -> anyhow::Result<Summary> {
         }
         chaos.act()?;
     }
-    chaos.quorum.fleet.mend(chaos.quorum.clock.now());
+    chaos.quorum.fleet.repair(chaos.quorum.clock.now());
     chaos.quorum.fleet.start_agents(chaos.quorum.clock.now());
-    chaos.mend()?;
+    chaos.repair()?;
     chaos.converge()?;
     let twice = chaos.quorum.fleet.started_twice();
     ensure!(twice.is_empty(), "tasks ran more than once: {twice:?}");
@@ -72,7 +72,7 @@ impl Chaos {
                 "does not reach a manager"
             }
             4 => {
-                fleet.mend(now);
+                fleet.repair(now);
                 "reaches all managers, and all others do"
             }
             5 => {
@@ -86,7 +86,7 @@ impl Chaos {
                 "loses a container"
             }
         };
-        self.quorum.say(|| format!("node {node} {what} (manager {})", manager + 1));
+        self.quorum.log_step(|| format!("node {node} {what} (manager {})", manager + 1));
     }
 
     /// Waits until all desired tasks run on their nodes, and nothing else runs.

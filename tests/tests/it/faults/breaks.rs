@@ -19,11 +19,11 @@ pub enum Fault {
     /// The same for the leader.
     LeaderCutOff,
     /// One manager's messages to the others are lost.
-    NotHeard,
+    SendsNothing,
     /// One manager receives no messages of the others.
-    Deaf,
+    ReceivesNothing,
     /// One manager's messages to one other are lost.
-    NotHeardByOne,
+    OneLinkCut,
     /// One manager is partitioned from the agents.
     AgentsCutOff,
     /// One manager loses power.
@@ -58,9 +58,9 @@ impl Fault {
         Self::Paused,
         Self::CutOff,
         Self::LeaderCutOff,
-        Self::NotHeard,
-        Self::Deaf,
-        Self::NotHeardByOne,
+        Self::SendsNothing,
+        Self::ReceivesNothing,
+        Self::OneLinkCut,
         Self::AgentsCutOff,
         Self::PowerCut,
         Self::AllPowerCut,
@@ -101,14 +101,14 @@ pub fn cause(
             std::thread::sleep(length);
             machines.signal(victim, "-CONT");
         }
-        Fault::CutOff => cut(machines, &[not_heard(victim), deaf(victim)].concat(), length),
+        Fault::CutOff => cut(machines, &[outgoing_links(victim), incoming_links(victim)].concat(), length),
         Fault::LeaderCutOff => {
             let leader = machines.leader().unwrap_or(victim);
-            cut(machines, &[not_heard(leader), deaf(leader)].concat(), length);
+            cut(machines, &[outgoing_links(leader), incoming_links(leader)].concat(), length);
         }
-        Fault::NotHeard => cut(machines, &not_heard(victim), length),
-        Fault::Deaf => cut(machines, &deaf(victim), length),
-        Fault::NotHeardByOne => cut(machines, &[(victim, other)], length),
+        Fault::SendsNothing => cut(machines, &outgoing_links(victim), length),
+        Fault::ReceivesNothing => cut(machines, &incoming_links(victim), length),
+        Fault::OneLinkCut => cut(machines, &[(victim, other)], length),
         Fault::AgentsCutOff => cut_agents(machines, victim, length),
         Fault::PowerCut => cut_power(machines, &[victim], length),
         Fault::AllPowerCut => cut_power(machines, &[0, 1, 2], Duration::ZERO),
@@ -151,13 +151,13 @@ pub fn cause(
 }
 
 /// The links from a manager to the others.
-fn not_heard(victim: usize) -> Vec<(usize, usize)> {
+fn outgoing_links(victim: usize) -> Vec<(usize, usize)> {
     (0..MANAGERS).filter(|other| *other != victim).map(|other| (victim, other)).collect()
 }
 
 /// The links from the others to a manager.
-fn deaf(victim: usize) -> Vec<(usize, usize)> {
-    not_heard(victim).into_iter().map(|(from, to)| (to, from)).collect()
+fn incoming_links(victim: usize) -> Vec<(usize, usize)> {
+    outgoing_links(victim).into_iter().map(|(from, to)| (to, from)).collect()
 }
 
 fn cut(machines: &Machines, links: &[(usize, usize)], length: Duration) {

@@ -11,11 +11,11 @@ use events::{Annotations, CommandId, ConfigSpec, ContainerSpec, Id, ReplicatedMo
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tests::linearizability::{Action, Operation};
-use wire::v1::command_request::Command as Asked;
+use wire::v1::command_request::Command as WireCommand;
 use wire::v1::{CommandRequest, CreateConfig, CreateService, EventsRequest, InspectServicesRequest, ScaleService};
 
 /// How long a client waits for an answer before it tries another manager.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Delay between two requests of a client.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The same for registers, whose histories are checked: longer, since the check takes quadratic time.
@@ -64,7 +64,7 @@ pub struct Client {
     pub number: u64,
     pub sockets: Vec<PathBuf>,
     pub journal: Arc<Journal>,
-    pub begun: Instant,
+    pub started: Instant,
 }
 
 impl Client {
@@ -89,9 +89,9 @@ impl Client {
     }
 
     /// Repeats a command until it is acknowledged; `None` once the journal is closed.
-    async fn until_acknowledged(&self, manager: &mut usize, id: CommandId, command: Asked) -> Option<u64> {
+    async fn until_acknowledged(&self, manager: &mut usize, id: CommandId, command: WireCommand) -> Option<u64> {
         while !self.journal.is_over() {
-            let asked = tokio::time::timeout(PATIENCE, self.ask(*manager, id, command.clone())).await;
+            let asked = tokio::time::timeout(TIMEOUT, self.ask(*manager, id, command.clone())).await;
             if let Ok(Ok(index)) = asked {
                 return Some(index);
             }
@@ -101,7 +101,7 @@ impl Client {
         None
     }
 
-    async fn ask(&self, manager: usize, id: CommandId, command: Asked) -> Result<u64, ()> {
+    async fn ask(&self, manager: usize, id: CommandId, command: WireCommand) -> Result<u64, ()> {
         let mut client = wire::connect(self.socket(manager)).await.map_err(drop)?;
         let answered = client.execute(CommandRequest { id, command: Some(command), ..CommandRequest::default() }).await;
         answered.map(|reply| reply.into_inner().index).map_err(drop)
@@ -112,7 +112,7 @@ impl Client {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_ns(0) + self.begun.elapsed()
+        Timestamp::from_unix_ns(0) + self.started.elapsed()
     }
 
     /// Sets and reads registers, each time at a random manager. A register is the number of replicas of a service that no node
@@ -143,11 +143,11 @@ impl Client {
     async fn operate(&self, manager: usize, key: u64, value: Option<u64>, id: CommandId) -> Option<Operation> {
         let called = self.now();
         let Some(replicas) = value else {
-            let seen = tokio::time::timeout(PATIENCE, self.read(manager, key)).await.ok()?.ok()?;
+            let seen = tokio::time::timeout(TIMEOUT, self.read(manager, key)).await.ok()?.ok()?;
             return Some(Operation { key, action: Action::Read(Some(seen)), called, answered: Some(self.now()) });
         };
-        let scale = Asked::ScaleService(ScaleService { service: format!("r{key}"), replicas });
-        let asked = tokio::time::timeout(PATIENCE, self.ask(manager, id, scale)).await;
+        let scale = WireCommand::ScaleService(ScaleService { service: format!("r{key}"), replicas });
+        let asked = tokio::time::timeout(TIMEOUT, self.ask(manager, id, scale)).await;
         // A command that was refused or not answered may take effect at any time.
         let answered = matches!(asked, Ok(Ok(_))).then(|| self.now());
         Some(Operation { key, action: Action::Write(replicas), called, answered })
@@ -182,7 +182,7 @@ impl Client {
         let mut stream = client.events(request).await?.into_inner();
         self.journal.subscriptions.fetch_add(1, Ordering::Relaxed);
         while !self.journal.is_over() {
-            match tokio::time::timeout(PATIENCE, stream.message()).await {
+            match tokio::time::timeout(TIMEOUT, stream.message()).await {
                 Ok(Ok(Some(event))) => {
                     // Part of the frame that it continues with was received before.
                     let place = (event.index, event.ordinal);
@@ -201,15 +201,15 @@ impl Client {
     }
 }
 
-fn config(name: &str) -> Asked {
+fn config(name: &str) -> WireCommand {
     let spec = ConfigSpec {
         annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }),
         ..Default::default()
     };
-    Asked::CreateConfig(CreateConfig { spec, data: b"data".to_vec() })
+    WireCommand::CreateConfig(CreateConfig { spec, data: b"data".to_vec() })
 }
 
-fn register(key: u64) -> Asked {
+fn register(key: u64) -> WireCommand {
     let container = ContainerSpec { image: "x".to_owned(), ..ContainerSpec::default() };
     let placement = events::Placement { constraints: vec!["node.hostname==nowhere".to_owned()], ..Default::default() };
     let spec = ServiceSpec {
@@ -218,5 +218,5 @@ fn register(key: u64) -> Asked {
         mode: Some(Mode::Replicated(ReplicatedMode { replicas: 0 })),
         ..ServiceSpec::default()
     };
-    Asked::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() })
+    WireCommand::CreateService(CreateService { spec: Box::new(spec), ..CreateService::default() })
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::hosts::Hosts;
-use crate::process::{Answer, PATIENCE, poll, program, run};
+use crate::process::{Answer, TIMEOUT, poll, program, run};
 use crate::quorum::ask_role;
 use crate::units::processes;
 
@@ -25,7 +25,7 @@ pub const MACHINES: usize = 5;
 pub const SERVICE: &str = "web";
 pub const REPLICAS: usize = 4;
 /// Log messages of a manager when it votes, and when it is no longer a manager.
-const VOTES: &str = "this manager has joined, and votes";
+const VOTES: &str = "this manager has joined and can vote";
 const IS_WORKER: &str = "this node is a worker from now on";
 
 /// The machines, and what runs on them.
@@ -191,7 +191,7 @@ impl Machines {
     #[track_caller]
     pub fn await_end(&mut self, number: usize, why: &str) {
         let mut child = self.children[number].take().expect("it runs");
-        let ended = poll(PATIENCE, || child.try_wait().expect("waited"));
+        let ended = poll(TIMEOUT, || child.try_wait().expect("waited"));
         self.children[number] = Some(child);
         let ended = ended.unwrap_or_else(|| panic!("m{number} goes on: {why}\n{}", self.log(number)));
         assert!(!ended.success(), "m{number} ends well: {why}");
@@ -292,7 +292,7 @@ impl Machines {
 
     #[track_caller]
     pub fn until<T>(&self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
-        poll(PATIENCE, || look(self)).unwrap_or_else(|| {
+        poll(TIMEOUT, || look(self)).unwrap_or_else(|| {
             let tail = |number| {
                 self.log(number)
                     .lines()

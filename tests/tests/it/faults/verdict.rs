@@ -65,7 +65,7 @@ fn subscription(journal: &Journal, history: &[(u64, Bytes)]) {
 
 /// Only managers are ever down: workers must not be lost because their manager is.
 fn no_worker_was_lost(history: &[(u64, Bytes)]) {
-    let (mut names, mut lost, mut story) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut names, mut lost, mut lines) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (index, stored) in history {
         let frame = events::codec::decode_frame(stored).expect("a frame");
         for kind in frame.events.into_iter().filter_map(|event| event.kind) {
@@ -75,16 +75,16 @@ fn no_worker_was_lost(history: &[(u64, Bytes)]) {
             } else if let Kind::NodeDeclaredDown(down) = &kind {
                 let worker = names.get(&down.node).filter(|name| name.starts_with('w'));
                 lost.extend(worker.map(|name| format!("frame {index}, {at}: {name}")));
-                story.push(format!("{index} {at} {kind:?}"));
+                lines.push(format!("{index} {at} {kind:?}"));
             } else if matches!(kind, Kind::NodeRegistered(_) | Kind::NodeDisconnected(_) | Kind::LeadershipAssumed(_)) {
-                story.push(format!("{index} {at} {kind:?}"));
+                lines.push(format!("{index} {at} {kind:?}"));
             }
         }
     }
     assert!(
         lost.is_empty(),
         "workers that were declared down, though nothing happened to them: {lost:?}\n{names:?}\n{}",
-        story.join("\n")
+        lines.join("\n")
     );
 }
 

@@ -60,7 +60,7 @@ async fn copy<M: Manager>(
         }
         if let Some(damaged) = page.damaged {
             let sentence = format!("frame {} cannot be read: {}", damaged.from, damaged.reason);
-            let hint = "ask another manager with --host; `swarmctl audit verify --live` names all that is damaged";
+            let hint = "ask another manager with --host; `swarmctl audit verify --live` names all damaged frames";
             return Err(Failure::new(Kind::Other, sentence).hint(hint));
         }
     }
@@ -89,7 +89,7 @@ impl Target {
     /// Writes a frame unless the file contains it; returns whether it was written.
     fn append(&mut self, stored: &[u8]) -> Result<bool, Failure> {
         let frame = codec::decode_frame(stored);
-        let damaged = |error| Failure::new(Kind::Other, format!("the manager sent what is no frame: {error}"));
+        let damaged = |error| Failure::new(Kind::Other, format!("the manager sent an invalid frame: {error}"));
         let index = frame.map_err(damaged)?.header.index;
         if self.last.is_some_and(|last| index <= last) {
             return Ok(false);
@@ -136,6 +136,6 @@ fn last_frame(file: &File, path: &Path) -> Result<(Option<u64>, u64), Failure> {
 }
 
 fn no_export(path: &Path, at: u64) -> Failure {
-    let sentence = format!("{} is no export of frames: byte {at} begins none that could follow", path.display());
-    Failure::new(Kind::Usage, sentence).hint("say the format of the file with --as, or choose another name")
+    let sentence = format!("{} is not an export of frames: byte {at} does not start a valid frame", path.display());
+    Failure::new(Kind::Usage, sentence).hint("set the format of the file with --as, or choose another name")
 }

@@ -81,11 +81,11 @@ fn cluster() -> Cluster {
     cluster
 }
 
-fn told(before: &Cluster, after: &Cluster, kind: &Kind) -> String {
-    told_beside(&mut CrashLoops::default(), before, after, kind)
+fn logged(before: &Cluster, after: &Cluster, kind: &Kind) -> String {
+    logged_with(&mut CrashLoops::default(), before, after, kind)
 }
 
-fn told_beside(crash_loops: &mut CrashLoops, before: &Cluster, after: &Cluster, kind: &Kind) -> String {
+fn logged_with(crash_loops: &mut CrashLoops, before: &Cluster, after: &Cluster, kind: &Kind) -> String {
     let notice = Witness { index: 7, before, after }.notice(kind, crash_loops);
     notice.map_or("-".to_owned(), |Notice { level, topic, sentence, index, .. }| {
         assert_eq!(index, Some(7));
@@ -158,9 +158,9 @@ fn an_event_is_a_line_or_nothing() {
     ];
     let cluster = cluster();
     for (kind, line) in table {
-        assert_eq!(told(&cluster, &cluster, &kind), line);
+        assert_eq!(logged(&cluster, &cluster, &kind), line);
         if matches!(kind, Kind::NodeRemoved(_)) {
-            assert_eq!(told(&cluster, &Cluster::default(), &kind), line, "the state before knows the name");
+            assert_eq!(logged(&cluster, &Cluster::default(), &kind), line, "the state before knows the name");
         }
     }
 }
@@ -174,11 +174,11 @@ fn a_node_that_flaps_is_not_said_to_be_up() {
     apply(&mut after, 2, [down.clone(), down.clone(), down, registered.clone()]);
     let line = "Warn node n2 is connected, at 10.0.0.3, and still counts as down: flapping: lost 3 times in 10 minutes; takes \
                 tasks again at 1970-01-01T00:00:30.000000000Z if it stays connected";
-    assert_eq!(told(&cluster(), &after, &registered), line);
+    assert_eq!(logged(&cluster(), &after, &registered), line);
 }
 
 #[test]
-fn a_rollout_that_stopped_is_told_with_its_cause() {
+fn a_stopped_rollout_is_logged_with_its_cause() {
     let before = cluster();
     let mut after = before.clone();
     apply(&mut after, 2, [failed(3, "exit status 1")]);
@@ -193,7 +193,7 @@ fn a_rollout_that_stopped_is_told_with_its_cause() {
         (paused(gone.clone()), format!("Warn the update of service web paused: {gone}")),
     ];
     for (kind, line) in table {
-        assert_eq!(told(&before, &after, &kind), line);
+        assert_eq!(logged(&before, &after, &kind), line);
     }
 }
 
@@ -204,11 +204,11 @@ fn a_task_gives_up_when_it_failed_and_its_place_stays_empty() {
     let mut after = before.clone();
     apply(&mut after, 2, [failed(3, "exit status 1"), failed(4, "exit status 2"), both.clone()]);
     let line = "Warn task web.1 and 1 more gave up: exit status 1; its restart policy does not start it again";
-    assert_eq!(told(&before, &after, &both), line);
+    assert_eq!(logged(&before, &after, &both), line);
     let mut restarted = before.clone();
     apply(&mut restarted, 2, [failed(3, "exit status 1"), created(5, 1, Some(task(3)))]);
-    assert_eq!(told(&before, &restarted, &let_go(&[3], DesiredCause::Restart)), "-");
-    assert_eq!(told(&before, &after, &let_go(&[3], DesiredCause::ScaleDown)), "-");
+    assert_eq!(logged(&before, &restarted, &let_go(&[3], DesiredCause::Restart)), "-");
+    assert_eq!(logged(&before, &after, &let_go(&[3], DesiredCause::ScaleDown)), "-");
 }
 
 /// The lines about a place whose task fails ten times with this error and this delay between restarts, where `at_once` events are
@@ -227,7 +227,7 @@ fn crash_loop(error: &str, delay_ns: Option<u64>, at_once: usize) -> Vec<String>
         apply(&mut after, next as u64, [ended(last, error), again.clone()]);
         waiting.push(again);
         if waiting.len() == at_once {
-            lines.extend(waiting.drain(..).map(|kind| told_beside(&mut crash_loops, &before, &after, &kind)));
+            lines.extend(waiting.drain(..).map(|kind| logged_with(&mut crash_loops, &before, &after, &kind)));
         }
     }
     lines.retain(|line| line != "-");
@@ -235,7 +235,7 @@ fn crash_loop(error: &str, delay_ns: Option<u64>, at_once: usize) -> Vec<String>
 }
 
 #[test]
-fn a_crash_loop_is_told_of_once() {
+fn a_crash_loop_is_logged_once() {
     let grows = "each restart is delayed longer than the one before, up to a limit";
     let table = [
         ("exit status 1", None, 1, format!("failed 5 times in a row; {grows}: exit status 1")),
@@ -257,11 +257,11 @@ fn a_crash_loop_is_told_of_once() {
 fn what_no_event_says_is_seen_in_the_states() {
     let until = Timestamp::from_unix_ns(0);
     let before = Published { cluster: cluster(), leads: true, ..Published::default() };
-    let set_aside = std::sync::Arc::new([(service(), until)].into());
-    let after = Published { leads: false, set_aside, ..before.clone() };
-    let told: Vec<(Level, Topic)> =
+    let quarantined = std::sync::Arc::new([(service(), until)].into());
+    let after = Published { leads: false, quarantined, ..before.clone() };
+    let logged: Vec<(Level, Topic)> =
         of_states(&before, &after).iter().map(|notice| (notice.level, notice.topic)).collect();
-    assert_eq!(told, [(Level::Warn, Topic::LeadershipLost), (Level::Error, Topic::ServiceSetAside)]);
+    assert_eq!(logged, [(Level::Warn, Topic::LeadershipLost), (Level::Error, Topic::ServiceSetAside)]);
     assert_eq!(of_states(&after, &after), []);
 }
 

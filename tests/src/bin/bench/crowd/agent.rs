@@ -143,10 +143,10 @@ impl Agent {
         // As with real machines, not all start at the same moment.
         tokio::time::sleep(rand::random_range(Duration::ZERO..Duration::from_secs(1))).await;
         loop {
-            let begun = Instant::now();
+            let started = Instant::now();
             let Err(ended) = self.session().await;
             self.shared.note(&ended);
-            if begun.elapsed() >= STABLE_AFTER {
+            if started.elapsed() >= STABLE_AFTER {
                 backoff.reset();
             }
             let pause = backoff.pause(&mut rand::rng());

@@ -12,10 +12,10 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::agent::{Agent, Shared};
-use super::{Identity, tell};
+use super::{Identity, write_counts};
 
 /// The interval of these reports.
-const TELL_EVERY: Duration = Duration::from_millis(100);
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs the agents listed in the file, until the parent process is gone.
 pub fn run(order: &str) -> Result<()> {
@@ -36,8 +36,8 @@ pub fn run(order: &str) -> Result<()> {
             tokio::spawn(agent.hold());
         }
         loop {
-            tokio::time::sleep(TELL_EVERY).await;
-            tell(&shared.counts())?;
+            tokio::time::sleep(REPORT_INTERVAL).await;
+            write_counts(&shared.counts())?;
         }
     })
 }

@@ -135,11 +135,11 @@ impl Crowd {
     }
 
     /// Waits until a condition on the counters holds; returns how long that took.
-    pub async fn wait(&mut self, what: &str, patience: Duration, done: impl Fn(&Counts) -> bool) -> Result<Duration> {
-        let begun = Instant::now();
+    pub async fn wait(&mut self, what: &str, timeout: Duration, done: impl Fn(&Counts) -> bool) -> Result<Duration> {
+        let started = Instant::now();
         while !done(&self.counts()) {
-            if begun.elapsed() > patience {
-                bail!("{what} not within {} s: {:?}", patience.as_secs(), self.counts());
+            if started.elapsed() > timeout {
+                bail!("{what} not within {} s: {:?}", timeout.as_secs(), self.counts());
             }
             for (process, _) in &mut self.members {
                 if let Some(status) = process.try_wait()? {
@@ -148,7 +148,7 @@ impl Crowd {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        Ok(begun.elapsed())
+        Ok(started.elapsed())
     }
 }
 
@@ -162,7 +162,7 @@ fn spawn(order: &Path) -> Result<(Child, Arc<Mutex<Counts>>)> {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             match Counts::from_json(&line) {
                 Ok(counts) => *heard.lock().unwrap_or_else(PoisonError::into_inner) = counts,
-                Err(error) => eprintln!("bench: agents say what nobody understands: {error}"),
+                Err(error) => eprintln!("bench: cannot parse the counters of the agents: {error}"),
             }
         }
     });
@@ -170,7 +170,7 @@ fn spawn(order: &Path) -> Result<(Child, Arc<Mutex<Counts>>)> {
 }
 
 /// Writes one line to the parent process.
-fn tell(counts: &Counts) -> std::io::Result<()> {
+fn write_counts(counts: &Counts) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", counts.to_json())?;
     out.flush()

@@ -15,7 +15,7 @@ use crate::fixture;
 
 /// The size of the cluster and the length of its history.
 #[derive(Debug, Clone, Copy)]
-pub struct Life {
+pub struct HistorySpec {
     /// Workers.
     pub nodes: u64,
     /// Services.
@@ -30,12 +30,12 @@ pub struct Life {
 const UPDATE_TOGETHER: u64 = 200;
 /// Number of nodes that report at a time: few, so that frames are about as large as in a cluster whose nodes do not wait for each
 /// other.
-const TELL_TOGETHER: usize = 16;
+const REPORT_BATCH: usize = 16;
 
 /// Creates the directory of this cluster's leader, and returns the workers' credentials.
-pub async fn prepare(state_dir: &Path, life: Life) -> Result<Vec<Identity>> {
+pub async fn prepare(state_dir: &Path, life: HistorySpec) -> Result<Vec<Identity>> {
     let preparing = Arc::new(super::found(state_dir).await?);
-    let heard = tokio::spawn(Arc::clone(&preparing).hear_all());
+    let heard = tokio::spawn(Arc::clone(&preparing).send_heartbeats());
     let lived = preparing.live(life).await;
     heard.abort();
     // The task is cancelled at an await, and returns the core.
@@ -46,7 +46,7 @@ pub async fn prepare(state_dir: &Path, life: Life) -> Result<Vec<Identity>> {
 }
 
 impl Preparing {
-    async fn live(&self, life: Life) -> Result<Vec<Identity>> {
+    async fn live(&self, life: HistorySpec) -> Result<Vec<Identity>> {
         let spec = ClusterSpec { task_history_limit: Some(0), ..ClusterSpec::default() };
         let settings = UpdateCluster { spec, version: None, unlock_key: None, archive_key: None };
         self.ask(operator(), Command::UpdateCluster(settings)).await?;
@@ -71,7 +71,7 @@ impl Preparing {
     }
 
     /// Sets another image for all tasks at once.
-    async fn update(&self, id: ServiceId, number: u64, life: Life) -> Result<Option<String>> {
+    async fn update(&self, id: ServiceId, number: u64, life: HistorySpec) -> Result<Option<String>> {
         let mut spec = Box::new(service(number % life.services, life.replicas));
         spec.update = Some(UpdateConfig { parallelism: Some(0), ..UpdateConfig::default() });
         if let Some(container) = spec.task.as_mut().and_then(|task| task.container.as_mut()) {
@@ -86,7 +86,7 @@ impl Preparing {
         loop {
             let sessions = self.sessions();
             let mut reported = 0;
-            for together in sessions.chunks(TELL_TOGETHER) {
+            for together in sessions.chunks(REPORT_BATCH) {
                 let state = self.core.handle.state();
                 let due = |node: NodeId| -> Vec<(TaskId, TaskStatus)> {
                     state.cluster.tasks_of_node(node).filter_map(next_status).collect()

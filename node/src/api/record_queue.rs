@@ -17,9 +17,9 @@ use wire::v1::EventRecord;
 use super::status;
 
 /// Maximum bytes of queued records, or one record, however large.
-const WAITING_BYTES_MAX: u32 = 64 * 1024;
+const QUEUE_BYTES_MAX: u32 = 64 * 1024;
 /// Maximum bytes of records that are queued together, or one record: the sender is woken once a batch, not once a record.
-const BATCH_BYTES_MAX: u32 = WAITING_BYTES_MAX / 2;
+const BATCH_BYTES_MAX: u32 = QUEUE_BYTES_MAX / 2;
 /// Memory of a record in addition to its encoded size.
 const RECORD_BYTES: usize = 512;
 /// How long a reader may stall while its queue is full: enough time to read a screenful.
@@ -31,11 +31,11 @@ struct Batch {
     _room: OwnedSemaphorePermit,
 }
 
-type Waiting = Result<Batch, Status>;
+type QueuedRecord = Result<Batch, Status>;
 
 /// The sending end of the queue.
 pub(super) struct Queue {
-    batches: mpsc::UnboundedSender<Waiting>,
+    batches: mpsc::UnboundedSender<QueuedRecord>,
     /// The other end, as long as there is a reader.
     reader: Weak<Mutex<Reader>>,
     room: Arc<Semaphore>,
@@ -43,7 +43,7 @@ pub(super) struct Queue {
 
 /// The queue of a reader.
 struct Reader {
-    batches: mpsc::UnboundedReceiver<Waiting>,
+    batches: mpsc::UnboundedReceiver<QueuedRecord>,
     /// The rest of the current batch.
     begun: Option<Batch>,
 }
@@ -60,7 +60,7 @@ pub(super) fn queue() -> (Queue, Records) {
     // The semaphore bounds it.
     let (sender, batches) = mpsc::unbounded_channel();
     let reader = Arc::new(Mutex::new(Reader { batches, begun: None }));
-    let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX as usize));
+    let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize));
     (Queue { batches: sender, reader: Arc::downgrade(&reader), room }, Records(reader))
 }
 
@@ -78,9 +78,9 @@ impl Queue {
         let room = tokio::select! {
             biased;
             room = Arc::clone(&self.room).acquire_many_owned(bytes) => room.map_err(|_| Stopped)?,
-            () = self.gone() => return Err(Stopped),
+            () = self.disconnected() => return Err(Stopped),
             () = tokio::time::sleep(STALLED_MAX) => {
-                self.let_go(records.front().map_or(0, |record| record.index));
+                self.drop_reader(records.front().map_or(0, |record| record.index));
                 return Err(Stopped);
             }
         };
@@ -94,12 +94,12 @@ impl Queue {
     }
 
     /// Returns when the reader has disconnected.
-    pub(super) async fn gone(&self) {
+    pub(super) async fn disconnected(&self) {
         self.batches.closed().await;
     }
 
     /// Discards the queue, before the record with this index, and sends where to continue.
-    fn let_go(&self, index: u64) {
+    fn drop_reader(&self, index: u64) {
         let Some(reader) = self.reader.upgrade() else { return };
         let mut first = index;
         let mut reader = lock(&reader);
@@ -123,7 +123,7 @@ fn next_batch(records: &mut VecDeque<EventRecord>) -> Option<(VecDeque<EventReco
         if with_it > BATCH_BYTES_MAX && !batch.is_empty() {
             break;
         }
-        bytes = with_it.min(WAITING_BYTES_MAX);
+        bytes = with_it.min(QUEUE_BYTES_MAX);
         batch.extend(records.pop_front());
     }
     (!batch.is_empty()).then_some((batch, bytes))
@@ -183,7 +183,7 @@ mod tests {
         assert!(fits(25 * 1024), "there is room again");
         records.next().await;
         records.next().await;
-        assert!(fits(10 * WAITING_BYTES_MAX as usize), "one always fits");
+        assert!(fits(10 * QUEUE_BYTES_MAX as usize), "one always fits");
         records.next().await;
         let small = (0..).take_while(|_| fits(1)).count();
         assert!((100..1_024).contains(&small), "small ones take room too, {small} of them all");
@@ -195,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_goes_through_in_its_order_whatever_its_records_take() {
         let (queue, records) = queue();
-        let sizes = [1, 10 * WAITING_BYTES_MAX as usize, 1, BATCH_BYTES_MAX as usize, 7, 0];
+        let sizes = [1, 10 * QUEUE_BYTES_MAX as usize, 1, BATCH_BYTES_MAX as usize, 7, 0];
         let page: Vec<EventRecord> = (0..600).map(|index| record(index, sizes[index as usize % sizes.len()])).collect();
         let room = Arc::clone(&queue.room);
         let put = async {
@@ -205,7 +205,7 @@ mod tests {
         };
         let (read, ()) = tokio::join!(records.map(|record| record.expect("a record").index).collect::<Vec<_>>(), put);
         assert_eq!(read, (0..600).collect::<Vec<_>>());
-        assert_eq!(room.available_permits(), WAITING_BYTES_MAX as usize);
+        assert_eq!(room.available_permits(), QUEUE_BYTES_MAX as usize);
     }
 
     #[tokio::test]
@@ -215,7 +215,7 @@ mod tests {
         for expected in 1..=4 {
             assert!(records.next().await.is_some_and(|record| record.is_ok_and(|record| record.index == expected)));
         }
-        queue.let_go(10);
+        queue.drop_reader(10);
         let told = records.next().await.and_then(Result::err).expect("the last thing it hears");
         let told = Refusal::from_status(&told).expect("a refusal");
         assert!(told.hint.as_ref().is_some_and(|hint| hint.contains("`--from 5`")), "{told:?}");
@@ -233,7 +233,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(queue.room.available_permits(), WAITING_BYTES_MAX as usize, "nothing is kept for it");
+        assert_eq!(queue.room.available_permits(), QUEUE_BYTES_MAX as usize, "nothing is kept for it");
         let told = records.next().await.and_then(Result::err).expect("the last thing it hears");
         let told = Refusal::from_status(&told).expect("a refusal");
         assert!(told.hint.as_ref().is_some_and(|hint| hint.contains("`--from 8`")), "{told:?}");

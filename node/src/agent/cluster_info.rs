@@ -9,21 +9,21 @@ use tokio::sync::watch;
 
 /// The latest reports.
 #[derive(Debug)]
-pub struct Told {
+pub struct ClusterInfo {
     managers: Mutex<Vec<String>>,
     role: watch::Sender<Option<Role>>,
     leaves: AtomicBool,
 }
 
-impl Default for Told {
+impl Default for ClusterInfo {
     fn default() -> Self {
         Self { managers: Mutex::default(), role: watch::Sender::new(None), leaves: AtomicBool::default() }
     }
 }
 
-impl Told {
+impl ClusterInfo {
     /// Sets the managers' addresses, in the order to try them. An empty list is ignored: the sender has none.
-    pub fn hear_managers(&self, managers: Vec<String>) {
+    pub fn set_managers(&self, managers: Vec<String>) {
         if !managers.is_empty() {
             *self.managers.lock().unwrap_or_else(PoisonError::into_inner) = managers;
         }
@@ -35,17 +35,17 @@ impl Told {
     }
 
     /// Sets the role that operators want the node to have.
-    pub fn hear_role(&self, role: Role) {
-        self.role.send_if_modified(|told| told.replace(role) != Some(role));
+    pub fn set_role(&self, role: Role) {
+        self.role.send_if_modified(|current| current.replace(role) != Some(role));
     }
 
     /// Sets whether the node was asked to leave its cluster, which then removes it.
-    pub fn hear_leave(&self, leaves: bool) {
+    pub fn set_leaving(&self, leaves: bool) {
         self.leaves.store(leaves, Ordering::Relaxed);
     }
 
     /// Whether the node is leaving its cluster: its removal is then expected.
-    pub fn leaves(&self) -> bool {
+    pub fn is_leaving(&self) -> bool {
         self.leaves.load(Ordering::Relaxed)
     }
 

@@ -13,29 +13,29 @@ use wire::v1::Refusal;
 
 /// Refuses all calls but one.
 #[derive(Clone)]
-pub struct OnlyLayer {
+pub struct SingleCallLayer {
     /// The path of the call.
     pub path: &'static str,
     /// Returns the response to every other call, from the current state.
     pub refusal: Arc<dyn Fn() -> Refusal + Send + Sync>,
 }
 
-impl<S> Layer<S> for OnlyLayer {
-    type Service = OnlyService<S>;
+impl<S> Layer<S> for SingleCallLayer {
+    type Service = SingleCallService<S>;
 
-    fn layer(&self, inner: S) -> OnlyService<S> {
-        OnlyService { inner, only: self.clone() }
+    fn layer(&self, inner: S) -> SingleCallService<S> {
+        SingleCallService { inner, layer: self.clone() }
     }
 }
 
-/// See [`OnlyLayer`].
+/// See [`SingleCallLayer`].
 #[derive(Clone)]
-pub struct OnlyService<S> {
+pub struct SingleCallService<S> {
     inner: S,
-    only: OnlyLayer,
+    layer: SingleCallLayer,
 }
 
-impl<S> Service<Request<Body>> for OnlyService<S>
+impl<S> Service<Request<Body>> for SingleCallService<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -49,10 +49,10 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.uri().path() == self.only.path {
+        if request.uri().path() == self.layer.path {
             return Box::pin(self.inner.call(request));
         }
-        let refused = tonic::Status::from((self.only.refusal)());
+        let refused = tonic::Status::from((self.layer.refusal)());
         Box::pin(async { Ok(refused.into_http()) })
     }
 }

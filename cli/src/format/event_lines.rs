@@ -113,15 +113,15 @@ mod tests {
 INDEX     TIME                       EVENT                     BY                   WHAT
 12        1970-01-01T00:00:01.500Z   service_created           operator root        web: nginx:1.27, 2 replicas (reason: first release)
 ";
-        let told = |width| heading(width) + &line(&record, RecordNames::with(&record), width);
-        assert_eq!(told(None), expected);
-        assert_eq!(told(Some(140)), expected);
+        let rendered = |width| heading(width) + &line(&record, RecordNames::with(&record), width);
+        assert_eq!(rendered(None), expected);
+        assert_eq!(rendered(Some(140)), expected);
         let wide = "\
 INDEX     TIME                       EVENT                     BY                   WHAT
 12        1970-01-01T00:00:01.500Z   service_created           operator root        web: nginx:1.27, 2 replicas (reason: first
                                                                                     release)
 ";
-        assert_eq!(told(Some(130)), wide);
+        assert_eq!(rendered(Some(130)), wide);
         let narrow = "\
 INDEX   TIME                  EVENT                   BY
         WHAT
@@ -129,11 +129,11 @@ INDEX   TIME                  EVENT                   BY
         web: nginx:1.27, 2 replicas
         (reason: first release)
 ";
-        assert_eq!(told(Some(80)), narrow.replace("replicas\n        (reason", "replicas (reason"));
+        assert_eq!(rendered(Some(80)), narrow.replace("replicas\n        (reason", "replicas (reason"));
         let cut = narrow
             .replace("EVENT                   BY", "EVENT  …")
             .replace("service_created         operator root", "service…");
-        assert_eq!(told(Some(38)), cut);
+        assert_eq!(rendered(Some(38)), cut);
     }
 
     #[test]

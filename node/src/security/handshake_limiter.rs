@@ -28,7 +28,7 @@ pub(super) struct Rates {
     /// For one node.
     pub(super) node: Rate,
     /// For all unauthenticated clients together.
-    pub(super) strangers: Rate,
+    pub(super) unauthenticated: Rate,
     /// For all joiners together.
     pub(super) joiners: Rate,
     /// For all nodes together.
@@ -47,7 +47,7 @@ pub(super) struct Rates {
 pub(super) const RATES: Rates = Rates {
     source: Rate { capacity: 64, interval: Duration::from_millis(10) },
     node: Rate { capacity: 8, interval: Duration::from_millis(500) },
-    strangers: Rate { capacity: 128, interval: Duration::from_millis(5) },
+    unauthenticated: Rate { capacity: 128, interval: Duration::from_millis(5) },
     joiners: Rate { capacity: 128, interval: Duration::from_millis(5) },
     members: Rate { capacity: 128, interval: Duration::from_millis(5) },
     wait_max: Duration::from_secs(2),
@@ -62,9 +62,9 @@ const APPLICANTS_MIN: usize = 1_024;
 
 /// The tokens spent on handshakes.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct HandshakeLimiter {
     rates: Rates,
-    strangers: Queue,
+    unauthenticated: Queue,
     joiners: Queue,
     members: Queue,
     own: BTreeMap<Applicant, Bucket>,
@@ -86,14 +86,14 @@ struct Queue {
 
 /// An admitted handshake with its tokens: it starts when they are available.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct Ticket {
     applicant: Applicant,
     /// When its own token is available.
     own_turn: Instant,
     /// Its place in the queue of its kind.
     place: (Instant, u64),
     /// Notified when it may start earlier than estimated.
-    pub(super) sooner: Arc<Notify>,
+    pub(super) advanced: Arc<Notify>,
 }
 
 impl Queue {
@@ -101,11 +101,11 @@ impl Queue {
     fn enter(&mut self, rate: Rate, wait: Duration, now: Instant) -> ((Instant, u64), Arc<Notify>) {
         self.bucket.take(rate, now);
         self.last += 1;
-        let (place, sooner) = ((now + wait + self.earlier, self.last), Arc::default());
+        let (place, advanced) = ((now + wait + self.earlier, self.last), Arc::default());
         if !wait.is_zero() {
-            self.waiting.insert(place, Arc::clone(&sooner));
+            self.waiting.insert(place, Arc::clone(&advanced));
         }
-        (place, sooner)
+        (place, advanced)
     }
 
     fn wait(&self, (turn, _): (Instant, u64), now: Instant) -> Duration {
@@ -116,24 +116,24 @@ impl Queue {
     fn give_back(&mut self, rate: Rate, now: Instant) {
         self.bucket.give_back(rate);
         self.earlier += rate.interval;
-        while let Some((place, sooner)) = self.waiting.pop_first() {
+        while let Some((place, advanced)) = self.waiting.pop_first() {
             if !self.wait(place, now).is_zero() {
-                self.waiting.insert(place, sooner);
+                self.waiting.insert(place, advanced);
                 break;
             }
-            sooner.notify_one();
+            advanced.notify_one();
         }
     }
 }
 
-impl Pace {
+impl HandshakeLimiter {
     pub(super) fn new(rates: Rates) -> Self {
-        let (strangers, joiners, members) = (Queue::default(), Queue::default(), Queue::default());
-        Self { rates, strangers, joiners, members, own: BTreeMap::new(), forget_at: APPLICANTS_MIN }
+        let (unauthenticated, joiners, members) = (Queue::default(), Queue::default(), Queue::default());
+        Self { rates, unauthenticated, joiners, members, own: BTreeMap::new(), forget_at: APPLICANTS_MIN }
     }
 
     /// Admits a handshake; `None` if it would have to wait too long and must not start.
-    pub(super) fn begin(&mut self, applicant: Applicant, now: Instant) -> Option<Begun> {
+    pub(super) fn admit(&mut self, applicant: Applicant, now: Instant) -> Option<Ticket> {
         if self.own.len() >= self.forget_at {
             self.own.retain(|_, bucket| !bucket.is_full(now));
             self.forget_at = APPLICANTS_MIN.max(self.own.len() * 2);
@@ -145,50 +145,50 @@ impl Pace {
         if own_wait.max(wait) > wait_max {
             return None;
         }
-        let (place, sooner) = queue.enter(rate, wait, now);
+        let (place, advanced) = queue.enter(rate, wait, now);
         self.own.entry(applicant).or_default().take(own_rate, now);
-        Some(Begun { applicant, own_turn: now + own_wait, place, sooner })
+        Some(Ticket { applicant, own_turn: now + own_wait, place, advanced })
     }
 
-    /// How long a handshake still has to wait; once its turn has come, it leaves the queue.
-    pub(super) fn wait(&mut self, begun: &Begun, now: Instant) -> Duration {
-        let (queue, _) = self.shared(begun.applicant);
-        let wait = queue.wait(begun.place, now).max(begun.own_turn.saturating_duration_since(now));
+    /// How long a handshake still has to wait; once it is next, it leaves the queue.
+    pub(super) fn wait(&mut self, ticket: &Ticket, now: Instant) -> Duration {
+        let (queue, _) = self.shared(ticket.applicant);
+        let wait = queue.wait(ticket.place, now).max(ticket.own_turn.saturating_duration_since(now));
         if wait.is_zero() {
-            queue.waiting.remove(&begun.place);
+            queue.waiting.remove(&ticket.place);
         }
         wait
     }
 
     /// The handshake was a member's: it gets its tokens back.
-    pub(super) fn proven(&mut self, begun: &Begun, now: Instant) {
-        let own_rate = self.own_rate(begun.applicant);
+    pub(super) fn authenticated(&mut self, ticket: &Ticket, now: Instant) {
+        let own_rate = self.own_rate(ticket.applicant);
         // A forgotten applicant has a full bucket.
-        if let Some(own) = self.own.get_mut(&begun.applicant) {
+        if let Some(own) = self.own.get_mut(&ticket.applicant) {
             own.give_back(own_rate);
         }
-        self.give_back(begun, now);
+        self.give_back(ticket, now);
     }
 
     /// The client disconnected before its turn: the others lose nothing.
-    pub(super) fn left(&mut self, begun: &Begun, now: Instant) {
-        self.give_back(begun, now);
+    pub(super) fn disconnected(&mut self, ticket: &Ticket, now: Instant) {
+        self.give_back(ticket, now);
     }
 
     /// Returns the token of the shared bucket.
-    fn give_back(&mut self, begun: &Begun, now: Instant) {
-        let (queue, rate) = self.shared(begun.applicant);
-        queue.waiting.remove(&begun.place);
+    fn give_back(&mut self, ticket: &Ticket, now: Instant) {
+        let (queue, rate) = self.shared(ticket.applicant);
+        queue.waiting.remove(&ticket.place);
         queue.give_back(rate, now);
     }
 
     /// The handshake failed.
-    pub(super) fn failed(&mut self, begun: &Begun, now: Instant) {
-        match begun.applicant {
+    pub(super) fn failed(&mut self, ticket: &Ticket, now: Instant) {
+        match ticket.applicant {
             // Only the node's own turns are spent.
             Applicant::Node(_) => {}
-            Applicant::Joiner(_) | Applicant::Stranger(_) => {
-                let (own, rate) = (self.own.entry(begun.applicant).or_default(), self.rates.source);
+            Applicant::Joiner(_) | Applicant::Unauthenticated(_) => {
+                let (own, rate) = (self.own.entry(ticket.applicant).or_default(), self.rates.source);
                 (0..FAILURE_TOKENS).for_each(|_| own.take(rate, now));
             }
         }
@@ -197,14 +197,14 @@ impl Pace {
     fn own_rate(&self, applicant: Applicant) -> Rate {
         match applicant {
             Applicant::Node(_) => self.rates.node,
-            Applicant::Joiner(_) | Applicant::Stranger(_) => self.rates.source,
+            Applicant::Joiner(_) | Applicant::Unauthenticated(_) => self.rates.source,
         }
     }
 
     fn wait_max(&self, applicant: Applicant) -> Duration {
         match applicant {
             Applicant::Node(_) => self.rates.members_wait_max,
-            Applicant::Joiner(_) | Applicant::Stranger(_) => self.rates.wait_max,
+            Applicant::Joiner(_) | Applicant::Unauthenticated(_) => self.rates.wait_max,
         }
     }
 
@@ -212,7 +212,7 @@ impl Pace {
         match applicant {
             Applicant::Node(_) => (&mut self.members, self.rates.members),
             Applicant::Joiner(_) => (&mut self.joiners, self.rates.joiners),
-            Applicant::Stranger(_) => (&mut self.strangers, self.rates.strangers),
+            Applicant::Unauthenticated(_) => (&mut self.unauthenticated, self.rates.unauthenticated),
         }
     }
 }
@@ -229,7 +229,7 @@ mod tests {
     const RATES: Rates = Rates {
         source: Rate { capacity: 2, interval: Duration::from_secs(1) },
         node: Rate { capacity: 2, interval: Duration::from_secs(1) },
-        strangers: Rate { capacity: 5, interval: Duration::from_millis(100) },
+        unauthenticated: Rate { capacity: 5, interval: Duration::from_millis(100) },
         joiners: Rate { capacity: 5, interval: Duration::from_millis(100) },
         members: Rate { capacity: 5, interval: Duration::from_millis(100) },
         wait_max: Duration::from_secs(2),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn stranger(host: u8) -> Applicant {
-        Applicant::Stranger(source(host))
+        Applicant::Unauthenticated(source(host))
     }
 
     fn node(number: u128) -> Applicant {
@@ -249,8 +249,8 @@ mod tests {
     }
 
     /// How long an applicant that arrives now waits; `None` if it is refused.
-    fn waits(pace: &mut Pace, applicant: Applicant, now: Instant) -> Option<Duration> {
-        pace.begin(applicant, now).map(|begun| pace.wait(&begun, now))
+    fn waits(limiter: &mut HandshakeLimiter, applicant: Applicant, now: Instant) -> Option<Duration> {
+        limiter.admit(applicant, now).map(|ticket| limiter.wait(&ticket, now))
     }
 
     /// The name of the case; then for each handshake the millisecond at which it starts, the host, whether it proves to be a
@@ -313,17 +313,17 @@ mod tests {
             ),
         ];
         for (what, handshakes) in cases {
-            let (mut pace, begin) = (Pace::new(RATES), Instant::now());
+            let (mut limiter, begin) = (HandshakeLimiter::new(RATES), Instant::now());
             for (at, host, member, expected) in *handshakes {
                 let now = begin + Duration::from_millis(*at);
-                let begun = pace.begin(stranger(*host), now);
+                let ticket = limiter.admit(stranger(*host), now);
                 assert_eq!(
-                    begun.as_ref().map(|begun| pace.wait(begun, now).as_millis()),
+                    ticket.as_ref().map(|ticket| limiter.wait(ticket, now).as_millis()),
                     expected.map(u128::from),
                     "{what}: {host} at {at} ms"
                 );
-                if let Some(begun) = begun.filter(|_| *member) {
-                    pace.proven(&begun, now);
+                if let Some(ticket) = ticket.filter(|_| *member) {
+                    limiter.authenticated(&ticket, now);
                 }
             }
         }
@@ -331,81 +331,86 @@ mod tests {
 
     /// The waits after ten seconds of an attack: unauthenticated clients at these addresses start handshakes as fast as they
     /// may, and all of them fail.
-    fn under_attack(addresses: u8, pace: &mut Pace, last: &[Applicant]) -> Vec<Option<Duration>> {
+    fn under_attack(addresses: u8, limiter: &mut HandshakeLimiter, last: &[Applicant]) -> Vec<Option<Duration>> {
         let begin = Instant::now();
         for millisecond in 0..10_000 {
             let now = begin + Duration::from_millis(millisecond);
             for host in 1..=addresses {
-                if let Some(begun) = pace.begin(stranger(host), now) {
-                    pace.failed(&begun, now);
+                if let Some(ticket) = limiter.admit(stranger(host), now) {
+                    limiter.failed(&ticket, now);
                 }
             }
         }
         let now = begin + Duration::from_secs(10);
-        last.iter().map(|applicant| waits(pace, *applicant, now)).collect()
+        last.iter().map(|applicant| waits(limiter, *applicant, now)).collect()
     }
 
     #[test]
     fn strangers_at_many_addresses_hold_up_neither_nodes_nor_joiners_wherever_these_are() {
         let at_an_attackers = [Applicant::Node(NodeId::from_bits(1)), Applicant::Joiner(source(1))];
         for addresses in [3, 20, 250] {
-            let mut pace = Pace::new(super::RATES);
-            assert_eq!(under_attack(addresses, &mut pace, &at_an_attackers), [Some(Duration::ZERO); 2], "{addresses}");
+            let mut limiter = HandshakeLimiter::new(super::RATES);
+            assert_eq!(
+                under_attack(addresses, &mut limiter, &at_an_attackers),
+                [Some(Duration::ZERO); 2],
+                "{addresses}"
+            );
         }
-        let (mut few, mut many) = (Pace::new(super::RATES), Pace::new(super::RATES));
+        let (mut few, mut many) = (HandshakeLimiter::new(super::RATES), HandshakeLimiter::new(super::RATES));
         assert_eq!(under_attack(3, &mut few, &[stranger(201)]), [Some(Duration::ZERO)], "a stranger elsewhere");
         assert_ne!(under_attack(250, &mut many, &[stranger(251)]), [Some(Duration::ZERO)], "the attack is one");
     }
 
     #[test]
     fn whoever_repeats_the_introduction_of_a_node_holds_up_that_node_alone() {
-        let (mut pace, begin) = (Pace::new(super::RATES), Instant::now());
+        let (mut limiter, begin) = (HandshakeLimiter::new(super::RATES), Instant::now());
         for millisecond in 0..10_000 {
             let now = begin + Duration::from_millis(millisecond);
             for node in 1..=50 {
-                if let Some(begun) = pace.begin(Applicant::Node(NodeId::from_bits(node)), now) {
-                    pace.failed(&begun, now);
+                if let Some(ticket) = limiter.admit(Applicant::Node(NodeId::from_bits(node)), now) {
+                    limiter.failed(&ticket, now);
                 }
             }
         }
         let now = begin + Duration::from_secs(10);
-        assert_ne!(waits(&mut pace, node(1), now), Some(Duration::ZERO));
-        assert_eq!(waits(&mut pace, node(51), now), Some(Duration::ZERO));
+        assert_ne!(waits(&mut limiter, node(1), now), Some(Duration::ZERO));
+        assert_eq!(waits(&mut limiter, node(51), now), Some(Duration::ZERO));
     }
 
     #[test]
     fn who_waits_is_earlier_by_each_before_it_that_is_a_member_or_gone() {
-        let (mut pace, now) = (Pace::new(RATES), Instant::now());
-        let begun: Vec<Begun> = (1..=8).filter_map(|number| pace.begin(node(number), now)).collect();
-        let waits =
-            |pace: &mut Pace, at| begun.iter().map(|begun| pace.wait(begun, at).as_millis()).collect::<Vec<_>>();
-        assert_eq!(waits(&mut pace, now), [0, 0, 0, 0, 0, 100, 200, 300]);
-        pace.proven(&begun[0], now);
-        pace.left(&begun[5], now);
-        assert_eq!(waits(&mut pace, now), [0, 0, 0, 0, 0, 0, 0, 100]);
-        let told: Vec<bool> = begun.iter().map(|begun| begun.sooner.notified().now_or_never().is_some()).collect();
+        let (mut limiter, now) = (HandshakeLimiter::new(RATES), Instant::now());
+        let ticket: Vec<Ticket> = (1..=8).filter_map(|number| limiter.admit(node(number), now)).collect();
+        let waits = |limiter: &mut HandshakeLimiter, at| {
+            ticket.iter().map(|ticket| limiter.wait(ticket, at).as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(&mut limiter, now), [0, 0, 0, 0, 0, 100, 200, 300]);
+        limiter.authenticated(&ticket[0], now);
+        limiter.disconnected(&ticket[5], now);
+        assert_eq!(waits(&mut limiter, now), [0, 0, 0, 0, 0, 0, 0, 100]);
+        let told: Vec<bool> = ticket.iter().map(|ticket| ticket.advanced.notified().now_or_never().is_some()).collect();
         assert_eq!(told, [false, false, false, false, false, true, true, false]);
-        assert_eq!(waits(&mut pace, now + Duration::from_millis(40)).last(), Some(&60));
+        assert_eq!(waits(&mut limiter, now + Duration::from_millis(40)).last(), Some(&60));
         // A failed handshake gives nothing back, and neither do those of another kind.
-        pace.failed(&begun[2], now);
-        let other = pace.begin(stranger(1), now).expect("a stranger may come");
-        pace.proven(&other, now);
-        assert_eq!(waits(&mut pace, now).last(), Some(&100));
-        assert_eq!(pace.members.waiting.len(), 1);
-        assert_eq!(waits(&mut pace, now + Duration::from_secs(1)), [0; 8]);
-        assert!(pace.members.waiting.is_empty(), "nobody who has begun is remembered");
+        limiter.failed(&ticket[2], now);
+        let other = limiter.admit(stranger(1), now).expect("a stranger may come");
+        limiter.authenticated(&other, now);
+        assert_eq!(waits(&mut limiter, now).last(), Some(&100));
+        assert_eq!(limiter.members.waiting.len(), 1);
+        assert_eq!(waits(&mut limiter, now + Duration::from_secs(1)), [0; 8]);
+        assert!(limiter.members.waiting.is_empty(), "nobody who has begun is remembered");
     }
 
     #[test]
     fn sources_that_are_quiet_are_forgotten() {
-        let (mut pace, begin) = (Pace::new(super::RATES), Instant::now());
+        let (mut limiter, begin) = (HandshakeLimiter::new(super::RATES), Instant::now());
         for number in 0..APPLICANTS_MIN as u32 {
             let source = Source::of(std::net::Ipv4Addr::from_bits(number).into());
             // As fast as unauthenticated clients may; refused ones are not remembered.
-            let now = begin + super::RATES.strangers.interval * number;
-            assert!(pace.begin(Applicant::Stranger(source), now).is_some());
+            let now = begin + super::RATES.unauthenticated.interval * number;
+            assert!(limiter.admit(Applicant::Unauthenticated(source), now).is_some());
         }
-        pace.begin(stranger(1), begin + Duration::from_secs(60));
-        assert_eq!(pace.own.len(), 1);
+        limiter.admit(stranger(1), begin + Duration::from_secs(60));
+        assert_eq!(limiter.own.len(), 1);
     }
 }

@@ -15,30 +15,30 @@ const FIRST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// Consecutive cut turns in which the reconcilers repeated a correction: after these, size is not the cause.
-const RESTLESS_TURNS_MAX: u32 = 8;
+const UNSETTLED_TURNS_MAX: u32 = 8;
 
 /// The quarantined services.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Aside {
-    services: BTreeMap<ServiceId, SetAside>,
+pub(super) struct Quarantine {
+    services: BTreeMap<ServiceId, Entry>,
     /// A copy for readers: rebuilt only when it changes.
     shown: Arc<BTreeMap<ServiceId, Timestamp>>,
     /// For each service, the number of consecutive turns without convergence.
-    restless: BTreeMap<ServiceId, u32>,
+    unsettled: BTreeMap<ServiceId, u32>,
     /// For each key, the number of consecutive cut turns with the same correction.
     corrected: BTreeMap<TimerKey, u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct SetAside {
+struct Entry {
     until: Timestamp,
     length: Duration,
 }
 
-impl Aside {
+impl Quarantine {
     /// Those that must not be reconciled now.
     pub(super) fn at(&self, now: Timestamp) -> BTreeSet<ServiceId> {
-        self.services.iter().filter(|(_, aside)| now < aside.until).map(|(service, _)| *service).collect()
+        self.services.iter().filter(|(_, quarantine)| now < quarantine.until).map(|(service, _)| *service).collect()
     }
 
     /// The quarantined services, and the time at which each is retried.
@@ -55,29 +55,30 @@ impl Aside {
         for service in &settled.disputed {
             let length = self.services.get(service).map_or(FIRST, |before| (before.length * 2).min(LONGEST));
             let until = now + length;
-            self.services.insert(*service, SetAside { until, length });
+            self.services.insert(*service, Entry { until, length });
         }
         let left = &settled.left;
-        self.services.retain(|service, aside| {
+        self.services.retain(|service, quarantine| {
             let unreached = left.everything
                 || left.services.contains(service)
                 || left.sweeps.iter().any(|(unseen, _)| unseen == service)
-                || self.restless.contains_key(service);
-            now < aside.until || unreached || !settled.touched.services.contains(service)
+                || self.unsettled.contains_key(service);
+            now < quarantine.until || unreached || !settled.touched.services.contains(service)
         });
-        let ahead = self.services.iter().filter(|(_, aside)| now < aside.until);
-        settled.wakes.extend(ahead.map(|(service, aside)| (TimerKey::Service(*service), Some(aside.until))));
+        let ahead = self.services.iter().filter(|(_, quarantine)| now < quarantine.until);
+        settled.wakes.extend(ahead.map(|(service, quarantine)| (TimerKey::Service(*service), Some(quarantine.until))));
         if self.shown.len() != self.services.len() || !settled.disputed.is_empty() {
-            self.shown = Arc::new(self.services.iter().map(|(service, aside)| (*service, aside.until)).collect());
+            self.shown =
+                Arc::new(self.services.iter().map(|(service, quarantine)| (*service, quarantine.until)).collect());
         }
     }
 
     fn count_restless(&mut self, settled: &mut Settled) {
-        let before = std::mem::take(&mut self.restless);
-        for service in std::mem::take(&mut settled.restless) {
+        let before = std::mem::take(&mut self.unsettled);
+        for service in std::mem::take(&mut settled.unsettled) {
             let turns = before.get(&service).map_or(1, |turns| turns + 1);
-            if turns < RESTLESS_TURNS_MAX {
-                self.restless.insert(service, turns);
+            if turns < UNSETTLED_TURNS_MAX {
+                self.unsettled.insert(service, turns);
             } else {
                 settled.disputed.insert(service);
             }
@@ -95,7 +96,7 @@ impl Aside {
                 TimerKey::Place(id, instance) => (id, asked.places.contains(&(id, instance))),
             };
             let turns = before.get(&subject).filter(|_| !is_asked).map_or(1, |turns| turns + 1);
-            if turns < RESTLESS_TURNS_MAX {
+            if turns < UNSETTLED_TURNS_MAX {
                 self.corrected.insert(subject, turns);
             } else {
                 settled.disputed.insert(service);
@@ -125,51 +126,51 @@ mod tests {
 
     #[test]
     fn a_service_is_tried_again_ever_more_rarely_until_it_comes_to_rest() {
-        let (mut aside, mut now) = (Aside::default(), 0);
+        let (mut quarantine, mut now) = (Quarantine::default(), 0);
         for length in [60, 120, 240, 480, 960, 1_920, 3_600, 3_600] {
             let mut turn = settled(true);
-            aside.note(&mut turn, &Touched::default(), second(now));
+            quarantine.note(&mut turn, &Touched::default(), second(now));
             assert_eq!(turn.wakes, [(TimerKey::Service(service()), Some(second(now + length)))].into());
-            assert_eq!(aside.at(second(now + length - 1)), [service()].into());
-            assert_eq!(*aside.shown(), [(service(), second(now + length))].into());
+            assert_eq!(quarantine.at(second(now + length - 1)), [service()].into());
+            assert_eq!(*quarantine.shown(), [(service(), second(now + length))].into());
             now += length;
-            assert_eq!(aside.at(second(now)), [].into(), "it is tried again");
+            assert_eq!(quarantine.at(second(now)), [].into(), "it is tried again");
         }
-        aside.note(&mut settled(false), &Touched::default(), second(now));
-        assert!(aside.services.is_empty() && aside.shown().is_empty());
-        aside.note(&mut settled(true), &Touched::default(), second(now));
-        assert_eq!(aside.at(second(now + 59)), [service()].into());
-        assert_eq!(aside.at(second(now + 60)), [].into(), "which counts from the beginning again");
+        quarantine.note(&mut settled(false), &Touched::default(), second(now));
+        assert!(quarantine.services.is_empty() && quarantine.shown().is_empty());
+        quarantine.note(&mut settled(true), &Touched::default(), second(now));
+        assert_eq!(quarantine.at(second(now + 59)), [service()].into());
+        assert_eq!(quarantine.at(second(now + 60)), [].into(), "which counts from the beginning again");
     }
 
     #[test]
     fn a_timer_that_a_turn_forgot_is_set_again() {
-        let mut aside = Aside::default();
-        aside.note(&mut settled(true), &Touched::default(), second(0));
+        let mut quarantine = Quarantine::default();
+        quarantine.note(&mut settled(true), &Touched::default(), second(0));
         let mut turn = Settled { wakes: [(TimerKey::Service(service()), None)].into(), ..Settled::default() };
-        aside.note(&mut turn, &Touched::default(), second(1));
+        quarantine.note(&mut turn, &Touched::default(), second(1));
         assert_eq!(turn.wakes, [(TimerKey::Service(service()), Some(second(60)))].into());
     }
 
     #[test]
-    fn a_service_that_was_cut_without_rest_in_many_turns_in_a_row_is_set_aside() {
-        let restless = || Settled { restless: [service()].into(), ..Settled::default() };
-        let mut aside = Aside::default();
+    fn a_service_that_does_not_settle_in_many_turns_in_a_row_is_quarantined() {
+        let unsettled = || Settled { unsettled: [service()].into(), ..Settled::default() };
+        let mut quarantine = Quarantine::default();
         for second in [0, 50].map(second) {
-            for _ in 1..RESTLESS_TURNS_MAX {
-                aside.note(&mut restless(), &Touched::default(), second);
-                assert!(aside.services.is_empty(), "it may still come to rest");
+            for _ in 1..UNSETTLED_TURNS_MAX {
+                quarantine.note(&mut unsettled(), &Touched::default(), second);
+                assert!(quarantine.services.is_empty(), "it may still come to rest");
             }
-            aside.note(&mut Settled::default(), &Touched::default(), second);
+            quarantine.note(&mut Settled::default(), &Touched::default(), second);
         }
-        for _ in 0..RESTLESS_TURNS_MAX {
-            aside.note(&mut restless(), &Touched::default(), second(100));
+        for _ in 0..UNSETTLED_TURNS_MAX {
+            quarantine.note(&mut unsettled(), &Touched::default(), second(100));
         }
-        assert_eq!(aside.at(second(100)), [service()].into());
+        assert_eq!(quarantine.at(second(100)), [service()].into());
     }
 
     #[test]
-    fn a_service_that_is_corrected_at_the_same_place_in_many_cut_turns_in_a_row_is_set_aside() {
+    fn a_service_corrected_at_the_same_place_in_many_cut_turns_in_a_row_is_quarantined() {
         let place = |number| TimerKey::Place(service(), Instance::Slot(number));
         let asked = || Touched { places: [(service(), Instance::Slot(7))].into(), ..Touched::default() };
         // What each turn corrects, what commands concern, and whether that counts as a dispute.
@@ -181,12 +182,12 @@ mod tests {
             ("not in a row", |turn| if turn % 3 == 0 { turn } else { 7 }, Touched::default(), false),
         ];
         for (case, slot, asked, expected) in table {
-            let mut aside = Aside::default();
-            for turn in 0..2 * u64::from(RESTLESS_TURNS_MAX) {
+            let mut quarantine = Quarantine::default();
+            for turn in 0..2 * u64::from(UNSETTLED_TURNS_MAX) {
                 let corrected = [place(slot(turn))].into();
-                aside.note(&mut Settled { corrected, ..Settled::default() }, &asked, second(0));
+                quarantine.note(&mut Settled { corrected, ..Settled::default() }, &asked, second(0));
             }
-            assert_eq!(!aside.services.is_empty(), expected, "{case}");
+            assert_eq!(!quarantine.services.is_empty(), expected, "{case}");
         }
     }
 }
