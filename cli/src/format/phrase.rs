@@ -163,9 +163,9 @@ fn rejected(event: &TaskRejected) -> &str {
 
 fn last_heard(event: &NodeDeclaredDown) -> String {
     let last_contact = if event.unheard() {
-        "not last_contact from since a manager took over at"
+        "no heartbeat since a manager took over at"
     } else {
-        "last last_contact from at"
+        "last heartbeat at"
     };
     format!("{last_contact} {}", event.last_heard)
 }
