@@ -162,11 +162,7 @@ fn rejected(event: &TaskRejected) -> &str {
 }
 
 fn last_heard(event: &NodeDeclaredDown) -> String {
-    let last_contact = if event.unheard() {
-        "no heartbeat since a manager took over at"
-    } else {
-        "last heartbeat at"
-    };
+    let last_contact = if event.unheard() { "no heartbeat since a manager took over at" } else { "last heartbeat at" };
     format!("{last_contact} {}", event.last_heard)
 }
 

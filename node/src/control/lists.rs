@@ -205,7 +205,14 @@ mod tests {
             for slot in 1..=12 {
                 let task = TaskId::from_bits(number * 100 + u128::from(slot));
                 let desired = events::TaskState::Running.into();
-                tell(Kind::TaskCreated(TaskCreated { task, service, slot, desired, ..TaskCreated::default() }));
+                tell(Kind::TaskCreated(TaskCreated {
+                    task,
+                    service,
+                    slot,
+                    desired,
+                    spec_version: 1,
+                    ..TaskCreated::default()
+                }));
             }
         }
         cluster
