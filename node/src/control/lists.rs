@@ -236,7 +236,9 @@ mod tests {
             let pages = tasks(Arc::clone(&state), &request, Timestamp::default()).expect("a list");
             let pages: Vec<TaskList> = pages.collect();
             assert!(pages.iter().all(|page| page.total == total), "{request:?}");
-            let names: Vec<String> = pages.into_iter().flat_map(|page| page.tasks).map(|task| task.name).collect();
+            let listed = pages.into_iter().flat_map(|page| page.tasks);
+            let names: Vec<String> =
+                listed.map(|task| format!("{}.{}", task.service_name, task.slot.unwrap_or_default())).collect();
             assert_eq!(names[..first.len()], *first, "{request:?}");
             let expected = limit.map_or(12, |limit| limit.min(total.unwrap_or(u64::MAX)));
             assert_eq!(names.len() as u64, expected, "{request:?}");
