@@ -371,7 +371,7 @@ fn require_same(history: &History, after: &EventPosition, cluster: &Cluster) -> 
             format!("frame {index} is not the one that was read: history was reset since then, as by a restored backup")
         }
         None => format!(
-            "there is no frame {index}, which was read already: history was put back since, or is behind, and ends at {end}"
+            "there is no frame {index}, which was read already: history was restored from an older state, or lags behind, and ends at {end}"
         ),
     };
     let hint = "start again with a new position; `--from` skips what is known to be the same";

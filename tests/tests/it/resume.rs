@@ -113,7 +113,7 @@ fn a_position_in_a_history_that_was_put_back_is_refused() {
     std::fs::rename(&kept, &dir).expect("put back");
     cluster.resume(MANAGER);
     cluster.await_manager();
-    cluster.swarmctl(&print).refused(4, "history was reset since then");
+    cluster.swarmctl(&print).refused(4, "history was restored from an older state");
     // As long as the other one now.
     for number in 0..20 {
         create(&cluster, &format!("other-{number}"));

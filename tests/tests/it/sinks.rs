@@ -156,10 +156,15 @@ fn a_file_has_each_event_and_a_sink_says_why_nothing_arrives() {
     let dir = cluster.path("sinks");
     std::fs::create_dir(&dir).expect("made");
     create(&cluster, MANAGER, "first");
+    let refused = cluster.swarmctl("sink create lines --file events.jsonl --from 1");
+    assert!(refused.code != 0 && refused.err.contains("--sink-dir"), "{refused:?}");
+    assert_eq!(cluster.end(MANAGER), Some(0));
+    cluster.resume_with(MANAGER, &["--sink-dir", &path(&cluster.path("elsewhere"))]);
+    cluster.await_manager();
     cluster.ok("sink create lines --file events.jsonl --from 1");
     let inspected = |cluster: &Cluster| cluster.list("sink inspect lines").remove(0);
     let fails = |cluster: &Cluster| {
-        inspected(cluster)["failure"]["reason"].as_str().is_some_and(|why| why.contains("without --sink-dir"))
+        inspected(cluster)["failure"]["reason"].as_str().is_some_and(|why| why.contains("cannot write"))
     };
     cluster.until("the reason", || fails(&cluster));
     assert_eq!(cluster.end(MANAGER), Some(0));
