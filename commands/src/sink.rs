@@ -301,30 +301,30 @@ mod tests {
         let mut fixture = Fixture::initialised();
         let sink = created(&mut fixture, create("a", "a", None));
         let position = fixture.state.sinks.get(sink).expect("the sink").position;
-        let told = |fixture: &mut Fixture, command: Command| {
+        let recorded_as = |fixture: &mut Fixture, command: Command| {
             let kinds = fixture.accept(&this_manager(), command).events;
             kinds.first().map_or("", Kind::name).to_owned()
         };
-        assert_eq!(told(&mut fixture, report(sink, Ok(position))), "");
-        assert_eq!(told(&mut fixture, report(sink, Ok(position + 7))), "sink_progressed");
-        assert_eq!(told(&mut fixture, report(sink, Ok(position + 3))), "");
-        assert_eq!(told(&mut fixture, report(sink, Err("503"))), "sink_failed");
-        assert_eq!(told(&mut fixture, report(sink, Err("503"))), "");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Ok(position))), "");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Ok(position + 7))), "sink_progressed");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Ok(position + 3))), "");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Err("503"))), "sink_failed");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Err("503"))), "");
         fail_for(&mut fixture, sink, PARKED_AFTER - Duration::from_secs(60));
-        assert_eq!(told(&mut fixture, report(sink, Err("503"))), "");
-        assert_eq!(told(&mut fixture, report(sink, Ok(position + 8))), "sink_progressed");
-        assert_eq!(told(&mut fixture, report(sink, Err(&"ä".repeat(500)))), "sink_failed");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Err("503"))), "");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Ok(position + 8))), "sink_progressed");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Err(&"ä".repeat(500)))), "sink_failed");
         let noted = fixture.state.sinks.get(sink).and_then(|sink| sink.failing.clone()).expect("a failure").reason;
         assert_eq!(noted.len(), REASON_BYTES_MAX);
         fail_for(&mut fixture, sink, PARKED_AFTER);
-        assert_eq!(told(&mut fixture, report(sink, Err("504"))), "sink_parked");
-        assert_eq!(told(&mut fixture, report(sink, Err("504"))), "");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Err("504"))), "sink_parked");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Err("504"))), "");
         assert_eq!(fixture.accept(&operator(), Command::ResumeSink(ResumeSink { sink })).events.len(), 1);
         assert_eq!(fixture.accept(&operator(), Command::ResumeSink(ResumeSink { sink })).events.len(), 0);
-        assert_eq!(told(&mut fixture, report(sink, Err("504"))), "sink_failed");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Err("504"))), "sink_failed");
         assert_eq!(fixture.accept(&operator(), Command::PauseSink(PauseSink { sink })).events.len(), 1);
         fail_for(&mut fixture, sink, PARKED_AFTER);
-        assert_eq!(told(&mut fixture, report(sink, Err("504"))), "");
-        assert_eq!(told(&mut fixture, report(sink, Ok(position + 9))), "sink_progressed");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Err("504"))), "");
+        assert_eq!(recorded_as(&mut fixture, report(sink, Ok(position + 9))), "sink_progressed");
     }
 }

@@ -1,4 +1,4 @@
-//! The only place that reads the wall clock, and a reading of it that goes on evenly.
+//! The only place that reads the wall clock, and a reading of it that advances evenly.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -58,13 +58,13 @@ impl SteadyClock {
         Self { last: now().max(earliest), read_at: Instant::now() }
     }
 
-    /// Goes on from this time at the earliest: it is in the log, by the clock of another manager that is ahead. What is measured from
+    /// Continues from this time at the earliest: it is in the log, by the clock of another manager that is ahead. What is measured from
     /// there would otherwise stand still, and heartbeats would be as old as that clock is ahead.
     pub fn not_before(&mut self, earliest: Timestamp) {
         self.last = self.last.max(earliest);
     }
 
-    /// Reads the clock. Set back, or begun ahead of the wall clock, it goes on more slowly until that has caught up: so an error
+    /// Reads the clock. Set back, or started ahead of the wall clock, it continues more slowly until that has caught up: so an error
     /// of the clock does not last.
     pub fn read(&mut self) -> Reading {
         self.advance(now(), Instant::now())

@@ -96,8 +96,8 @@ mod tests {
             (Kind::RootRotationCompleted(RootRotationCompleted::default()), &[true, false, false]),
         ];
         for (kind, expected) in steps {
-            let told = format!("{kind:?}");
-            assert_eq!(apply(kind), expected, "{told}");
+            let described = format!("{kind:?}");
+            assert_eq!(apply(kind), expected, "{described}");
         }
     }
 

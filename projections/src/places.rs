@@ -160,7 +160,7 @@ impl Cluster {
             Some(newest) if self.has_completed_run((service, instance), newest.spec_version) => {
                 PlaceStatus::Ended(newest.spec_version, End::Finished)
             }
-            // The node does not suit the service any more, however its task ended.
+            // The node no longer suits the service, however its task ended.
             Some(newest) if newest.is_bound() && newest.had_to_leave() => {
                 PlaceStatus::Ended(newest.spec_version, End::Stopped)
             }

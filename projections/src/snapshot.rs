@@ -165,7 +165,7 @@ impl Reader {
             return Ok(());
         }
         if self.ended {
-            return Err(SnapshotError::Malformed("it goes on after its end".into()));
+            return Err(SnapshotError::Malformed("it continues after its end".into()));
         }
         self.ended = chunk.is_empty();
         if self.ended { Ok(()) } else { self.take_rows(chunk) }

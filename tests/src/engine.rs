@@ -13,7 +13,7 @@
 //! | `sim/ignores-term` | it stops only when it is killed, after 10 s |
 //! | any other | it runs until it is stopped |
 //!
-//! A container prints a line when it starts, one when it is told to stop, and one when it ends on its own.
+//! A container prints a line when it starts, one when it receives the order to stop, and one when it ends on its own.
 //!
 //! A tag has no effect, so that `sim/ok:2` is a new version of `sim/ok`. Containers survive the agent, and stopped ones survive
 //! the machine.

@@ -268,7 +268,7 @@ impl Core {
         let hostname = format!("node-{}", self.frames.len());
         let command = Command::JoinNode(commands::JoinNode { secret_sha256: TOKEN, hostname, addr: addr.clone() });
         let Some(subject) = self.ask(&Actor::Joiner(addr), &command) else { return };
-        let node: NodeId = subject.parse().expect("who joins is told its id");
+        let node: NodeId = subject.parse().expect("a joiner receives its id");
         self.operator(&Command::UpdateNode(commands::UpdateNode {
             node,
             spec: node_spec(Availability::Active, zone),

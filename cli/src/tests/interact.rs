@@ -29,9 +29,9 @@ async fn a_command_is_asked_for_as_it_was_typed_and_ends_with_its_exit_code() {
 #[tokio::test]
 async fn a_command_without_an_end_and_one_that_is_refused_are_failures() {
     let mut fake = Fake::new();
-    fake.outputs = vec![Ok(Output::Stdout(b"begun".to_vec()))];
+    fake.outputs = vec![Ok(Output::Stdout(b"started".to_vec()))];
     let ran = run("task exec web.1 x", &mut fake, TestEnv::default()).await;
-    assert_eq!((ran.code, ran.out.as_str()), (7, "begun"));
+    assert_eq!((ran.code, ran.out.as_str()), (7, "started"));
     let sentence = "task web.1 is not running (complete)".to_owned();
     fake.refusal = Some(Refusal { kind: RefusalKind::Conflict.into(), subject: String::new(), sentence, hint: None });
     let ran = run("task exec web.1 x", &mut fake, TestEnv::default()).await;

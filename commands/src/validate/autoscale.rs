@@ -90,8 +90,8 @@ mod tests {
         };
         for (rule, memory_bytes, expected) in table {
             let spec = spec(Mode::Replicated(ReplicatedMode { replicas: 3 }), rule, memory_bytes);
-            let told = autoscale(&spec).err().map(|fault| fault.sentence).unwrap_or_default();
-            assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{rule:?}: {told}");
+            let refusal = autoscale(&spec).err().map(|fault| fault.sentence).unwrap_or_default();
+            assert!(refusal.contains(expected) && refusal.is_empty() == expected.is_empty(), "{rule:?}: {refusal}");
         }
         let global = spec(Mode::Global(GlobalMode {}), rule, 0);
         assert!(autoscale(&global).is_err_and(|fault| fault.sentence.contains("only a replicated service")));

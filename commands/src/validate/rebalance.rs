@@ -66,8 +66,8 @@ mod tests {
             let task = TaskSpec { placement: Some(placement), ..TaskSpec::default() };
             let spec =
                 ServiceSpec { mode: Some(mode), rebalance: Some(rule), task: Some(task), ..ServiceSpec::default() };
-            let told = rebalance(&spec).err().map(|fault| fault.sentence).unwrap_or_default();
-            assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{rule:?}: {told}");
+            let refusal = rebalance(&spec).err().map(|fault| fault.sentence).unwrap_or_default();
+            assert!(refusal.contains(expected) && refusal.is_empty() == expected.is_empty(), "{rule:?}: {refusal}");
         }
     }
 }

@@ -80,8 +80,8 @@ mod tests {
         ];
         for (mode, of, expected) in table {
             let spec = ServiceSpec { mode: Some(mode), ..ServiceSpec::default() };
-            let told = schedule(&spec, &of).err().map(|fault| fault.sentence).unwrap_or_default();
-            assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{of:?}: {told}");
+            let refusal = schedule(&spec, &of).err().map(|fault| fault.sentence).unwrap_or_default();
+            assert!(refusal.contains(expected) && refusal.is_empty() == expected.is_empty(), "{of:?}: {refusal}");
         }
     }
 }

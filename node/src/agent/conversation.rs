@@ -134,13 +134,13 @@ mod tests {
 
     /// Records its calls, and exits when the input asks it to.
     struct Recorder {
-        told: Arc<Mutex<Vec<String>>>,
+        recorded: Arc<Mutex<Vec<String>>>,
         ends: tokio::sync::Mutex<oneshot::Receiver<i32>>,
     }
 
     impl Recorder {
         fn note(&self, what: String) {
-            self.told.lock().expect("whole").push(what);
+            self.recorded.lock().expect("whole").push(what);
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     struct Talk {
-        told: Arc<Mutex<Vec<String>>>,
+        recorded: Arc<Mutex<Vec<String>>>,
         end: oneshot::Sender<i32>,
         inputs: mpsc::Sender<Input>,
         outputs: Outputs,
@@ -179,16 +179,16 @@ mod tests {
         let (reader, writer) = tokio::io::split(ours);
         let (inputs, receiver) = mpsc::channel(8);
         let (end, ends) = oneshot::channel();
-        let told = Arc::default();
-        let recorder = Recorder { told: Arc::clone(&told), ends: tokio::sync::Mutex::new(ends) };
+        let recorded = Arc::default();
+        let recorder = Recorder { recorded: Arc::clone(&recorded), ends: tokio::sync::Mutex::new(ends) };
         let ends = CommandStreams { stdin: Some(Box::new(writer)), output: pieces(reader, Output::Stdout) };
         let outputs = begin(ends, recorder, ReceiverStream::new(receiver).boxed());
-        Talk { told, end, inputs, outputs, command }
+        Talk { recorded, end, inputs, outputs, command }
     }
 
     #[tokio::test]
     async fn input_and_output_go_at_the_same_time_and_the_exit_code_comes_last() {
-        let Talk { told, end, inputs, mut outputs, command } = talk();
+        let Talk { recorded, end, inputs, mut outputs, command } = talk();
         let (mut reader, mut writer) = tokio::io::split(command);
         // An echo command whose buffers are far smaller than the data sent through it.
         let echo = tokio::spawn(async move {
@@ -219,13 +219,13 @@ mod tests {
         assert!(matches!(outputs.next().await, Some(Ok(Output::ExitCode(7)))));
         assert!(outputs.next().await.is_none());
         drop(feeding.await);
-        assert_eq!(*told.lock().expect("whole"), ["80x24", "signal 10"], "what fails ends nothing");
+        assert_eq!(*recorded.lock().expect("whole"), ["80x24", "signal 10"], "what fails ends nothing");
     }
 
     #[tokio::test]
     async fn a_command_ends_when_nobody_gives_or_nobody_reads_any_more() {
         for reads_on in [true, false] {
-            let Talk { told, end: _end, inputs, mut outputs, command: _command } = talk();
+            let Talk { recorded, end: _end, inputs, mut outputs, command: _command } = talk();
             if reads_on {
                 drop(inputs);
                 assert!(outputs.next().await.is_none());
@@ -234,7 +234,7 @@ mod tests {
                 // The receiver is dropped with the session.
                 inputs.closed().await;
             }
-            assert_eq!(*told.lock().expect("whole"), ["hung up"]);
+            assert_eq!(*recorded.lock().expect("whole"), ["hung up"]);
         }
     }
 }

@@ -77,7 +77,7 @@ mod tests {
         Timestamp::from_unix_ns(second)
     }
 
-    fn told(lines: &[LogLine]) -> Vec<(i64, LogStream, String)> {
+    fn shown(lines: &[LogLine]) -> Vec<(i64, LogStream, String)> {
         let text = |line: &LogLine| String::from_utf8_lossy(&line.data).into_owned();
         lines.iter().map(|line| (line.at.unix_ns(), line.stream(), text(line))).collect()
     }
@@ -101,7 +101,7 @@ mod tests {
             (3, Stdout, "thr"),
             (4, Stderr, "last"),
         ];
-        assert_eq!(told(&lines), expected.map(|(time, stream, text)| (time, stream, text.to_owned())));
+        assert_eq!(shown(&lines), expected.map(|(time, stream, text)| (time, stream, text.to_owned())));
     }
 
     #[test]

@@ -45,12 +45,12 @@ fn begin(
     let joined: Vec<CommandId> = request.joined.iter().map(|joined| joined.id).collect();
     let received = context.receive(actor, request);
     let (context, actor) = (context.clone(), actor.clone());
-    let begun = received.map(|received| match received {
+    let started = received.map(|received| match received {
         Received::Answered(reply) => Either::Left(ready(Ok(reply))),
         Received::New(request) => Either::Right(context.begin(*request)),
     });
     async move {
-        let outcome = match begun {
+        let outcome = match started {
             Ok(outcome) => outcome.await,
             Err(refused) => Err(refused),
         };

@@ -428,8 +428,8 @@ impl ControlService for ControlApi {
         let (control, asked) = self.authorised(request).await?;
         let permit = Arc::clone(&self.audits).try_acquire_owned().map_err(|_| status(too_many_audits()))?;
         let archiving = blocking(move || control.archive_history(&asked)).await?.map_err(status)?;
-        let begun = (archiving, self.context.core.clone(), permit);
-        let stream = stream::try_unfold(begun, |(mut archiving, core, permit)| async {
+        let started = (archiving, self.context.core.clone(), permit);
+        let stream = stream::try_unfold(started, |(mut archiving, core, permit)| async {
             let (made, archiving) = blocking(move || (archiving.make_next(), archiving)).await?;
             let made = made.map_err(|error| {
                 let refused = status(unreadable(&error));

@@ -299,7 +299,7 @@ impl Delivery {
                 Err(over) => {
                     // The agent itself may have ended it.
                     let _ = self.messages.send(Outgoing::last(status(over.rejection()))).await;
-                    tracing::debug!(node = %self.stream.node(), ?over, "a session is over");
+                    tracing::debug!(node = %self.stream.node(), ?over, "a session ended");
                     return DeliveryEnd::SessionEnded;
                 }
             };

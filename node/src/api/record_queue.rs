@@ -45,7 +45,7 @@ pub(super) struct Queue {
 struct Reader {
     batches: mpsc::UnboundedReceiver<QueuedRecord>,
     /// The rest of the current batch.
-    begun: Option<Batch>,
+    partial: Option<Batch>,
 }
 
 /// The receiving end of the queue.
@@ -59,7 +59,7 @@ pub(super) struct Stopped;
 pub(super) fn queue() -> (Queue, Records) {
     // The semaphore bounds it.
     let (sender, batches) = mpsc::unbounded_channel();
-    let reader = Arc::new(Mutex::new(Reader { batches, begun: None }));
+    let reader = Arc::new(Mutex::new(Reader { batches, partial: None }));
     let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize));
     (Queue { batches: sender, reader: Arc::downgrade(&reader), room }, Records(reader))
 }
@@ -103,9 +103,9 @@ impl Queue {
         let Some(reader) = self.reader.upgrade() else { return };
         let mut first = index;
         let mut reader = lock(&reader);
-        let begun = reader.begun.take();
+        let partial = reader.partial.take();
         let waiting = std::iter::from_fn(|| reader.batches.try_recv().ok()?.ok());
-        for batch in begun.into_iter().chain(waiting) {
+        for batch in partial.into_iter().chain(waiting) {
             first = batch.records.front().map_or(first, |record| first.min(record.index));
         }
         drop(reader);
@@ -143,15 +143,15 @@ impl Stream for Records {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut reader = lock(&self.0);
         loop {
-            if let Some(mut batch) = reader.begun.take()
+            if let Some(mut batch) = reader.partial.take()
                 && let Some(record) = batch.records.pop_front()
             {
                 // The space is released with the last record.
-                reader.begun = Some(batch).filter(|batch| !batch.records.is_empty());
+                reader.partial = Some(batch).filter(|batch| !batch.records.is_empty());
                 return Poll::Ready(Some(Ok(record)));
             }
             match ready!(reader.batches.poll_recv(cx)) {
-                Some(Ok(batch)) => reader.begun = Some(batch),
+                Some(Ok(batch)) => reader.partial = Some(batch),
                 Some(Err(why)) => return Poll::Ready(Some(Err(why))),
                 None => return Poll::Ready(None),
             }
@@ -216,9 +216,9 @@ mod tests {
             assert!(records.next().await.is_some_and(|record| record.is_ok_and(|record| record.index == expected)));
         }
         queue.drop_reader(10);
-        let told = records.next().await.and_then(Result::err).expect("the last thing it hears");
-        let told = Refusal::from_status(&told).expect("a refusal");
-        assert!(told.hint.as_ref().is_some_and(|hint| hint.contains("`--from 5`")), "{told:?}");
+        let refusal = records.next().await.and_then(Result::err).expect("the last record");
+        let refusal = Refusal::from_status(&refusal).expect("a refusal");
+        assert!(refusal.hint.as_ref().is_some_and(|hint| hint.contains("`--from 5`")), "{refusal:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -234,9 +234,9 @@ mod tests {
             }
         }
         assert_eq!(queue.room.available_permits(), QUEUE_BYTES_MAX as usize, "nothing is kept for it");
-        let told = records.next().await.and_then(Result::err).expect("the last thing it hears");
-        let told = Refusal::from_status(&told).expect("a refusal");
-        assert!(told.hint.as_ref().is_some_and(|hint| hint.contains("`--from 8`")), "{told:?}");
+        let refusal = records.next().await.and_then(Result::err).expect("the last record");
+        let refusal = Refusal::from_status(&refusal).expect("a refusal");
+        assert!(refusal.hint.as_ref().is_some_and(|hint| hint.contains("`--from 8`")), "{refusal:?}");
         drop(queue);
         assert!(records.next().await.is_none());
     }

@@ -199,16 +199,16 @@ mod tests {
     #[test]
     fn a_changed_default_log_driver_is_sent_with_each_spec_that_names_none() {
         let (mut state, node) = published();
-        let mut told = SentAssignments::default();
-        told.update(&state, node).expect("all of it");
+        let mut sent = SentAssignments::default();
+        sent.update(&state, node).expect("all of it");
         let log_driver = Some(Driver { name: "journald".to_owned(), ..Driver::default() });
         let spec = ClusterSpec { log_driver, ..ClusterSpec::default() };
         let kind = Kind::ClusterSpecUpdated(events::ClusterSpecUpdated { spec });
         state.cluster.apply(&Event::by_command(0, kind), &projections::Stamp::default());
-        let news = told.update(&state, node).expect("the spec");
+        let news = sent.update(&state, node).expect("the spec");
         let drivers: Vec<_> = news.specs.iter().map(|item| item.spec.template().log_driver.as_ref()).collect();
         assert_eq!(drivers, [state.cluster.spec().log_driver.as_ref()]);
-        assert_eq!(told.update(&state, node), None);
+        assert_eq!(sent.update(&state, node), None);
     }
 
     #[test]
@@ -222,11 +222,11 @@ mod tests {
     #[test]
     fn what_tasks_share_is_sent_once_and_a_change_of_one_takes_a_few_bytes() {
         let (mut state, node) = published();
-        let mut told = SentAssignments::default();
-        let all = told.update(&state, node).expect("all of it");
+        let mut sent = SentAssignments::default();
+        let all = sent.update(&state, node).expect("all of it");
         let counts = (all.tasks.len(), all.specs.len(), all.secrets.len(), all.configs.len());
         assert_eq!((all.complete, counts), (true, (2, 1, 1, 1)));
-        assert_eq!(told.update(&state, node), None);
+        assert_eq!(sent.update(&state, node), None);
 
         let apply = |state: &mut Published, kind| {
             state.cluster.apply(&Event::by_command(0, kind), &projections::Stamp::default());
@@ -235,7 +235,7 @@ mod tests {
         let (desired, cause) = (TaskState::Shutdown.into(), events::DesiredCause::User.into());
         let stop = TaskDesiredStateSet { tasks: vec![tasks[0]], desired, cause };
         apply(&mut state, Kind::TaskDesiredStateSet(stop));
-        let stop = told.update(&state, node).expect("one is to stop");
+        let stop = sent.update(&state, node).expect("one is to stop");
         assert_eq!((stop.complete, stop.tasks.len(), stop.tasks[0].task), (false, 1, tasks[0]));
         assert!(stop.encoded_len() < 120, "{} bytes", stop.encoded_len());
 
@@ -243,7 +243,7 @@ mod tests {
             let status = TaskStatus { state: TaskState::Complete.into(), ..TaskStatus::default() };
             apply(&mut state, Kind::TaskReported(TaskReported { task, status }));
         }
-        let ended = told.update(&state, node).expect("nothing is needed any more");
+        let ended = sent.update(&state, node).expect("nothing is needed any more");
         assert_eq!((ended.dropped_secrets.len(), ended.dropped_configs.len(), ended.dropped_specs.len()), (1, 1, 0));
     }
 }

@@ -35,8 +35,8 @@ impl Control {
         };
         let head = head(cluster, member, &self.manager.hostname, self.raft.term);
         let secrets = self.state.keyring.payloads();
-        let begun = Writer::begin(Arc::clone(&self.store), head, secrets, cluster.redacted_frames(), &passphrase);
-        begun.map_err(|error| unwritable(&error.into()))
+        let started = Writer::begin(Arc::clone(&self.store), head, secrets, cluster.redacted_frames(), &passphrase);
+        started.map_err(|error| unwritable(&error.into()))
     }
 }
 

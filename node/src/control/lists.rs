@@ -30,7 +30,7 @@ pub struct Pages<R, P> {
     rows: Box<dyn Iterator<Item = R> + Send>,
     page: Box<dyn Fn(Vec<R>, u64) -> P + Send>,
     index: u64,
-    begun: bool,
+    started: bool,
 }
 
 impl<R: Message, P> Pages<R, P> {
@@ -43,7 +43,7 @@ impl<R: Message, P> Pages<R, P> {
     ) -> Self {
         let index = state.cluster.position.index;
         let rows = objects.into_iter().filter_map(move |object| row(&state, object));
-        Self { rows: Box::new(rows), page: Box::new(page), index, begun: false }
+        Self { rows: Box::new(rows), page: Box::new(page), index, started: false }
     }
 }
 
@@ -58,7 +58,7 @@ impl<R: Message, P> Iterator for Pages<R, P> {
             bytes += row.encoded_len();
             page.push(row);
         }
-        let more = !std::mem::replace(&mut self.begun, true) || !page.is_empty();
+        let more = !std::mem::replace(&mut self.started, true) || !page.is_empty();
         more.then(|| (self.page)(page, self.index))
     }
 }

@@ -304,7 +304,7 @@ fn hypothetical_step(name: &str) -> PreviewedStep {
 fn unfinished(rest: Ending) -> Option<String> {
     match rest {
         Ending::Settled | Ending::Stopped => None,
-        Ending::TimeLimit => Some("it goes on for more than 24 hours; what comes after that is not shown".to_owned()),
+        Ending::TimeLimit => Some("it continues for more than 24 hours; later changes are not shown".to_owned()),
         Ending::WorkLimit => Some(format!(
             "it takes more than {TURNS_MAX} turns or {EVENTS_MAX} events; what comes after that is not shown"
         )),

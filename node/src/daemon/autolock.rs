@@ -70,7 +70,7 @@ impl Keys {
         let (keys, locks) = (Arc::clone(self), wanted.is_some());
         match tokio::task::spawn_blocking(move || keys.rewrap_files(wanted)).await {
             Ok(Ok(())) => {
-                let now = if locks { "wrapped with the unlock key" } else { "not wrapped any more" };
+                let now = if locks { "wrapped with the unlock key" } else { "no longer wrapped" };
                 tracing::info!("this manager's keys are {now}");
                 Some(PAGE_PAUSE)
             }

@@ -236,15 +236,15 @@ mod tests {
 
     #[test]
     fn a_file_says_what_flags_say() {
-        let told = read_file(FILE, 0o644, "").expect("a file");
-        let run = told.cli.run;
+        let parsed = read_file(FILE, 0o644, "").expect("a file");
+        let run = parsed.cli.run;
         assert_eq!(run.state_dir, Path::new("/srv/swarmd"));
         assert_eq!(run.join_addr.as_deref(), Some("10.0.0.1:4242"));
         assert_eq!(run.join_token_file.as_deref(), Some(Path::new("/run/token")));
         assert_eq!((run.log_level, run.executor), (LogLevel::Debug, Some(ExecutorKind::Process)));
         assert_eq!(run.allow_mount, [PathBuf::from("/srv"), PathBuf::from("/data")]);
         assert_eq!((run.allow_privileged, run.allow_core_dumps), (true, false));
-        assert!(told.file.is_some());
+        assert!(parsed.file.is_some());
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
     fn only_a_file_that_is_named_has_to_exist() {
         let line = |flags: &[&str]| ["swarmd"].iter().chain(flags).map(OsString::from).collect::<Vec<_>>();
         let none = Path::new("/nonexistent/swarmd.toml");
-        assert!(read_with(line(&[]), none).is_ok_and(|told| told.file.is_none()));
+        assert!(read_with(line(&[]), none).is_ok_and(|parsed| parsed.file.is_none()));
         assert!(matches!(read_with(line(&["--config", "/nonexistent/x"]), none), Err(Refused::File(_))));
         let wrong = "--nonsense|--listen-remote-api 127.0.0.1|--log-level loud|--executor podman|--metrics-addr 5052";
         for wrong in wrong.split('|') {

@@ -86,12 +86,12 @@ fn no_member(dir: &Path) -> Failure {
 /// Asks the managers that the node knows until it has left.
 async fn ask(state_dir: &StateDir, certificates: &CertificateStore) -> Result<(), Failure> {
     let credentials = Credentials::new(certificates.load(clock::now())?).map_err(|error| Failure::new(error, ""))?;
-    let (credentials, managers, begun) = (Arc::new(credentials), managers(state_dir)?, Instant::now());
+    let (credentials, managers, started) = (Arc::new(credentials), managers(state_dir)?, Instant::now());
     while !leaving::ask(&credentials, &managers, Some("`swarmd leave` at the node"))
         .await
         .map_err(|refusal| failure(*refusal))?
     {
-        if begun.elapsed() > DEMOTION_TIMEOUT {
+        if started.elapsed() > DEMOTION_TIMEOUT {
             let sentence = "timed out waiting for the other managers to remove this one";
             return Err(Failure::new(
                 sentence,

@@ -17,7 +17,7 @@ use crate::security::hardening;
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let Arguments { cli: Cli { command, run: args, .. }, file } = match config_file::read(std::env::args_os()) {
-        Ok(told) => told,
+        Ok(cli) => cli,
         Err(Refused::Line(error)) if !error.use_stderr() => return ExitCode::from(u8::from(error.print().is_err())),
         Err(Refused::Line(error)) => return tell(&error.into()),
         Err(Refused::File(failure)) => return tell(&failure),

@@ -46,13 +46,13 @@ pub fn reseed(args: &Args, out: &mut impl Write) -> Result<(), Failure> {
     let moved = if log.exists() { std::fs::rename(&log, &aside) } else { Ok(()) };
     let moved = moved.and_then(|()| std::fs::File::open(dir)?.sync_all());
     moved.map_err(|error| state_dir::unusable(&log, &error))?;
-    let told = format!(
+    let text = format!(
         "the log is set aside in {}; the next start of swarmd joins the managers at {} with an empty one\n\
          remove it once `swarmctl raft` shows that this manager votes\n",
         aside.display(),
         args.join_addr
     );
-    out.write_all(told.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
+    out.write_all(text.as_bytes()).map_err(|error| Failure::new(format!("cannot write the result: {error}"), ""))
 }
 
 /// Only a manager has a log; it is identified by its certificate, because the log may be unreadable.

@@ -84,7 +84,7 @@ impl Node {
         if start_mode == StartMode::Log {
             match self.open_log().await? {
                 Some(opened) => return self.begin_with_log(opened).await,
-                None => tracing::warn!("this node is no manager any more: its log is discarded"),
+                None => tracing::warn!("this node is no longer a manager: its log is discarded"),
             }
         }
         let Some(identity) = self.enrolled(start_mode, token).await? else { return Ok(()) };
@@ -336,7 +336,7 @@ impl Node {
                     return Ok(());
                 }
                 match self.begin_as_manager(node, credentials).await {
-                    Some(begun) => served = Some(begun),
+                    Some(started) => served = Some(started),
                     None if self.shutdown.is_cancelled() => return Ok(()),
                     None => self.step_down(Vec::new())?,
                 }
@@ -355,7 +355,7 @@ impl Node {
                 PartEnd::Stopped(result) => return end.and(result),
                 PartEnd::Demoted => self.step_down(managers)?,
                 PartEnd::LogReplaced => {
-                    tracing::warn!("this manager is no member any more, and joins again with an empty log");
+                    tracing::warn!("this manager is no longer a member; it joins again with an empty log");
                     self.cluster_info.set_managers(managers);
                     joining::write_note(self.state_dir.path(), &self.cluster_info.managers())?;
                     // A log that contains its own removal ends before it, so nothing is lost; another one may have entries that
@@ -406,11 +406,11 @@ impl Node {
     async fn begin_as_manager(&self, node: NodeId, credentials: &Arc<Credentials>) -> Option<Served> {
         let (mut role, mut pause) = (credentials.role(), BEGIN_PAUSE);
         loop {
-            let begun = match self.open_as(node).await {
+            let started = match self.open_as(node).await {
                 Ok(opened) => self.serve_manager(opened, credentials),
                 Err(failure) => Err(failure),
             };
-            match begun {
+            match started {
                 Ok(served) => return Some(served),
                 Err(Failure { sentence, hint, .. }) => {
                     let pause_ms = backoff::ms(pause);

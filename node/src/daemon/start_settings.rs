@@ -111,12 +111,12 @@ impl StartSettings {
     fn stale_advertised_port(&self, last: &Self) -> Option<String> {
         let port = self.listen_remote_api.port();
         let advertised = self.advertise_remote_api.as_ref()?;
-        let (host, told) = advertised.rsplit_once(':')?;
-        let stale = port != last.listen_remote_api.port() && told != port.to_string();
+        let (host, advertised_port) = advertised.rsplit_once(':')?;
+        let stale = port != last.listen_remote_api.port() && advertised_port != port.to_string();
         stale.then(|| {
             format!(
-                "other nodes are still told {advertised} (--advertise-remote-api of an earlier start), but this node now listens \
-                 at {}: unless something forwards port {told}, give --advertise-remote-api {host}:{port}",
+                "other nodes still use {advertised} (--advertise-remote-api of an earlier start), but this node now listens \
+                 at {}: unless something forwards port {advertised_port}, give --advertise-remote-api {host}:{port}",
                 self.listen_remote_api
             )
         })
@@ -198,18 +198,18 @@ mod tests {
     fn a_start_without_flags_is_the_last_one_again_and_flags_that_differ_are_told() {
         let named =
             ["--listen-remote-api", "127.0.0.1:5000", "--hostname", "m1", "--listen-control-api", "/run/a.sock"];
-        let (first, told) = StartSettings::of(&flags(&named), None);
-        assert_eq!((first.listen_remote_api.port(), first.hostname.as_deref(), told.len()), (5000, Some("m1"), 0));
-        let (again, told) = StartSettings::of(&flags(&[]), Some(first.clone()));
-        assert_eq!((&again, told), (&first, vec![]));
+        let (first, warnings) = StartSettings::of(&flags(&named), None);
+        assert_eq!((first.listen_remote_api.port(), first.hostname.as_deref(), warnings.len()), (5000, Some("m1"), 0));
+        let (again, warnings) = StartSettings::of(&flags(&[]), Some(first.clone()));
+        assert_eq!((&again, warnings), (&first, vec![]));
         let other = ["--hostname", "m2", "--advertise-remote-api", "m2:5000"];
-        let (moved, told) = StartSettings::of(&flags(&other), Some(first.clone()));
+        let (moved, warnings) = StartSettings::of(&flags(&other), Some(first.clone()));
         assert_eq!(moved.listen_remote_api, first.listen_remote_api);
         let expected = [
             "--advertise-remote-api is m2:5000 from now on; it was not given",
             "--hostname is m2 from now on; it was m1",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(warnings, expected);
         let (defaults, _) = StartSettings::of(&flags(&[]), None);
         assert_eq!(defaults.listen_remote_api.to_string(), "0.0.0.0:4242");
     }
@@ -232,9 +232,9 @@ mod tests {
             ),
         ];
         for (words, executor, expected) in table {
-            let (settings, told) = StartSettings::of(&flags(words), Some(first.clone()));
+            let (settings, warnings) = StartSettings::of(&flags(words), Some(first.clone()));
             assert_eq!(
-                (settings.executor, &told[..]),
+                (settings.executor, &warnings[..]),
                 (executor, &expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
                 "{words:?}"
             );
@@ -263,10 +263,10 @@ mod tests {
             (&[], None, &[]),
         ];
         let mut last = None;
-        for (words, expected, told) in table {
+        for (words, expected, warnings) in table {
             let (settings, changes) = StartSettings::of(&flags(words), last);
             assert_eq!(settings.metrics_addr.map(|addr| addr.to_string()).as_deref(), expected, "{words:?}");
-            assert_eq!(changes, told, "{words:?}");
+            assert_eq!(changes, warnings, "{words:?}");
             last = Some(settings);
         }
     }
@@ -284,9 +284,9 @@ mod tests {
             (&["--listen-remote-api", "127.0.0.1:6000", "--advertise-remote-api", "m1:7000"], false),
         ];
         for (words, stale) in table {
-            let (_, told) = StartSettings::of(&flags(words), Some(first.clone()));
-            let mended = told.iter().any(|told| told.ends_with("give --advertise-remote-api m1:6000"));
-            assert_eq!(mended, stale, "{words:?}: {told:?}");
+            let (_, warnings) = StartSettings::of(&flags(words), Some(first.clone()));
+            let mended = warnings.iter().any(|warning| warning.ends_with("give --advertise-remote-api m1:6000"));
+            assert_eq!(mended, stale, "{words:?}: {warnings:?}");
         }
     }
 

@@ -485,12 +485,12 @@ fn a_reader_notices_what_is_missing_or_older_than_what_was_applied() {
         for frames in [100, 3] {
             let mut reader = HistoryReader::after(None);
             let size = PageSize { frames, bytes: usize::MAX };
-            let told = std::iter::repeat_with(|| reader.page(&store, u64::MAX, size)).find(|page| {
+            let reported = std::iter::repeat_with(|| reader.page(&store, u64::MAX, size)).find(|page| {
                 let Ok(page) = page else { return true };
                 assert!(!page.is_empty(), "nothing was noticed");
                 false
             });
-            assert_eq!(damaged_at(told.unwrap()), (Table::History, index));
+            assert_eq!(damaged_at(reported.unwrap()), (Table::History, index));
         }
     };
     let gone = |from, to| Change::DeleteRange { table: Table::History, from: Key::at(from), to };

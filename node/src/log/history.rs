@@ -211,10 +211,10 @@ mod tests {
             assert_eq!(frame_at(&store, index).unwrap(), Some(stored(index)), "frame {index}");
         }
         assert_eq!(frame_at(&store, 20).unwrap(), None, "behind the end");
-        for (index, told) in [(12, 13), (19, 19)] {
+        for (index, reported) in [(12, 13), (19, 19)] {
             exchange(&disk, index);
             let refused = frame_at(&store, index).unwrap_err();
-            assert!(matches!(refused, LogError::Damaged { index, .. } if index == told), "{refused}");
+            assert!(matches!(refused, LogError::Damaged { index, .. } if index == reported), "{refused}");
         }
         let gone = Change::DeleteRange { table: Table::History, from: Key::at(5), to: Key::at(6) };
         disk.write(vec![gone], Durability::Synced).unwrap();

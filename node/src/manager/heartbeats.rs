@@ -146,7 +146,7 @@ mod tests {
             last_report.iter().for_each(|second| heartbeats.listen(start + seconds(*second)));
             let unresponsive = heartbeats.take(start + seconds(read), now).unresponsive;
             assert_eq!(unresponsive, expected.map(|(from, to)| (at(from), at(to))), "{last_report:?}");
-            assert_eq!(heartbeats.take(start + seconds(read), now).unresponsive, None, "and it is told once");
+            assert_eq!(heartbeats.take(start + seconds(read), now).unresponsive, None, "and it is reported once");
         }
     }
 }

@@ -317,9 +317,9 @@ mod tests {
             worker.message(),
             "this call is for managers, but the certificate of node 0000000000000000000000002 says worker"
         );
-        let told = wire::v1::Refusal::from_status(&worker).expect("a refusal in the details");
-        assert_eq!(told.kind(), RefusalKind::Forbidden);
-        assert_eq!(told.hint.as_deref(), Some("call from a manager, or over the unix socket of one"));
+        let refusal = wire::v1::Refusal::from_status(&worker).expect("a refusal in the details");
+        assert_eq!(refusal.kind(), RefusalKind::Forbidden);
+        assert_eq!(refusal.hint.as_deref(), Some("call from a manager, or over the unix socket of one"));
         for (number, words, kind) in [
             (REMOVED, "node 000000000000000000000000d was removed from the cluster", RefusalKind::Removed),
             (UNKNOWN, "node 000000000000000000000000e is not a member: it joined after", RefusalKind::NotMember),
@@ -327,8 +327,8 @@ mod tests {
         ] {
             let refused = status(node(subject(number, Role::Worker)));
             assert!(refused.message().starts_with(words), "{refused:?}");
-            let told = wire::v1::Refusal::from_status(&refused).expect("a refusal in the details");
-            assert_eq!(told.kind(), kind);
+            let refusal = wire::v1::Refusal::from_status(&refused).expect("a refusal in the details");
+            assert_eq!(refusal.kind(), kind);
         }
     }
 }

@@ -220,7 +220,7 @@ async fn until_answered<T>(
     call: impl AsyncFn(CertificatesClient<Channel>) -> Result<Response<T>, Status>,
 ) -> Result<T, DialError> {
     let mut attempt = 1;
-    let (begun, mut backoff) = (Instant::now(), Backoff::default());
+    let (started, mut backoff) = (Instant::now(), Backoff::default());
     loop {
         let answered = async {
             let channel = dial(addr, connector.clone()).await?;
@@ -228,7 +228,7 @@ async fn until_answered<T>(
         };
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, answered).await.unwrap_or(Err(DialError::Late));
         match answered {
-            Err(error) if error.is_busy() && begun.elapsed() < timeouts.busy => {
+            Err(error) if error.is_busy() && started.elapsed() < timeouts.busy => {
                 let pause = backoff.pause(&mut rand::rng());
                 tracing::warn!(%error, addr, pause_ms = backoff::ms(pause), "the manager is busy; retrying");
                 tokio::time::sleep(pause).await;

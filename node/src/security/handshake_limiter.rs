@@ -388,8 +388,9 @@ mod tests {
         limiter.authenticated(&ticket[0], now);
         limiter.disconnected(&ticket[5], now);
         assert_eq!(waits(&mut limiter, now), [0, 0, 0, 0, 0, 0, 0, 100]);
-        let told: Vec<bool> = ticket.iter().map(|ticket| ticket.advanced.notified().now_or_never().is_some()).collect();
-        assert_eq!(told, [false, false, false, false, false, true, true, false]);
+        let notified: Vec<bool> =
+            ticket.iter().map(|ticket| ticket.advanced.notified().now_or_never().is_some()).collect();
+        assert_eq!(notified, [false, false, false, false, false, true, true, false]);
         assert_eq!(waits(&mut limiter, now + Duration::from_millis(40)).last(), Some(&60));
         // A failed handshake gives nothing back, and neither do those of another kind.
         limiter.failed(&ticket[2], now);
@@ -398,7 +399,7 @@ mod tests {
         assert_eq!(waits(&mut limiter, now).last(), Some(&100));
         assert_eq!(limiter.members.waiting.len(), 1);
         assert_eq!(waits(&mut limiter, now + Duration::from_secs(1)), [0; 8]);
-        assert!(limiter.members.waiting.is_empty(), "nobody who has begun is remembered");
+        assert!(limiter.members.waiting.is_empty(), "no one who has started is remembered");
     }
 
     #[test]

@@ -107,6 +107,6 @@ mod tests {
         assert_ne!(of("one"), of("another"));
         assert_ne!(Introduction::of_secret(&[1; 32]), Introduction::of_secret(&[2; 32]));
         let Introduction::Joiner { token } = Introduction::of_secret(&[1; 32]) else { panic!("a joiner's") };
-        assert_ne!(token, [1; DIGEST_BYTES], "what the log keeps is not told to who watches the line");
+        assert_ne!(token, [1; DIGEST_BYTES], "what the log keeps is not revealed to an eavesdropper");
     }
 }

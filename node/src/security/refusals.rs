@@ -129,7 +129,7 @@ mod tests {
         Actor::CertifiedOperator { name: name.to_owned(), role: OperatorRole::Viewer }
     }
 
-    fn told(summary: &AccessRefused) -> Vec<String> {
+    fn rows(summary: &AccessRefused) -> Vec<String> {
         let calls = |calls: &RefusedCalls| {
             let role = calls.role.as_deref().unwrap_or("-");
             let (first, last) = (calls.first.unix_ns() / 1_000_000_000, calls.last.unix_ns() / 1_000_000_000);
@@ -160,12 +160,12 @@ mod tests {
             "eve viewer Control/Backup 1 7-7",
             "eve viewer service.remove 1000 1-1000",
         ];
-        assert_eq!((told(&taken), taken.others), (expected.map(str::to_owned).to_vec(), None));
+        assert_eq!((rows(&taken), taken.others), (expected.map(str::to_owned).to_vec(), None));
         assert_eq!(refusals.take(node), None, "nothing is taken twice");
         refusals.note(&operator("eve"), true, "service.remove", at(2_000));
         refusals.put_back(taken.clone());
         let again = refusals.take(node).expect("some");
-        assert_eq!(told(&again).last().map(String::as_str), Some("eve viewer service.remove 1001 1-2000"));
+        assert_eq!(rows(&again).last().map(String::as_str), Some("eve viewer service.remove 1001 1-2000"));
         assert_eq!(again.refused.len(), taken.refused.len());
     }
 

@@ -318,7 +318,7 @@ mod tests {
         let whole = fs::read(&path).expect("a file");
         for damaged in [&b""[..], b"\xff\n", &whole[..whole.len() / 2]] {
             fs::write(&path, damaged).expect("damaged");
-            assert!(disk.store.load_pending_join().expect("read").is_none(), "a damaged one is begun again");
+            assert!(disk.store.load_pending_join().expect("read").is_none(), "a damaged one is started again");
         }
         disk.store.forget_pending_join().expect("forgotten");
         disk.store.forget_pending_join().expect("forgotten already");

@@ -344,7 +344,7 @@ pub async fn what_a_task_printed_is_read_also_after_its_end(bench: &Bench) {
     assert_eq!(logs.details, "MODE=fast,tier=web");
     let lines = all(logs).await;
     let (out, err) = (LogStream::Stdout, LogStream::Stderr);
-    assert_eq!(told(&lines), [(out, "one"), (err, "two"), (out, ""), (out, "no end")]);
+    assert_eq!(texts(&lines), [(out, "one"), (err, "two"), (out, ""), (out, "no end")]);
     assert!(lines.windows(2).all(|pair| pair[0].at <= pair[1].at) && lines[0].at < lines[3].at, "{lines:?}");
 
     let since = LogQuery { since: Some(lines[1].at), ..LogQuery::default() };
@@ -364,7 +364,7 @@ pub async fn the_last_lines_are_told(bench: &Bench) {
     for (tail, first) in [(0, None), (1, Some("line 500")), (3, Some("line 498")), (900, Some("line 1"))] {
         let query = LogQuery { tail: Some(tail), ..LogQuery::default() };
         let lines = all(bench.executor.logs(&workload, query).await.expect("logs")).await;
-        assert_eq!((lines.len() as u64, told(&lines).first().map(|(_, text)| *text)), (tail.min(500), first));
+        assert_eq!((lines.len() as u64, texts(&lines).first().map(|(_, text)| *text)), (tail.min(500), first));
     }
 }
 
@@ -377,11 +377,11 @@ pub async fn who_follows_reads_until_the_task_ends(bench: &Bench) {
     while let Poll::Ready(some) = poll!(logs.lines.next()) {
         early.extend(some.expect("it goes on").expect("lines"));
     }
-    assert_eq!(told(&of_the_task(early)), [], "it has printed nothing");
+    assert_eq!(texts(&of_the_task(early)), [], "it has printed nothing");
     bench.executor.shutdown(&workload).await.expect("stopped");
     // A shell may say on stderr what ended its command.
     let lines: Vec<_> = all(logs).await.into_iter().filter(|line| line.stream() == LogStream::Stdout).collect();
-    assert_eq!(told(&lines), [(LogStream::Stdout, "bye")], "and then it ends");
+    assert_eq!(texts(&lines), [(LogStream::Stdout, "bye")], "and then it ends");
 }
 
 /// All lines of a task.
@@ -405,7 +405,7 @@ fn of_the_task(mut lines: Vec<LogLine>) -> Vec<LogLine> {
 }
 
 /// What they say, and where.
-pub fn told(lines: &[LogLine]) -> Vec<(LogStream, &str)> {
+pub fn texts(lines: &[LogLine]) -> Vec<(LogStream, &str)> {
     lines.iter().map(|line| (line.stream(), std::str::from_utf8(&line.data).expect("text"))).collect()
 }
 

@@ -85,7 +85,7 @@ pub async fn a_command_runs_in_the_place_of_the_task(bench: &Bench) {
     let workload = waiting(bench).await;
     let line = "echo $(pwd) $OF_TASK $OF_COMMAND; cat; echo trouble >&2; exit 42";
     let spec = ExecSpec { env: vec!["OF_COMMAND=given".to_owned()], stdin: true, ..shell(line) };
-    let running = exec(bench, &workload, spec).await.expect("begun");
+    let running = exec(bench, &workload, spec).await.expect("started");
     running.give(Input::Data(b"from here\n".to_vec())).await;
     running.give(Input::End(EndOfInput {})).await;
     let expected = ("/tmp own given\nfrom here\n".to_owned(), "trouble\n".to_owned(), 42);
@@ -93,12 +93,12 @@ pub async fn a_command_runs_in_the_place_of_the_task(bench: &Bench) {
 
     // Without input it is empty; elsewhere, and as another.
     let spec = ExecSpec { dir: Some("/".to_owned()), user: Some("65534:65534".to_owned()), ..shell("pwd; id -u; cat") };
-    let ended = exec(bench, &workload, spec).await.expect("begun").end().await;
+    let ended = exec(bench, &workload, spec).await.expect("started").end().await;
     assert_eq!(ended, ("/\n65534\n".to_owned(), String::new(), 0));
 
     // More than any buffer on the way.
     let spec = ExecSpec { stdin: true, ..shell("cat") };
-    let Running { inputs, outputs } = exec(bench, &workload, spec).await.expect("begun");
+    let Running { inputs, outputs } = exec(bench, &workload, spec).await.expect("started");
     let feeding = tokio::spawn(async move {
         for _ in 0..64 {
             inputs.send(Input::Data(vec![b'x'; 32 << 10])).await.expect("it takes input");
@@ -118,7 +118,7 @@ pub async fn a_command_has_a_terminal(bench: &Bench) {
     // Some engines give it its size only once it runs.
     let line = "test -t 0 && test -t 1 && test -t 2 || exit 1; until stty size 2>/dev/null | grep '45 123'; do sleep 0.01; done; \
                 trap 'stty size; exit 7' WINCH; echo ready; while :; do sleep 0.1; done";
-    let mut running = exec(bench, &workload, ExecSpec { terminal, stdin: true, ..shell(line) }).await.expect("begun");
+    let mut running = exec(bench, &workload, ExecSpec { terminal, stdin: true, ..shell(line) }).await.expect("started");
     let shown = running.printed("ready").await;
     assert!(shown.contains("45 123"), "{shown:?}");
     running.give(Input::Size(TerminalSize { columns: 80, rows: 24 })).await;
@@ -130,7 +130,7 @@ pub async fn a_command_has_a_terminal(bench: &Bench) {
         stdin: true,
         ..shell("trap 'exit 9' INT; read line; echo got $line; while :; do sleep 0.1; done")
     };
-    let mut running = exec(bench, &workload, spec).await.expect("begun");
+    let mut running = exec(bench, &workload, spec).await.expect("started");
     running.give(Input::Data(b"words\n".to_vec())).await;
     running.printed("got words").await;
     running.give(Input::Data(vec![3])).await;
@@ -140,7 +140,7 @@ pub async fn a_command_has_a_terminal(bench: &Bench) {
 pub async fn a_command_gets_signals(bench: &Bench) {
     let workload = waiting(bench).await;
     let line = "trap 'echo one' USR1; trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done";
-    let mut running = exec(bench, &workload, shell(line)).await.expect("begun");
+    let mut running = exec(bench, &workload, shell(line)).await.expect("started");
     running.printed("ready").await;
     running.give(Input::Signal("USR1".to_owned())).await;
     running.printed("one").await;
@@ -151,7 +151,7 @@ pub async fn a_command_gets_signals(bench: &Bench) {
 pub async fn a_command_that_is_not_there_is_said(bench: &Bench) {
     let workload = waiting(bench).await;
     let spec = ExecSpec { argv: vec!["/no/such/program".to_owned()], ..ExecSpec::default() };
-    let (out, err, code) = exec(bench, &workload, spec).await.expect("begun").end().await;
+    let (out, err, code) = exec(bench, &workload, spec).await.expect("started").end().await;
     let said = out + &err;
     assert!(code != 0 && said.contains("/no/such/program"), "{code}: {said}");
 }
@@ -161,10 +161,10 @@ pub async fn a_command_may_run_by_itself(bench: &Bench) {
     let mark = format!("{}/mark-{}", bench.scratch(), workload.task);
     let line = format!("while :; do touch {mark}; sleep 0.01; done");
     let spec = ExecSpec { detach: true, ..shell(&line) };
-    let running = exec(bench, &workload, spec).await.expect("begun");
+    let running = exec(bench, &workload, spec).await.expect("started");
     assert_eq!(running.end().await, (String::new(), String::new(), 0));
     let line = format!("until test -e {mark}; do sleep 0.01; done");
-    assert_eq!(exec(bench, &workload, shell(&line)).await.expect("begun").end().await.2, 0);
+    assert_eq!(exec(bench, &workload, shell(&line)).await.expect("started").end().await.2, 0);
 }
 
 pub async fn a_command_ends_when_its_operator_is_gone(bench: &Bench) {
@@ -172,16 +172,16 @@ pub async fn a_command_ends_when_its_operator_is_gone(bench: &Bench) {
     let mark = format!("{}/gone-{}", bench.scratch(), workload.task);
     // A shell says that its child was hung up, which nobody reads any more.
     let line = format!("trap 'touch {mark}; exit' HUP; echo ready; exec >/dev/null 2>&1; while :; do sleep 0.1; done");
-    let mut running = exec(bench, &workload, shell(&line)).await.expect("begun");
+    let mut running = exec(bench, &workload, shell(&line)).await.expect("started");
     running.printed("ready").await;
     drop(running);
     let line = format!("until test -e {mark}; do sleep 0.01; done");
-    assert_eq!(exec(bench, &workload, shell(&line)).await.expect("begun").end().await.2, 0);
+    assert_eq!(exec(bench, &workload, shell(&line)).await.expect("started").end().await.2, 0);
 }
 
 pub async fn a_command_ends_with_its_task(bench: &Bench) {
     let workload = waiting(bench).await;
-    let mut running = exec(bench, &workload, shell("echo ready; while :; do sleep 0.1; done")).await.expect("begun");
+    let mut running = exec(bench, &workload, shell("echo ready; while :; do sleep 0.1; done")).await.expect("started");
     running.printed("ready").await;
     bench.executor.shutdown(&workload).await.expect("stopped");
     assert_eq!(running.end().await.2, 137);

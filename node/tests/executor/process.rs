@@ -10,7 +10,7 @@ use wire::v1::interact_order::What;
 use wire::v1::{AttachSpec, ExecSpec, LogStream};
 
 use crate::bench::{Bench, container, process, shared_dir};
-use crate::cases::{all, fatal, told};
+use crate::cases::{all, fatal, texts};
 
 /// The environment variable that makes an agent of this program, in the directory that it names.
 const AGENT_DIR: &str = "SWARMLOG_TEST_AGENT_DIR";
@@ -37,8 +37,8 @@ async fn agent_that_dies() {
     let noted = Path::new(&dir).join("beside");
     let line = format!("echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.1; done", noted.display());
     let spec = ExecSpec { argv: ["sh", "-c", &line].map(str::to_owned).into(), detach: true, ..ExecSpec::default() };
-    let begun = executor.interact(&workload, What::Exec(spec), stream::pending().boxed()).await;
-    assert!(begun.expect("begun").next().await.is_some());
+    let started = executor.interact(&workload, What::Exec(spec), stream::pending().boxed()).await;
+    assert!(started.expect("started").next().await.is_some());
     while !noted.exists() {
         tokio::task::yield_now().await;
     }
@@ -112,7 +112,7 @@ async fn what_a_task_prints_is_kept() {
         bench.executor.wait(&workload).await.expect("ended");
         let lines = all(bench.executor.logs(&workload, LogQuery::default()).await.expect("logs")).await;
         // Each stream has a pipe of its own: which is read first is left to chance.
-        let said = |stream, text| told(&lines).contains(&(stream, text));
+        let said = |stream, text| texts(&lines).contains(&(stream, text));
         assert!(said(LogStream::Stdout, "said") && said(LogStream::Stderr, "shouted") && lines.len() == 2, "{lines:?}");
     };
     bench.run(case).await;
@@ -172,7 +172,7 @@ async fn a_task_is_nobody_unless_it_says_whom_and_gains_no_privileges() {
         bench.executor.start(&workload).await.expect("started");
         bench.executor.wait(&workload).await.expect("ended");
         let lines = all(bench.executor.logs(&workload, LogQuery::default()).await.expect("logs")).await;
-        let said: Vec<&str> = told(&lines).into_iter().map(|(_, text)| text).collect();
+        let said: Vec<&str> = texts(&lines).into_iter().map(|(_, text)| text).collect();
         assert_eq!(said, ["nobody", "65534", "NoNewPrivs:\t1"]);
     };
     bench.run(case).await;

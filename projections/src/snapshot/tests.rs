@@ -68,7 +68,7 @@ fn what_is_not_a_snapshot_is_refused_with_its_reason() {
         ("no table of nodes", &|chunks| drop(chunks.remove(chunk_of(chunks, "nodes"))), "lacks the table nodes"),
         ("a chunk is lost", &|chunks| drop(chunks.remove(banned + 1)), "does not have the hash"),
         ("the end is lost", &|chunks| drop(chunks.pop()), "its end is missing"),
-        ("more after the end", &|chunks| chunks.push(framed(Vec::new())), "goes on after its end"),
+        ("more after the end", &|chunks| chunks.push(framed(Vec::new())), "continues after its end"),
         ("half a row", &|chunks| chunks[banned] = framed(chunks[banned][LENGTH_BYTES..40].to_vec()), "is damaged"),
         ("a length out of bounds", &|chunks| chunks[banned][LENGTH_BYTES - 1] = 0xff, "a chunk of"),
     ];

@@ -222,7 +222,7 @@ mod tests {
         reports.forget(task(2));
         reports.open();
         let again = reports.batch().expect("a batch");
-        assert_eq!(again.reports, [(task(1), at(TaskState::Running, 1))], "phases are told once");
+        assert_eq!(again.reports, [(task(1), at(TaskState::Running, 1))], "phases are reported once");
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn a_second_daemon_takes_nothing_of_the_first() {
     swarmd(&same_port).refused(1, &format!("cannot listen on {}", cluster.address()));
     let same_socket = with(&cluster, &[(dir, own_dir.clone()), elsewhere.clone()]);
     swarmd(&same_socket).refused(1, "another process listens on the control socket");
-    assert!(!cluster.path("own").join("raft").exists(), "no cluster was begun");
+    assert!(!cluster.path("own").join("raft").exists(), "no cluster was started");
     assert!(!cluster.path("own.sock").exists());
     cluster.ok("node ls");
 }
@@ -256,7 +256,7 @@ fn a_manager_that_stops_ends_the_sessions_of_its_workers() {
     }
     assert_eq!(cluster.end(MANAGER), Some(0));
     // Otherwise it would wait until the next heartbeats fail.
-    cluster.until("the worker to be told", || cluster.log("w1").contains("this manager is stopping"));
+    cluster.until("the worker to be notified", || cluster.log("w1").contains("this manager is stopping"));
     assert!(!cluster.log(MANAGER).contains("did not end in time"), "{}", cluster.log(MANAGER));
     cluster.resume(MANAGER);
     cluster.until("the worker to be back", || cluster.log("w1").matches("session opened").count() == 2);

@@ -48,7 +48,7 @@ fn a_worker_that_went_on_runs_what_the_restored_manager_says_and_nothing_else() 
     cluster.resume("w1");
     cluster.await_manager();
     ready(&cluster, 2);
-    cluster.until("what the worker knows to be told", || {
+    cluster.until("the worker to report what it knows", || {
         cluster.log(MANAGER).contains("a node knows a frame that is not in the history of this manager")
     });
     // The same command at the same index of the log as before.

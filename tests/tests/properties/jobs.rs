@@ -111,7 +111,7 @@ proptest! {
         core.expect_repeatable();
     }
 
-    /// A task may complete after it was told to leave its node: then its replacement is no longer needed.
+    /// A task may complete after the order to leave its node: then its replacement is no longer needed.
     #[test]
     fn whatever_happens_to_a_job_nothing_runs_again_that_completed(
         room in room(),

@@ -97,7 +97,7 @@ impl Ledger {
             Kind::UpdateStarted(event) => self.counts.entry(event.service).or_default().slots = event.slots,
             Kind::UpdatePaused(_) if requested => {}
             Kind::UpdateResumed(event) => {
-                let count = self.counts.get_mut(&event.service).expect("a rollout that was begun");
+                let count = self.counts.get_mut(&event.service).expect("a rollout that was started");
                 (count.failed, count.last_step) = (0, Some(at.time));
             }
             Kind::UpdateTasksOverdue(event) => event.tasks.iter().for_each(|task| self.note_overdue(*task, at)),
@@ -188,7 +188,7 @@ impl Ledger {
         let settled = self.places.get(&place).filter(|made| made.rollout == version).and_then(|made| made.settled);
         assert_eq!(settled, None, "{instance:?} is taken twice");
         self.places.insert(place, Made { task: event.task, rollout: version, settled: None, overdue: false });
-        let count = self.counts.get_mut(&event.service).expect("a rollout that was begun");
+        let count = self.counts.get_mut(&event.service).expect("a rollout that was started");
         count.taken += 1;
         count.last_step = Some(at.time);
     }
@@ -263,7 +263,7 @@ impl Ledger {
         let second = Duration::from_secs(1);
         let watch = if config.delay < config.monitor { config.monitor } else { config.delay + second };
         let early = task.running_at.is_none_or(|running| at.time.since(running) <= watch);
-        let count = self.counts.get_mut(&service.id).expect("a rollout that was begun");
+        let count = self.counts.get_mut(&service.id).expect("a rollout that was started");
         if settles {
             count.last_step = Some(at.time);
         }
@@ -280,7 +280,7 @@ impl Ledger {
         let made = self.places.get_mut(&place).expect("an overdue task was made by a rollout");
         assert_eq!((made.task, made.rollout, made.settled), (id, version, None));
         (made.settled, made.overdue) = (Some(at.time), true);
-        let count = self.counts.get_mut(&place.0).expect("a rollout that was begun");
+        let count = self.counts.get_mut(&place.0).expect("a rollout that was started");
         count.failed += 1;
         count.last_step = Some(at.time);
     }

@@ -152,9 +152,9 @@ mod tests {
         let engine = Arc::new(Engine::new("unix:///nowhere").expect("an address"));
         let query = LogQuery { since: Some(at("2026-01-31T12:00:00.000000002Z")), ..LogQuery::default() };
         let mut lines = lines(engine, query, pieces);
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         while let Some(some) = lines.next().await {
-            told.extend(
+            received.extend(
                 some.expect("lines")
                     .into_iter()
                     .map(|line| (line.at.to_string(), line.stream(), String::from_utf8_lossy(&line.data).into_owned())),
@@ -162,11 +162,11 @@ mod tests {
         }
         let expected = [
             ("2026-01-31T12:00:02Z", LogStream::Stderr, "oops"),
-            ("2026-01-31T12:00:01.500Z", LogStream::Stdout, "begun"),
+            ("2026-01-31T12:00:01.500Z", LogStream::Stdout, "started"),
             ("2026-01-31T12:00:04Z", LogStream::Stdout, "no end"),
         ];
         let expected = expected.map(|(time, stream, text)| (at(time).to_string(), stream, text.to_owned()));
-        assert_eq!(told, expected);
+        assert_eq!(received, expected);
     }
 
     #[test]

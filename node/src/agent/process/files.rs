@@ -7,7 +7,7 @@
 //! | `started.json` | supervisor | the command runs |
 //! | `ended.json` | supervisor | it has ended |
 //!  `ended.json` | supervisor | it has exited |
-//! | `stopped` | agent | a shutdown was asked for: nothing starts any more |
+//! | `stopped` | agent | a shutdown was asked for: nothing is started |
 //!  `stopped` | agent | a shutdown was requested: nothing is started from now on |
 //! | `supervisor.log` | supervisor | what went wrong with itself |
 //!  `supervisor.log` | supervisor | its own errors |

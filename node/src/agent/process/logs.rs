@@ -236,10 +236,10 @@ impl Part {
         while self.buffer.len() < bytes {
             let left = if bounded { self.end.saturating_sub(self.offset) } else { u64::MAX };
             let room = READ_BYTES.min(usize::try_from(left).unwrap_or(usize::MAX));
-            let begun = self.buffer.len();
-            self.buffer.resize(begun + room, 0);
-            let read = self.file.read_at(&mut self.buffer[begun..], self.offset);
-            self.buffer.truncate(begun + read.as_ref().copied().unwrap_or_default());
+            let start = self.buffer.len();
+            self.buffer.resize(start + room, 0);
+            let read = self.file.read_at(&mut self.buffer[start..], self.offset);
+            self.buffer.truncate(start + read.as_ref().copied().unwrap_or_default());
             match read {
                 Ok(0) => return Ok(()),
                 Ok(read) => self.offset += read as u64,
@@ -291,8 +291,8 @@ mod tests {
         assert!(all.len() > 3 && all.last() == Some(&14) && all.windows(2).all(|pair| pair[0] + 1 == pair[1]));
         for tail in [0, 1, 3, all.len(), all.len() + 5] {
             let query = LogQuery { tail: Some(tail as u64), ..LogQuery::default() };
-            let told = read(&mut Reader::open(files.clone(), query).expect("opened"));
-            assert_eq!(told, all[all.len().saturating_sub(tail)..], "the last {tail}");
+            let numbers = read(&mut Reader::open(files.clone(), query).expect("opened"));
+            assert_eq!(numbers, all[all.len().saturating_sub(tail)..], "the last {tail}");
         }
     }
 
@@ -311,12 +311,12 @@ mod tests {
         print(&output, 0..3);
         let query = LogQuery { follow: true, tail: Some(2), ..LogQuery::default() };
         let mut reader = Reader::open(files.clone(), query).expect("opened");
-        let mut told = read(&mut reader);
+        let mut numbers = read(&mut reader);
         for begin in (3..60).step_by(7) {
             print(&output, begin..begin + 7);
-            told.extend(read(&mut reader));
+            numbers.extend(read(&mut reader));
         }
-        assert_eq!(told, (1..66).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..66).collect::<Vec<_>>());
         files.mark_stopped().expect("a mark");
         assert!(matches!(reader.read().expect("read"), Reading::End));
     }

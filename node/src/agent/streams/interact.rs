@@ -21,11 +21,11 @@ pub(super) async fn serve(
 ) {
     let task = order.task;
     let (used, uses) = watch::channel(0);
-    let begun = tokio::select! {
-        begun = worker.interact(order, inputs(more, used)) => begun,
+    let started = tokio::select! {
+        started = worker.interact(order, inputs(more, used)) => started,
         () = outbound.messages.closed() => return,
     };
-    let served = match begun {
+    let served = match started {
         Ok(outputs) => talk(outputs, uses, outbound).await,
         Err(sentence) => Ok(Some(sentence)),
     };

@@ -44,7 +44,7 @@ pub struct Seen {
 /// A stream that the agent opened.
 pub struct Opened {
     pub inbound: Streaming<FromTask>,
-    pub told: mpsc::Sender<Result<ToTask, Status>>,
+    pub to_agent: mpsc::Sender<Result<ToTask, Status>>,
 }
 
 #[derive(Clone)]
@@ -215,8 +215,8 @@ impl Dispatcher for Manager {
         &self,
         request: Request<Streaming<FromTask>>,
     ) -> Result<Response<Self::TaskStreamStream>, Status> {
-        let (told, receiver) = mpsc::channel(8);
-        let opened = self.opened.0.send(Opened { inbound: request.into_inner(), told });
+        let (to_agent, receiver) = mpsc::channel(8);
+        let opened = self.opened.0.send(Opened { inbound: request.into_inner(), to_agent });
         opened.await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }

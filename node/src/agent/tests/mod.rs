@@ -265,7 +265,7 @@ async fn a_removal_goes_on_after_a_restart() {
     scene.executor.set_away(true);
     scene.manager.send(change(1, vec![assignment(2, "web")], vec![id(1)])).await;
     let waiting = scene.manager.reported(id(2), TaskState::Preparing).await;
-    assert_eq!(waiting.error, "the simulated engine is away", "who asks is told what it waits for");
+    assert_eq!(waiting.error, "the simulated engine is away", "the status says what it waits for");
     scene.manager.go_away();
     scene.stop_agent().await;
     scene.executor.set_away(false);
@@ -351,8 +351,8 @@ async fn without_a_manager_tasks_run_on_and_are_not_started_again() {
     scene.manager.registered(2).await;
     assert!(back.elapsed() <= Duration::from_secs(8), "the pause between attempts is at most 8 s");
     tokio::time::advance(Duration::from_secs(2)).await;
-    let told = scene.manager.change(|seen| seen.acknowledged.len());
-    assert_eq!(told, 0, "what is still assigned is known with the first set only");
+    let acknowledged = scene.manager.change(|seen| seen.acknowledged.len());
+    assert_eq!(acknowledged, 0, "what is still assigned is known with the first set only");
     scene.manager.send(complete(vec![assignment(1, "web"), assignment(2, "web")])).await;
     scene.manager.reported(id(1), TaskState::Running).await;
     scene.manager.reported(id(2), TaskState::Complete).await;

@@ -44,7 +44,7 @@ async fn lines(stream: &mut Opened, credit: u64, pay: bool) -> (Vec<TaskId>, u64
         let bytes = Credit::cost(&message, credit);
         cost += bytes;
         if pay {
-            stream.told.send(Ok(ToTask { message: Some(ToTaskMessage::Credit(bytes)) })).await.expect("it listens");
+            stream.to_agent.send(Ok(ToTask { message: Some(ToTaskMessage::Credit(bytes)) })).await.expect("it listens");
         }
         let Some(from_task::Message::Lines(batches)) = message.message else { panic!("lines, not {message:?}") };
         tasks.extend(batches.batches.iter().flat_map(|batch| std::iter::repeat_n(batch.task, batch.lines.len())));
@@ -76,9 +76,9 @@ async fn the_lines_of_tasks_come_to_their_end_and_what_is_not_there_is_said() {
     let failed = next(&mut opened).await.and_then(|first| first.message);
     let Some(from_task::Message::Failure(failure)) = failed else { panic!("a failure, not {failed:?}") };
     assert_eq!((failure.task, failure.sentence.as_str()), (id(9), "its node no longer has it"));
-    let (mut told, _) = lines(&mut opened, 1 << 20, false).await;
-    told.sort_unstable();
-    assert_eq!(told, [id(1), id(1), id(1), id(2), id(2)]);
+    let (mut received, _) = lines(&mut opened, 1 << 20, false).await;
+    received.sort_unstable();
+    assert_eq!(received, [id(1), id(1), id(1), id(2), id(2)]);
     assert_eq!(next(&mut opened).await, None, "it has ended");
 }
 
@@ -87,15 +87,15 @@ async fn a_reader_that_stops_gets_no_more_than_its_credit_and_holds_up_no_other(
     let scene = running(vec![chatty(1, 2_000)]).await;
     let credit = 40_000;
     let mut stopped = ordered(&scene, order(7, credit, &[1], true)).await;
-    let (told, cost) = lines(&mut stopped, credit, false).await;
-    assert!(!told.is_empty() && cost <= credit, "{cost} bytes came for a credit of {credit}");
+    let (received, cost) = lines(&mut stopped, credit, false).await;
+    assert!(!received.is_empty() && cost <= credit, "{cost} bytes came for a credit of {credit}");
 
     let mut other = ordered(&scene, order(8, credit, &[1], false)).await;
     assert_eq!(lines(&mut other, credit, true).await.0.len(), 2_000);
 
-    stopped.told.send(Ok(ToTask { message: Some(ToTaskMessage::Credit(cost)) })).await.expect("it listens");
+    stopped.to_agent.send(Ok(ToTask { message: Some(ToTaskMessage::Credit(cost)) })).await.expect("it listens");
     let (rest, _) = lines(&mut stopped, credit, true).await;
-    assert_eq!(told.len() + rest.len(), 2_000, "it goes on where it was");
+    assert_eq!(received.len() + rest.len(), 2_000, "it continues from there");
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,10 +104,10 @@ async fn who_follows_may_add_tasks_and_ends_the_stream_by_leaving() {
     let mut opened = ordered(&scene, order(7, 1 << 20, &[1], true)).await;
     assert_eq!(lines(&mut opened, 1 << 20, true).await.0, [id(1)]);
     let Some(Order::Logs(more)) = order(7, 0, &[2], true).order else { panic!("an order of logs") };
-    opened.told.send(Ok(ToTask { message: Some(ToTaskMessage::Logs(more)) })).await.expect("it listens");
+    opened.to_agent.send(Ok(ToTask { message: Some(ToTaskMessage::Logs(more)) })).await.expect("it listens");
     assert_eq!(lines(&mut opened, 1 << 20, true).await.0, [id(2)]);
-    let Opened { mut inbound, told } = opened;
-    drop(told);
+    let Opened { mut inbound, to_agent } = opened;
+    drop(to_agent);
     let ended = timeout(TIMEOUT, inbound.message()).await.expect("it never ended");
     assert!(matches!(ended, Ok(None) | Err(_)), "{ended:?}");
 }
@@ -146,7 +146,7 @@ fn exec(stream: u64, words: &[&str]) -> StreamOrder {
 
 async fn give(stream: &Opened, input: Input) {
     let input = TaskInput { input: Some(input) };
-    stream.told.send(Ok(ToTask { message: Some(ToTaskMessage::Input(input)) })).await.expect("it listens");
+    stream.to_agent.send(Ok(ToTask { message: Some(ToTaskMessage::Input(input)) })).await.expect("it listens");
 }
 
 /// All remaining messages of a stream.
@@ -166,8 +166,8 @@ fn output(output: Output) -> from_task::Message {
 async fn a_command_gets_its_input_and_each_that_was_used_makes_room_for_another() {
     let scene = running(vec![chatty(1, 0)]).await;
     let mut opened = ordered(&scene, exec(7, &["cat"])).await;
-    let begun = next(&mut opened).await.and_then(|first| first.message);
-    assert_eq!(begun, Some(from_task::Message::Begun(InteractionBegun {})));
+    let started = next(&mut opened).await.and_then(|first| first.message);
+    assert_eq!(started, Some(from_task::Message::Begun(InteractionBegun {})));
     for number in 0..40 {
         give(&opened, Input::Data(vec![number])).await;
     }

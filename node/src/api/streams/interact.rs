@@ -243,8 +243,8 @@ impl Relay {
             return self.fail(unclear(&sentence)).await;
         }
         self.room -= 1;
-        let told = ToTask { message: Some(ToMessage::Input(TaskInput { input: Some(input) })) };
-        match self.to_node.try_send(Ok(told)) {
+        let message = ToTask { message: Some(ToMessage::Input(TaskInput { input: Some(input) })) };
+        match self.to_node.try_send(Ok(message)) {
             Ok(()) => Ok(()),
             // The queue has space for many more inputs than the credit allows.
             Err(_) => {

@@ -98,7 +98,7 @@ struct KnownNode {
     name: String,
     /// The session that got the last request.
     asked: Option<SessionId>,
-    /// Whether the client was told that the node is unreachable.
+    /// Whether the client was notified that the node is unreachable.
     missing: bool,
     /// The requested tasks.
     tasks: BTreeSet<TaskId>,
@@ -109,8 +109,8 @@ struct KnownNode {
 impl Reader {
     async fn run(mut self, admitted: OwnedSemaphorePermit) {
         let stopping = self.context.stopping.clone();
-        let told = async { if self.request.follow { self.follow().await } else { self.once().await } };
-        match stopping.run_until_cancelled(told).await {
+        let forwarded = async { if self.request.follow { self.follow().await } else { self.once().await } };
+        match stopping.run_until_cancelled(forwarded).await {
             // If this manager stops, a client that follows notices by the end of the stream.
             Some(Ok(()) | Err(Disconnected)) | None => drop(admitted),
         }
@@ -200,8 +200,8 @@ impl Reader {
             }
             match &known.more {
                 Some(more) => {
-                    let told = ToTask { message: Some(ToMessage::Logs(order)) };
-                    if more.try_send(Ok(told)).is_err() {
+                    let message = ToTask { message: Some(ToMessage::Logs(order)) };
+                    if more.try_send(Ok(message)).is_err() {
                         tracing::debug!(node = %id, "a node does not take orders for further logs");
                     }
                 }

@@ -78,7 +78,7 @@ struct Asked {
     node: LogNode,
     /// The session that got the request; `None` after its stream broke.
     session: Option<SessionId>,
-    /// Whether the client was told that the node is unreachable.
+    /// Whether the client was notified that the node is unreachable.
     missing: bool,
 }
 

@@ -45,7 +45,7 @@ fn another_history_is_noticed_and_a_signature_counts_only_with_the_key_in_the_lo
     ];
     for (key, answer, why) in silent {
         let cosigned = judged(key, answer);
-        assert!(matches!(&cosigned, CosignResponse::Silent(told) if told.contains(why)), "{why}: {cosigned:?}");
+        assert!(matches!(&cosigned, CosignResponse::Silent(reason) if reason.contains(why)), "{why}: {cosigned:?}");
     }
 }
 
@@ -60,14 +60,14 @@ fn a_damaged_tree_is_made_again_and_damaged_history_is_left_alone() {
     machine.flip_bit(Table::Tree, 1);
     let mut tree = TreeReader::open(&*store).expect("a tree");
     let damage = path::root(&mut tree, 300).expect_err("a damaged tile");
-    let told = unread(&*store, damage);
-    assert!(told.sentence.contains("is being made again"), "{told:?}");
+    let refusal = unread(&*store, damage);
+    assert!(refusal.sentence.contains("is being made again"), "{refusal:?}");
     assert_eq!(store.tiles_reach().expect("read").leaves, 0);
     assert!(TreeReader::open(&*store).is_ok_and(|tree| tree.size() == 598), "it answers from history meanwhile");
 
     machine.flip_bit(Table::History, 300);
     let damage = TreeReader::open(&*store).err().expect("damaged history");
     let TreeError::Log(damage) = damage else { panic!("history is damaged, not behind") };
-    let told = unread(&*store, damage);
-    assert!(told.sentence.contains("damaged at index 300 (history)"), "{told:?}");
+    let refusal = unread(&*store, damage);
+    assert!(refusal.sentence.contains("damaged at index 300 (history)"), "{refusal:?}");
 }

@@ -188,7 +188,10 @@ fn a_log_without_one_of_its_tables_is_reported() {
         drop(database);
         for refused in [RocksStore::open_read_only(machine.0.path()).err(), RocksStore::open(machine.0.path()).err()] {
             let refused = refused.unwrap();
-            assert!(matches!(&refused, LogError::TableMissing { table: told, .. } if *told == table), "{refused}");
+            assert!(
+                matches!(&refused, LogError::TableMissing { table: reported, .. } if *reported == table),
+                "{refused}"
+            );
             assert!(refused.hint().contains("backup"));
         }
         assert!(!names().iter().any(|name| name == table.name()), "a start that is refused makes no table");
@@ -224,8 +227,8 @@ fn a_damaged_file_of_history_is_healed_while_the_database_is_open() {
 
     let store = RocksStore::open(machine.0.path()).unwrap();
     store.load().unwrap();
-    let told = verify_all::<LogError>(&store, |_, _| Ok(())).unwrap_err();
-    assert!(matches!(told, LogError::Corrupt { table: Table::History, indexes: Some(_), .. }), "{told}");
+    let reported = verify_all::<LogError>(&store, |_, _| Ok(())).unwrap_err();
+    assert!(matches!(reported, LogError::Corrupt { table: Table::History, indexes: Some(_), .. }), "{reported}");
     let (mut scrub, mut healed) = (Scrub::begin(events::Timestamp::default(), None), Vec::new());
     while !scrub.is_finished() {
         if let Scrubbed::Found(damage) = scrub.step(&store) {

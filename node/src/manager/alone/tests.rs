@@ -72,14 +72,14 @@ fn a_power_failure_leaves_the_log_unchanged_or_reset() {
             let (store, loaded, own) = log(&disk);
             store.sync().unwrap();
             disk.fail_after(writes);
-            let begun = begin(&*store, &loaded, &voters(&[own, 8, 9]), &mut || 70 << 1);
+            let started = begin(&*store, &loaded, &voters(&[own, 8, 9]), &mut || 70 << 1);
             drop(store);
             disk.crash(crash);
             let after = MemoryStore::open(&disk).unwrap().load().unwrap();
             assert_eq!((after.applied, after.last_index), (loaded.applied, loaded.last_index), "{crash:?} {writes}");
             let id = after.membership.as_ref().and_then(Membership::own).unwrap();
-            assert!(if begun.is_ok() { id == 70 } else { id == own || id == 70 }, "{crash:?} after {writes} writes");
-            if begun.is_ok() {
+            assert!(if started.is_ok() { id == 70 } else { id == own || id == 70 }, "{crash:?} after {writes} writes");
+            if started.is_ok() {
                 break;
             }
         }

@@ -197,7 +197,7 @@ fn damage_found_by_a_compaction_is_reported_and_discarded_if_it_is_in_a_checkpoi
         }
         store.disk.compact(table);
         let ended = store.append(Vec::new(), Some(loaded.hard_state), true).unwrap_err();
-        assert!(matches!(&ended, LogError::Corrupt { table: told, .. } if *told == table), "{ended}");
+        assert!(matches!(&ended, LogError::Corrupt { table: reported, .. } if *reported == table), "{ended}");
         drop(store);
         let again = judge(pristine.dir.path(), pristine.state);
         assert_eq!(again, Ok(table == Table::Checkpoint), "{table}");

@@ -191,9 +191,9 @@ async fn a_core_that_died_says_what_of() {
 async fn begin(disk: &MemoryDisk, certificates: &CertificateStore, drawn: u128) -> Result<NodeId, Failure> {
     let store: Arc<dyn LogStore> = Arc::new(MemoryStore::open(disk).unwrap());
     let core = start_on(store, None, Begin::Founder(NodeId::from_bits(drawn)), |_, _| {}, None)?;
-    let (node, begun) = (core.node, core.ensure_cluster(certificates, "m1", "10.0.0.1:4242").await);
+    let (node, started) = (core.node, core.ensure_cluster(certificates, "m1", "10.0.0.1:4242").await);
     core.end().await?;
-    begun.map(|()| node)
+    started.map(|()| node)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +210,7 @@ async fn a_first_start_interrupted_at_any_write_is_resumed() {
             let third = begin(&disk, &certificates, 0xeeee).await.unwrap();
             assert_eq!(again, third, "{writes} writes, then {crash:?}: always the same node");
             let Ok(first) = first else { continue };
-            assert_eq!(first, again, "what was begun whole stays");
+            assert_eq!(first, again, "what was started whole stays");
             assert!(writes > 4, "a first start of {writes} writes tests nothing");
             break;
         }

@@ -162,8 +162,8 @@ async fn on_hanging_disk(disk: &HangingDisk) -> (Handle, JoinHandle<Result<(), F
     let (handle, thread) = spawn(leader, store).expect("a thread");
     handle.states().wait_for(|state| state.leads).await.expect("it leads");
     let command = Command::InitialiseCluster(Box::new(cluster()));
-    let begun = handle.submit(request(1, Actor::Manager(node()), command)).await;
-    assert!(matches!(begun, Outcome::Committed { .. }), "{begun:?}");
+    let started = handle.submit(request(1, Actor::Manager(node()), command)).await;
+    assert!(matches!(started, Outcome::Committed { .. }), "{started:?}");
     (handle, thread)
 }
 

@@ -107,7 +107,7 @@ pub fn check_session(cluster: &Cluster, node: NodeId, session: SessionId) -> Res
     if known.session == Some(session) {
         return Ok(());
     }
-    let sentence = format!("the session of node {node} is over");
+    let sentence = format!("the session of node {node} has ended");
     Err(Rejection::new(RejectionKind::Conflict, format!("node {node}"), sentence, "register again"))
 }
 

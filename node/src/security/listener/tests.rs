@@ -101,7 +101,7 @@ async fn a_connection_of_a_node_that_is_no_member_has_an_end() {
     listener.members = KnownMembers::but(subject(1, Role::Manager).node);
     listener.deadlines.anonymous = Duration::from_millis(50);
     let (_silent, mut accepted) = tokio::join!(speaking(stranger, address), listener.next());
-    assert!(matches!(accepted.caller.peer, Peer::Node { .. }), "it is told that it was removed");
+    assert!(matches!(accepted.caller.peer, Peer::Node { .. }), "it learns that it was removed");
     assert_eq!(accepted.read(&mut [0; 64]).await.expect("the preface"), HTTP2_PREFACE.len());
     assert_eq!(accepted.read(&mut [0; 64]).await.expect("an end"), 0);
 }
@@ -146,7 +146,7 @@ async fn a_handshake_waits_for_its_turn_and_is_refused_when_that_would_be_too_la
     };
     listener.places = Places::new(limits, Arc::clone(&listener.counts));
     listener.limiter = Arc::new(Mutex::new(HandshakeLimiter::new(rates)));
-    let begun = Instant::now();
+    let started = Instant::now();
     let callers = (0..3).map(|_| {
         let mut connector = joiner.clone();
         async move { connector.call(uri(address)).await.is_ok() }
@@ -155,7 +155,7 @@ async fn a_handshake_waits_for_its_turn_and_is_refused_when_that_would_be_too_la
         let_in = join_all(callers) => assert_eq!(let_in.iter().filter(|is| **is).count(), 2, "{let_in:?}"),
         _ = listener.next() => panic!("nothing was asked"),
     }
-    assert!(begun.elapsed() >= rate.interval, "the second had to wait");
+    assert!(started.elapsed() >= rate.interval, "the second had to wait");
     assert_eq!(listener.counts.read(ConnectionClass::Handshake)[1], 1, "one was refused");
 }
 

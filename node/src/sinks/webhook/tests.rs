@@ -42,7 +42,7 @@ async fn only_the_status_of_an_answer_counts() {
         let posted = post(&address, None, Some(b"a key of 16 byte"), &events).await;
         match expected {
             "" => assert_eq!(posted, Ok(())),
-            why => assert!(posted.as_ref().is_err_and(|told| told.starts_with(why)), "{posted:?}"),
+            why => assert!(posted.as_ref().is_err_and(|error| error.starts_with(why)), "{posted:?}"),
         }
         let asked = served.await.expect("served");
         let (head, body) = asked.split_once("\r\n\r\n").expect("a head");
@@ -74,7 +74,7 @@ async fn what_cannot_be_reached_or_trusted_is_said() {
         (format!("https://127.0.0.1:{port}/"), Some(&missing), "cannot read"),
     ] {
         let posted = post(&address, roots.map(PathBuf::as_path), None, &["{}".to_owned()]).await;
-        assert!(posted.as_ref().is_err_and(|told| told.contains(expected)), "{address}: {posted:?}");
+        assert!(posted.as_ref().is_err_and(|error| error.contains(expected)), "{address}: {posted:?}");
     }
 }
 
