@@ -162,7 +162,7 @@ mod tests {
         }
         let expected = [
             ("2026-01-31T12:00:02Z", LogStream::Stderr, "oops"),
-            ("2026-01-31T12:00:01.500Z", LogStream::Stdout, "started"),
+            ("2026-01-31T12:00:01.500Z", LogStream::Stdout, "begun"),
             ("2026-01-31T12:00:04Z", LogStream::Stdout, "no end"),
         ];
         let expected = expected.map(|(time, stream, text)| (at(time).to_string(), stream, text.to_owned()));
