@@ -455,7 +455,11 @@ impl Quorum {
                 let is_late = now >= asked + LATE_AFTER;
                 ensure!(here >= *index || is_late, "manager {} answers with frame {index}, and has {here}", number + 1);
                 self.acknowledged = self.acknowledged.max(*index);
-                self.oracle.acknowledge(request.id, *index);
+                // A copy of a scale command that had nothing to change leaves no trace: another copy may take effect later.
+                let is_earlier = self.oracle.effect(request.id).is_some_and(|effect| *index < effect);
+                if !(is_earlier && matches!(request.command, Command::ScaleService(_))) {
+                    self.oracle.acknowledge(request.id, *index);
+                }
             }
             self.answers.insert(ticket, outcome);
         }
